@@ -1,0 +1,36 @@
+"""Random numbers that are a function of what they belong to, the same on every device and in every order."""
+
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+
+
+def hash32(values: Tensor) -> Tensor:
+    """A bijection of 32-bit integers that leaves no pattern ("lowbias32" of C. Wellons, public domain).
+
+    Args:
+        values: int64, of which the lower 32 bits count.
+
+    Returns:
+        int64 in 0 … 2³² − 1, same shape.
+    """
+    x = values & _MASK
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) & _MASK
+    x = ((x ^ (x >> 15)) * 0x846CA68B) & _MASK
+    return x ^ (x >> 16)
+
+
+def pixel_hash(image: Tensor, positions: int, seed: int) -> Tensor:
+    """One random 32-bit number for each position of each image.
+
+    Args:
+        image: (N,) int64, a number that stands for the image.
+        positions: how many numbers an image gets.
+
+    Returns:
+        (N, positions) int64 in 0 … 2³² − 1.
+    """
+    of_image = hash32(hash32(image + seed * 0x9E3779B9) ^ seed)
+    of_position = hash32(torch.arange(positions, device=image.device) + 0x5BD1E995)
+    return hash32(of_image.view(-1, 1) ^ of_position)

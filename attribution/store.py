@@ -1,0 +1,173 @@
+"""Maps in HDF5, with the provenance without which no map is worth anything."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from errors import InputError
+from storage import plain_sum, replacing
+
+FORMAT = 1
+MAP_DIR = Path("saliency_maps")
+PART_ROWS = 2000
+SPLITS = ("train", "test")
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Of what the maps are: everything that decides on their values."""
+
+    dataset: str
+    dataset_sum: str
+    model: str
+    checkpoint_sum: str
+    method: str
+    explain: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def attributes(self) -> dict[str, str]:
+        """As attributes of the file."""
+        return asdict(self) | {"parameters": json.dumps(self.parameters, sort_keys=True)}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some images' maps.
+
+    Attributes:
+        attribution: (N, C|1, H, W) float32.
+        label, prediction: (N,) int64; the maps explain one of the two, see `Provenance.explain`.
+        index: (N,) int64, positions in the published split.
+    """
+
+    attribution: Array
+    label: Array
+    prediction: Array
+    index: Array
+
+
+def map_path(folder: Path, dataset: str, model: str, method: str, quick: bool = False) -> Path:
+    """`<folder>/<dataset>_<model>_<method>.h5`; maps of `--quick` have a name of their own."""
+    return folder / f"{dataset}_{model}_{method}{'_quick' if quick else ''}.h5"
+
+
+class MapWriter:
+    """Collects maps part by part and turns them into one file at the end.
+
+    Each part is a file of its own until then, written whole or not at all, so that a kill costs one part; a new
+    writer with the same provenance and images finds the parts. HDF5 itself would not survive a kill in the middle.
+    """
+
+    def __init__(self, path: Path, provenance: Provenance, index: dict[str, Array]) -> None:
+        """`index`: which images of which split the maps will be of."""
+        self.path, self.provenance, self.index = path, provenance, index
+        identity = provenance.attributes() | {split: rows.tolist() for split, rows in index.items()}
+        self.parts = path.with_name(f".{path.name}.parts") / plain_sum([identity, PART_ROWS])[:16]
+
+    def missing(self) -> Iterator[tuple[str, slice]]:
+        """The parts that are still to be computed: split, and rows of its index."""
+        for split, part in self._all_parts():
+            if not self._part(split, part).exists():
+                yield split, part
+
+    def write(self, split: str, part: slice, rows: Rows) -> None:
+        with replacing(self._part(split, part)) as unfinished, unfinished.open("wb") as file:
+            np.savez(file, **{name: getattr(rows, name) for name in Rows.__annotations__})
+
+    def finish(self) -> None:
+        """Make the file of all parts, and remove them."""
+        with replacing(self.path) as unfinished, h5py.File(unfinished, "w") as file:
+            file.attrs.update(self.provenance.attributes())
+            file.attrs["format"] = FORMAT
+            for split, part in self._all_parts():
+                with np.load(self._part(split, part)) as rows:
+                    self._append(file.require_group(split), rows, part, len(self.index[split]))
+            file.attrs["complete"] = True
+        shutil.rmtree(self.parts.parent)
+
+    def _append(self, group: h5py.Group, rows: Any, part: slice, total: int) -> None:
+        for name in Rows.__annotations__:
+            values = rows[name]
+            if name not in group:
+                chunk = (max(1, min(total, 2**20 // max(1, values[0].nbytes))), *values.shape[1:])
+                group.create_dataset(
+                    name,
+                    (total, *values.shape[1:]),
+                    values.dtype,
+                    chunks=chunk,
+                    compression="lzf",
+                    fletcher32=True,
+                )
+            group[name][part] = values
+
+    def _all_parts(self) -> Iterator[tuple[str, slice]]:
+        for split, index in self.index.items():
+            for start in range(0, len(index), PART_ROWS):
+                yield split, slice(start, min(start + PART_ROWS, len(index)))
+
+    def _part(self, split: str, part: slice) -> Path:
+        return self.parts / f"{split}_{part.start:07d}.npz"
+
+
+class MapReader:
+    """Reads maps that are what is asked for, and refuses others."""
+
+    def __init__(self, path: Path, wanted: Provenance) -> None:
+        """Open `path` and compare its provenance with `wanted`.
+
+        Raises:
+            InputError: unreadable, unfinished, another format, or maps of something else.
+        """
+        self.path = path
+        with self._open() as file:
+            attributes = dict(file.attrs)
+            if not attributes.get("complete"):
+                raise InputError(f"{path} is not complete: --overwrite makes it anew")
+            if attributes.get("format") != FORMAT:
+                raise InputError(f"{path} has format {attributes.get('format')}, this program reads {FORMAT}")
+            for name, value in wanted.attributes().items():
+                if attributes.get(name) != value:
+                    raise InputError(
+                        f"{path} holds maps of {name} {attributes.get(name)!r}, not {value!r}: "
+                        "--overwrite makes them anew"
+                    )
+            self.index = {split: file[split]["index"][:] for split in SPLITS}
+
+    def lacks(self, index: dict[str, Array]) -> bool:
+        """Whether maps of some of these images are not in the file."""
+        return any(not np.isin(rows, self.index[split]).all() for split, rows in index.items())
+
+    def rows(self, split: str, index: Array) -> Iterator[Rows]:
+        """The maps of the images `index` (ascending), part by part.
+
+        Raises:
+            InputError: a part is damaged.
+        """
+        positions = np.searchsorted(self.index[split], index)
+        with self._open() as file:
+            for start in range(0, len(positions), PART_ROWS):
+                wanted = positions[start : start + PART_ROWS]
+                block = slice(wanted[0], wanted[-1] + 1)
+                try:
+                    arrays = {name: file[split][name][block] for name in Rows.__annotations__}
+                except OSError as error:
+                    raise self._damaged() from error
+                yield Rows(**{name: values[wanted - wanted[0]] for name, values in arrays.items()})
+
+    def _open(self) -> h5py.File:
+        try:
+            return h5py.File(self.path, "r")
+        except OSError as error:
+            raise self._damaged() from error
+
+    def _damaged(self) -> InputError:
+        return InputError(f"{self.path} is damaged or no HDF5 file: --overwrite makes it anew")

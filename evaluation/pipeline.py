@@ -1,0 +1,166 @@
+"""What a command needs: data, a trained classifier, maps. What is not there is made first, and kept."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from attribution import METHODS, build_method
+from attribution.maps import write_maps
+from attribution.store import SPLITS, MapReader, MapWriter, Provenance, map_path
+from datasets import Dataset, dataset_sum, load_dataset
+from errors import InputError
+from evaluation.masking import ranks_of_maps
+from models import model_name
+from progress import progress_bar
+from storage import require_writable
+from training.checkpoint import Checkpoint
+from training.classifier import Order, find_classifier, restore, train_classifier
+from training.inputs import Images, Normalisation
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where things lie."""
+
+    data: Path
+    checkpoints: Path
+    maps: Path
+    results: Path
+
+    @classmethod
+    def below(cls, output: Path, data: Path) -> "Folders":
+        return cls(data, output / "checkpoints", output / "saliency_maps", output / "results")
+
+    def require_usable(self) -> None:
+        """Raises `InputError` where a folder can't be written to, or the data folder can't be one."""
+        for folder in (self.checkpoints, self.maps, self.results):
+            require_writable(folder)
+        if self.data.exists() and not self.data.is_dir():
+            raise InputError(f"--data-dir={self.data} is a file, not a folder")
+
+
+class Pipeline:
+    """Makes, step by step and only when asked, what an evaluation of one classifier needs."""
+
+    def __init__(
+        self,
+        order: Order,
+        folders: Folders,
+        device: torch.device,
+        explain: str = "prediction",
+        limit_train: int | None = None,
+        limit_test: int | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """`order`: the classifier to train if there is none; `limit_train`, `limit_test`: images to explain.
+
+        Raises:
+            InputError: a kept classifier that can't be used.
+        """
+        self.order, self.folders, self.device, self.explain = order, folders, device, explain
+        self.limit_train, self.limit_test, self.overwrite = limit_train, limit_test, overwrite
+        self.dataset_sum = dataset_sum(order.dataset)
+        self.kept = find_classifier(order, self.dataset_sum, folders.checkpoints)
+
+    @cached_property
+    def whole(self) -> Dataset:
+        return load_dataset(self.order.dataset, self.folders.data)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The images to explain and to retrain on."""
+        return self.whole.limited(self.limit_train, self.limit_test)
+
+    @cached_property
+    def normalisation(self) -> Normalisation:
+        return Normalisation.of(self.whole, self.device)
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The kept classifier, or else one trained now."""
+        if self.kept is not None:
+            return self.kept
+        path = self.order.path(self.folders.checkpoints)
+        print(f"model: {path} is not there: training it ({self.order.recipe.epochs} epochs) ...", flush=True)
+        trained = train_classifier(self.order, self.whole, self.folders.checkpoints, self.device)
+        print(classifier_line(trained, path), flush=True)
+        return trained
+
+    def map_path(self, method: str) -> Path:
+        order = self.order
+        return map_path(self.folders.maps, order.dataset, model_name(order.attention), method, order.quick)
+
+    def provenance(self, method: str, checkpoint: Checkpoint) -> Provenance:
+        return Provenance(
+            dataset=self.order.dataset,
+            dataset_sum=self.dataset_sum,
+            model=model_name(self.order.attention),
+            checkpoint_sum=checkpoint.sum,
+            method=method,
+            explain=self.explain,
+        )
+
+    def kept_maps(self, method: str) -> MapReader | None:
+        """The maps of `method` that are there already, whatever images they are of.
+
+        Raises:
+            InputError: there is a file of other maps in their place.
+        """
+        path = self.map_path(method)
+        if self.overwrite or self.kept is None or not path.exists():
+            return None
+        return MapReader(path, self.provenance(method, self.kept))
+
+    def maps(self, method: str) -> MapReader:
+        """The maps of `method` for all images of `dataset`, made now if they are not there."""
+        path, provenance = self.map_path(method), self.provenance(method, self.checkpoint)
+        index = {split: getattr(self.dataset, split).index for split in SPLITS}
+        if path.exists() and path not in self._outdated:
+            reader = MapReader(path, provenance)
+            if not reader.lacks(index):
+                return reader
+        self._outdated.discard(path)
+        self._write_maps(MapWriter(path, provenance, index), method)
+        return MapReader(path, provenance)
+
+    @cached_property
+    def _outdated(self) -> set[Path]:
+        """Files that `--overwrite` asks to make anew, each once."""
+        return {self.map_path(method) for method in METHODS} if self.overwrite else set()
+
+    def _write_maps(self, writer: MapWriter, method: str) -> None:
+        model = restore(self.checkpoint, self.device)
+        splits = {split: getattr(self.dataset, split) for split in SPLITS}
+        images = {split: Images(rows, self.normalisation, self.device) for split, rows in splits.items()}
+        labels = {split: rows.labels for split, rows in splits.items()}
+        total = sum(map(len, splits.values()))
+        print(f"maps: {method} of {total:,} images -> {writer.path}", flush=True)
+        with progress_bar(total, f"maps {method}", "images") as bar:
+            write_maps(writer, build_method(method, model), model, images, labels, bar.update)
+
+    def ranks(self, method: str, granularity: str, rank: str) -> dict[str, Tensor]:
+        """Ranks of both splits' positions by the maps of `method`, on the device."""
+        reader, channels = self.maps(method), self.dataset.shape[0]
+        return {
+            split: ranks_of_maps(
+                reader.rows(split, getattr(self.dataset, split).index),
+                channels,
+                granularity,
+                rank,
+                self.device,
+            )
+            for split in SPLITS
+        }
+
+
+def classifier_line(checkpoint: Checkpoint, path: Path) -> str:
+    """What is to be said of a trained classifier, in one line."""
+    found = checkpoint.metadata
+    return (
+        f"model: {found['dataset']} {found['model']} seed {found['seed']}, {found['parameters']:,} parameters: "
+        f"test accuracy {found['test_accuracy']:.4f} after {found['recipe']['epochs']} epochs "
+        f"in {found['seconds']:.0f} s -> {path}"
+    )

@@ -1,0 +1,142 @@
+"""ROAR and KAR: remove pixels by a map, retrain, and see what accuracy is left."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from datasets import Dataset
+from evaluation.masking import MaskedImages, MasksAlone, Removal
+from evaluation.runs import Result, Run
+from models import build_model, model_name
+from training.checkpoint import versions
+from training.device import device_name
+from training.inputs import Images, Inputs, Normalisation, labels_of
+from training.loop import initialised, predict, seed_for, train
+from training.recipe import Recipe
+
+EVALUATIONS = ("ROAR", "KAR")
+RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+QUICK_RATIOS = (0.1, 0.3, 0.5, 0.7, 0.9)
+MASK_SPLITS = ("both", "train")
+METHODS_ON_DEVICE = 4
+
+RanksOf = Callable[[str], dict[str, Tensor]]
+"""Name of a method -> ranks of the training and the test images, in the order of the (limited) data set."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What one evaluation by retraining consists of; each field but the first six is an option with a default."""
+
+    evaluation: str
+    dataset: str
+    attention: str | None
+    methods: tuple[str, ...]
+    ratios: tuple[float, ...]
+    recipe: Recipe
+    seeds: int = 1
+    limit_train: int | None = None
+    limit_test: int | None = None
+    explain: str = "prediction"
+    granularity: str = "pixel"
+    rank: str = "signed"
+    fill: str = "mean"
+    mask_split: str = "both"
+
+    def baseline(self, dataset_sum: str, seed: int) -> Run:
+        """The run on unmasked images, which all methods share."""
+        return Run(
+            evaluation="baseline",
+            dataset=self.dataset,
+            dataset_sum=dataset_sum,
+            model=model_name(self.attention),
+            seed=seed,
+            recipe=self.recipe,
+            limit_train=self.limit_train,
+            limit_test=self.limit_test,
+        )
+
+    def run(self, dataset_sum: str, checkpoint_sum: str, method: str, ratio: float, seed: int, sees: str) -> Run:
+        """One retraining; a network that sees the mask alone is the same whatever fills the image."""
+        image = sees == "image"
+        return replace(
+            self.baseline(dataset_sum, seed),
+            evaluation=self.evaluation,
+            sees=sees,
+            method=method,
+            ratio=ratio,
+            checkpoint_sum=checkpoint_sum,
+            explain=self.explain,
+            granularity=self.granularity,
+            rank=self.rank,
+            fill=self.fill if image else None,
+            mask_split=self.mask_split if image else None,
+        )
+
+    def runs(self, dataset_sum: str, checkpoint_sum: str) -> list[Run]:
+        """All runs: the baselines, then method by method, so that few ranks are held at a time."""
+        seeds = range(self.seeds)
+        return [self.baseline(dataset_sum, seed) for seed in seeds] + [
+            self.run(dataset_sum, checkpoint_sum, method, ratio, seed, sees)
+            for method in self.methods
+            for seed in seeds
+            for ratio in self.ratios
+            for sees in ("image", "mask")
+        ]
+
+
+class Retraining:
+    """Executes runs on one data set, which is held on the device together with the ranks of a few methods."""
+
+    def __init__(self, dataset: Dataset, normalisation: Normalisation, device: torch.device, ranks_of: RanksOf) -> None:
+        """`dataset`: limited already; `normalisation`: of the whole training set."""
+        splits = {"train": dataset.train, "test": dataset.test}
+        self.images = {name: Images(split, normalisation, device) for name, split in splits.items()}
+        self.labels = {name: labels_of(split, device) for name, split in splits.items()}
+        self.device = device
+        self.ranks_of = lru_cache(METHODS_ON_DEVICE)(ranks_of)
+
+    def execute(self, run: Run, on_images: Callable[[int], object]) -> Result:
+        """Retrain from a new initialisation and read the test images once.
+
+        The seed of a run decides on initialisation, order and augmentation, the same for every method and ratio.
+        """
+        seed = seed_for(run.seed, "retraining")
+        model = initialised(lambda: build_model(run.dataset, attention_of(run.model)), seed, self.device)
+        inputs = self.inputs(run, "train")
+        trained = train(model, inputs, self.labels["train"], run.recipe, seed, on_step=lambda n, _: on_images(n))
+        correct = predict(model, self.inputs(run, "test")) == self.labels["test"]
+        return Result(
+            accuracy=correct.double().mean().item(),
+            test_images=len(correct),
+            removed_fraction=self.removed_fraction(run),
+            loss=trained.loss,
+            seconds=round(trained.seconds, 3),
+            device=device_name(self.device),
+            versions=versions(),
+        )
+
+    def inputs(self, run: Run, split: str) -> Inputs:
+        """What the network of `run` is trained or tested on."""
+        images = self.images[split]
+        if run.method is None or (split == "test" and run.mask_split == "train"):
+            return images
+        ranks, removal = self.ranks_of(run.method)[split], Removal(run.evaluation, run.ratio)
+        if run.sees == "mask":
+            return MasksAlone(images, ranks, removal)
+        return MaskedImages(images, ranks, removal, run.fill or "mean")
+
+    def removed_fraction(self, run: Run) -> float:
+        """Counted on the masks of the training images, not computed from the ratio."""
+        if run.method is None:
+            return 0.0
+        ranks = self.ranks_of(run.method)["train"]
+        return Removal(run.evaluation, run.ratio).mask(ranks).double().mean().item()
+
+
+def attention_of(model: str) -> str | None:
+    """The attention of a model's name: the inverse of `model_name`."""
+    return None if model == model_name(None) else model

@@ -1,0 +1,91 @@
+"""One retraining: its configuration, and the file that says it is finished."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from errors import InputError
+from storage import plain_sum, write_text
+from training.recipe import Recipe
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that decides on the result of one retraining.
+
+    Attributes:
+        evaluation: "ROAR", "KAR", or "baseline" for images of which nothing is removed.
+        sees: "image", or "mask" for a network that sees the 0/1 mask alone.
+        method: None for the baseline, like every other field that only concerns masks.
+        checkpoint_sum: the explained model.
+    """
+
+    evaluation: str
+    dataset: str
+    dataset_sum: str
+    model: str
+    seed: int
+    recipe: Recipe
+    limit_train: int | None
+    limit_test: int | None
+    sees: str = "image"
+    method: str | None = None
+    ratio: float = 0.0
+    checkpoint_sum: str | None = None
+    explain: str | None = None
+    granularity: str | None = None
+    rank: str | None = None
+    fill: str | None = None
+    mask_split: str | None = None
+
+    def configuration(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def name(self) -> str:
+        words = [self.dataset, self.model, self.method, self.evaluation]
+        words += [f"{self.ratio:.4g}" if self.method else None, "mask" if self.sees == "mask" else None]
+        return "_".join(str(word) for word in words if word) + f"_seed{self.seed}"
+
+    def path(self, results: Path) -> Path:
+        """`<results>/runs/<name>-<hash of the configuration>.json`."""
+        return results / "runs" / f"{self.name}-{plain_sum(self.configuration())[:12]}.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run measured: accuracy on the test images, and how."""
+
+    accuracy: float
+    test_images: int
+    removed_fraction: float
+    loss: float
+    seconds: float
+    device: str
+    versions: dict[str, str]
+
+
+def save_result(run: Run, result: Result, results: Path) -> None:
+    content = {"format": FORMAT, "configuration": run.configuration(), "result": asdict(result)}
+    write_text(run.path(results), json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def find_result(run: Run, results: Path) -> Result | None:
+    """The result of `run` if it is finished, else None.
+
+    Raises:
+        InputError: there is a file under its name that is damaged or of another configuration.
+    """
+    path = run.path(results)
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["configuration"] != run.configuration() or content["format"] != FORMAT:
+            raise ValueError("another configuration")
+        return Result(**content["result"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}): delete it, and the run is done again") from error

@@ -1,0 +1,54 @@
+"""Curves as Markdown and CSV."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from evaluation.statistics import Curve, Estimate
+
+
+def markdown_table(curves: Sequence[Curve], baseline: Estimate) -> str:
+    """One row per curve, one column per ratio; the unmasked baseline under 0 %."""
+    ratios = curves[0].ratios
+    head = ["method", "0 %", *(f"{ratio * 100:g} %" for ratio in ratios), "area"]
+    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for curve in curves:
+        alone = curve.sees == "mask"
+        rows.append(
+            [
+                f"{curve.method}, mask alone" if alone else curve.method,
+                "" if alone else _cell(baseline),
+                *(_cell(one) for one in curve.estimates),
+                f"{curve.area:.3f}",
+            ]
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return "".join(f"| {' | '.join(_padded(row, widths))} |\n" for row in rows)
+
+
+def _cell(one: Estimate) -> str:
+    return f"{one.mean:.3f} ± {(one.high - one.low) / 2:.3f}"
+
+
+def _padded(row: list[str], widths: list[int]) -> list[str]:
+    first, *rest = (
+        cell.ljust(width) if i == 0 else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    )
+    return [first, *rest]
+
+
+def csv_table(curves: Sequence[Curve], baseline: Estimate) -> str:
+    """One line per point: method, what the network sees, ratio, mean, low, high."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", "sees", "ratio", "accuracy", "low", "high"])
+    writer.writerow(["baseline", "image", 0, *_numbers(baseline)])
+    for curve in curves:
+        for ratio, one in zip(curve.ratios, curve.estimates, strict=True):
+            writer.writerow([curve.method, curve.sees, f"{ratio:g}", *_numbers(one)])
+    return text.getvalue()
+
+
+def _numbers(one: Estimate) -> list[str]:
+    return [f"{number:.6f}" for number in (one.mean, one.low, one.high)]

@@ -1,0 +1,213 @@
+"""The command line of White Box: parse, dispatch, nothing else."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from attribution import METHODS, canonical_method
+from datasets import DATA_DIR, DATASETS
+from errors import InputError
+
+EVALUATIONS = ("ROAR", "KAR")
+ALL = "all"
+STOPPED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"main.py: {message} (main.py --help lists the options)\n")
+
+
+def one_or_more(canonical: Callable[[str], str], everything: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """An argument type for `a`, `a,b` or `all`."""
+
+    def names(text: str) -> tuple[str, ...]:
+        if text == ALL:
+            return tuple(everything)
+        try:
+            return tuple(dict.fromkeys(canonical(name) for name in text.split(",")))
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return names
+
+
+def among(what: str, known: Sequence[str]) -> Callable[[str], str]:
+    def name(text: str) -> str:
+        found = {one.lower(): one for one in known}.get(text.lower())
+        if found is None:
+            raise InputError(f"unknown {what} {text!r}: choose from {', '.join(known)}, {ALL}")
+        return found
+
+    return name
+
+
+def number(kind: type, low: float, high: float = float("inf"), low_counts: bool = True) -> Callable[[str], float]:
+    """An argument type for a finite number from `low` to below `high`."""
+
+    def value(text: str) -> float:
+        try:
+            found: float = kind(text)
+        except ValueError:
+            found = float("nan")
+        if not (low < found < high or (low_counts and found == low)):
+            least = f"at least {low:g}" if low_counts else f"above {low:g}"
+            most = f" and below {high:g}" if high != float("inf") else ""
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what} {least}{most}")
+        return found
+
+    return value
+
+
+def ratio_list(text: str) -> tuple[float, ...]:
+    ratio = number(float, 0, 1, low_counts=False)
+    return tuple(sorted({ratio(part) for part in text.split(",")}))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="main.py",
+        description="Train image classifiers, explain them, and measure which explanations can be trusted.",
+        epilog="What a command needs and does not find (data, trained model, maps) it makes first, and keeps.",
+        allow_abbrev=False,
+    )
+    whole, share = number(int, 1), number(float, 0, 1)
+
+    commands = parser.add_argument_group("what to do (one of them)")
+    command = commands.add_mutually_exclusive_group(required=True)
+    command.add_argument("--train", action="store_true", help="train the classifier and report its test accuracy")
+    command.add_argument("--saliency", action="store_true", help="write the maps of a method for a whole data set")
+    command.add_argument(
+        "--eval",
+        metavar="NAME",
+        type=one_or_more(among("evaluation", EVALUATIONS), EVALUATIONS),
+        help=f"evaluate methods: {', '.join(EVALUATIONS)}, several with commas, or {ALL}",
+    )
+
+    on_what = parser.add_argument_group("on what")
+    on_what.add_argument(
+        "--target",
+        metavar="NAME",
+        type=one_or_more(among("target", DATASETS), DATASETS),
+        help=f"data set: {', '.join(DATASETS)}, several with commas, or {ALL} (default: mnist)",
+    )
+    on_what.add_argument(
+        "--method",
+        metavar="NAME",
+        type=one_or_more(canonical_method, METHODS),
+        default=METHODS,
+        help=f"attribution method: {', '.join(METHODS)}, several with commas, or {ALL} (default: {ALL})",
+    )
+
+    training = parser.add_argument_group("training and retraining (defaults: the recipe of the data set)")
+    training.add_argument("--epochs", metavar="N", type=whole, help="passes over the training images")
+    training.add_argument("--batch-size", "--batch_size", metavar="N", type=whole, help="images per step")
+    training.add_argument(
+        "--lr",
+        metavar="X",
+        type=number(float, 0, low_counts=False),
+        help="peak of the one-cycle learning rate",
+    )
+    training.add_argument(
+        "--seeds",
+        metavar="N",
+        type=whole,
+        default=1,
+        help="train with the seeds 0 … N−1 (default: %(default)s)",
+    )
+    training.add_argument(
+        "--valid-rate",
+        "--valid_rate",
+        metavar="X",
+        type=share,
+        help="share of the training images that --train holds out to show progress (default: 0.02)",
+    )
+    training.add_argument("--limit-train", metavar="N", type=whole, help="use N training images (default: all)")
+    training.add_argument(
+        "--limit-test", metavar="N", type=whole, help="use N test images in evaluations (default: all)"
+    )
+    training.add_argument("--quick", action="store_true", help="fewer images, epochs and ratios: minutes on two cores")
+
+    retraining = parser.add_argument_group("ROAR and KAR")
+    retraining.add_argument(
+        "--ratios",
+        metavar="T,T,...",
+        type=ratio_list,
+        help="fractions to replace, between 0 and 1 (default: 0.1,0.2,…,0.9; --quick: 0.1,0.3,0.5,0.7,0.9)",
+    )
+    for name, choices, text in (
+        ("explain", ("prediction", "label"), "the class explained"),
+        (
+            "granularity",
+            ("pixel", "element"),
+            "what is ranked: pixels over all channels, or each channel's value",
+        ),
+        (
+            "rank",
+            ("signed", "absolute", "square"),
+            "rank by the attribution, its absolute value or its square",
+        ),
+        ("fill", ("mean", "black"), "what replaces a pixel: the training set's mean per channel, or black"),
+    ):
+        retraining.add_argument(f"--{name}", choices=choices, default=choices[0], help=f"{text} (default: %(default)s)")
+    retraining.add_argument(
+        "--mask-split",
+        choices=("both", "train"),
+        default="both",
+        help="mask training and test images, or only training images as the original did (default: %(default)s)",
+    )
+
+    running = parser.add_argument_group("running")
+    running.add_argument(
+        "--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N (default: %(default)s)"
+    )
+    running.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        type=Path,
+        default=DATA_DIR,
+        help="data sets, in torchvision's layout (default: %(default)s)",
+    )
+    running.add_argument(
+        "--output-dir",
+        metavar="DIR",
+        type=Path,
+        default=Path(),
+        help="where checkpoints, saliency_maps and results lie (default: here)",
+    )
+    running.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
+    running.add_argument("--overwrite", action="store_true", help="do again what is finished")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0, 2 for a wrong input, or 130 when interrupted."""
+    options = build_parser().parse_args(arguments)
+    try:
+        from commands import run  # the heavy imports come after a wrong argument was answered
+
+        run(options)
+    except InputError as error:
+        return fail(str(error))
+    except OSError as error:
+        if error.errno is None:
+            raise
+        return fail(f"{error.filename or 'file'}: {error.strerror}")
+    except KeyboardInterrupt:
+        print("\nmain.py: stopped; the same command goes on where it stopped", file=sys.stderr)
+        return STOPPED
+    return 0
+
+
+def fail(message: str) -> int:
+    print(f"main.py: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Trained weights with what is known of them, in one file that runs no code when read."""
+
+import hashlib
+import pickle
+import platform
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from errors import InputError
+from storage import replacing
+
+FORMAT = 1
+CHECKPOINT_DIR = Path("checkpoints")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights and plain metadata.
+
+    Attributes:
+        weights: the model's state.
+        sum: SHA-256 over names and bytes of the weights: what maps and runs refer to.
+        metadata: dataset, dataset_sum, model, seed, recipe, limit_train, test accuracy, seconds, versions.
+    """
+
+    weights: Mapping[str, Tensor]
+    sum: str
+    metadata: dict[str, Any]
+
+
+def checkpoint_path(folder: Path, dataset: str, model: str, seed: int, quick: bool = False) -> Path:
+    """`<folder>/<dataset>_<model>_seed<k>.pt`; models of `--quick` have a name of their own."""
+    return folder / f"{dataset}_{model}_seed{seed}{'_quick' if quick else ''}.pt"
+
+
+def save_checkpoint(path: Path, weights: Mapping[str, Tensor], metadata: dict[str, Any]) -> Checkpoint:
+    on_cpu = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    checkpoint = Checkpoint(on_cpu, weights_sum(on_cpu), metadata)
+    with replacing(path) as unfinished:
+        torch.save({"format": FORMAT, "weights": on_cpu, "sum": checkpoint.sum, "metadata": metadata}, unfinished)
+    return checkpoint
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint and check its sum.
+
+    Raises:
+        InputError: the file can't be read, is damaged, or is no checkpoint of ours.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = Checkpoint(content["weights"], content["sum"], content["metadata"])
+        written_in = content["format"]
+        intact = weights_sum(checkpoint.weights) == checkpoint.sum
+    except PermissionError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}") from error
+    except (
+        *(OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError),
+        *(pickle.UnpicklingError, zipfile.BadZipFile),
+    ) as error:
+        raise InputError(f"{path} is damaged or no checkpoint: delete it, and it is trained anew") from error
+    if written_in != FORMAT:
+        raise InputError(f"{path} has format {written_in}, this program reads {FORMAT}: train it anew with --overwrite")
+    if not intact:
+        raise InputError(f"{path} is damaged (the weights don't have their sum): delete it, and it is trained anew")
+    return checkpoint
+
+
+def weights_sum(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the names and the bytes of the weights."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """What computed a result, for its record."""
+    return {"python": platform.python_version(), "torch": torch.__version__}

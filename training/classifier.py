@@ -1,0 +1,112 @@
+"""From a data set to a trained, tested and kept classifier."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from datasets import Dataset
+from errors import InputError
+from models import build_model, model_name
+from progress import progress_bar
+from training.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint, versions
+from training.device import device_name
+from training.inputs import Images, Normalisation, labels_of
+from training.loop import initialised, predict, train
+from training.recipe import Recipe
+
+VALIDATION_RATE = 0.02
+
+
+@dataclass(frozen=True)
+class Order:
+    """A classifier that is asked for: all that decides on its weights."""
+
+    dataset: str
+    attention: str | None
+    seed: int
+    recipe: Recipe
+    limit_train: int | None = None
+    validation_rate: float = VALIDATION_RATE
+    quick: bool = False
+
+    def path(self, folder: Path) -> Path:
+        return checkpoint_path(folder, self.dataset, model_name(self.attention), self.seed, self.quick)
+
+    def plain(self) -> dict[str, Any]:
+        """What a checkpoint must say of itself to be the one that is asked for."""
+        return {
+            "dataset": self.dataset,
+            "model": model_name(self.attention),
+            "seed": self.seed,
+            "recipe": self.recipe.plain(),
+            "limit_train": self.limit_train,
+            "validation_rate": self.validation_rate,
+        }
+
+
+def train_classifier(order: Order, dataset: Dataset, folder: Path, device: torch.device) -> Checkpoint:
+    """Train what `order` asks for, read the test set once, and keep the result."""
+    normalisation = Normalisation.of(dataset, device)
+    training = dataset.train.limited(order.limit_train)
+    images, labels = Images(training, normalisation, device), labels_of(training, device)
+    model = initialised(lambda: build_model(order.dataset, order.attention), order.seed, device)
+    kept = len(training) - round(order.validation_rate * len(training))
+    description = f"train {order.dataset} {model_name(order.attention)} seed {order.seed}"
+    with progress_bar(order.recipe.epochs * kept, description, "images") as bar:
+
+        def show(trained_on: int, validation_accuracy: float | None) -> None:
+            bar.update(trained_on)
+            if validation_accuracy is not None:
+                bar.set_postfix_str(f"validation {validation_accuracy:.4f}")
+
+        trained = train(model, images, labels, order.recipe, order.seed, order.validation_rate, show)
+    correct = predict(model, Images(dataset.test, normalisation, device)).cpu().numpy() == dataset.test.labels
+    per_class = [float(correct[dataset.test.labels == label].mean()) for label in range(len(dataset.classes))]
+    metadata = order.plain() | {
+        "dataset_sum": dataset.sum,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "test_accuracy": float(correct.mean()),
+        "test_accuracy_per_class": per_class,
+        "validation_accuracy": trained.validation_accuracy,
+        "loss": trained.loss,
+        "seconds": round(trained.seconds, 2),
+        "device": device_name(device),
+        "versions": versions(),
+    }
+    return save_checkpoint(order.path(folder), model.state_dict(), metadata)
+
+
+def restore(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
+    """The model of a checkpoint, in evaluation mode.
+
+    Raises:
+        InputError: the weights don't fit the model that the checkpoint names.
+    """
+    name = checkpoint.metadata["model"]
+    model = build_model(checkpoint.metadata["dataset"], None if name == model_name(None) else name)
+    try:
+        model.load_state_dict(checkpoint.weights)
+    except RuntimeError as error:
+        raise InputError(f"the checkpoint's weights don't fit {name}: delete it, and it is trained anew") from error
+    return model.to(device).to(memory_format=torch.channels_last).eval()
+
+
+def find_classifier(order: Order, dataset_sum: str, folder: Path) -> Checkpoint | None:
+    """The kept classifier at the place of `order`, whatever its recipe; None if there is none.
+
+    Raises:
+        InputError: it is damaged, or was trained on other data.
+    """
+    path = order.path(folder)
+    if not path.exists():
+        return None
+    checkpoint = load_checkpoint(path)
+    found = checkpoint.metadata
+    wanted = {"dataset": order.dataset, "model": model_name(order.attention), "dataset_sum": dataset_sum}
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise InputError(f"{path} has {name} {found.get(name)!r}, not {value!r}: move it away")
+    return checkpoint

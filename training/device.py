@@ -1,0 +1,47 @@
+"""The processor that the work runs on, and what it can do."""
+
+import platform
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from errors import InputError
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda` or `cuda:n` -> a device that is there.
+
+    Raises:
+        InputError: no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if name != "cpu" and (kind != "cuda" or not (number.isdecimal() or name == "cuda")):
+        raise InputError(f"unknown device {name!r}: choose from auto, cpu, cuda, cuda:n")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise InputError(f"no device {name!r} here ({torch.cuda.device_count()} CUDA devices): use --device=cpu")
+    return torch.device(name)
+
+
+@cache
+def has_bfloat16(kind: str) -> bool:
+    """Whether the processor multiplies bfloat16 in hardware; elsewhere bfloat16 is slower than float32."""
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported()
+    cpu_info = Path("/proc/cpuinfo")
+    flags = cpu_info.read_text().split() if cpu_info.exists() else []
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """A `with` block in which matrix products and convolutions run in bfloat16 where that pays."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device.type))
+
+
+def device_name(device: torch.device) -> str:
+    """The hardware in words, for the record of a run."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

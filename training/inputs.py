@@ -1,0 +1,80 @@
+"""Images held on the device, and what a network gets to see of them."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets import Dataset, Split
+from datasets.formats import Pixels
+
+
+class Inputs(Protocol):
+    """What a network is trained on: batches by index, already as the network sees them at test time."""
+
+    border: Tensor
+    """(C,) float32: what lies around an image when it is shifted by the random crop."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Tensor) -> Tensor:
+        """(n,) int64 on the device -> (n, C, H, W) float32."""
+        ...
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """x -> (x/255 − mean) / std per channel, with the training set's statistics. The mean image becomes 0."""
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, dataset: Dataset, device: torch.device) -> "Normalisation":
+        mean, std = channel_statistics(dataset.train.images)
+        return cls(*(torch.tensor(values, dtype=torch.float32, device=device) for values in (mean, std)))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(n, C, H, W) uint8 -> float32."""
+        mean, std = self.mean.view(-1, 1, 1), self.std.view(-1, 1, 1)
+        return (images.float() / 255 - mean) / std
+
+    @property
+    def black(self) -> Tensor:
+        """(C,): what a black pixel becomes."""
+        return -self.mean / self.std
+
+
+def channel_statistics(images: Pixels) -> tuple[list[float], list[float]]:
+    """Exact mean and standard deviation per channel of (N, H, W, C) uint8 images, in units of 255."""
+    levels = np.arange(256) / 255
+    means, stds = [], []
+    for channel in range(images.shape[-1]):
+        share = np.bincount(images[..., channel].ravel(), minlength=256) / images[..., channel].size
+        mean = float(share @ levels)
+        means.append(mean)
+        stds.append(float(np.sqrt(share @ (levels - mean) ** 2)))
+    return means, stds
+
+
+class Images:
+    """The images of a split on the device as uint8, normalised batch by batch."""
+
+    def __init__(self, split: Split, normalisation: Normalisation, device: torch.device) -> None:
+        held = torch.tensor(split.images, device=device)
+        self.images = held.permute(0, 3, 1, 2)  # NHWC in memory is channels_last
+        self.normalisation = normalisation
+        self.border = normalisation.black
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, index: Tensor) -> Tensor:
+        return self.normalisation(self.images[index])
+
+
+def labels_of(split: Split, device: torch.device) -> Tensor:
+    """(N,) int64 on the device."""
+    return torch.from_numpy(split.labels).to(device)

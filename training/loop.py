@@ -1,0 +1,122 @@
+"""The training loop and the reading of accuracy: one way for every model."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from storage import plain_sum
+from training.augmentation import Augmentation
+from training.device import mixed_precision
+from training.inputs import Inputs
+from training.recipe import Recipe
+
+TEST_BATCH = 250  # larger batches leave the processor's cache, and are slower
+
+OnStep = Callable[[int, "float | None"], None]
+"""Called with the number of images just trained on, and the validation accuracy when one was just read."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training: seconds, the loss over the last epoch, accuracy on held-out training images."""
+
+    seconds: float
+    loss: float
+    validation_accuracy: float | None
+
+
+def seed_for(seed: int, purpose: str) -> int:
+    """A seed of its own for each purpose, so that drawing more for one leaves the others as they were."""
+    return int(plain_sum([seed, purpose])[:15], 16)
+
+
+def initialised(build: Callable[[], nn.Module], seed: int, device: torch.device) -> nn.Module:
+    """Build a model whose initial weights depend on `seed` alone; the global random state stays untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, "weights"))
+        model = build()
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def train(
+    model: nn.Module,
+    inputs: Inputs,
+    labels: Tensor,
+    recipe: Recipe,
+    seed: int,
+    validation_rate: float = 0.0,
+    on_step: OnStep | None = None,
+) -> Trained:
+    """Train `model` in place by `recipe`.
+
+    Args:
+        inputs: images as the network sees them at test time; augmented here.
+        labels: (N,) int64 on the device of the model.
+        seed: decides on the order, the augmentation and the held-out images.
+        validation_rate: share of the images that is held out and only used to report accuracy per epoch.
+        on_step: told of the progress.
+    """
+    started = time.perf_counter()
+    device = labels.device
+    generator = torch.Generator().manual_seed(seed_for(seed, "order"))
+    shuffled = torch.randperm(len(inputs), generator=generator)
+    held_out = round(validation_rate * len(inputs))
+    validation, training = shuffled[:held_out].to(device), shuffled[held_out:]
+    batch_size = min(recipe.batch_size, len(training))
+    steps = len(training) // batch_size
+    optimiser, schedule = _optimiser(model, recipe, steps * recipe.epochs)
+    accuracy, loss_sum = None, torch.zeros((), device=device)
+    for _epoch in range(recipe.epochs):
+        model.train()
+        order = training[torch.randperm(len(training), generator=generator)].to(device)
+        augment = Augmentation(recipe, len(training), generator, device)
+        loss_sum.zero_()
+        for step in range(steps):
+            rows = slice(step * batch_size, (step + 1) * batch_size)
+            images = augment(inputs.batch(order[rows]), rows, inputs.border)
+            with mixed_precision(device):
+                logits = model(images.contiguous(memory_format=torch.channels_last))
+                loss = F.cross_entropy(logits, labels[order[rows]], label_smoothing=recipe.label_smoothing)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            loss_sum += loss.detach()
+            if on_step is not None:
+                on_step(batch_size, None)
+        if held_out:
+            accuracy = (predict(model, inputs, validation) == labels[validation]).float().mean().item()
+            if on_step is not None:
+                on_step(0, accuracy)
+    return Trained(time.perf_counter() - started, (loss_sum / steps).item(), accuracy)
+
+
+def _optimiser(
+    model: nn.Module, recipe: Recipe, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    optimiser = torch.optim.SGD(
+        model.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=True,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, recipe.learning_rate, total_steps=steps + 1, pct_start=recipe.warm_up, cycle_momentum=False
+    )
+    return optimiser, schedule
+
+
+@torch.no_grad()
+def predict(model: nn.Module, inputs: Inputs, index: Tensor | None = None) -> Tensor:
+    """The classes (n,) int64 that `model` in evaluation mode gives to the inputs `index` (default all), in float32."""
+    model.eval()
+    device = next(model.parameters()).device
+    rows = torch.arange(len(inputs), device=device) if index is None else index
+    batches = [inputs.batch(part).contiguous(memory_format=torch.channels_last) for part in rows.split(TEST_BATCH)]
+    return torch.cat([model(batch).argmax(dim=1) for batch in batches])
