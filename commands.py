@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from attribution import CONTROLS
 from datasets import dataset_sum, load_dataset
+from datasets.catalog import CATALOG
 from errors import InputError
 from evaluation.pipeline import Folders, Pipeline, classifier_line
 from evaluation.retraining import QUICK_RATIOS, RATIOS, Protocol
@@ -82,8 +83,19 @@ def recipe(options: argparse.Namespace, target: str) -> Recipe:
 def train_limit(options: argparse.Namespace, target: str) -> int | None:
     if options.limit_train is None and options.quick:
         return QUICK[target].train_images
-    limit: int | None = options.limit_train
-    return limit
+    return checked_limit(options.limit_train, target, "train")
+
+
+def checked_limit(limit: int | None, target: str, split: str) -> int | None:
+    """`limit` itself, or None for all images.
+
+    Raises:
+        InputError: the split has fewer images.
+    """
+    images = CATALOG[target].shapes[f"{split}_images"][0]
+    if limit is not None and limit > images:
+        raise InputError(f"--limit-{split}={limit}: {target} has {images:,} {split} images")
+    return None if limit == images else limit
 
 
 def pipelines(options: argparse.Namespace, folders: Folders) -> Iterator[Pipeline]:
@@ -97,7 +109,7 @@ def pipelines(options: argparse.Namespace, folders: Folders) -> Iterator[Pipelin
             options.device,
             explain=options.explain,
             limit_train=train_limit(options, target),
-            limit_test=options.limit_test,
+            limit_test=checked_limit(options.limit_test, target, "test"),
             overwrite=options.overwrite,
         )
 
@@ -127,8 +139,8 @@ def evaluate(options: argparse.Namespace, folders: Folders) -> None:
                 ratios=ratios,
                 recipe=recipe(options, pipeline.order.dataset),
                 seeds=options.seeds,
-                limit_train=train_limit(options, pipeline.order.dataset),
-                limit_test=options.limit_test,
+                limit_train=pipeline.limit_train,
+                limit_test=pipeline.limit_test,
                 explain=options.explain,
                 granularity=options.granularity,
                 rank=options.rank,

@@ -70,7 +70,7 @@ class Result:
 
 def save_result(run: Run, result: Result, results: Path) -> None:
     content = {"format": FORMAT, "configuration": run.configuration(), "result": asdict(result)}
-    write_text(run.path(results), json.dumps(content, indent=1, sort_keys=True) + "\n")
+    write_text(run.path(results), json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def find_result(run: Run, results: Path) -> Result | None:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from attribution import METHODS
 from datasets.catalog import CATALOG
+from errors import InputError
+from evaluation.masking import Removal
 from evaluation.pipeline import Pipeline
 from evaluation.retraining import Protocol, Retraining
 from evaluation.runs import Result, Run, find_result, save_result
 from evaluation.statistics import Curve, Estimate, estimate, verdict
 from evaluation.tables import csv_table, markdown_table
-from models import model_name
+from models import IMAGE_SHAPES, model_name
 from progress import progress_bar
 from storage import write_text
 
@@ -38,9 +40,19 @@ class Sweep:
     def __init__(self, protocol: Protocol, pipeline: Pipeline, overwrite: bool = False) -> None:
         self.protocol, self.pipeline, self.overwrite = protocol, pipeline, overwrite
         self.folder = pipeline.folders.results
+        self._require_something_removed()
         for method in protocol.methods:
             pipeline.kept_maps(method)
         self.finished = self._finished(pipeline.kept.sum) if pipeline.kept else {}
+
+    def _require_something_removed(self) -> None:
+        channels, height, width = IMAGE_SHAPES[self.protocol.dataset]
+        positions = height * width * (channels if self.protocol.granularity == "element" else 1)
+        for ratio in self.protocol.ratios:
+            if not 0 < Removal(self.protocol.evaluation, ratio).count(positions) < positions:
+                raise InputError(
+                    f"ratio {ratio:g} leaves none or all of {positions} {self.protocol.granularity}s in place"
+                )
 
     def _finished(self, checkpoint_sum: str) -> Results:
         runs = self.protocol.runs(self.pipeline.dataset_sum, checkpoint_sum)
@@ -170,8 +182,10 @@ class Sweep:
         interval = "Student's t over the seeds"
         if protocol.seeds == 1:
             interval = "Wilson's over the test images (one seed: the spread between networks is unknown)"
+        importance = "Most" if protocol.evaluation == "ROAR" else "Least"
+        seeds = "1 seed" if protocol.seeds == 1 else f"{protocol.seeds} seeds"
         return (
-            f"{'Most' if protocol.evaluation == 'ROAR' else 'Least'} important {protocol.granularity}s of {masked} "
-            f"replaced by {protocol.fill}. "
-            f"{images} training images, {protocol.recipe.epochs} epochs, {tested} test images, {protocol.seeds} {'seed' if protocol.seeds == 1 else 'seeds'}.\n± is the 95 % interval, {interval}."
+            f"{importance} important {protocol.granularity}s of {masked} replaced by {protocol.fill}. "
+            f"{images} training images, {protocol.recipe.epochs} epochs, {tested} test images, {seeds}.\n"
+            f"± is the 95 % interval, {interval}."
         )

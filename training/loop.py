@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from errors import InputError
 from storage import plain_sum
 from training.augmentation import Augmentation
 from training.device import mixed_precision
@@ -16,7 +17,7 @@ from training.recipe import Recipe
 
 TEST_BATCH = 250  # larger batches leave the processor's cache, and are slower
 
-OnStep = Callable[[int, "float | None"], None]
+OnStep = Callable[[int, float | None], object]
 """Called with the number of images just trained on, and the validation accuracy when one was just read."""
 
 
@@ -59,6 +60,9 @@ def train(
         seed: decides on the order, the augmentation and the held-out images.
         validation_rate: share of the images that is held out and only used to report accuracy per epoch.
         on_step: told of the progress.
+
+    Raises:
+        InputError: no image to train on, or the loss diverged.
     """
     started = time.perf_counter()
     device = labels.device
@@ -66,6 +70,10 @@ def train(
     shuffled = torch.randperm(len(inputs), generator=generator)
     held_out = round(validation_rate * len(inputs))
     validation, training = shuffled[:held_out].to(device), shuffled[held_out:]
+    if len(training) == 0:
+        raise InputError(
+            f"no training image is left beside {held_out} held-out ones: give more, or a lower --valid-rate"
+        )
     batch_size = min(recipe.batch_size, len(training))
     steps = len(training) // batch_size
     optimiser, schedule = _optimiser(model, recipe, steps * recipe.epochs)
@@ -88,6 +96,8 @@ def train(
             loss_sum += loss.detach()
             if on_step is not None:
                 on_step(batch_size, None)
+        if not torch.isfinite(loss_sum):
+            raise InputError("the training diverged (its loss is not finite): give a lower --lr")
         if held_out:
             accuracy = (predict(model, inputs, validation) == labels[validation]).float().mean().item()
             if on_step is not None:

@@ -47,7 +47,7 @@ class Quick:
 
 
 QUICK = {
-    "mnist": Quick(train_images=10_000, epochs=2, batch_size=64, learning_rate=0.05),
+    "mnist": Quick(train_images=8_000, epochs=2, batch_size=64, learning_rate=0.05),
     "cifar10": Quick(train_images=10_000, epochs=6, batch_size=64, learning_rate=0.05),
 }
 
