@@ -1,8 +1,10 @@
 """Files that are whole or absent, and the sums that identify their contents."""
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,8 +30,17 @@ def replacing(path: Path) -> Iterator[Path]:
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         unfinished.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a failed write does not say where
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Raise the `OSError` of a full disk if `folder` has no room for `size` bytes more."""
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({size / 1e6:,.1f} MB are needed)", str(folder))
 
 
 def write_text(path: Path, text: str) -> None:

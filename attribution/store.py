@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from errors import InputError
-from storage import plain_sum, replacing
+from storage import plain_sum, replacing, require_space
 
 FORMAT = 1
 MAP_DIR = Path("saliency_maps")
 PART_ROWS = 2000
+SPARE_BYTES = 2**20
 SPLITS = ("train", "test")
 
 Array = npt.NDArray[Any]
@@ -85,6 +86,8 @@ class MapWriter:
 
     def finish(self) -> None:
         """Make the file of all parts, and remove them."""
+        # HDF5 takes the whole process down when the disk is full: ask before. lzf seldom makes noise larger.
+        require_space(self.path.parent, sum(part.stat().st_size for part in self.parts.iterdir()) + SPARE_BYTES)
         with replacing(self.path) as unfinished, h5py.File(unfinished, "w") as file:
             file.attrs.update(self.provenance.attributes())
             file.attrs["format"] = FORMAT

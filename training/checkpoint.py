@@ -1,6 +1,7 @@
 """Trained weights with what is known of them, in one file that runs no code when read."""
 
 import hashlib
+import io
 import pickle
 import platform
 import zipfile
@@ -42,8 +43,10 @@ def checkpoint_path(folder: Path, dataset: str, model: str, seed: int, quick: bo
 def save_checkpoint(path: Path, weights: Mapping[str, Tensor], metadata: dict[str, Any]) -> Checkpoint:
     on_cpu = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
     checkpoint = Checkpoint(on_cpu, weights_sum(on_cpu), metadata)
+    content = io.BytesIO()  # torch.save to a full disk fails without saying why
+    torch.save({"format": FORMAT, "weights": on_cpu, "sum": checkpoint.sum, "metadata": metadata}, content)
     with replacing(path) as unfinished:
-        torch.save({"format": FORMAT, "weights": on_cpu, "sum": checkpoint.sum, "metadata": metadata}, unfinished)
+        unfinished.write_bytes(content.getbuffer())
     return checkpoint
 
 
