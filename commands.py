@@ -7,11 +7,12 @@ from attribution import CONTROLS
 from datasets import dataset_sum, load_dataset
 from datasets.catalog import CATALOG
 from errors import InputError
+from evaluation import QUICK_RATIOS, RATIOS
 from evaluation.pipeline import Folders, Pipeline, classifier_line
-from evaluation.retraining import QUICK_RATIOS, RATIOS, Protocol
+from evaluation.retraining import Protocol
 from evaluation.sweep import Sweep
 from training.checkpoint import Checkpoint
-from training.classifier import VALIDATION_RATE, Order, find_classifier, train_classifier
+from training.classifier import Order, find_classifier, train_classifier
 from training.device import resolve_device
 from training.recipe import QUICK, Recipe, recipe_for
 
@@ -49,8 +50,8 @@ def train(options: argparse.Namespace, folders: Folders) -> None:
 
 def asked_order(options: argparse.Namespace, target: str, seed: int) -> Order:
     """The classifier that --train is to make, with every option."""
-    rate = VALIDATION_RATE if options.valid_rate is None else options.valid_rate
-    return Order(target, None, seed, recipe(options, target), train_limit(options, target), rate, options.quick)
+    limit = train_limit(options, target)
+    return Order(target, None, seed, recipe(options, target), limit, options.valid_rate, options.quick)
 
 
 def kept_classifier(order: Order, folders: Folders) -> Checkpoint | None:

@@ -9,8 +9,9 @@ from typing import NoReturn
 from attribution import METHODS, canonical_method
 from datasets import DATA_DIR, DATASETS
 from errors import InputError
+from evaluation import EVALUATIONS, EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, QUICK_RATIOS, RANKS, RATIOS
+from training import VALIDATION_RATE
 
-EVALUATIONS = ("ROAR", "KAR")
 ALL = "all"
 STOPPED = 130
 
@@ -62,6 +63,10 @@ def number(kind: type, low: float, high: float = float("inf"), low_counts: bool 
         return found
 
     return value
+
+
+def listed(ratios: Sequence[float]) -> str:
+    return ",".join(f"{ratio:g}" for ratio in ratios)
 
 
 def ratio_list(text: str) -> tuple[float, ...]:
@@ -125,7 +130,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--valid_rate",
         metavar="X",
         type=share,
-        help="share of the training images that --train holds out to show progress (default: 0.02)",
+        default=VALIDATION_RATE,
+        help="share of the training images that --train holds out to show progress (default: %(default)s)",
     )
     training.add_argument("--limit-train", metavar="N", type=whole, help="use N training images (default: all)")
     training.add_argument(
@@ -138,27 +144,27 @@ def build_parser() -> argparse.ArgumentParser:
         "--ratios",
         metavar="T,T,...",
         type=ratio_list,
-        help="fractions to replace, between 0 and 1 (default: 0.1,0.2,…,0.9; --quick: 0.1,0.3,0.5,0.7,0.9)",
+        help=f"fractions to replace, between 0 and 1 (default: {listed(RATIOS)}; --quick: {listed(QUICK_RATIOS)})",
     )
     for name, choices, text in (
-        ("explain", ("prediction", "label"), "the class explained"),
+        ("explain", EXPLAIN, "the class explained"),
         (
             "granularity",
-            ("pixel", "element"),
+            GRANULARITIES,
             "what is ranked: pixels over all channels, or each channel's value",
         ),
         (
             "rank",
-            ("signed", "absolute", "square"),
+            RANKS,
             "rank by the attribution, its absolute value or its square",
         ),
-        ("fill", ("mean", "black"), "what replaces a pixel: the training set's mean per channel, or black"),
+        ("fill", FILLS, "what replaces a pixel: the training set's mean per channel, or black"),
     ):
         retraining.add_argument(f"--{name}", choices=choices, default=choices[0], help=f"{text} (default: %(default)s)")
     retraining.add_argument(
         "--mask-split",
-        choices=("both", "train"),
-        default="both",
+        choices=MASK_SPLITS,
+        default=MASK_SPLITS[0],
         help="mask training and test images, or only training images as the original did (default: %(default)s)",
     )
 

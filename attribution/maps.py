@@ -12,7 +12,6 @@ from attribution.store import Array, MapWriter, Rows
 from errors import InputError
 
 BATCH = 250
-EXPLAIN = ("prediction", "label")
 
 
 class Batches(Protocol):

@@ -15,7 +15,6 @@ from errors import InputError
 from storage import plain_sum, replacing, require_space
 
 FORMAT = 1
-MAP_DIR = Path("saliency_maps")
 PART_ROWS = 2000
 SPARE_BYTES = 2**20
 SPLITS = ("train", "test")

@@ -18,6 +18,10 @@ from storage import array_sum, plain_sum, require_writable
 
 DATA_DIR = Path("data")
 _SUBSET_SEED = 0
+_SIGNS_OF_DAMAGE = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError, ImportError),
+    *(MemoryError, OverflowError, struct.error, zlib.error, pickle.UnpicklingError),
+)  # what readers raise on bytes that are not what they expect
 
 
 @dataclass(frozen=True)
@@ -140,14 +144,10 @@ def _read(path: Path) -> tuple[Pixels, ...]:
         if "idx" in path.name:
             return (read_idx(path if path.exists() else _gzipped(path)),)
         return read_cifar_batch(path)
-    except (OSError, EOFError) as error:
-        if isinstance(error, PermissionError | IsADirectoryError):
-            raise InputError(f"{path} can't be read: {error.strerror}") from error
-        raise _damaged([path], "it is cut off or no such file") from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, ImportError) as error:
-        raise _damaged([path], str(error)) from error
-    except (struct.error, zlib.error, pickle.UnpicklingError, MemoryError, OverflowError) as error:
-        raise _damaged([path], str(error)) from error
+    except (PermissionError, IsADirectoryError) as error:
+        raise InputError(f"{path} can't be read: {error.strerror}") from error
+    except _SIGNS_OF_DAMAGE as error:
+        raise _damaged([path], str(error) or "it is cut off") from error
 
 
 def _damaged(paths: list[Path], why: str) -> InputError:

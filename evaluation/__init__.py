@@ -1,0 +1,10 @@
+"""Evaluations of attribution methods. Here are the choices that they offer; the first of each is the default."""
+
+EVALUATIONS = ("ROAR", "KAR")
+EXPLAIN = ("prediction", "label")
+GRANULARITIES = ("pixel", "element")
+RANKS = ("signed", "absolute", "square")
+FILLS = ("mean", "black")
+MASK_SPLITS = ("both", "train")
+RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+QUICK_RATIOS = (0.1, 0.3, 0.5, 0.7, 0.9)

@@ -8,16 +8,14 @@ from torch import Tensor
 
 from attribution.pixel_hash import pixel_hash
 from attribution.store import Rows
+from evaluation import FILLS, GRANULARITIES, RANKS
 from training.inputs import Images
 
-GRANULARITIES = ("pixel", "element")
-RANKS = ("signed", "absolute", "square")
-FILLS = ("mean", "black")
 TIE_SEED = 0
 _TRANSFORMS = {"signed": lambda values: values, "absolute": torch.abs, "square": torch.square}
 
 
-def importance(attribution: Tensor, channels: int, granularity: str = "pixel", rank: str = "signed") -> Tensor:
+def importance(attribution: Tensor, channels: int, granularity: str = GRANULARITIES[0], rank: str = RANKS[0]) -> Tensor:
     """What pixels are ranked by.
 
     Args:
@@ -91,7 +89,7 @@ class Removal:
 class MaskedImages:
     """Images of which the removed positions are replaced, after normalisation and before augmentation."""
 
-    def __init__(self, images: Images, ranks: Tensor, removal: Removal, fill: str = "mean") -> None:
+    def __init__(self, images: Images, ranks: Tensor, removal: Removal, fill: str = FILLS[0]) -> None:
         self.images, self.ranks, self.removal = images, ranks, removal
         self.border = images.border
         # The training set's per-channel mean is 0 after normalisation.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from datasets import Dataset
+from evaluation import EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, RANKS
 from evaluation.masking import MaskedImages, MasksAlone, Removal
 from evaluation.runs import Result, Run
 from models import build_model, model_name
@@ -17,10 +18,6 @@ from training.inputs import Images, Inputs, Normalisation, labels_of
 from training.loop import initialised, predict, seed_for, train
 from training.recipe import Recipe
 
-EVALUATIONS = ("ROAR", "KAR")
-RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-QUICK_RATIOS = (0.1, 0.3, 0.5, 0.7, 0.9)
-MASK_SPLITS = ("both", "train")
 METHODS_ON_DEVICE = 4
 
 RanksOf = Callable[[str], dict[str, Tensor]]
@@ -40,11 +37,11 @@ class Protocol:
     seeds: int = 1
     limit_train: int | None = None
     limit_test: int | None = None
-    explain: str = "prediction"
-    granularity: str = "pixel"
-    rank: str = "signed"
-    fill: str = "mean"
-    mask_split: str = "both"
+    explain: str = EXPLAIN[0]
+    granularity: str = GRANULARITIES[0]
+    rank: str = RANKS[0]
+    fill: str = FILLS[0]
+    mask_split: str = MASK_SPLITS[0]
 
     def baseline(self, dataset_sum: str, seed: int) -> Run:
         """The run on unmasked images, which all methods share."""
@@ -127,7 +124,7 @@ class Retraining:
         ranks, removal = self.ranks_of(run.method)[split], Removal(run.evaluation, run.ratio)
         if run.sees == "mask":
             return MasksAlone(images, ranks, removal)
-        return MaskedImages(images, ranks, removal, run.fill or "mean")
+        return MaskedImages(images, ranks, removal, run.fill or FILLS[0])
 
     def removed_fraction(self, run: Run) -> float:
         """Counted on the masks of the training images, not computed from the ratio."""

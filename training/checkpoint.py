@@ -17,7 +17,6 @@ from errors import InputError
 from storage import replacing
 
 FORMAT = 1
-CHECKPOINT_DIR = Path("checkpoints")
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ from datasets import Dataset
 from errors import InputError
 from models import build_model, model_name
 from progress import progress_bar
+from training import VALIDATION_RATE
 from training.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint, versions
 from training.device import device_name
 from training.inputs import Images, Normalisation, labels_of
 from training.loop import initialised, predict, train
 from training.recipe import Recipe
-
-VALIDATION_RATE = 0.02
 
 
 @dataclass(frozen=True)
