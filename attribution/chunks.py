@@ -1,9 +1,11 @@
 """How many images fit into memory at once, measured on the network itself."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-ACTIVATION_BYTES = {"cpu": 96 * 2**20, "cuda": 4 * 2**30}
+ACTIVATION_BYTES = {"cpu": 128 * 2**20, "cuda": 4 * 2**30}
 
 
 class Chunks:
@@ -22,8 +24,9 @@ class Chunks:
         return self._rows[shape]
 
     def __call__(self, inputs: Tensor) -> list[slice]:
-        """Slices that together are all of `inputs`."""
-        rows = self.rows(inputs)
+        """Slices of nearly equal length that together are all of `inputs`."""
+        count = math.ceil(len(inputs) / self.rows(inputs))
+        rows = math.ceil(len(inputs) / count)
         return [slice(start, start + rows) for start in range(0, len(inputs), rows)]
 
 
