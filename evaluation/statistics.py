@@ -8,7 +8,7 @@ from scipy import integrate, stats
 
 CONFIDENCE = 0.95
 READABLE = 0.9  # share of the accuracy above chance from which on a curve counts as read off the mask
-SILENT = 0.1
+MARGIN = 0.05  # accuracy above chance below which a mask counts as carrying no class
 
 
 @dataclass(frozen=True)
@@ -59,24 +59,23 @@ class Curve:
 
 
 def verdict(image: Curve, mask: Curve, chance: float) -> str:
-    """In words, whether `image` can be believed, given what networks read off the mask alone."""
-    explained = [
-        f"{ratio:.0%}"
-        for ratio, seen, alone in zip(image.ratios, image.estimates, mask.estimates, strict=True)
-        if alone.mean >= seen.low and alone.low > chance * (1 + SILENT)
-    ]
-    shares = [
-        (alone - chance) / (seen - chance) if seen > chance else 1.0
-        for seen, alone in zip(image.means, mask.means, strict=True)
-    ]
-    least, most = min(mask.means), max(mask.means)
-    reached = f"the mask alone gives {least:.3f} to {most:.3f}"
-    if len(explained) == len(image.ratios):
+    """In words, whether `image` can be believed, given what networks read off the mask alone.
+
+    Args:
+        image, mask: curves of the same method over the same ratios.
+        chance: 1 / number of classes. The most frequent class may lie a little above it, hence `MARGIN`.
+    """
+    points = list(zip(image.ratios, image.estimates, mask.estimates, strict=True))
+    telling = [(ratio, seen, alone) for ratio, seen, alone in points if alone.mean > chance + MARGIN]
+    explained = [f"{ratio * 100:g} %" for ratio, seen, alone in telling if alone.mean >= seen.low]
+    shares = [(alone.mean - chance) / (seen.mean - chance) for _ratio, seen, alone in telling if seen.mean > chance]
+    reached = f"the mask alone gives {min(mask.means):.3f} to {max(mask.means):.3f}"
+    if not telling:
+        return f"the mask carries no class ({reached}; chance is {chance:.2f}): this curve speaks of the image"
+    if len(explained) == len(points):
         return f"explained by the mask at every ratio ({reached}): this curve says nothing about importance"
     if explained:
         return f"explained by the mask at {', '.join(explained)} ({reached}): not to be believed there"
-    if min(shares) >= READABLE:
-        return f"at least {min(shares):.0%} of it above chance can be read off the mask ({reached}): not to be believed"
-    if max(shares) > SILENT:
-        return f"up to {max(shares):.0%} of it above chance can be read off the mask ({reached}): believe it in part"
-    return f"the mask carries no class ({reached}; chance is {chance:.2f}): this curve speaks of the image"
+    if len(telling) == len(points) and min(shares) >= READABLE:
+        return f"{min(shares):.0%} or more of it above chance can be read off the mask ({reached}): not to be believed"
+    return f"up to {max(shares):.0%} of it above chance can be read off the mask ({reached}): believe it in part"

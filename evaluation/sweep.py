@@ -100,7 +100,7 @@ class Sweep:
         images = len(todo) * protocol.recipe.epochs * len(pipeline.dataset.train)
         with progress_bar(images, protocol.evaluation, "images") as bar:
             for run in todo:
-                bar.set_postfix_str(run.name)
+                bar.set_postfix_str(run.name, refresh=False)
                 result = retraining.execute(run, bar.update)
                 save_result(run, result, self.folder)
                 self.finished[run] = result

@@ -83,4 +83,4 @@ def weights_sum(weights: Mapping[str, Tensor]) -> str:
 
 def versions() -> dict[str, str]:
     """What computed a result, for its record."""
-    return {"python": platform.python_version(), "torch": torch.__version__}
+    return {"python": platform.python_version(), "torch": str(torch.__version__)}

@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from datasets import Dataset, load_dataset
+from datasets.catalog import CATALOG
+from tests.samples import sample_entry, write_sample
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def published() -> dict:
+    """The catalog as published, whatever a test puts in its place."""
+    return dict(CATALOG)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: dict) -> Path:
+    """A data folder with small real samples of both data sets, which the catalog takes for the published ones."""
+    folder = tmp_path / "data"
+    for name in published:
+        monkeypatch.setitem(CATALOG, name, sample_entry(name))
+        write_sample(name, folder)
+    return folder
+
+
+@pytest.fixture
+def mnist(data_dir: Path) -> Dataset:
+    return load_dataset("mnist", data_dir)
+
+
+@pytest.fixture
+def cifar10(data_dir: Path) -> Dataset:
+    return load_dataset("cifar10", data_dir)

@@ -1,0 +1,169 @@
+import time
+from pathlib import Path
+
+import h5py
+import pytest
+
+import main
+
+ROAR = ["--eval=ROAR", "--method=GC", "--quick", "--epochs=1", "--ratios=0.5"]
+
+
+def run(data_dir: Path, output: Path, options: list[str]) -> int:
+    try:
+        return main.main([f"--data-dir={data_dir}", f"--output-dir={output}", *options])
+    except SystemExit as stop:  # argparse's own way to end
+        return int(stop.code or 0)
+
+
+WRONG = {
+    "no command": ([], "required"),
+    "two commands": (["--train", "--eval=ROAR"], "not allowed with"),
+    "unknown evaluation": (["--eval=ROAD2"], "ROAR, KAR"),
+    "unknown target": (["--train", "--target=imagenet"], "mnist, cifar10"),
+    "one of several targets unknown": (["--train", "--target=mnist,svhn"], "svhn"),
+    "empty target": (["--train", "--target="], "unknown target"),
+    "unknown method": (["--eval=ROAR", "--method=LIME"], "VBP, GC, RANDOM"),
+    "unknown device": ([*ROAR, "--device=tpu"], "auto, cpu, cuda"),
+    "device that is not there": ([*ROAR, "--device=cuda:77"], "--device=cpu"),
+    "ratio 0": (["--eval=ROAR", "--ratios=0"], "'0' is not a number above 0"),
+    "ratio 1.5": (["--eval=ROAR", "--ratios=0.5,1.5"], "'1.5' is not a number above 0 and below 1"),
+    "ratio in letters": (["--eval=ROAR", "--ratios=abc"], "'abc'"),
+    "ratio not a number": (["--eval=ROAR", "--ratios=nan"], "'nan'"),
+    "ratio of no pixel": ([*ROAR, "--ratios=0.0001"], "none or all of 784 pixels"),
+    "negative epochs": (["--train", "--epochs=-3"], "'-3' is not a whole number at least 1"),
+    "zero epochs": (["--train", "--epochs=0"], "'0'"),
+    "half an epoch": (["--train", "--epochs=0.5"], "whole number"),
+    "batch size in letters": (["--train", "--batch-size=big"], "'big'"),
+    "learning rate zero": (["--train", "--lr=0"], "'0' is not a number above 0"),
+    "infinite learning rate": (["--train", "--lr=inf"], "'inf'"),
+    "learning rate that diverges": (["--train", "--quick", "--lr=1e12"], "lower --lr"),
+    "no seeds": (["--eval=ROAR", "--seeds=0"], "'0'"),
+    "everything held out": (["--train", "--valid-rate=1"], "below 1"),
+    "more images than there are": ([*ROAR, "--limit-train=60001"], "has 600 train images"),
+    "more test images than there are": ([*ROAR, "--limit-test=10001"], "has 200 test images"),
+    "unknown fill": ([*ROAR, "--fill=pink"], "pink"),
+    "unknown option": (["--train", "--epoch=3"], "--epoch=3"),
+    "output folder below a file": ([*ROAR, "--output-dir=/dev/null/here"], "/dev/null is a file"),
+    "output folder that nobody can write to": ([*ROAR, "--output-dir=/proc/1"], "/proc/1"),
+    "data folder that is a file": ([*ROAR, "--data-dir=/dev/null"], "/dev/null is a file"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input_costs_one_line_and_nothing_is_written(name, data_dir, tmp_path, capsys):
+    options, message = WRONG[name]
+    output = tmp_path / "out"
+    before = sorted(tmp_path.rglob("*"))
+    assert run(data_dir, output, options) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1, err
+    assert err.startswith("main.py: ")
+    assert message in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x55
+    path.write_bytes(content)
+
+
+def other_method(output: Path) -> None:
+    with h5py.File(output / "saliency_maps/mnist_SimpleCNN_GC_quick.h5", "a") as file:
+        file.attrs["method"] = "VBP"
+
+
+def other_model(output: Path) -> None:
+    with h5py.File(output / "saliency_maps/mnist_SimpleCNN_GC_quick.h5", "a") as file:
+        file.attrs["checkpoint_sum"] = "that of another model"
+
+
+STATES = {
+    "damaged checkpoint": (lambda out, data: damage(out / "checkpoints/mnist_SimpleCNN_seed0_quick.pt"), "is damaged"),
+    "empty checkpoint": (
+        lambda out, data: (out / "checkpoints/mnist_SimpleCNN_seed0_quick.pt").write_bytes(b""),
+        "is damaged",
+    ),
+    "maps of another model": (lambda out, data: other_model(out), "holds maps of checkpoint_sum"),
+    "maps of another method": (lambda out, data: other_method(out), "holds maps of method"),
+    "maps that are no HDF5": (
+        lambda out, data: (out / "saliency_maps/mnist_SimpleCNN_GC_quick.h5").write_text("maps"),
+        "no HDF5",
+    ),
+    "damaged data": (lambda out, data: damage(data / "MNIST/raw/t10k-images-idx3-ubyte"), "t10k-images-idx3-ubyte"),
+    "data file that is a folder": (
+        lambda out, data: (
+            (data / "MNIST/raw/t10k-images-idx3-ubyte").unlink(),
+            (data / "MNIST/raw/t10k-images-idx3-ubyte").mkdir(),
+        ),
+        "t10k-images-idx3-ubyte",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_files_that_can_not_be_used_cost_one_line_and_nothing_is_written(name, data_dir, tmp_path, capsys):
+    change, message = STATES[name]
+    output = tmp_path / "out"
+    assert run(data_dir, output, ["--saliency", "--method=GC", "--quick", "--epochs=1"]) == 0
+    change(output, data_dir)
+    capsys.readouterr()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert run(data_dir, output, ROAR) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1, err
+    assert message in err
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_another_recipe_replaces_a_trained_model_only_when_asked(data_dir, tmp_path, capsys):
+    train = ["--train", "--epochs=1", "--batch_size=100", "--valid_rate=0.1"]
+    assert run(data_dir, tmp_path / "out", train) == 0
+    first = capsys.readouterr()
+    assert first.out.startswith("target: mnist")
+    assert "test accuracy" in first.out
+    assert run(data_dir, tmp_path / "out", train) == 0
+    assert capsys.readouterr().out == first.out, "a trained model is reported, not trained again"
+    assert run(data_dir, tmp_path / "out", ["--train", "--epochs=2"]) == 2
+    assert "--overwrite replaces it" in capsys.readouterr().err
+    assert run(data_dir, tmp_path / "out", ["--train", "--epochs=2", "--overwrite"]) == 0
+    assert "after 2 epochs" in capsys.readouterr().out
+
+
+def test_training_takes_several_targets_and_seeds(data_dir, tmp_path, capsys):
+    assert run(data_dir, tmp_path / "out", ["--train", "--target=all", "--quick", "--epochs=1", "--seeds=2"]) == 0
+    assert "target: mnist (" not in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "out/checkpoints").iterdir()) == [
+        f"{dataset}_SimpleCNN_seed{seed}_quick.pt" for dataset in ("cifar10", "mnist") for seed in (0, 1)
+    ]
+
+
+def test_overwrite_makes_maps_and_runs_anew(data_dir, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert run(data_dir, output, ROAR) == 0
+    other_model(output)
+    assert run(data_dir, output, [*ROAR, "--overwrite"]) == 0
+    assert capsys.readouterr().out.count("0 of 5 retrainings are finished") == 2
+    assert run(data_dir, output, ROAR) == 0
+
+
+def test_help_is_grouped_and_shows_the_defaults(capsys):
+    with pytest.raises(SystemExit):
+        main.main(["--help"])
+    text = capsys.readouterr().out
+    for word in ("what to do", "on what", "training and retraining", "ROAR and KAR", "running", "(default: 1)"):
+        assert word in text
+
+
+def test_every_line_of_a_long_work_says_how_long_it_takes(monkeypatch, capsys):
+    import progress
+
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.02)
+    with progress.progress_bar(5, "work", "steps") as bar:
+        for _ in range(5):
+            time.sleep(0.03)
+            bar.update(1)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 3
+    assert all(line.startswith("work: ") and "<" in line for line in lines)

@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import torch
+
+from attribution.store import Rows
+from evaluation.masking import MaskedImages, MasksAlone, Removal, importance, ranks, ranks_of_maps
+from training.inputs import Images, Normalisation
+
+CPU = torch.device("cpu")
+RATIOS = (0.1, 0.25, 0.3, 0.5, 0.7, 0.9)
+
+
+def maps_with_many_ties(images: int = 20) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(images, 1, 28, 28, generator=generator)
+    values[:5] = values[:5].relu()  # half of each map is zero
+    values[5:8] = 0.0  # nothing but ties
+    values[8:12] = values[8:12].round()
+    return values
+
+
+def test_ranks_order_each_image_for_itself():
+    values = torch.randn(6, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    values[0] *= 1000  # an image with large attributions takes nothing from the others
+    got = ranks(values, torch.arange(6)).numpy().reshape(6, -1)
+    for n in range(6):
+        want = np.empty(784, int)
+        want[np.argsort(-values[n].numpy().ravel())] = np.arange(784)
+        np.testing.assert_array_equal(got[n], want)
+
+
+def test_ranks_by_hand():
+    values = torch.tensor([[0.5, -3.0], [2.0, 1e-30]]).view(1, 1, 2, 2)
+    assert ranks(values, torch.tensor([0])).tolist() == [[[[1, 3], [0, 2]]]]
+
+
+def test_ranks_put_larger_values_first_whatever_the_ties():
+    values = maps_with_many_ties()
+    got = ranks(values, torch.arange(20)).long()
+    for n in range(20):
+        in_order = torch.empty(784).scatter_(0, got[n].flatten(), values[n].flatten())
+        assert (in_order.diff() <= 0).all()
+        assert sorted(got[n].flatten().tolist()) == list(range(784))
+
+
+def test_ties_are_broken_by_a_seeded_permutation_of_each_image():
+    zeros = torch.zeros(300, 1, 10, 10)
+    zeros[:, :, ::2] = -0.0  # equal to zero: not to be ranked below it
+    got = ranks(zeros, torch.arange(300))
+    assert torch.equal(got, ranks(zeros, torch.arange(300)))
+    assert not torch.equal(got, ranks(zeros, torch.arange(300), seed=1))
+    assert len(torch.unique(got.flatten(1), dim=0)) == 300
+    mean_rank = got.float().mean(0)  # every position is equally likely at every rank: 49.5 ± 28.9/√300
+    assert (mean_rank - 49.5).abs().max() < 4.5 * 28.9 / 300**0.5
+
+
+def test_ties_do_not_depend_on_which_images_are_ranked_together():
+    values = maps_with_many_ties()
+    some = torch.tensor([3, 6, 11])
+    assert torch.equal(ranks(values, torch.arange(20))[some], ranks(values[some], some))
+
+
+@pytest.mark.parametrize("evaluation", ["ROAR", "KAR"])
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_exactly_k_positions_are_replaced_in_every_image(evaluation, ratio):
+    mask = Removal(evaluation, ratio).mask(ranks(maps_with_many_ties(), torch.arange(20)))
+    assert mask.flatten(1).sum(1).tolist() == [round(ratio * 784)] * 20
+
+
+def test_roar_takes_the_most_important_and_kar_the_least():
+    values = maps_with_many_ties()
+    places = ranks(values, torch.arange(20))
+    for ratio in RATIOS:
+        most, least = (Removal(evaluation, ratio).mask(places) for evaluation in ("ROAR", "KAR"))
+        for n in range(20):
+            assert values[n][most[n]].min() >= values[n][~most[n]].max()
+            assert values[n][least[n]].max() <= values[n][~least[n]].min()
+    half, other = Removal("ROAR", 0.5).mask(places), Removal("KAR", 0.5).mask(places)
+    assert torch.equal(half, ~other)
+
+
+def test_importance_of_pixels_and_elements():
+    values = torch.tensor([1.0, -2.0, 0.5]).view(1, 3, 1, 1)
+    assert importance(values, 3).tolist() == [[[[-0.5]]]]
+    assert importance(values, 3, rank="absolute").tolist() == [[[[3.5]]]]
+    assert importance(values, 3, rank="square").tolist() == [[[[5.25]]]]
+    assert torch.equal(importance(values, 3, "element"), values)
+    assert importance(torch.ones(1, 1, 2, 2), 3, "element").shape == (1, 3, 2, 2)
+
+
+def masked_sample(cifar10, granularity="pixel", fill="mean"):
+    normalisation = Normalisation.of(cifar10, CPU)
+    images = Images(cifar10.train, normalisation, CPU)
+    index = np.arange(len(cifar10.train))
+    attribution = torch.randn(len(index), 3, 32, 32, generator=torch.Generator().manual_seed(2)).numpy()
+    parts = [Rows(attribution[s], index[s], index[s], index[s]) for s in (slice(0, 17), slice(17, None))]
+    places = ranks_of_maps(parts, 3, granularity, "signed", CPU)
+    removal = Removal("ROAR", 0.3)
+    return images, attribution, places, MaskedImages(images, places, removal, fill), MasksAlone(images, places, removal)
+
+
+def test_masked_pixels_become_the_mean_of_the_training_set_and_the_rest_stays(cifar10):
+    images, attribution, _places, masked, alone = masked_sample(cifar10)
+    order = torch.tensor([20, 3, 29])
+    got, seen, mask = masked.batch(order), images.batch(order), alone.batch(order)
+    k = round(0.3 * 1024)
+    for row, n in enumerate(order):
+        most = np.argsort(-attribution[n].sum(0).ravel(), kind="stable")[:k]
+        want = torch.zeros(1024, dtype=torch.bool)
+        want[most] = True
+        assert torch.equal(mask[row].bool(), want.view(1, 32, 32).expand(3, -1, -1))
+        assert (got[row][:, want.view(32, 32)] == 0).all()
+        assert torch.equal(got[row][:, ~want.view(32, 32)], seen[row][:, ~want.view(32, 32)])
+    # 0 is the mean colour: undo the normalisation and compare with the mean of all training pixels
+    colour = 0 * images.normalisation.std + images.normalisation.mean
+    np.testing.assert_allclose(colour, (cifar10.train.images / 255).mean((0, 1, 2)), rtol=1e-6)
+
+
+def test_black_fill(cifar10):
+    images, _attribution, _places, masked, alone = masked_sample(cifar10, fill="black")
+    order = torch.arange(4)
+    colour = masked.batch(order) * images.normalisation.std.view(-1, 1, 1) + images.normalisation.mean.view(-1, 1, 1)
+    assert colour[alone.batch(order).bool()].abs().max() < 1e-6
+
+
+def test_elements_are_replaced_channel_by_channel(cifar10):
+    _images, attribution, places, masked, _alone = masked_sample(cifar10, "element")
+    assert places.shape == (30, 3, 32, 32)
+    removed = masked.removal.mask(places)
+    assert removed.flatten(1).sum(1).tolist() == [round(0.3 * 3072)] * 30
+    assert attribution[0][removed[0]].min() >= attribution[0][~removed[0]].max()
+    assert (removed.sum(1) % 3 != 0).any()

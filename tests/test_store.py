@@ -1,0 +1,192 @@
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from attribution import store
+from attribution.maps import write_maps
+from attribution.store import MapReader, MapWriter, Provenance, Rows, map_path
+from errors import InputError
+
+PROVENANCE = Provenance("mnist", "data-sum", "SimpleCNN", "weights-sum", "VBP", "prediction", {"layer": None})
+INDEX = {"train": np.array([2, 3, 5, 7, 11, 13, 17]), "test": np.array([0, 4, 8])}
+LABELS = {split: index % 3 for split, index in INDEX.items()}
+
+
+class Pictures:
+    """Images that are recognisable by their number."""
+
+    def __init__(self, index):
+        self.images = torch.tensor(index, dtype=torch.float32).view(-1, 1, 1, 1) + torch.arange(16.0).view(1, 1, 4, 4)
+
+    def batch(self, rows):
+        return self.images[rows]
+
+
+class Doubled:
+    """A method whose maps tell image and class."""
+
+    calls = 0
+
+    def attribute(self, inputs, target):
+        self.calls += 1
+        return 2 * inputs + 100 * target.view(-1, 1, 1, 1)
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(store, "PART_ROWS", 2)
+
+
+def make(path, method=None, provenance=PROVENANCE):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
+    told = []
+    images = {split: Pictures(index) for split, index in INDEX.items()}
+    write_maps(MapWriter(path, provenance, INDEX), method or Doubled(), model, images, LABELS, told.append)
+    return model, sum(told)
+
+
+def everything(path, index=INDEX):
+    reader = MapReader(path, PROVENANCE)
+    return {
+        split: {
+            name: np.concatenate([getattr(rows, name) for rows in reader.rows(split, index[split])])
+            for name in Rows.__annotations__
+        }
+        for split in index
+    }
+
+
+def test_round_trip(tmp_path, small_parts):
+    path = map_path(tmp_path, "mnist", "SimpleCNN", "VBP")
+    assert path.name == "mnist_SimpleCNN_VBP.h5"
+    model, told = make(path)
+    assert told == 10
+    got = everything(path)
+    for split, index in INDEX.items():
+        inputs = Pictures(index).images
+        prediction = model(inputs).argmax(1)
+        np.testing.assert_array_equal(got[split]["index"], index)
+        np.testing.assert_array_equal(got[split]["label"], LABELS[split])
+        np.testing.assert_array_equal(got[split]["prediction"], prediction)
+        np.testing.assert_array_equal(got[split]["attribution"], Doubled().attribute(inputs, prediction))
+        assert got[split]["attribution"].dtype == np.float32
+    with h5py.File(path) as file:
+        assert dict(file.attrs) == PROVENANCE.attributes() | {"format": 1, "complete": True}
+        assert file["train/attribution"].compression == "lzf"
+        assert file["train/attribution"].chunks[1:] == (1, 4, 4)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_label_is_explained_when_asked(tmp_path):
+    path = tmp_path / "maps.h5"
+    provenance = replace(PROVENANCE, explain="label")
+    make(path, provenance=provenance)
+    (rows,) = MapReader(path, provenance).rows("train", INDEX["train"])
+    want = 2 * Pictures(INDEX["train"]).images + 100 * torch.tensor(LABELS["train"]).view(-1, 1, 1, 1)
+    np.testing.assert_array_equal(rows.attribution, want)
+
+
+def test_a_subset_is_read_in_its_order(tmp_path, small_parts):
+    make(tmp_path / "maps.h5")
+    whole, subset = everything(tmp_path / "maps.h5"), {"train": np.array([3, 7, 13, 17])}
+    got = everything(tmp_path / "maps.h5", subset)["train"]
+    np.testing.assert_array_equal(got["index"], subset["train"])
+    np.testing.assert_array_equal(got["attribution"], whole["train"]["attribution"][[1, 3, 5, 6]])
+    reader = MapReader(tmp_path / "maps.h5", PROVENANCE)
+    assert not reader.lacks(subset)
+    assert reader.lacks({"train": np.array([3, 4])})
+
+
+OTHERS = {
+    "dataset": "cifar10",
+    "dataset_sum": "x",
+    "model": "CBAM",
+    "checkpoint_sum": "x",
+    "method": "GC",
+    "explain": "label",
+    "parameters": {"layer": "features"},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_maps_of_something_else_are_refused(tmp_path, name):
+    make(tmp_path / "maps.h5")
+    assert set(OTHERS) == set(Provenance.__dataclass_fields__)
+    with pytest.raises(InputError, match=rf"maps\.h5 holds maps of {name} "):
+        MapReader(tmp_path / "maps.h5", replace(PROVENANCE, **{name: OTHERS[name]}))
+
+
+def test_incomplete_foreign_and_damaged_files_are_refused(tmp_path):
+    path = tmp_path / "maps.h5"
+    make(path)
+    with h5py.File(path, "a") as file:
+        del file.attrs["complete"]
+    with pytest.raises(InputError, match="not complete"):
+        MapReader(path, PROVENANCE)
+    path.write_bytes(b"not HDF5")
+    with pytest.raises(InputError, match="damaged"):
+        MapReader(path, PROVENANCE)
+
+
+def test_a_flipped_byte_in_the_maps_is_noticed(tmp_path):
+    path = tmp_path / "maps.h5"
+    make(path)
+    with h5py.File(path) as file:
+        place = file["train/attribution"].id.get_chunk_info(0).byte_offset + 20
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0x55
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        everything(path)
+
+
+def test_killed_in_the_middle_it_goes_on_and_the_result_is_the_same(tmp_path, small_parts):
+    class Killed(BaseException):
+        pass
+
+    class Dying(Doubled):
+        def attribute(self, inputs, target):
+            if self.calls == 3:
+                raise Killed
+            return super().attribute(inputs, target)
+
+    path, unbroken = tmp_path / "maps.h5", tmp_path / "unbroken.h5"
+    make(unbroken)
+    with pytest.raises(Killed):
+        make(path, Dying())
+    assert not path.exists()
+    second = Doubled()
+    make(path, second)
+    assert second.calls == 6 - 3, "parts that were written are not computed again"
+    got, want = everything(path), everything(unbroken)
+    for split in INDEX:
+        for name in Rows.__annotations__:
+            np.testing.assert_array_equal(got[split][name], want[split][name])
+
+
+def test_parts_of_another_model_are_not_taken_over(tmp_path, small_parts):
+    writer = MapWriter(tmp_path / "maps.h5", PROVENANCE, INDEX)
+    split, part = next(writer.missing())
+    writer.write(split, part, Rows(np.zeros((2, 1, 4, 4)), np.zeros(2), np.zeros(2), INDEX["train"][:2]))
+    assert len(list(writer.missing())) == 5
+    other = MapWriter(tmp_path / "maps.h5", replace(PROVENANCE, checkpoint_sum="other"), INDEX)
+    assert len(list(other.missing())) == 6
+
+
+@pytest.mark.parametrize(
+    ("maps", "message"),
+    [(lambda x: x[:, :, :2], "shape"), (lambda x: x * float("nan"), "not finite"), (lambda x: x.mean(0), "shape")],
+)
+def test_maps_that_are_none_are_refused(tmp_path, maps, message):
+    class Wrong:
+        def attribute(self, inputs, target):
+            return maps(inputs)
+
+    with pytest.raises(InputError, match=message):
+        make(tmp_path / "maps.h5", Wrong())
+    assert not (tmp_path / "maps.h5").exists()

@@ -1,0 +1,247 @@
+"""ROAR from end to end on small real data, through the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+import main
+from evaluation import sweep as sweep_module
+from evaluation.retraining import Protocol, Retraining
+from evaluation.runs import Run, find_result
+from training.inputs import Normalisation
+from training.recipe import recipe_for
+
+OPTIONS = ["--eval=ROAR", "--method=GC", "--target=mnist", "--quick", "--epochs=1", "--ratios=0.3,0.9"]
+ROOT = Path(__file__).parent.parent
+
+
+def run(data_dir: Path, output: Path, *options: str) -> int:
+    return main.main([f"--data-dir={data_dir}", f"--output-dir={output}", *options])
+
+
+def accuracies(output: Path) -> dict[str, float]:
+    return {
+        path.name: json.loads(path.read_text())["result"]["accuracy"] for path in (output / "results/runs").iterdir()
+    }
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_from_nothing_to_table_and_figure_and_again_in_no_time(data_dir, tmp_path, capsys, monkeypatch):
+    output = tmp_path / "out"
+    assert run(data_dir, output, *OPTIONS) == 0
+    printed = capsys.readouterr().out
+    stem = "results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick"
+    made = files(output)
+    assert {f"{stem}{suffix}" for suffix in (".png", ".pdf", ".md", ".csv")} <= made
+    assert {"checkpoints/mnist_SimpleCNN_seed0_quick.pt", "saliency_maps/mnist_SimpleCNN_GC_quick.h5"} <= made
+    assert not [name for name in made if "unfinished" in name or "parts" in name]
+    assert (output / f"{stem}.png").read_bytes()[:4] == b"\x89PNG"
+    assert (output / f"{stem}.pdf").read_bytes()[:4] == b"%PDF"
+    assert (output / f"{stem}.md").read_text() in printed
+    assert printed.rstrip().endswith(f"{output / stem}.pdf")
+    for row in ("| GC ", "| GC, mask alone ", "| RANDOM ", "| RANDOM, mask alone ", "- GC: ", "- RANDOM: "):
+        assert row in printed
+    first, table = accuracies(output), (output / f"{stem}.csv").read_bytes()
+    assert len(first) == 1 + 2 * 2 * 2
+
+    def not_again(*_arguments, **_keywords):
+        raise AssertionError("a finished run is done again")
+
+    monkeypatch.setattr(Retraining, "execute", not_again)
+    monkeypatch.setattr(sweep_module.Sweep, "_do", not_again)
+    assert run(data_dir, output, *OPTIONS) == 0
+    assert "9 of 9 retrainings are finished, 0 to do" in capsys.readouterr().out
+    assert (output / f"{stem}.csv").read_bytes() == table
+
+
+def test_same_seed_gives_the_same_accuracies_and_bit_identical_maps(data_dir, tmp_path):
+    outputs = [tmp_path / "first", tmp_path / "second"]
+    for output in outputs:
+        assert run(data_dir, output, *OPTIONS, "--ratios=0.5") == 0
+    assert accuracies(outputs[0]) == accuracies(outputs[1])
+    for method in ("GC", "RANDOM"):
+        first, second = (output / f"saliency_maps/mnist_SimpleCNN_{method}_quick.h5" for output in outputs)
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_dry_run_says_what_is_to_be_done_and_writes_nothing(data_dir, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert run(data_dir, output, *OPTIONS, "--dry-run") == 0
+    printed = capsys.readouterr().out
+    assert "9 retrainings, 0 finished" in printed
+    assert printed.count("\nretrain ") == 9
+    assert "train   " in printed
+    assert not output.exists()
+
+
+def test_more_ratios_do_only_the_new_runs(data_dir, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert run(data_dir, output, *OPTIONS, "--ratios=0.3") == 0
+    assert run(data_dir, output, *OPTIONS) == 0
+    assert "5 of 9 retrainings are finished, 4 to do" in capsys.readouterr().out
+
+
+def test_damaged_run_is_named_and_refused(data_dir, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert run(data_dir, output, *OPTIONS, "--ratios=0.3") == 0
+    path = next((output / "results/runs").glob("*_GC_*"))
+    path.write_text(path.read_text()[:100])
+    assert run(data_dir, output, *OPTIONS, "--ratios=0.3") == 2
+    assert path.name in capsys.readouterr().err
+
+
+def background(data_dir: Path, output: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "tests.run_main", str(data_dir), f"--output-dir={output}", *OPTIONS]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("moment", ["checkpoints/*.pt", "results/runs/*GC*0.9*.json"])
+def test_killed_in_the_middle_it_goes_on_and_the_result_is_the_same(moment, data_dir, tmp_path):
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    assert run(data_dir, unbroken, *OPTIONS) == 0
+    process = background(data_dir, broken)
+    wait_for(lambda: list(broken.glob(moment)), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (broken / "results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick.csv").exists()
+    assert run(data_dir, broken, *OPTIONS) == 0
+    assert accuracies(broken) == accuracies(unbroken)
+    for name in ("results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick.csv", "saliency_maps/mnist_SimpleCNN_GC_quick.h5"):
+        assert (broken / name).read_bytes() == (unbroken / name).read_bytes()
+
+
+def test_ctrl_c_ends_cleanly(data_dir, tmp_path):
+    process = background(data_dir, tmp_path / "out")
+    wait_for(lambda: list((tmp_path / "out").glob("results/runs/*.json")), process)
+    process.send_signal(signal.SIGINT)
+    _out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "goes on where it stopped" in err
+    assert "Traceback" not in err
+    assert not [name for name in files(tmp_path / "out") if "unfinished" in name]
+
+
+def protocol(**changes) -> Protocol:
+    given = {"evaluation": "ROAR", "dataset": "mnist", "attention": None, "methods": ("GC",), "ratios": (0.5,)}
+    return Protocol(**given | {"recipe": recipe_for("mnist")} | changes)
+
+
+class Prepared:
+    """A `Retraining` with ranks in order of the pixel's position, to look at what networks get to see."""
+
+    def __init__(self, dataset):
+        cpu = torch.device("cpu")
+        order = torch.arange(784, dtype=torch.int16).view(1, 1, 28, 28)
+        ranks = {split: order.expand(len(getattr(dataset, split)), 1, 28, 28) for split in ("train", "test")}
+        self.retraining = Retraining(dataset, Normalisation.of(dataset, cpu), cpu, lambda method: ranks)
+
+    def seen(self, run: Run, split: str) -> np.ndarray:
+        return self.retraining.inputs(run, split).batch(torch.arange(3)).numpy()
+
+
+@pytest.mark.parametrize("evaluation", ["ROAR", "KAR"])
+def test_both_splits_are_masked_by_default_and_only_training_images_when_asked(mnist, evaluation):
+    prepared = Prepared(mnist)
+    for mask_split, masked in (("both", {"train", "test"}), ("train", {"train"})):
+        chosen = protocol(evaluation=evaluation, mask_split=mask_split)
+        run = chosen.run("data", "weights", "GC", 0.25, 0, "image")
+        for split in ("train", "test"):
+            plain, got = (prepared.seen(one, split).reshape(3, 784) for one in (chosen.baseline("data", 0), run))
+            removed = slice(0, 196) if evaluation == "ROAR" else slice(588, 784)
+            kept = slice(196, 784) if evaluation == "ROAR" else slice(0, 588)
+            np.testing.assert_array_equal(got[:, kept], plain[:, kept])
+            assert (got[:, removed] == (0 if split in masked else plain[:, removed])).all()
+        mask = prepared.seen(chosen.run("data", "weights", "GC", 0.25, 0, "mask"), "test").reshape(3, 784)
+        assert mask[:, removed].all()
+        assert not mask[:, kept].any()
+        assert prepared.retraining.removed_fraction(run) == 0.25
+
+
+def test_what_decides_on_a_run_is_in_its_name_and_what_does_not_is_shared():
+    plain = protocol()
+    runs = {plain.run("data", "weights", "GC", 0.5, 0, "image")}
+    for change in (
+        {"evaluation": "KAR"},
+        {"recipe": recipe_for("mnist", epochs=9)},
+        {"limit_train": 10},
+        {"limit_test": 10},
+        {"explain": "label"},
+        {"granularity": "element"},
+        {"rank": "square"},
+        {"fill": "black"},
+        {"mask_split": "train"},
+    ):
+        runs.add(protocol(**change).run("data", "weights", "GC", 0.5, 0, "image"))
+    runs.add(plain.run("data", "weights", "RANDOM", 0.5, 0, "image"))
+    runs.add(plain.run("data", "weights", "GC", 0.6, 0, "image"))
+    runs.add(plain.run("data", "weights", "GC", 0.5, 1, "image"))
+    runs.add(plain.run("data", "weights", "GC", 0.5, 0, "mask"))
+    runs.add(plain.run("data", "other weights", "GC", 0.5, 0, "image"))
+    assert len({run.path(Path()) for run in runs}) == 15
+    black = protocol(fill="black")
+    assert black.run("d", "w", "GC", 0.5, 0, "mask") == plain.run("d", "w", "GC", 0.5, 0, "mask")
+    assert black.baseline("d", 0) == protocol(evaluation="KAR").baseline("d", 0)
+
+
+def test_random_removal_leaves_more_than_chance_and_the_fraction_is_exact(data_dir, tmp_path):
+    output = tmp_path / "out"
+    options = [*OPTIONS, "--method=RANDOM", "--epochs=8", "--ratios=0.8"]
+    assert run(data_dir, output, *options) == 0
+    results = {}
+    for path in (output / "results/runs").iterdir():
+        content = json.loads(path.read_text())
+        configuration, result = content["configuration"], content["result"]
+        results[configuration["method"], configuration["sees"]] = result["accuracy"]
+        if configuration["method"]:
+            assert result["removed_fraction"] == pytest.approx(round(0.8 * 784) / 784, abs=1e-12)
+    assert results[None, "image"] > results["RANDOM", "image"] > 0.4
+    assert results["RANDOM", "mask"] < 0.25
+
+
+def test_finished_run_is_found_only_under_its_own_configuration(data_dir, tmp_path):
+    output = tmp_path / "out"
+    assert run(data_dir, output, *OPTIONS, "--ratios=0.3") == 0
+    path = next((output / "results/runs").glob("*baseline*"))
+    configuration = json.loads(path.read_text())["configuration"]
+    configuration["recipe"] = recipe_for("mnist", quick=True, epochs=1)
+    found = Run(**configuration)
+    assert found.path(output / "results") == path
+    assert find_result(found, output / "results") is not None
+    other = Run(**configuration | {"seed": 1})
+    assert find_result(other, output / "results") is None
+    path.rename(other.path(output / "results"))
+    with pytest.raises(Exception, match="another configuration"):
+        find_result(other, output / "results")
+
+
+def test_maps_are_made_for_the_images_that_are_asked_for(data_dir, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert run(data_dir, output, "--saliency", "--method=VBP", "--quick", "--limit-train=50", "--limit-test=20") == 0
+    assert run(data_dir, output, "--saliency", "--method=VBP", "--quick", "--limit-train=30") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("maps: VBP of 70 images") == 1
+    assert printed.count("maps: VBP of 230 images") == 1, "200 test images were asked for, 20 were there"
+    path = output / "saliency_maps/mnist_SimpleCNN_VBP_quick.h5"
+    with h5py.File(path) as file:
+        assert len(file["train/index"]) == 30
+        assert len(file["test/index"]) == 200

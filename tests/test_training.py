@@ -1,0 +1,200 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from datasets import Dataset
+from errors import InputError
+from models import build_model
+from training.augmentation import Augmentation, shifted
+from training.checkpoint import load_checkpoint, save_checkpoint, weights_sum
+from training.classifier import Order, find_classifier, restore, train_classifier
+from training.device import has_bfloat16, resolve_device
+from training.inputs import Images, Normalisation, channel_statistics, labels_of
+from training.loop import initialised, predict, seed_for, train
+from training.recipe import RECIPES, recipe_for
+
+CPU = torch.device("cpu")
+SHORT = replace(RECIPES["mnist"], epochs=2, batch_size=64)
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+DEVICES = [CPU, pytest.param(torch.device("cuda"), marks=CUDA)]
+
+
+def mnist_training(mnist: Dataset, device: torch.device = CPU) -> tuple[Images, torch.Tensor]:
+    return Images(mnist.train, Normalisation.of(mnist, device), device), labels_of(mnist.train, device)
+
+
+def trained_weights(mnist: Dataset, seed: int, device: torch.device = CPU) -> dict[str, torch.Tensor]:
+    model = initialised(lambda: build_model("mnist"), seed, device)
+    train(model, *mnist_training(mnist, device), SHORT, seed)
+    return model.state_dict()
+
+
+def test_normalisation_uses_the_statistics_of_the_training_images(cifar10):
+    mean, std = channel_statistics(cifar10.train.images)
+    exact = cifar10.train.images.reshape(-1, 3) / 255
+    np.testing.assert_allclose(mean, exact.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(std, exact.std(axis=0), rtol=1e-12)
+    normalisation = Normalisation.of(cifar10, CPU)
+    batch = Images(cifar10.train, normalisation, CPU).batch(torch.arange(len(cifar10.train)))
+    assert batch.shape == (30, 3, 32, 32)
+    torch.testing.assert_close(batch.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(batch.std((0, 2, 3)), torch.ones(3), atol=1e-3, rtol=0)
+    pixel = (cifar10.train.images[4, 5, 6] / 255 - mean) / np.array(std)
+    np.testing.assert_allclose(batch[4, :, 5, 6], pixel, rtol=1e-5)
+
+
+def test_shift_equals_a_plain_loop():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(9, 3, 8, 6, generator=generator)
+    shifts = torch.tensor([[0, 1, 2, 3, 4, 0, 4, 2, 1], [4, 3, 2, 1, 0, 0, 4, 1, 2]])
+    border = torch.tensor([-1.0, -2.0, -3.0])
+    got = shifted(images, shifts, 2, border)
+    for n in range(9):
+        for row in range(8):
+            for column in range(6):
+                y, x = row + int(shifts[0, n]) - 2, column + int(shifts[1, n]) - 2
+                want = images[n, :, y, x] if 0 <= y < 8 and 0 <= x < 6 else border
+                assert torch.equal(got[n, :, row, column], want)
+
+
+def test_augmentation_draws_per_image_and_flips_half():
+    recipe = replace(RECIPES["cifar10"], crop=0)
+    images = torch.arange(4.0).expand(1000, 1, 4, 4)
+    augment = Augmentation(recipe, 1000, torch.Generator().manual_seed(0), CPU)
+    got = augment(images, slice(0, 1000), torch.zeros(1))
+    flipped = (got == images.flip(3)).flatten(1).all(1)
+    assert ((got == images).flatten(1).all(1) ^ flipped).all()
+    assert 430 < flipped.sum() < 570
+    shifts = Augmentation(RECIPES["cifar10"], 1000, torch.Generator().manual_seed(0), CPU).shifts
+    assert set(shifts.flatten().tolist()) == set(range(9))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_training_learns(mnist, device):
+    images, labels = mnist_training(mnist, device)
+    model = initialised(lambda: build_model("mnist"), 0, device)
+    told: list[tuple[int, float | None]] = []
+    recipe = replace(SHORT, epochs=6, batch_size=32)
+    trained = train(model, images, labels, recipe, 0, 0.1, lambda n, accuracy: told.append((n, accuracy)))
+    test = Images(mnist.test, Normalisation.of(mnist, device), device)
+    assert (predict(model, test).cpu().numpy() == mnist.test.labels).mean() > 0.8
+    assert sum(n for n, _ in told) == 6 * (540 // 32) * 32
+    assert [accuracy for _, accuracy in told if accuracy is not None][-1] == trained.validation_accuracy > 0.8
+
+
+def test_same_seed_gives_bit_identical_weights_and_another_seed_does_not(mnist):
+    first, again, other = (trained_weights(mnist, seed) for seed in (0, 0, 1))
+    assert weights_sum(first) == weights_sum(again) != weights_sum(other)
+
+
+def test_training_leaves_the_global_random_state_alone(mnist):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    trained_weights(mnist, 0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_seeds_differ_by_purpose():
+    assert len({seed_for(seed, purpose) for seed in range(10) for purpose in ("weights", "order")}) == 20
+
+
+def test_held_out_images_are_not_trained_on(mnist):
+    images, labels = mnist_training(mnist)
+    seen: set[int] = set()
+
+    class Watched:
+        border = images.border
+
+        def __len__(self):
+            return len(images)
+
+        def batch(self, index):
+            if model.training:
+                seen.update(index.tolist())
+            else:
+                held_out.update(index.tolist())
+            return images.batch(index)
+
+    held_out: set[int] = set()
+    model = initialised(lambda: build_model("mnist"), 0, CPU)
+    train(model, Watched(), labels, replace(SHORT, batch_size=540), 0, validation_rate=0.1)
+    assert len(held_out) == 60
+    assert len(seen) == 540
+    assert not seen & held_out
+
+
+def test_predictions_do_not_depend_on_the_batch(mnist):
+    images, _labels = mnist_training(mnist)
+    model = initialised(lambda: build_model("mnist"), 0, CPU)
+    some = torch.tensor([17, 3, 599])
+    assert torch.equal(predict(model, images)[some], predict(model, images, some))
+
+
+@pytest.mark.parametrize(("change", "message"), [({"learning_rate": 1e12}, "--lr"), ({}, "--valid-rate")])
+def test_hopeless_training_is_refused(mnist, change, message):
+    model = initialised(lambda: build_model("mnist"), 0, CPU)
+    with pytest.raises(InputError, match=message):
+        train(model, *mnist_training(mnist), replace(SHORT, **change), 0, 0.0 if change else 1.0)
+
+
+def test_checkpoint_round_trip(mnist, tmp_path):
+    order = Order("mnist", None, 0, SHORT)
+    made = train_classifier(order, mnist, tmp_path, CPU)
+    read = find_classifier(order, mnist.sum, tmp_path)
+    assert read is not None
+    assert read.sum == made.sum == weights_sum(made.weights)
+    assert order.plain().items() <= read.metadata.items()
+    model = restore(read, CPU)
+    correct = predict(model, Images(mnist.test, Normalisation.of(mnist, CPU), CPU)).numpy() == mnist.test.labels
+    assert read.metadata["test_accuracy"] == correct.mean()
+    assert read.metadata["test_accuracy_per_class"][3] == correct[mnist.test.labels == 3].mean()
+    with pytest.raises(InputError, match="dataset_sum"):
+        find_classifier(order, "other data", tmp_path)
+
+
+def test_damaged_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "linear.pt"
+    weights, metadata = nn.Linear(50, 50).state_dict(), {"recipe": {"epochs": 1}}
+    save_checkpoint(path, weights, metadata)
+    whole, refused = path.read_bytes(), 0
+    for place in range(0, len(whole), 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            read = load_checkpoint(path)
+        except InputError as refusal:
+            assert "linear.pt is damaged" in str(refusal)
+            refused += 1
+        else:  # a byte of the container that carries nothing
+            assert (read.sum, read.metadata) == (weights_sum(weights), metadata)
+    assert refused > 0.8 * len(range(0, len(whole), 97))
+
+
+def test_checkpoint_that_runs_code_is_refused(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return type(tmp_path).touch, (tmp_path / "was-run",)
+
+    torch.save({"weights": Attack()}, tmp_path / "attack.pt")
+    with pytest.raises(InputError, match="damaged or no checkpoint"):
+        load_checkpoint(tmp_path / "attack.pt")
+    assert not (tmp_path / "was-run").exists()
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:99", "cuda:x", "cpu:1", ""])
+def test_device_that_is_not_there(name):
+    with pytest.raises(InputError, match="device"):
+        resolve_device(name)
+
+
+def test_device_automatic():
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert has_bfloat16("cpu") in (True, False)
+
+
+def test_recipe_takes_what_is_given():
+    recipe = recipe_for("mnist", quick=True, epochs=7)
+    assert (recipe.epochs, recipe.batch_size) == (7, 64)
+    assert recipe_for("cifar10") == RECIPES["cifar10"]
