@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from attribution.method import Method
 
 METHODS = ("VBP", "IB", "IG", "DeconvNet", "GB", "GC", "GB-GC", "CAM", "CO", "RANDOM", "SOBEL")
+ANY_MODEL_METHODS = tuple(method for method in METHODS if method != "CAM")  # CAM needs a CAM head
 CONTROLS = ("RANDOM", "SOBEL")
 ALIASES = {"VGB": "VBP", "GBGC": "GB-GC"}
 ENSEMBLES = ("SG", "SG-SQ", "SG-VAR")

@@ -78,7 +78,7 @@ class BackwardReLU(TorchFunctionMode):
         if name in OTHER_RECTIFIERS or (name == "threshold" and any((*args[1:3], *map(kwargs.get, THRESHOLD)))):
             raise InputError(f"the network uses {name}: DeconvNet and GB are defined for ReLU only")
         output = self.rule.apply(x)
-        in_place = function.endswith("_") or kwargs.get("inplace") or args[-1:] == (True,)
+        in_place = function.endswith("_") or kwargs.get("inplace") or (args and args[-1] is True)
         return x.copy_(output) if in_place else output
 
 

@@ -33,8 +33,8 @@ class Provenance:
     checkpoint_sum: str
     method: str
     explain: str
-    ensemble: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
+    ensemble: str | None = None
 
     def attributes(self) -> dict[str, str]:
         """As attributes of the file."""
