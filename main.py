@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from attribution import METHODS, canonical_method
+from attribution import ANY_MODEL_METHODS, METHODS, canonical_method
 from datasets import DATA_DIR, DATASETS
 from errors import InputError
 from evaluation import EVALUATIONS, EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, QUICK_RATIOS, RANKS, RATIOS
@@ -104,9 +104,9 @@ def build_parser() -> argparse.ArgumentParser:
     on_what.add_argument(
         "--method",
         metavar="NAME",
-        type=one_or_more(canonical_method, METHODS),
-        default=METHODS,
-        help=f"attribution method: {', '.join(METHODS)}, several with commas, or {ALL} (default: {ALL})",
+        type=one_or_more(canonical_method, ANY_MODEL_METHODS),
+        default=ANY_MODEL_METHODS,
+        help=f"attribution method: {', '.join(METHODS)}, several with commas, or {ALL} but CAM (default: {ALL})",
     )
 
     training = parser.add_argument_group("training and retraining (defaults: the recipe of the data set)")

@@ -9,29 +9,46 @@ if TYPE_CHECKING:
 
     from attribution.method import Method
 
-METHODS = ("VBP", "GC", "RANDOM")
-CONTROLS = ("RANDOM",)
-ALIASES = {"VGB": "VBP"}
+METHODS = ("VBP", "IB", "IG", "DeconvNet", "GB", "GC", "GB-GC", "CAM", "CO", "RANDOM", "SOBEL")
+ANY_MODEL_METHODS = tuple(method for method in METHODS if method != "CAM")  # CAM needs a CAM head
+CONTROLS = ("RANDOM", "SOBEL")
+ALIASES = {"VGB": "VBP", "GBGC": "GB-GC"}
+ENSEMBLES = ("SG", "SG-SQ", "SG-VAR")
+ENSEMBLE_PARAMETERS = ("level", "samples", "seed")
 
 
 def canonical_method(name: str) -> str:
-    """The name under which a method is filed, whatever its accepted spelling.
+    """The name under which a method is filed, whatever its accepted spelling; `package.module:Name` as it is.
 
     Raises:
         InputError: no such method.
     """
+    if ":" in name:
+        return name
     known = {method.upper(): method for method in METHODS} | ALIASES
     if name.upper() not in known:
-        raise InputError(f"unknown method {name!r}: choose from {', '.join(METHODS)}")
+        raise InputError(f"unknown method {name!r}: choose from {', '.join(METHODS)}, or give package.module:Name")
     return known[name.upper()]
 
 
-def build_method(name: str, model: "nn.Module", **params: Any) -> "Method":
+def canonical_ensemble(name: str) -> str:
+    """The name under which an ensemble is filed.
+
+    Raises:
+        InputError: no such ensemble.
+    """
+    if name.upper() not in ENSEMBLES:
+        raise InputError(f"unknown ensemble {name!r}: choose from {', '.join(ENSEMBLES)}")
+    return name.upper()
+
+
+def build_method(name: str, model: "nn.Module", ensemble: str | None = None, **params: Any) -> "Method":
     """An attribution method for `model`, in evaluation mode, which returns logits.
 
     Args:
-        name: one of `METHODS` or `ALIASES`.
-        params: parameters of the method, for example `layer=` of GC.
+        name: one of `METHODS` or `ALIASES`, or the place `package.module:Name` of a class that is called with `model`.
+        ensemble: one of `ENSEMBLES`, around the method.
+        params: of the method, for example `layer=` of GC; with an ensemble, `level`, `samples` and `seed` are its own.
 
     Returns:
         an object whose `attribute(inputs, target)` maps (N, C, H, W) and (N,) int64 to signed, unscaled
@@ -40,10 +57,30 @@ def build_method(name: str, model: "nn.Module", **params: Any) -> "Method":
     Raises:
         InputError: unknown name or parameter.
     """
-    from attribution.registry import CLASSES  # here, so that naming the methods costs no import of torch
+    from attribution.custom import load_method  # here, so that naming the methods costs no import of torch
+    from attribution.registry import CLASSES
 
     method = canonical_method(name)
+    of_ensemble = {key: params.pop(key) for key in ENSEMBLE_PARAMETERS if ensemble and key in params}
     try:
-        return CLASSES[method](model, **params)
+        built = load_method(method, model, **params) if ":" in method else CLASSES[method](model, **params)
     except TypeError as error:
         raise InputError(f"{method} can't be built with {', '.join(params) or 'no parameters'}: {error}") from error
+    return build_ensemble(ensemble, built, **of_ensemble) if ensemble else built
+
+
+def build_ensemble(name: str, method: "Method", **params: Any) -> "Method":
+    """One of `ENSEMBLES` around any method, for example a Captum object.
+
+    Args:
+        params: `level` (noise σ as a share of each image's range), `samples`, `seed`.
+
+    Raises:
+        InputError: unknown name or parameter.
+    """
+    from attribution.registry import ENSEMBLE_CLASSES
+
+    try:
+        return ENSEMBLE_CLASSES[canonical_ensemble(name)](method, **params)
+    except TypeError as error:
+        raise InputError(f"{name} can't be built with {', '.join(params)}: {error}") from error

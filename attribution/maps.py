@@ -61,7 +61,8 @@ def explained(method: Method, model: nn.Module, inputs: Tensor, label: Tensor, e
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         prediction = model(inputs).argmax(dim=1)
-    maps = method.attribute(inputs, prediction if explain == "prediction" else label).detach().float()
+    target = prediction if explain == "prediction" else label
+    maps = method.attribute(inputs, target=target).detach().float()
     n, channels, height, width = inputs.shape
     if maps.shape not in {(n, channels, height, width), (n, 1, height, width)}:
         raise InputError(

@@ -18,6 +18,7 @@ FORMAT = 1
 PART_ROWS = 2000
 SPARE_BYTES = 2**20
 SPLITS = ("train", "test")
+NO_ENSEMBLE = "none"
 
 Array = npt.NDArray[Any]
 
@@ -33,10 +34,12 @@ class Provenance:
     method: str
     explain: str
     parameters: dict[str, Any] = field(default_factory=dict)
+    ensemble: str | None = None
 
     def attributes(self) -> dict[str, str]:
         """As attributes of the file."""
-        return asdict(self) | {"parameters": json.dumps(self.parameters, sort_keys=True)}
+        parameters = json.dumps(self.parameters, sort_keys=True)
+        return asdict(self) | {"ensemble": self.ensemble or NO_ENSEMBLE, "parameters": parameters}
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,12 @@ class Rows:
     index: Array
 
 
-def map_path(folder: Path, dataset: str, model: str, method: str, quick: bool = False) -> Path:
-    """`<folder>/<dataset>_<model>_<method>.h5`; maps of `--quick` have a name of their own."""
-    return folder / f"{dataset}_{model}_{method}{'_quick' if quick else ''}.h5"
+def map_path(
+    folder: Path, dataset: str, model: str, method: str, ensemble: str | None = None, quick: bool = False
+) -> Path:
+    """`<folder>/<dataset>_<model>_<method>[_<ensemble>].h5`; maps of `--quick` have a name of their own."""
+    parts = [dataset, model, method.replace(":", "."), ensemble, "quick" if quick else None]
+    return folder / f"{'_'.join(part for part in parts if part)}.h5"
 
 
 class MapWriter:

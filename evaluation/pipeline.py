@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from attribution import METHODS, build_method
+from attribution.folding import folded
 from attribution.maps import write_maps
 from attribution.store import SPLITS, MapReader, MapWriter, Provenance, map_path
 from datasets import Dataset, dataset_sum, load_dataset
@@ -91,7 +93,8 @@ class Pipeline:
 
     def map_path(self, method: str) -> Path:
         order = self.order
-        return map_path(self.folders.maps, order.dataset, model_name(order.attention), method, order.quick)
+        model = model_name(order.attention)
+        return map_path(self.folders.maps, order.dataset, model, method, quick=order.quick)
 
     def provenance(self, method: str, checkpoint: Checkpoint) -> Provenance:
         return Provenance(
@@ -132,14 +135,19 @@ class Pipeline:
         return {self.map_path(method) for method in METHODS} if self.overwrite else set()
 
     def _write_maps(self, writer: MapWriter, method: str) -> None:
-        model = restore(self.checkpoint, self.device)
+        model = folded(restore(self.checkpoint, self.device))
         splits = {split: getattr(self.dataset, split) for split in SPLITS}
         images = {split: Images(rows, self.normalisation, self.device) for split, rows in splits.items()}
         labels = {split: rows.labels for split, rows in splits.items()}
         total = sum(map(len, splits.values()))
         print(f"maps: {method} of {total:,} images -> {writer.path}", flush=True)
         with progress_bar(total, f"maps {method}", "images") as bar:
-            write_maps(writer, build_method(method, model), model, images, labels, bar.update)
+            method_of_model = build_method(method, model, **self._given_by_data(method))
+            write_maps(writer, method_of_model, model, images, labels, bar.update)
+
+    def _given_by_data(self, method: str) -> dict[str, Any]:
+        """What `method` must know of the images, and they alone can tell."""
+        return {"black": self.normalisation.black} if method == "IG" else {}
 
     def ranks(self, method: str, granularity: str, rank: str) -> dict[str, Tensor]:
         """Ranks of both splits' positions by the maps of `method`, on the device."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
-from attribution import METHODS
+from attribution import ANY_MODEL_METHODS
 from datasets.catalog import CATALOG
 from errors import InputError
 from evaluation.masking import Removal
@@ -153,7 +153,7 @@ class Sweep:
     def stem(self) -> str:
         """File name of table and figure: the protocol's options that are not the default are part of it."""
         protocol, order = self.protocol, self.pipeline.order
-        methods = "all" if set(protocol.methods) == set(METHODS) else "-".join(protocol.methods)
+        methods = "all" if set(protocol.methods) == set(ANY_MODEL_METHODS) else "-".join(protocol.methods)
         options = {field.name: (getattr(protocol, field.name), field.default) for field in fields(protocol)}
         special = [str(options[name][0]) for name in MASK_OPTIONS if options[name][0] != options[name][1]]
         quick = ["quick"] if order.quick else []

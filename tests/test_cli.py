@@ -23,7 +23,7 @@ WRONG = {
     "unknown target": (["--train", "--target=imagenet"], "mnist, cifar10"),
     "one of several targets unknown": (["--train", "--target=mnist,svhn"], "svhn"),
     "empty target": (["--train", "--target="], "unknown target"),
-    "unknown method": (["--eval=ROAR", "--method=LIME"], "VBP, GC, RANDOM"),
+    "unknown method": (["--eval=ROAR", "--method=LIME"], "VBP, IB, IG"),
     "unknown device": ([*ROAR, "--device=tpu"], "auto, cpu, cuda"),
     "device that is not there": ([*ROAR, "--device=cuda:77"], "--device=cpu"),
     "ratio 0": (["--eval=ROAR", "--ratios=0"], "'0' is not a number above 0"),

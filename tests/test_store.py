@@ -64,6 +64,8 @@ def everything(path, index=INDEX):
 def test_round_trip(tmp_path, small_parts):
     path = map_path(tmp_path, "mnist", "SimpleCNN", "VBP")
     assert path.name == "mnist_SimpleCNN_VBP.h5"
+    assert map_path(tmp_path, "mnist", "CAM", "GB-GC", "SG-SQ", quick=True).name == "mnist_CAM_GB-GC_SG-SQ_quick.h5"
+    assert map_path(tmp_path, "mnist", "CAM", "captum.attr:DeepLift").name == "mnist_CAM_captum.attr.DeepLift.h5"
     model, told = make(path)
     assert told == 10
     got = everything(path)
@@ -110,6 +112,7 @@ OTHERS = {
     "method": "GC",
     "explain": "label",
     "parameters": {"layer": "features"},
+    "ensemble": "SG",
 }
 
 

@@ -42,7 +42,7 @@ def test_from_nothing_to_table_and_figure_and_again_in_no_time(data_dir, tmp_pat
     output = tmp_path / "out"
     assert run(data_dir, output, *OPTIONS) == 0
     printed = capsys.readouterr().out
-    stem = "results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick"
+    stem = "results/ROAR_mnist_SimpleCNN_GC-RANDOM-SOBEL_quick"
     made = files(output)
     assert {f"{stem}{suffix}" for suffix in (".png", ".pdf", ".md", ".csv")} <= made
     assert {"checkpoints/mnist_SimpleCNN_seed0_quick.pt", "saliency_maps/mnist_SimpleCNN_GC_quick.h5"} <= made
@@ -123,10 +123,10 @@ def test_killed_in_the_middle_it_goes_on_and_the_result_is_the_same(moment, data
     wait_for(lambda: list(broken.glob(moment)), process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (broken / "results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick.csv").exists()
+    assert not (broken / "results/ROAR_mnist_SimpleCNN_GC-RANDOM-SOBEL_quick.csv").exists()
     assert run(data_dir, broken, *OPTIONS) == 0
     assert accuracies(broken) == accuracies(unbroken)
-    for name in ("results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick.csv", "saliency_maps/mnist_SimpleCNN_GC_quick.h5"):
+    for name in ("results/ROAR_mnist_SimpleCNN_GC-RANDOM-SOBEL_quick.csv", "saliency_maps/mnist_SimpleCNN_GC_quick.h5"):
         assert (broken / name).read_bytes() == (unbroken / name).read_bytes()
 
 

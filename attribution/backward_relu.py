@@ -1,0 +1,116 @@
+"""Another backward pass for every ReLU of a network, for the length of a `with` block.
+
+The rule is put in place of the function while it is called, not hooked to a module. So it holds for `nn.ReLU`,
+`F.relu`, `torch.relu`, `Tensor.relu`, in place or not, reused or not, and for the spellings `clamp(min=0)`,
+`threshold(0, 0)` and `maximum(x, 0)`; and where a skip path leaves before a ReLU, its gradient is added after the rule.
+
+What is no ReLU: the other rectifiers (leaky, smooth or bounded ones) have no rule in the papers and are refused.
+Gates and saturating units (sigmoid, softmax, tanh, hardsigmoid, GLU), clamping to other bounds and max-pooling
+keep their own derivative. An autograd function of the user's own keeps the backward pass that it defines.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from errors import InputError
+
+OTHER_RECTIFIERS = {
+    *("leaky_relu", "prelu", "rrelu"),
+    *("celu", "elu", "gelu", "mish", "selu", "silu", "softplus"),
+    *("hardshrink", "hardswish", "hardtanh", "relu6", "softshrink"),
+}
+
+THRESHOLD = ("threshold", "value")
+
+Rule = type[torch.autograd.Function]
+
+
+class Deconvolved(torch.autograd.Function):
+    """R -> max(R, 0), whatever the sign of the activation (Zeiler and Fergus 2014)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx: Any, relevance: Tensor) -> Tensor:
+        return relevance.clamp(min=0)
+
+
+class Guided(torch.autograd.Function):
+    """R -> max(R, 0) · 1[x > 0] (Springenberg et al. 2015)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x > 0)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx: Any, relevance: Tensor) -> Tensor:
+        return relevance.clamp(min=0) * ctx.saved_tensors[0]
+
+
+class BackwardReLU(TorchFunctionMode):
+    """Within `with BackwardReLU(rule):` every ReLU that is called has `rule` as its backward pass."""
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Raises `InputError` for a rectifier that is no ReLU."""
+        kwargs = kwargs or {}
+        function = getattr(func, "__name__", "").split(".")[0]  # "relu.default" is relu, as an operator
+        name = function.strip("_")
+        x = rectified(name, args, kwargs)
+        if x is None or not (torch.is_grad_enabled() and x.requires_grad):
+            return func(*args, **kwargs)
+        if name in OTHER_RECTIFIERS or (name == "threshold" and any((*args[1:3], *map(kwargs.get, THRESHOLD)))):
+            raise InputError(f"the network uses {name}: DeconvNet and GB are defined for ReLU only")
+        output = self.rule.apply(x)
+        in_place = function.endswith("_") or kwargs.get("inplace") or (args and args[-1] is True)
+        return x.copy_(output) if in_place else output
+
+
+def rectified(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """The tensor whose positive part the call of the function `name` takes, or which it rectifies otherwise.
+
+    None if the function is no rectifier, or does not act as one with these arguments.
+    """
+    first, second, third = (*args, None, None, None)[:3]
+    x: Tensor = kwargs.get("input", first)
+    if name == "relu" or name == "threshold" or name in OTHER_RECTIFIERS:
+        return x
+    if name in {"clamp", "clip", "clamp_min"}:
+        low = kwargs.get("min", second)
+        high = None if name == "clamp_min" else kwargs.get("max", third)
+        return x if high is None and is_zero(low) else None
+    if name in {"maximum", "max"} and isinstance(first, Tensor) and isinstance(second, Tensor):
+        x, other = (second, first) if is_zero(first) else (first, second)
+        return x if is_zero(other) and torch.broadcast_shapes(x.shape, other.shape) == x.shape else None
+    return None
+
+
+def is_zero(value: object) -> bool:
+    """Whether `value` is 0, or a constant tensor of zeros."""
+    if isinstance(value, Tensor):
+        return not value.requires_grad and value.is_floating_point() and not value.any()
+    return isinstance(value, int | float) and value == 0
+
+
+def require_visible_calls(model: nn.Module) -> None:
+    """Raise `InputError` if the network calls functions where no mode sees them."""
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise InputError(
+            "DeconvNet and GB can't change the ReLUs of a scripted module: give the module before scripting"
+        )

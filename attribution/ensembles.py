@@ -1,0 +1,115 @@
+"""Ensembles: any method over noisy copies of the image, as running sums."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from attribution.method import Method
+from attribution.pixel_hash import image_number, pixel_hash
+from errors import InputError
+
+LEVEL = 0.15
+SAMPLES = 15
+ROWS_AT_ONCE = 64
+
+
+class NoisyEnsemble(ABC):
+    """What is common to the ensembles: the noisy images, and the maps of a method one sample after the other.
+
+    The noise is normal with σ = level · (max − min) of each image (Smilkov et al. 2017, arXiv 1706.03825, section 3).
+    It is a function of the image's pixels and the seed: the same on every device, in any batch size and order.
+    """
+
+    def __init__(self, method: Method, level: float = LEVEL, samples: int = SAMPLES, seed: int = 0) -> None:
+        """Raises `InputError` if `level` is negative or `samples` below 1."""
+        if not (0 <= level < math.inf) or samples < 1:
+            raise InputError(f"an ensemble needs level ≥ 0 and samples ≥ 1, not level {level} and samples {samples}")
+        self.method, self.level, self.samples, self.seed = method, level, samples, seed
+
+    def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
+        """(N, C, H, W), (N,) -> the shape of the method's maps."""
+        return self.summary(self.maps(inputs, target))
+
+    @staticmethod
+    @abstractmethod
+    def summary(maps: Iterator[Tensor]) -> Tensor:
+        """The ensemble's map, from the method's of every noisy copy."""
+
+    def maps(self, inputs: Tensor, target: Tensor) -> Iterator[Tensor]:
+        """The method's maps of one noisy copy of all images, `samples` times."""
+        inputs = inputs.detach()
+        images = image_number(inputs)
+        samples_at_once = max(1, ROWS_AT_ONCE // len(inputs))
+        for start in range(0, self.samples, samples_at_once):
+            samples = range(start, min(start + samples_at_once, self.samples))
+            noisy = torch.cat([inputs + self._noise(inputs, images, sample) for sample in samples])
+            maps = self.method.attribute(noisy, target=target.repeat(len(samples))).detach()
+            yield from maps.unflatten(0, (len(samples), len(inputs)))
+
+    def _noise(self, inputs: Tensor, images: Tensor, sample: int) -> Tensor:
+        values = inputs.flatten(1)
+        sigma = self.level * (values.amax(dim=1) - values.amin(dim=1))
+        noise = normal(images, values.shape[1], (self.seed << 16) + sample)
+        return (sigma.view(-1, 1) * noise).view(inputs.shape)
+
+
+class SmoothGrad(NoisyEnsemble):
+    """SG: the mean of the maps (Smilkov et al. 2017, section 3)."""
+
+    @staticmethod
+    def summary(maps: Iterator[Tensor]) -> Tensor:
+        return mean(maps)
+
+
+class SmoothGradSquared(NoisyEnsemble):
+    """SG-SQ: the mean of the maps' squares (Hooker et al. 2019, arXiv 1806.10758, section 4.1)."""
+
+    @staticmethod
+    def summary(maps: Iterator[Tensor]) -> Tensor:
+        return mean(one.square() for one in maps)
+
+
+class VarGrad(NoisyEnsemble):
+    """SG-VAR: the variance of the maps (Adebayo et al. 2018, arXiv 1810.03307): the mean squared distance to SG."""
+
+    @staticmethod
+    def summary(maps: Iterator[Tensor]) -> Tensor:
+        return variance(maps)
+
+
+def mean(maps: Iterator[Tensor]) -> Tensor:
+    total, count = next(maps).clone(), 1
+    for one in maps:
+        total += one
+        count += 1
+    return total / count
+
+
+def variance(maps: Iterator[Tensor]) -> Tensor:
+    """Welford's running sums, in which every term is a square: rounding makes nothing negative."""
+    average, count = next(maps).clone(), 1
+    squares = torch.zeros_like(average)
+    for one in maps:
+        count += 1
+        difference = one - average
+        average += difference / count
+        squares += difference.square() * ((count - 1) / count)
+    return squares / count
+
+
+def normal(images: Tensor, positions: int, seed: int) -> Tensor:
+    """Standard normal numbers that are a function of image, position and seed (Box and Muller 1958).
+
+    Args:
+        images: (N,) int64, see `image_number`.
+
+    Returns:
+        (N, positions) float32.
+    """
+    half = (positions + 1) // 2
+    uniform = ((pixel_hash(images, 2 * half, seed) >> 8).float() + 0.5) / 2**24
+    radius, angle = (-2 * uniform[:, :half].log()).sqrt(), 2 * math.pi * uniform[:, half:]
+    return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)[:, :positions]

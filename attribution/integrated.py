@@ -1,0 +1,99 @@
+"""Integrated gradients, with quadrature rules whose weights sum to one."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attribution.method import LogitGradient, target_logits
+from errors import InputError
+
+STEPS = 50
+
+
+class IntegratedGradients:
+    """IG: (x − x′) · ∫₀¹ ∂f_c/∂x (x′ + α (x − x′)) dα (Sundararajan et al. 2017, arXiv 1703.01365, eq. 1)."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        steps: int = STEPS,
+        rule: str = "gauss-legendre",
+        baseline: str | Tensor = "black",
+        black: Tensor | None = None,
+    ) -> None:
+        """How to integrate, and from where.
+
+        Args:
+            steps: nodes of the quadrature.
+            rule: "gauss-legendre", exact for polynomials of degree 2·steps − 1 along the path, or "midpoint".
+            baseline: x′: "black", "mean", or a tensor that broadcasts to (N, C, H, W), as the network sees it.
+            black: (C,), what a black pixel is to a network whose images are normalised to mean 0; without it the
+                images are taken for unnormalised ones, in which black is 0 and the mean unknown.
+
+        Raises:
+            InputError: unknown rule or baseline, steps below 1, "mean" without `black`.
+        """
+        if rule not in RULES or steps < 1:
+            raise InputError(f"IG integrates by {' or '.join(RULES)} with 1 or more steps, not {rule!r} with {steps}")
+        self.gradient = LogitGradient(model)
+        self.nodes, self.weights = RULES[rule](steps)
+        self.baseline = baseline if isinstance(baseline, Tensor) else named_baseline(baseline, black)
+
+    def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
+        """(N, C, H, W), (N,) -> (N, C, H, W)."""
+        inputs = inputs.detach()
+        baseline = self._baseline_of(inputs)
+        total = torch.zeros_like(inputs)
+        nodes_at_once = max(1, self.gradient.chunks.rows(inputs) // len(inputs))
+        for start in range(0, len(self.nodes), nodes_at_once):
+            part = slice(start, start + nodes_at_once)
+            nodes = torch.tensor(self.nodes[part], dtype=inputs.dtype, device=inputs.device)
+            points = baseline + nodes.view(-1, 1, 1, 1, 1) * (inputs - baseline)
+            gradients = self.gradient(points.flatten(0, 1), target.repeat(len(nodes))).view_as(points)
+            for weight, gradient in zip(self.weights[part], gradients, strict=True):
+                total += weight * gradient
+        return (inputs - baseline) * total
+
+    @torch.no_grad()
+    def completeness_gap(self, inputs: Tensor, target: Tensor, attributions: Tensor) -> Tensor:
+        """|Σ attributions − (f_c(x) − f_c(x′))| / |f_c(x) − f_c(x′)|: (N,), 0 if the integral was exact."""
+        difference = self._logits(inputs, target) - self._logits(self._baseline_of(inputs), target)
+        return (attributions.flatten(1).sum(1) - difference).abs() / difference.abs()
+
+    def _logits(self, inputs: Tensor, target: Tensor) -> Tensor:
+        model, chunks = self.gradient.model, self.gradient.chunks(inputs)
+        return torch.cat([target_logits(model(inputs[part].clone()), target[part]) for part in chunks])
+
+    def _baseline_of(self, inputs: Tensor) -> Tensor:
+        return self.baseline.to(inputs).expand_as(inputs)
+
+
+def named_baseline(name: str, black: Tensor | None) -> Tensor:
+    """(C or 1, 1, 1): the image called `name`, as the network sees it.
+
+    Raises:
+        InputError: unknown name, or "mean" of images that are not normalised.
+    """
+    if name == "black":
+        return torch.zeros(1, 1, 1) if black is None else torch.as_tensor(black).view(-1, 1, 1)
+    if name == "mean" and black is not None:
+        return torch.zeros(1, 1, 1)
+    if name == "mean":
+        raise InputError("IG knows the mean of normalised images only: give black=, or the mean image as baseline=")
+    raise InputError(f"unknown baseline {name!r}: choose black or mean, or give a tensor")
+
+
+def gauss_legendre(steps: int) -> tuple[list[float], list[float]]:
+    """Nodes and weights on [0, 1], exact for polynomials up to degree 2·steps − 1."""
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    return ((1 + nodes) / 2).tolist(), (weights / math.fsum(weights)).tolist()
+
+
+def midpoint(steps: int) -> tuple[list[float], list[float]]:
+    """The middles of `steps` equal parts of [0, 1], and their length."""
+    return [(step + 0.5) / steps for step in range(steps)], [1 / steps] * steps
+
+
+RULES = {"gauss-legendre": gauss_legendre, "midpoint": midpoint}

@@ -1,0 +1,203 @@
+"""CAM, CO, SOBEL; folding; memory."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models import resnet18, vgg11
+
+import attribution.chunks
+from attribution import ANY_MODEL_METHODS, build_method
+from attribution.chunks import Chunks, activation_bytes
+from attribution.folding import folded
+from errors import InputError
+from models import build_model
+
+
+class Pooled(nn.Module):
+    """Two convolutions, and a head of global average pooling and a linear layer; another linear layer beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 8, 3)
+        self.aside, self.head = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, images):
+        features = F.relu(self.last(F.relu(self.first(images))))
+        logits = self.head(features.mean(dim=(2, 3)))
+        self.aside(features.mean(dim=(2, 3)))
+        return logits
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def lively(model, *shape):
+    """`model` in evaluation mode, with batch norm statistics and parameters that are not the initial ones."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.3)
+    with torch.no_grad():
+        model.train()(torch.randn(8, *shape))
+    return model.eval()
+
+
+def test_cam_is_the_weighted_sum_of_the_pooled_feature_map():
+    model, inputs, target = Pooled().eval(), torch.randn(5, 3, 9, 9), torch.tensor([0, 3, 1, 2, 2])
+    activation = F.relu(model.last(F.relu(model.first(inputs))))
+    want = torch.stack(
+        [(w.view(8, 1, 1) * a).sum(0) for w, a in zip(model.head.weight[target], activation, strict=True)]
+    )
+    want = F.interpolate(want.unsqueeze(1), size=(9, 9), mode="bilinear")
+    torch.testing.assert_close(build_method("CAM", model).attribute(inputs, target), want, rtol=1e-4, atol=1e-6)
+
+
+def test_grad_cam_of_a_pooled_network_is_the_positive_part_of_cam():
+    model, inputs, target = lively(resnet18(num_classes=10), 3, 64, 64), torch.randn(2, 3, 64, 64), torch.tensor([3, 1])
+    with torch.no_grad():
+        model.avgpool = nn.Identity()
+        features = nn.Sequential(*list(model.children())[:-2])(inputs)
+        model.avgpool = nn.AdaptiveAvgPool2d(1)
+        cam = torch.einsum("nk,nkhw->nhw", model.fc.weight[target], features).unsqueeze(1)
+    want = F.interpolate(cam.relu() / 4, size=(64, 64), mode="bilinear")
+    torch.testing.assert_close(build_method("GC", model).attribute(inputs, target), want, rtol=1e-3, atol=1e-6)
+    want = F.interpolate(cam, size=(64, 64), mode="bilinear")
+    torch.testing.assert_close(build_method("CAM", model).attribute(inputs, target), want, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", [build_model("cifar10"), nn.Conv2d(3, 5, 32)])
+def test_cam_refuses_a_network_without_its_head(model):
+    with pytest.raises(InputError, match="CAM head"):
+        build_method("CAM", model.eval()).attribute(torch.randn(1, 3, 32, 32), torch.tensor([0]))
+
+
+def test_co_is_the_mean_over_channels():
+    model, inputs = Pooled().eval(), torch.randn(2, 3, 9, 9)
+    got = build_method("CO", model, layer="first").attribute(inputs, torch.tensor([0, 1]))
+    want = F.interpolate(model.first(inputs).mean(1, keepdim=True), size=(9, 9), mode="bilinear")
+    torch.testing.assert_close(got, want.detach())
+
+
+@pytest.mark.parametrize("method", ["GC", "CO"])
+def test_layers_without_feature_map_are_refused(method):
+    with pytest.raises(InputError, match="'head' gives no feature map"):
+        build_method(method, Pooled(), layer="head").attribute(torch.randn(1, 3, 9, 9), torch.tensor([0]))
+
+
+def test_layer_that_decides_nothing_is_refused():
+    class Aside(Pooled):
+        def forward(self, images):
+            self.last(F.relu(self.first(images)))
+            return self.head(torch.cat([images, images, images], 1).mean((2, 3))[:, :8])
+
+    with pytest.raises(InputError, match="don't depend on layer 'last'"):
+        build_method("GC", Aside(), layer="last").attribute(torch.randn(1, 3, 9, 9), torch.tensor([0]))
+
+
+def test_sobel_worked_out_by_hand():
+    ramp = torch.arange(5.0).view(1, 1, 1, 5).expand(1, 1, 5, 5)
+    image = torch.cat([ramp, 2 * ramp.mT, 3 * ramp + 4 * ramp.mT], dim=1)
+    got = build_method("SOBEL", nn.Identity()).attribute(image, torch.tensor([0]))
+    assert torch.equal(got[0, :, 1:-1, 1:-1], torch.tensor([8.0, 16, 40]).view(3, 1, 1).expand(3, 3, 3))
+    assert got[0, 0, :, 0].tolist() == [4.0] * 5, "the border continues the image"
+    assert not build_method("SOBEL", nn.Identity()).attribute(torch.ones(1, 2, 4, 4), torch.tensor([0])).any()
+
+
+@pytest.mark.parametrize("method", ANY_MODEL_METHODS)
+@pytest.mark.parametrize("network", ["ResNet-18", "VGG-11"])
+def test_methods_explain_other_peoples_networks(method, network, others):
+    inputs, parameters = torch.randn(2, 3, 32, 32), {"steps": 2} if method == "IG" else {}
+    got = build_method(method, others[network], **parameters).attribute(inputs, torch.tensor([1, 7]))
+    assert got.shape in {(2, 3, 32, 32), (2, 1, 32, 32)}
+    assert got.isfinite().all()
+    assert got.std() > 0
+
+
+@pytest.fixture(scope="module")
+def others():
+    vgg = vgg11(num_classes=10, dropout=0)
+    vgg.classifier = nn.Linear(512 * 49, 10)  # without its 120 million parameters
+    return {"ResNet-18": lively(resnet18(num_classes=10), 3, 32, 32), "VGG-11": vgg.eval()}
+
+
+class Neighbours(nn.Module):
+    """Convolutions with batch norm: foldable, or `odd` in a way that forbids it."""
+
+    def __init__(self, odd: str | None = None) -> None:
+        super().__init__()
+        self.odd = odd
+        self.conv, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, images):
+        if self.odd == "untraceable" and images.sum() > 1e9:
+            return images
+        x = self.conv(images)
+        y = self.bn(x)
+        if self.odd == "output read elsewhere":
+            y = y + x
+        if self.odd == "convolution called twice":
+            y = y + self.conv(images.flip(3))
+        if self.odd == "norm called twice":
+            y = self.bn(y)
+        if self.odd == "weight read elsewhere":
+            y = y + F.conv2d(images, self.conv.weight)
+        return self.head(y.relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "model", [build_model("cifar10"), resnet18(num_classes=10), Neighbours()], ids=["SimpleCNN", "ResNet-18", "named"]
+)
+def test_folded_network_has_the_same_logits_and_no_batch_norm(model):
+    lively(model, 3, 32, 32)
+    state, inputs = {name: value.clone() for name, value in model.state_dict().items()}, torch.randn(6, 3, 32, 32)
+    fast = folded(model)
+    assert (fast(inputs) - model(inputs)).abs().max() < 1e-4 * model(inputs).abs().max().clamp(min=1)
+    assert type(fast) is type(model)
+    assert not any(parameter.requires_grad for parameter in fast.parameters())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *("output read elsewhere", "convolution called twice", "norm called twice", "weight read elsewhere"),
+        *("untraceable", "hooked", "training"),
+    ],
+)
+def test_what_can_not_be_folded_safely_is_left_alone(odd):
+    model, inputs = lively(Neighbours(odd), 3, 8, 8), torch.randn(4, 3, 8, 8)
+    if odd == "hooked":
+        model.conv.register_forward_hook(lambda module, arguments, output: 2 * output)
+    if odd == "training":
+        model.bn.train()
+    fast = folded(model)
+    assert isinstance(fast.bn, nn.BatchNorm2d)
+    torch.testing.assert_close(fast(inputs), model(inputs))
+
+
+def test_activations_are_counted_without_parameters():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 64, 5))
+    kept = activation_bytes(model, torch.randn(1, 3, 8, 8))
+    assert kept == 4 * (3 * 64 + 4 * 64)  # the image, and tanh's output, which is the linear layer's input too
+
+
+def test_chunks_are_as_small_as_the_memory_and_change_nothing(monkeypatch):
+    model, inputs, target = Pooled().eval(), torch.randn(11, 3, 9, 9), torch.arange(11) % 4
+    methods = ("VBP", "GB", "GC", "CO", "IG", "GB-GC")
+    quick = {"IG": {"steps": 4}}
+    whole = [build_method(name, model, **quick.get(name, {})).attribute(inputs, target) for name in methods]
+    monkeypatch.setitem(attribution.chunks.ACTIVATION_BYTES, "cpu", 3 * activation_bytes(model, inputs[:1]))
+    assert [part.stop - part.start for part in Chunks(model)(inputs)] == [3, 3, 3, 3]
+    assert [len(inputs[part]) for part in Chunks(model)(inputs[:4])] == [2, 2]
+    seen = []
+    model.register_forward_pre_hook(lambda module, arguments: seen.append(len(arguments[0])))
+    for name, want in zip(methods, whole, strict=True):
+        got = build_method(name, model, **quick.get(name, {})).attribute(inputs, target)
+        torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-6)
+    assert max(seen) == 3
