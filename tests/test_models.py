@@ -182,7 +182,8 @@ def test_the_other_head_is_an_auxiliary_classifier(attention, predicting):
     torch.testing.assert_close(model.training_loss(images, labels, 0.0), want)
 
 
-def test_warn_is_trained_on_gated_log_probabilities_and_the_overlap_of_its_masks():
+def test_warn_is_trained_on_gated_log_probabilities_and_the_overlap_of_its_masks(monkeypatch):
+    monkeypatch.setattr("models.warn.OVERLAP_WEIGHT", 1000)  # 0.001 of a small overlap would be lost in the likelihood
     model, images, labels = built("mnist", "WARN").eval(), some_images("mnist"), torch.arange(4)
     features, opinions, overlaps = model.stem(images), [], []
     for group, attention in zip(model.groups, model.attention, strict=True):
@@ -198,7 +199,7 @@ def test_warn_is_trained_on_gated_log_probabilities_and_the_overlap_of_its_masks
     torch.testing.assert_close(model(images), want)
     likelihood = -(0.9 * want[torch.arange(4), labels] + 0.1 * want.mean(1)).mean()
     got = model.training_loss(images, labels, 0.1)
-    torch.testing.assert_close(got, likelihood + 0.001 * sum(overlaps) / 3)
+    torch.testing.assert_close(got, likelihood + 1000 * sum(overlaps) / 3)
     with pytest.raises(InputError, match="larger --batch-size"):
         model.train().training_loss(images[:1], labels[:1], 0.1)
 
