@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from itertools import product
 
 from attribution import CONTROLS
 from datasets import dataset_sum, load_dataset
@@ -11,10 +12,11 @@ from evaluation import QUICK_RATIOS, RATIOS
 from evaluation.pipeline import Folders, Pipeline, classifier_line
 from evaluation.retraining import Protocol
 from evaluation.sweep import Sweep
+from models import ATTENTIONS, OPTIONS, variant
 from training.checkpoint import Checkpoint
 from training.classifier import Order, find_classifier, train_classifier
 from training.device import resolve_device
-from training.recipe import QUICK, Recipe, recipe_for
+from training.recipe import Recipe, quick_train_images, recipe_for
 
 
 def run(options: argparse.Namespace) -> None:
@@ -34,8 +36,13 @@ def run(options: argparse.Namespace) -> None:
 
 
 def train(options: argparse.Namespace, folders: Folders) -> None:
-    """--train: each data set, each seed; what is trained already is reported from its checkpoint."""
-    orders = [asked_order(options, target, seed) for target in options.target for seed in range(options.seeds)]
+    """--train: each data set, each model, each seed; what is trained already is reported from its checkpoint."""
+    orders = [
+        asked_order(options, target, attention, seed)
+        for target in options.target
+        for attention in asked_attentions(options)
+        for seed in range(options.seeds)
+    ]
     kept = {} if options.overwrite else {order: kept_classifier(order, folders) for order in orders}
     for order in orders:
         path, checkpoint = order.path(folders.checkpoints), kept.get(order)
@@ -44,14 +51,33 @@ def train(options: argparse.Namespace, folders: Folders) -> None:
             continue
         if checkpoint is None:
             dataset = load_dataset(order.dataset, folders.data)
-            checkpoint = train_classifier(order, dataset, folders.checkpoints, options.device)
+            checkpoint = train_classifier(order, dataset, folders.checkpoints, options.device, options.resume)
         print(classifier_line(checkpoint, path), flush=True)
 
 
-def asked_order(options: argparse.Namespace, target: str, seed: int) -> Order:
+def asked_attentions(options: argparse.Namespace) -> list[str | None]:
+    """The models that --attention names, each with the option that it has.
+
+    Raises:
+        InputError: an option for a model that --attention doesn't name.
+    """
+    for attention, (option, _values) in OPTIONS.items():
+        if getattr(options, option) is not None and attention not in options.attention:
+            raise InputError(f"--{option} is for --attention={attention}")
+    return [asked_variant(options, name) for name in options.attention]
+
+
+def asked_variant(options: argparse.Namespace, name: str) -> str | None:
+    if name not in OPTIONS:
+        return name if name in ATTENTIONS else None
+    option, (default, *_others) = OPTIONS[name]
+    return variant(name, **{option: getattr(options, option) or default})
+
+
+def asked_order(options: argparse.Namespace, target: str, attention: str | None, seed: int) -> Order:
     """The classifier that --train is to make, with every option."""
-    limit = train_limit(options, target)
-    return Order(target, None, seed, recipe(options, target), limit, options.valid_rate, options.quick)
+    limit = train_limit(options, target, attention)
+    return Order(target, attention, seed, recipe(options, target, attention), limit, options.valid_rate, options.quick)
 
 
 def kept_classifier(order: Order, folders: Folders) -> Checkpoint | None:
@@ -71,9 +97,10 @@ def kept_classifier(order: Order, folders: Folders) -> Checkpoint | None:
     return checkpoint
 
 
-def recipe(options: argparse.Namespace, target: str) -> Recipe:
+def recipe(options: argparse.Namespace, target: str, attention: str | None) -> Recipe:
     return recipe_for(
         target,
+        attention,
         quick=options.quick,
         epochs=options.epochs,
         batch_size=options.batch_size,
@@ -81,9 +108,9 @@ def recipe(options: argparse.Namespace, target: str) -> Recipe:
     )
 
 
-def train_limit(options: argparse.Namespace, target: str) -> int | None:
+def train_limit(options: argparse.Namespace, target: str, attention: str | None) -> int | None:
     if options.limit_train is None and options.quick:
-        return QUICK[target].train_images
+        return quick_train_images(target, attention)
     return checked_limit(options.limit_train, target, "train")
 
 
@@ -100,23 +127,24 @@ def checked_limit(limit: int | None, target: str, split: str) -> int | None:
 
 
 def pipelines(options: argparse.Namespace, folders: Folders) -> Iterator[Pipeline]:
-    """One for each data set. The classifier to explain, if there is none yet, is trained by the plain recipe."""
-    for target in options.target:
-        quick_limit = QUICK[target].train_images if options.quick else None
-        order = Order(target, None, 0, recipe_for(target, quick=options.quick), quick_limit, quick=options.quick)
+    """One for each data set and model. Its classifier, if there is none yet, is trained by the plain recipe."""
+    for target, attention in product(options.target, asked_attentions(options)):
+        plain_recipe = recipe_for(target, attention, quick=options.quick)
+        quick_limit = quick_train_images(target, attention) if options.quick else None
         yield Pipeline(
-            order,
+            Order(target, attention, 0, plain_recipe, quick_limit, quick=options.quick),
             folders,
             options.device,
             explain=options.explain,
-            limit_train=train_limit(options, target),
+            limit_train=train_limit(options, target, attention),
             limit_test=checked_limit(options.limit_test, target, "test"),
             overwrite=options.overwrite,
+            resume=options.resume,
         )
 
 
 def write_maps(options: argparse.Namespace, folders: Folders) -> None:
-    """--saliency: the maps of each method for each data set."""
+    """--saliency: the maps of each method for each data set and model."""
     for pipeline in list(pipelines(options, folders)):
         for method in options.method:
             kept, path = pipeline.kept_maps(method), pipeline.map_path(method)
@@ -128,7 +156,7 @@ def write_maps(options: argparse.Namespace, folders: Folders) -> None:
 
 
 def evaluate(options: argparse.Namespace, folders: Folders) -> None:
-    """--eval=ROAR, KAR: each data set and evaluation is a sweep with a table and a figure of its own."""
+    """--eval=ROAR, KAR: each data set, model and evaluation is a sweep with a table and a figure of its own."""
     ratios = options.ratios or (QUICK_RATIOS if options.quick else RATIOS)
     sweeps = [
         Sweep(
@@ -138,7 +166,7 @@ def evaluate(options: argparse.Namespace, folders: Folders) -> None:
                 attention=pipeline.order.attention,
                 methods=tuple(dict.fromkeys((*options.method, *CONTROLS))),
                 ratios=ratios,
-                recipe=recipe(options, pipeline.order.dataset),
+                recipe=recipe(options, pipeline.order.dataset, pipeline.order.attention),
                 seeds=options.seeds,
                 limit_train=pipeline.limit_train,
                 limit_test=pipeline.limit_test,

@@ -10,9 +10,11 @@ from attribution import ANY_MODEL_METHODS, METHODS, canonical_method
 from datasets import DATA_DIR, DATASETS
 from errors import InputError
 from evaluation import EVALUATIONS, EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, QUICK_RATIOS, RANKS, RATIOS
+from models import ATTENTIONS, OPTIONS
 from training import VALIDATION_RATE
 
 ALL = "all"
+NONE = "none"
 STOPPED = 130
 
 
@@ -102,6 +104,20 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"data set: {', '.join(DATASETS)}, several with commas, or {ALL} (default: mnist)",
     )
     on_what.add_argument(
+        "--attention",
+        metavar="NAME",
+        type=one_or_more(among("attention", (NONE, *ATTENTIONS)), (NONE, *ATTENTIONS)),
+        default=(NONE,),
+        help=f"model: {NONE} (SimpleCNN), {', '.join(ATTENTIONS)}, several with commas, or {ALL} (default: {NONE})",
+    )
+    for attention, (option, values) in OPTIONS.items():
+        on_what.add_argument(
+            f"--{option}",
+            type=int,
+            choices=values,
+            help=f"{option} of {attention}: {' or '.join(map(str, values))} (default: {values[0]})",
+        )
+    on_what.add_argument(
         "--method",
         metavar="NAME",
         type=one_or_more(canonical_method, ANY_MODEL_METHODS),
@@ -109,7 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"attribution method: {', '.join(METHODS)}, several with commas, or {ALL} but CAM (default: {ALL})",
     )
 
-    training = parser.add_argument_group("training and retraining (defaults: the recipe of the data set)")
+    training = parser.add_argument_group("training and retraining (defaults: the recipe of the data set and model)")
     training.add_argument("--epochs", metavar="N", type=whole, help="passes over the training images")
     training.add_argument("--batch-size", "--batch_size", metavar="N", type=whole, help="images per step")
     training.add_argument(
@@ -138,6 +154,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--limit-test", metavar="N", type=whole, help="use N test images in evaluations (default: all)"
     )
     training.add_argument("--quick", action="store_true", help="fewer images, epochs and ratios: minutes on two cores")
+
+    training.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the training of a classifier that was interrupted, from its last whole epoch",
+    )
 
     retraining = parser.add_argument_group("ROAR and KAR")
     retraining.add_argument(
@@ -205,7 +227,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return fail(f"{error.filename or 'file'}: {error.strerror}")
     except KeyboardInterrupt:
-        print("\nmain.py: stopped; the same command goes on where it stopped", file=sys.stderr)
+        print(
+            "\nmain.py: stopped; the same command goes on where it stopped (a training: with --resume)", file=sys.stderr
+        )
         return STOPPED
     return 0
 

@@ -56,14 +56,17 @@ class Pipeline:
         limit_train: int | None = None,
         limit_test: int | None = None,
         overwrite: bool = False,
+        resume: bool = False,
     ) -> None:
-        """`order`: the classifier to train if there is none; `limit_train`, `limit_test`: images to explain.
+        """`order`: the classifier to train if there is none; `limit_train`, `limit_test`: images to explain;
+        `resume`: go on with its training if that was interrupted.
 
         Raises:
             InputError: a kept classifier that can't be used.
         """
         self.order, self.folders, self.device, self.explain = order, folders, device, explain
-        self.limit_train, self.limit_test, self.overwrite = limit_train, limit_test, overwrite
+        self.limit_train, self.limit_test = limit_train, limit_test
+        self.overwrite, self.resume = overwrite, resume
         self.dataset_sum = dataset_sum(order.dataset)
         self.kept = find_classifier(order, self.dataset_sum, folders.checkpoints)
 
@@ -87,7 +90,7 @@ class Pipeline:
             return self.kept
         path = self.order.path(self.folders.checkpoints)
         print(f"model: {path} is not there: training it ({self.order.recipe.epochs} epochs) ...", flush=True)
-        trained = train_classifier(self.order, self.whole, self.folders.checkpoints, self.device)
+        trained = train_classifier(self.order, self.whole, self.folders.checkpoints, self.device, self.resume)
         print(classifier_line(trained, path), flush=True)
         return trained
 

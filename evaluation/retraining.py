@@ -11,7 +11,7 @@ from datasets import Dataset
 from evaluation import EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, RANKS
 from evaluation.masking import MaskedImages, MasksAlone, Removal
 from evaluation.runs import Result, Run
-from models import build_model, model_name
+from models import attention_of, build_model, model_name
 from training.checkpoint import versions
 from training.device import device_name
 from training.inputs import Images, Inputs, Normalisation, labels_of
@@ -132,8 +132,3 @@ class Retraining:
             return 0.0
         ranks = self.ranks_of(run.method)["train"]
         return Removal(run.evaluation, run.ratio).mask(ranks).double().mean().item()
-
-
-def attention_of(model: str) -> str | None:
-    """The attention of a model's name: the inverse of `model_name`."""
-    return None if model == model_name(None) else model

@@ -1,5 +1,6 @@
 """The classifiers, as plain modules that return logits."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from errors import InputError
@@ -7,31 +8,78 @@ from errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-MODELS = ("SimpleCNN",)
+NO_ATTENTION = "SimpleCNN"
+ATTENTIONS = ("CAM", "CBAM", "RAN", "WARN")
+OPTIONS = {"RAN": ("depth", (56, 92)), "WARN": ("width", (4, 10))}
+"""Attention -> its option, and the values; the first is the default, the others are part of the model's name."""
 
 IMAGE_SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 _CLASSES = 10
 
 
-def build_model(dataset: str, attention: str | None = None) -> "nn.Module":
+def build_model(dataset: str, attention: str | None = None, **options: int) -> "nn.Module":
     """A freshly initialised classifier for `dataset`; its forward pass maps (N, C, H, W) to logits (N, 10).
 
     Args:
         dataset: "mnist" or "cifar10".
-        attention: None gives SimpleCNN.
+        attention: None gives SimpleCNN; or one of `ATTENTIONS`; or a name that `variant` gives, such as "RAN92".
+        options: depth=56 or 92 of RAN, width=4 or 10 of WARN.
 
     Raises:
-        InputError: unknown data set or attention.
+        InputError: unknown data set, attention or option.
     """
-    from models.simple_cnn import SimpleCNN  # here, so that naming the models costs no import of torch
-
     if dataset not in IMAGE_SHAPES:
         raise InputError(f"unknown data set {dataset!r}: choose from {', '.join(IMAGE_SHAPES)}")
-    if attention is not None:
-        raise InputError(f"unknown attention {attention!r}: leave it away for SimpleCNN")
-    return SimpleCNN(IMAGE_SHAPES[dataset], _CLASSES)
+    family, its_options = family_of(variant(attention, **options))
+    return _model_class(family)(IMAGE_SHAPES[dataset], _CLASSES, **its_options)
+
+
+def _model_class(family: str | None) -> "Callable[..., nn.Module]":
+    from models.ran import RAN  # here, so that naming the models costs no import of torch
+    from models.simple_cnn import SimpleCNN, SimpleCNNWithCAM, SimpleCNNWithCBAM
+    from models.warn import WARN
+
+    classes = {None: SimpleCNN, "CAM": SimpleCNNWithCAM, "CBAM": SimpleCNNWithCBAM, "RAN": RAN, "WARN": WARN}
+    return classes[family]
+
+
+def variant(attention: str | None, **options: int) -> str | None:
+    """The name of a model with its options: "RAN" at depth 92 is "RAN92", at its default 56 just "RAN".
+
+    Raises:
+        InputError: an option that the model doesn't have, or a value that it can't take.
+    """
+    name = attention
+    for option, value in options.items():
+        if attention not in OPTIONS or OPTIONS[attention][0] != option:
+            raise InputError(f"{model_name(attention)} has no {option}")
+        values = OPTIONS[attention][1]
+        if value not in values:
+            raise InputError(f"no {attention} with {option} {value}: choose from {', '.join(map(str, values))}")
+        name = attention if value == values[0] else f"{attention}{value}"
+    return name
+
+
+def family_of(name: str | None) -> tuple[str | None, dict[str, int]]:
+    """The inverse of `variant`: "RAN92" -> "RAN" and {"depth": 92}, "RAN" -> "RAN" and {"depth": 56}.
+
+    Raises:
+        InputError: unknown name.
+    """
+    for attention, (option, values) in OPTIONS.items():
+        for value in values:
+            if name == variant(attention, **{option: value}):
+                return attention, {option: value}
+    if name is None or name in ATTENTIONS:
+        return name, {}
+    raise InputError(f"unknown attention {name!r}: choose from {', '.join(ATTENTIONS)}, or leave it away for SimpleCNN")
 
 
 def model_name(attention: str | None) -> str:
     """The name under which a model is filed: the attention's, or SimpleCNN without one."""
-    return attention or "SimpleCNN"
+    return attention or NO_ATTENTION
+
+
+def attention_of(model: str) -> str | None:
+    """The attention of a model's name: the inverse of `model_name`."""
+    return None if model == NO_ATTENTION else model

@@ -1,21 +1,42 @@
-"""SimpleCNN: three convolution blocks and two linear layers."""
+"""SimpleCNN: three convolution blocks and two linear layers; with a CAM head, and with CBAM in each block."""
 
 from itertools import pairwise
 
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from attention.cam import CAMHead
+from attention.cbam import CBAM
 
 WIDTHS = (32, 64, 128)
 HIDDEN = 1024
+AUXILIARY_WEIGHT = 0.3
+"""What the second head counts in the loss, beside the first's 1 (Szegedy et al. 2015, arXiv 1409.4842, section 5)."""
+
+Shape = tuple[int, int, int]
 
 
-def convolution_block(in_channels: int, out_channels: int) -> nn.Sequential:
-    """3×3 convolution, batch norm, ReLU, 2×2 max-pooling: halves height and width."""
+def convolution_layer(in_channels: int, out_channels: int, cbam: bool = False) -> nn.Sequential:
+    """3×3 convolution, batch norm, CBAM if asked for (where its authors put it in a residual unit), ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1),
         nn.BatchNorm2d(out_channels),
+        *([CBAM(out_channels)] if cbam else []),
         nn.ReLU(),
-        nn.MaxPool2d(2),
     )
+
+
+def convolution_block(in_channels: int, out_channels: int, cbam: bool = False) -> nn.Sequential:
+    """A convolution layer and 2×2 max-pooling, which halves height and width."""
+    return convolution_layer(in_channels, out_channels, cbam).append(nn.MaxPool2d(2))
+
+
+def linear_head(shape: Shape, classes: int) -> tuple[nn.Module, ...]:
+    """Two linear layers on the pooled features of images of `shape` (C, H, W)."""
+    _channels, height, width = shape
+    shrink = 2 ** len(WIDTHS)
+    features = WIDTHS[-1] * (height // shrink) * (width // shrink)
+    return nn.Flatten(), nn.Linear(features, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, classes)
 
 
 class SimpleCNN(nn.Module):
@@ -24,21 +45,80 @@ class SimpleCNN(nn.Module):
     1,284,042 parameters for 1×28×28 images, 2,202,122 for 3×32×32 images.
     """
 
-    def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
+    layers = tuple(f"features.{block}.2" for block in range(len(WIDTHS)))
+    attention_layers: tuple[str, ...] = ()
+
+    def __init__(self, shape: Shape, classes: int) -> None:
         """Args: `shape` (C, H, W) of an image; `classes` number of logits."""
         super().__init__()
-        channels, height, width = shape
-        widths = (channels, *WIDTHS)
-        self.features = nn.Sequential(*(convolution_block(*pair) for pair in pairwise(widths)))
-        shrink = 2 ** len(WIDTHS)
-        self.classifier = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(WIDTHS[-1] * (height // shrink) * (width // shrink), HIDDEN),
-            nn.ReLU(),
-            nn.Linear(HIDDEN, classes),
-        )
+        self.features = nn.Sequential(*(convolution_block(*pair) for pair in pairwise((shape[0], *WIDTHS))))
+        self.classifier = nn.Sequential(*linear_head(shape, classes))
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> logits (N, classes)."""
         logits: Tensor = self.classifier(self.features(images))
         return logits
+
+
+class TwoHeads(nn.Module):
+    """SimpleCNN with a CAM head on the last ReLU, beside the max-pooling and the linear head.
+
+    One head predicts; the other is an auxiliary classifier during training (deep supervision, Lee et al. 2015,
+    arXiv 1409.5185). In the original White Box the other head was never trained, and the CAM head stood
+    after the last max-pooling; before it, its map is finer, and Grad-CAM of the last ReLU equals CAM up to a factor.
+    """
+
+    predicting: str
+    auxiliary: str
+
+    def __init__(self, shape: Shape, classes: int, cbam: bool) -> None:
+        """Args: `shape` (C, H, W) of an image; `classes` number of logits; `cbam` in each block."""
+        super().__init__()
+        first, second, third = pairwise((shape[0], *WIDTHS))
+        self.features = nn.Sequential(
+            convolution_block(*first, cbam), convolution_block(*second, cbam), convolution_layer(*third, cbam)
+        )
+        self.cam = CAMHead(WIDTHS[-1], classes)
+        self.classifier = nn.Sequential(nn.MaxPool2d(2), *linear_head(shape, classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> logits (N, classes)."""
+        logits: Tensor = self.get_submodule(self.predicting)(self.features(images))
+        return logits
+
+    def training_loss(self, images: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+        """Cross entropy of the head that predicts + `AUXILIARY_WEIGHT` · cross entropy of the auxiliary head."""
+        activation = self.features(images)
+
+        def loss_of_head(name: str) -> Tensor:
+            return F.cross_entropy(self.get_submodule(name)(activation), labels, label_smoothing=label_smoothing)
+
+        return loss_of_head(self.predicting) + AUXILIARY_WEIGHT * loss_of_head(self.auxiliary)
+
+
+class SimpleCNNWithCAM(TwoHeads):
+    """SimpleCNN whose CAM head predicts.
+
+    1,285,332 parameters for 1×28×28 images, 2,203,412 for 3×32×32 images.
+    """
+
+    predicting, auxiliary = "cam", "classifier"
+    layers = SimpleCNN.layers
+    attention_layers: tuple[str, ...] = ()
+
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__(shape, classes, cbam=False)
+
+
+class SimpleCNNWithCBAM(TwoHeads):
+    """SimpleCNN with CBAM in each block; the linear head predicts, the CAM head is auxiliary.
+
+    1,288,561 parameters for 1×28×28 images, 2,206,641 for 3×32×32 images.
+    """
+
+    predicting, auxiliary = "classifier", "cam"
+    layers = tuple(f"features.{block}.3" for block in range(len(WIDTHS)))
+    attention_layers = tuple(f"features.{block}.2.spatial" for block in range(len(WIDTHS)))
+
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__(shape, classes, cbam=True)

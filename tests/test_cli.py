@@ -31,6 +31,11 @@ WRONG = {
     "ratio in letters": (["--eval=ROAR", "--ratios=abc"], "'abc'"),
     "ratio not a number": (["--eval=ROAR", "--ratios=nan"], "'nan'"),
     "ratio of no pixel": ([*ROAR, "--ratios=0.0001"], "none or all of 784 pixels"),
+    "unknown attention": (["--train", "--attention=SE"], "none, CAM, CBAM, RAN, WARN, all"),
+    "depth of another model": (["--train", "--attention=WARN", "--depth=92"], "--depth is for --attention=RAN"),
+    "width of no model": (["--train", "--width=4"], "--width is for --attention=WARN"),
+    "depth that there is not": (["--train", "--attention=RAN", "--depth=57"], "choose from 56, 92"),
+    "one image a step": (["--train", "--quick", "--attention=WARN", "--batch-size=1"], "larger --batch-size"),
     "negative epochs": (["--train", "--epochs=-3"], "'-3' is not a whole number at least 1"),
     "zero epochs": (["--train", "--epochs=0"], "'0'"),
     "half an epoch": (["--train", "--epochs=0.5"], "whole number"),
@@ -137,6 +142,26 @@ def test_training_takes_several_targets_and_seeds(data_dir, tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / "out/checkpoints").iterdir()) == [
         f"{dataset}_SimpleCNN_seed{seed}_quick.pt" for dataset in ("cifar10", "mnist") for seed in (0, 1)
     ]
+
+
+def test_attention_takes_several_names_in_any_case(data_dir, tmp_path, capsys):
+    train = ["--train", "--quick", "--epochs=1", "--attention=cam,NONE,Cbam"]
+    assert run(data_dir, tmp_path / "out", train) == 0
+    assert sorted(path.name for path in (tmp_path / "out/checkpoints").iterdir()) == [
+        f"mnist_{model}_seed0_quick.pt" for model in ("CAM", "CBAM", "SimpleCNN")
+    ]
+    options = ["--saliency", "--quick", "--attention=CBAM", "--method=GC", "--limit-train=20", "--limit-test=20"]
+    assert run(data_dir, tmp_path / "out", options) == 0
+    assert (tmp_path / "out/saliency_maps/mnist_CBAM_GC_quick.h5").exists()
+
+
+def test_depth_and_width_are_part_of_the_name(data_dir, tmp_path, capsys):
+    plan = ["--train", "--dry-run", "--target=all", "--attention=all", "--depth=92", "--width=10"]
+    assert run(data_dir, tmp_path / "out", plan) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    for model in ("SimpleCNN", "CAM", "CBAM", "RAN92", "WARN10"):
+        assert sum(f"_{model}_seed0.pt" in line for line in lines) == 2
 
 
 def test_overwrite_makes_maps_and_runs_anew(data_dir, tmp_path, capsys):

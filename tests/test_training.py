@@ -17,7 +17,7 @@ from training.loop import initialised, predict, seed_for, train
 from training.recipe import RECIPES, recipe_for
 
 CPU = torch.device("cpu")
-SHORT = replace(RECIPES["mnist"], epochs=2, batch_size=64)
+SHORT = replace(recipe_for("mnist"), epochs=2, batch_size=64)
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICES = [CPU, pytest.param(torch.device("cuda"), marks=CUDA)]
 
@@ -61,14 +61,14 @@ def test_shift_equals_a_plain_loop():
 
 
 def test_augmentation_draws_per_image_and_flips_half():
-    recipe = replace(RECIPES["cifar10"], crop=0)
+    recipe = replace(recipe_for("cifar10"), crop=0)
     images = torch.arange(4.0).expand(1000, 1, 4, 4)
     augment = Augmentation(recipe, 1000, torch.Generator().manual_seed(0), CPU)
     got = augment(images, slice(0, 1000), torch.zeros(1))
     flipped = (got == images.flip(3)).flatten(1).all(1)
     assert ((got == images).flatten(1).all(1) ^ flipped).all()
     assert 430 < flipped.sum() < 570
-    shifts = Augmentation(RECIPES["cifar10"], 1000, torch.Generator().manual_seed(0), CPU).shifts
+    shifts = Augmentation(recipe_for("cifar10"), 1000, torch.Generator().manual_seed(0), CPU).shifts
     assert set(shifts.flatten().tolist()) == set(range(9))
 
 
@@ -197,4 +197,4 @@ def test_device_automatic():
 def test_recipe_takes_what_is_given():
     recipe = recipe_for("mnist", quick=True, epochs=7)
     assert (recipe.epochs, recipe.batch_size) == (7, 64)
-    assert recipe_for("cifar10") == RECIPES["cifar10"]
+    assert recipe_for("cifar10") == RECIPES["cifar10", "SimpleCNN"]

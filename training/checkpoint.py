@@ -5,7 +5,8 @@ import io
 import pickle
 import platform
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,23 +56,30 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         InputError: the file can't be read, is damaged, or is no checkpoint of ours.
     """
-    try:
+    with naming_damage(path, "delete it, and it is trained anew"):
         content = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint = Checkpoint(content["weights"], content["sum"], content["metadata"])
         written_in = content["format"]
         intact = weights_sum(checkpoint.weights) == checkpoint.sum
+    if written_in != FORMAT:
+        raise InputError(f"{path} has format {written_in}, this program reads {FORMAT}: train it anew with --overwrite")
+    if not intact:
+        raise InputError(f"{path} is damaged (the weights don't have their sum): delete it, and it is trained anew")
+    return checkpoint
+
+
+@contextmanager
+def naming_damage(path: Path, mend: str) -> Iterator[None]:
+    """Whatever a damaged or foreign file makes `torch.load` raise in the `with` block becomes an `InputError`."""
+    try:
+        yield
     except PermissionError as error:
         raise InputError(f"{path} can't be read: {error.strerror}") from error
     except (
         *(OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError),
         *(pickle.UnpicklingError, zipfile.BadZipFile),
     ) as error:
-        raise InputError(f"{path} is damaged or no checkpoint: delete it, and it is trained anew") from error
-    if written_in != FORMAT:
-        raise InputError(f"{path} has format {written_in}, this program reads {FORMAT}: train it anew with --overwrite")
-    if not intact:
-        raise InputError(f"{path} is damaged (the weights don't have their sum): delete it, and it is trained anew")
-    return checkpoint
+        raise InputError(f"{path} is damaged or no checkpoint: {mend}") from error
 
 
 def weights_sum(weights: Mapping[str, Tensor]) -> str:

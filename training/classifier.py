@@ -9,7 +9,7 @@ from torch import nn
 
 from datasets import Dataset
 from errors import InputError
-from models import build_model, model_name
+from models import attention_of, build_model, model_name
 from progress import progress_bar
 from training import VALIDATION_RATE
 from training.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint, versions
@@ -17,11 +17,16 @@ from training.device import device_name
 from training.inputs import Images, Normalisation, labels_of
 from training.loop import initialised, predict, train
 from training.recipe import Recipe
+from training.resume import ResumeFile
 
 
 @dataclass(frozen=True)
 class Order:
-    """A classifier that is asked for: all that decides on its weights."""
+    """A classifier that is asked for: all that decides on its weights.
+
+    Attributes:
+        attention: as `build_model` takes it; a name that `models.variant` gives.
+    """
 
     dataset: str
     attention: str | None
@@ -46,8 +51,21 @@ class Order:
         }
 
 
-def train_classifier(order: Order, dataset: Dataset, folder: Path, device: torch.device) -> Checkpoint:
-    """Train what `order` asks for, read the test set once, and keep the result."""
+def train_classifier(
+    order: Order, dataset: Dataset, folder: Path, device: torch.device, resume: bool = False
+) -> Checkpoint:
+    """Train what `order` asks for, read the test set once, and keep the result.
+
+    After each epoch the state is kept beside the checkpoint, until that is written.
+
+    Args:
+        resume: go on with a training that was interrupted, if there is one.
+
+    Raises:
+        InputError: the training diverged, or what shall be resumed is damaged or another training.
+    """
+    unfinished = resume_file(order, dataset.sum, folder)
+    resumed = unfinished.load() if resume else None
     normalisation = Normalisation.of(dataset, device)
     training = dataset.train.limited(order.limit_train)
     images, labels = Images(training, normalisation, device), labels_of(training, device)
@@ -61,7 +79,15 @@ def train_classifier(order: Order, dataset: Dataset, folder: Path, device: torch
             if validation_accuracy is not None:
                 bar.set_postfix_str(f"validation {validation_accuracy:.4f}")
 
-        trained = train(model, images, labels, order.recipe, order.seed, order.validation_rate, show)
+        try:
+            trained = train(
+                *(model, images, labels, order.recipe, order.seed, order.validation_rate, show),
+                resumed=resumed,
+                keep=unfinished.save,
+            )
+        except InputError:
+            unfinished.remove()  # going on would end in the same way
+            raise
     correct = predict(model, Images(dataset.test, normalisation, device)).cpu().numpy() == dataset.test.labels
     per_class = [float(correct[dataset.test.labels == label].mean()) for label in range(len(dataset.classes))]
     metadata = order.plain() | {
@@ -75,7 +101,14 @@ def train_classifier(order: Order, dataset: Dataset, folder: Path, device: torch
         "device": device_name(device),
         "versions": versions(),
     }
-    return save_checkpoint(order.path(folder), model.state_dict(), metadata)
+    checkpoint = save_checkpoint(order.path(folder), model.state_dict(), metadata)
+    unfinished.remove()
+    return checkpoint
+
+
+def resume_file(order: Order, dataset_sum: str, folder: Path) -> ResumeFile:
+    """Where the state of the training that `order` asks for is kept until it is finished."""
+    return ResumeFile(order.path(folder), order.plain() | {"dataset_sum": dataset_sum})
 
 
 def restore(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
@@ -85,7 +118,7 @@ def restore(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
         InputError: the weights don't fit the model that the checkpoint names.
     """
     name = checkpoint.metadata["model"]
-    model = build_model(checkpoint.metadata["dataset"], None if name == model_name(None) else name)
+    model = build_model(checkpoint.metadata["dataset"], attention_of(name))
     try:
         model.load_state_dict(checkpoint.weights)
     except RuntimeError as error:

@@ -1,11 +1,12 @@
 """The training loop and the reading of accuracy: one way for every model."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from errors import InputError
@@ -13,7 +14,9 @@ from storage import plain_sum
 from training.augmentation import Augmentation
 from training.device import mixed_precision
 from training.inputs import Inputs
+from training.loss import loss_of
 from training.recipe import Recipe
+from training.resume import TrainingState
 
 TEST_BATCH = 250  # larger batches leave the processor's cache, and are slower
 
@@ -51,6 +54,8 @@ def train(
     seed: int,
     validation_rate: float = 0.0,
     on_step: OnStep | None = None,
+    resumed: TrainingState | None = None,
+    keep: Callable[[TrainingState], object] | None = None,
 ) -> Trained:
     """Train `model` in place by `recipe`.
 
@@ -60,11 +65,13 @@ def train(
         seed: decides on the order, the augmentation and the held-out images.
         validation_rate: share of the images that is held out and only used to report accuracy per epoch.
         on_step: told of the progress.
+        resumed: go on from the end of an epoch of a training with the same arguments.
+        keep: given the state after each epoch.
 
     Raises:
         InputError: no image to train on, or the loss diverged.
     """
-    started = time.perf_counter()
+    started = time.perf_counter() - (resumed.seconds if resumed else 0)
     device = labels.device
     generator = torch.Generator().manual_seed(seed_for(seed, "order"))
     shuffled = torch.randperm(len(inputs), generator=generator)
@@ -77,32 +84,46 @@ def train(
     batch_size = min(recipe.batch_size, len(training))
     steps = len(training) // batch_size
     optimiser, schedule = _optimiser(model, recipe, steps * recipe.epochs)
-    accuracy, loss_sum = None, torch.zeros((), device=device)
-    for _epoch in range(recipe.epochs):
+    parts: dict[str, Any] = {"model": model, "optimiser": optimiser, "schedule": schedule}
+    done, loss, accuracy = 0, math.nan, None
+    if resumed is not None:
+        done, loss, accuracy = resumed.epochs, resumed.loss, resumed.validation_accuracy
+        generator.set_state(resumed.random)
+        for name, part in parts.items():
+            part.load_state_dict(resumed.parts[name])
+        if on_step is not None:
+            on_step(done * steps * batch_size, accuracy)
+    for epoch in range(done, recipe.epochs):
         model.train()
         order = training[torch.randperm(len(training), generator=generator)].to(device)
         augment = Augmentation(recipe, len(training), generator, device)
-        loss_sum.zero_()
+        loss_sum = torch.zeros((), device=device)
         for step in range(steps):
             rows = slice(step * batch_size, (step + 1) * batch_size)
             images = augment(inputs.batch(order[rows]), rows, inputs.border)
             with mixed_precision(device):
-                logits = model(images.contiguous(memory_format=torch.channels_last))
-                loss = F.cross_entropy(logits, labels[order[rows]], label_smoothing=recipe.label_smoothing)
+                batch_loss = loss_of(
+                    model, images.contiguous(memory_format=torch.channels_last), labels[order[rows]], recipe
+                )
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            batch_loss.backward()
             optimiser.step()
             schedule.step()
-            loss_sum += loss.detach()
+            loss_sum += batch_loss.detach()
             if on_step is not None:
                 on_step(batch_size, None)
-        if not torch.isfinite(loss_sum):
+        loss = (loss_sum / steps).item()
+        if not math.isfinite(loss):
             raise InputError("the training diverged (its loss is not finite): give a lower --lr")
         if held_out:
             accuracy = (predict(model, inputs, validation) == labels[validation]).float().mean().item()
             if on_step is not None:
                 on_step(0, accuracy)
-    return Trained(time.perf_counter() - started, (loss_sum / steps).item(), accuracy)
+        if keep is not None:
+            states = {name: part.state_dict() for name, part in parts.items()}
+            seconds = time.perf_counter() - started
+            keep(TrainingState(epoch + 1, seconds, loss, accuracy, generator.get_state(), states))
+    return Trained(time.perf_counter() - started, loss, accuracy)
 
 
 def _optimiser(

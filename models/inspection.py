@@ -1,0 +1,66 @@
+"""What there is to see in our models: their layers and attention maps, by names for `get_submodule`."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from errors import InputError
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """A model that says which of its modules are worth looking at.
+
+    Attributes:
+        layers: feature maps (N, C, H, W), first to last; the last one is the last convolution block's activation.
+        attention_layers: modules that return attention maps or gates, first to last.
+    """
+
+    @property
+    def layers(self) -> tuple[str, ...]: ...
+
+    @property
+    def attention_layers(self) -> tuple[str, ...]: ...
+
+
+def layers(model: nn.Module) -> list[str]:
+    """The layers of `model` in order."""
+    return list(_inspectable(model).layers)
+
+
+def last_block(model: nn.Module) -> str:
+    """The last convolution block: its output is the last feature map, before any pooling."""
+    return layers(model)[-1]
+
+
+def attention_layers(model: nn.Module) -> list[str]:
+    """The modules of `model` that return attention maps (N, 1 | C | K, H, W) or gates (N, K), in order."""
+    return list(_inspectable(model).attention_layers)
+
+
+@torch.no_grad()
+def attention_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """What each attention layer returns for `images` (N, C, H, W); no hook stays behind, whatever happens.
+
+    CBAM: spatial gates (N, 1, h, w). RAN: soft masks (N, c, h, w). WARN: heads (N, K, h, w), gates (N, K), and output
+    gates (N, 4). The others: nothing.
+    """
+    maps: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        return lambda _module, _arguments, output: maps.__setitem__(name, output.clone())
+
+    with ExitStack() as hooks:
+        for name in attention_layers(model):
+            hooks.callback(model.get_submodule(name).register_forward_hook(keep(name)).remove)
+        model(images)
+    return maps
+
+
+def _inspectable(model: nn.Module) -> Inspectable:
+    if not isinstance(model, Inspectable):
+        raise InputError(f"{type(model).__name__} doesn't name its layers: give the layer to look at")
+    return model

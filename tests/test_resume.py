@@ -1,0 +1,99 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+import training.classifier
+from errors import InputError
+from training.classifier import Order, resume_file, train_classifier
+from training.recipe import recipe_for
+
+CPU = torch.device("cpu")
+RECIPE = replace(recipe_for("mnist"), epochs=4, batch_size=100)
+
+
+def order(attention: str | None = None) -> Order:
+    return Order("mnist", attention, 0, RECIPE, limit_train=300, validation_rate=0.1)
+
+
+class Killed(BaseException):
+    pass
+
+
+def interrupt(monkeypatch, epochs: int) -> None:
+    """Kill the training right after the state of `epochs` epochs was written."""
+    save = training.classifier.ResumeFile.save
+
+    def save_and_die(file, state):
+        save(file, state)
+        if state.epochs == epochs:
+            raise Killed
+
+    monkeypatch.setattr(training.classifier.ResumeFile, "save", save_and_die)
+
+
+@pytest.mark.parametrize("attention", [None, "CBAM"])
+@pytest.mark.parametrize("epochs", [1, 3, 4])
+def test_resumed_training_ends_bit_identical(mnist, tmp_path, monkeypatch, attention, epochs):
+    unbroken = train_classifier(order(attention), mnist, tmp_path / "unbroken", CPU)
+    folder = tmp_path / "broken"
+    with monkeypatch.context() as patch:
+        interrupt(patch, epochs)
+        with pytest.raises(Killed):
+            train_classifier(order(attention), mnist, folder, CPU)
+    assert [path.name for path in folder.iterdir()] == [f"{order(attention).path(folder).name}.resume"]
+    state = resume_file(order(attention), mnist.sum, folder).load()
+    assert state is not None
+    assert state.epochs == epochs
+
+    resumed = train_classifier(order(attention), mnist, folder, CPU, resume=True)
+    assert resumed.sum == unbroken.sum
+    changing = {"seconds"}
+    assert {k: v for k, v in resumed.metadata.items() if k not in changing} == {
+        k: v for k, v in unbroken.metadata.items() if k not in changing
+    }
+    assert resumed.metadata["seconds"] >= round(state.seconds, 2)
+    assert [path.name for path in folder.iterdir()] == [order(attention).path(folder).name]
+
+
+def test_only_the_missing_epochs_are_trained(mnist, tmp_path, monkeypatch):
+    interrupt(monkeypatch, 3)
+    with pytest.raises(Killed):
+        train_classifier(order(), mnist, tmp_path, CPU)
+    kept = []
+    monkeypatch.setattr(training.classifier.ResumeFile, "save", lambda _file, state: kept.append(state.epochs))
+    train_classifier(order(), mnist, tmp_path, CPU, resume=True)
+    assert kept == [4]
+
+
+def test_without_the_option_a_training_begins_anew(mnist, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3)
+        with pytest.raises(Killed):
+            train_classifier(order(), mnist, tmp_path, CPU)
+    kept = []
+    monkeypatch.setattr(training.classifier.ResumeFile, "save", lambda _file, state: kept.append(state.epochs))
+    train_classifier(order(), mnist, tmp_path, CPU)
+    assert kept == [1, 2, 3, 4]
+
+
+def test_a_state_that_can_not_be_used_is_refused(mnist, tmp_path, monkeypatch):
+    interrupt(monkeypatch, 1)
+    with pytest.raises(Killed):
+        train_classifier(order(), mnist, tmp_path, CPU)
+    with pytest.raises(InputError, match="of another training"):
+        train_classifier(replace(order(), limit_train=200), mnist, tmp_path, CPU, resume=True)
+    path = resume_file(order(), mnist.sum, tmp_path).path
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(InputError, match="is damaged"):
+        train_classifier(order(), mnist, tmp_path, CPU, resume=True)
+
+
+def test_a_training_that_diverged_leaves_nothing_to_resume(mnist, tmp_path, monkeypatch):
+    interrupt(monkeypatch, 99)
+    losses = iter([1.0, 1.0])
+    real = training.loop.loss_of
+    monkeypatch.setattr(training.loop, "loss_of", lambda *a: real(*a) * next(losses, float("nan")))
+    with pytest.raises(InputError, match="diverged"):
+        train_classifier(order(), mnist, tmp_path, CPU)
+    assert list(tmp_path.glob("*.pt*")) == []
