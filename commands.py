@@ -4,11 +4,12 @@ import argparse
 from collections.abc import Iterator
 from itertools import product
 
-from attribution import CONTROLS
+from attribution import CONTROLS, ENSEMBLES
+from attribution.choice import Choice
 from datasets import dataset_sum, load_dataset
 from datasets.catalog import CATALOG
 from errors import InputError
-from evaluation import QUICK_RATIOS, RATIOS
+from evaluation import QUICK_CONTROLS, QUICK_RATIOS, RATIOS
 from evaluation.pipeline import Folders, Pipeline, classifier_line
 from evaluation.retraining import Protocol
 from evaluation.sweep import Sweep
@@ -143,10 +144,21 @@ def pipelines(options: argparse.Namespace, folders: Folders) -> Iterator[Pipelin
         )
 
 
+def chosen_methods(options: argparse.Namespace) -> list[Choice]:
+    """Every method with every ensemble; the controls, which explain nothing, without one."""
+    known = {"steps": options.steps, "level": options.level, "samples": options.samples}
+    return [
+        Choice.of(method, ensemble if ensemble in ENSEMBLES else None, **known)
+        for method in options.method
+        for ensemble in ((None,) if method in CONTROLS else options.ensemble)
+    ]
+
+
 def write_maps(options: argparse.Namespace, folders: Folders) -> None:
     """--saliency: the maps of each method for each data set and model."""
     for pipeline in list(pipelines(options, folders)):
-        for method in options.method:
+        for method in chosen_methods(options):
+            pipeline.check(method)
             kept, path = pipeline.kept_maps(method), pipeline.map_path(method)
             if options.dry_run:
                 print(f"{'finished' if kept else 'explain '} {path}")
@@ -157,6 +169,7 @@ def write_maps(options: argparse.Namespace, folders: Folders) -> None:
 
 def evaluate(options: argparse.Namespace, folders: Folders) -> None:
     """--eval=ROAR, KAR: each data set, model and evaluation is a sweep with a table and a figure of its own."""
+    controls = QUICK_CONTROLS if options.quick else CONTROLS
     ratios = options.ratios or (QUICK_RATIOS if options.quick else RATIOS)
     sweeps = [
         Sweep(
@@ -164,7 +177,7 @@ def evaluate(options: argparse.Namespace, folders: Folders) -> None:
                 evaluation=evaluation,
                 dataset=pipeline.order.dataset,
                 attention=pipeline.order.attention,
-                methods=tuple(dict.fromkeys((*options.method, *CONTROLS))),
+                methods=tuple(dict.fromkeys((*chosen_methods(options), *map(Choice, controls)))),
                 ratios=ratios,
                 recipe=recipe(options, pipeline.order.dataset, pipeline.order.attention),
                 seeds=options.seeds,

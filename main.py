@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from attribution import ANY_MODEL_METHODS, METHODS, canonical_method
+from attribution import (
+    ANY_MODEL_METHODS,
+    ENSEMBLES,
+    LEVEL,
+    METHODS,
+    SAMPLES,
+    STEPS,
+    canonical_method,
+)
 from datasets import DATA_DIR, DATASETS
 from errors import InputError
 from evaluation import EVALUATIONS, EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, QUICK_RATIOS, RANKS, RATIOS
@@ -123,6 +131,27 @@ def build_parser() -> argparse.ArgumentParser:
         type=one_or_more(canonical_method, ANY_MODEL_METHODS),
         default=ANY_MODEL_METHODS,
         help=f"attribution method: {', '.join(METHODS)}, several with commas, or {ALL} but CAM (default: {ALL})",
+    )
+
+    on_what.add_argument(
+        "--ensemble",
+        metavar="NAME",
+        type=one_or_more(among("ensemble", (NONE, *ENSEMBLES)), (NONE, *ENSEMBLES)),
+        default=(NONE,),
+        help=f"around each method: {NONE}, {', '.join(ENSEMBLES)}, several with commas, or {ALL} (default: {NONE})",
+    )
+    on_what.add_argument(
+        "--steps", metavar="N", type=whole, default=STEPS, help="steps of the integral of IG (default: %(default)s)"
+    )
+    on_what.add_argument(
+        "--samples", metavar="N", type=whole, default=SAMPLES, help="noisy copies of an ensemble (default: %(default)s)"
+    )
+    on_what.add_argument(
+        "--level",
+        metavar="X",
+        type=number(float, 0),
+        default=LEVEL,
+        help="noise of an ensemble, as a share of each image's range (default: %(default)s)",
     )
 
     training = parser.add_argument_group("training and retraining (defaults: the recipe of the data set and model)")

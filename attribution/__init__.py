@@ -15,6 +15,9 @@ CONTROLS = ("RANDOM", "SOBEL")
 ALIASES = {"VGB": "VBP", "GBGC": "GB-GC"}
 ENSEMBLES = ("SG", "SG-SQ", "SG-VAR")
 ENSEMBLE_PARAMETERS = ("level", "samples", "seed")
+STEPS = 50  # of IG: nodes of the quadrature
+LEVEL = 0.15  # of the ensembles: noise σ as a share of each image's range
+SAMPLES = 15  # of the ensembles: noisy copies
 
 
 def canonical_method(name: str) -> str:

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from attribution import LEVEL, SAMPLES
 from attribution.method import Method
 from attribution.pixel_hash import image_number, pixel_hash
 from errors import InputError
 
-LEVEL = 0.15
-SAMPLES = 15
 ROWS_AT_ONCE = 64
 
 

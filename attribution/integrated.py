@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attribution import STEPS
 from attribution.method import LogitGradient, target_logits
 from errors import InputError
-
-STEPS = 50
 
 
 class IntegratedGradients:

@@ -7,4 +7,5 @@ RANKS = ("signed", "absolute", "square")
 FILLS = ("mean", "black")
 MASK_SPLITS = ("both", "train")
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+QUICK_CONTROLS = ("RANDOM",)  # every other evaluation has all of `attribution.CONTROLS`
 QUICK_RATIOS = (0.1, 0.3, 0.5, 0.7, 0.9)

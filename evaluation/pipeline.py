@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attribution import METHODS, build_method
+from attribution.choice import Choice
 from attribution.folding import folded
-from attribution.maps import write_maps
+from attribution.maps import explained, write_maps
 from attribution.store import SPLITS, MapReader, MapWriter, Provenance, map_path
 from datasets import Dataset, dataset_sum, load_dataset
 from errors import InputError
 from evaluation.masking import ranks_of_maps
-from models import model_name
+from models import IMAGE_SHAPES, build_model, model_name
 from progress import progress_bar
 from storage import require_writable
 from training.checkpoint import Checkpoint
@@ -68,6 +68,7 @@ class Pipeline:
         self.limit_train, self.limit_test = limit_train, limit_test
         self.overwrite, self.resume = overwrite, resume
         self.dataset_sum = dataset_sum(order.dataset)
+        self._made: set[Path] = set()  # maps that --overwrite need not make a second time
         self.kept = find_classifier(order, self.dataset_sum, folders.checkpoints)
 
     @cached_property
@@ -94,22 +95,22 @@ class Pipeline:
         print(classifier_line(trained, path), flush=True)
         return trained
 
-    def map_path(self, method: str) -> Path:
+    def map_path(self, method: Choice) -> Path:
         order = self.order
         model = model_name(order.attention)
-        return map_path(self.folders.maps, order.dataset, model, method, quick=order.quick)
+        return map_path(self.folders.maps, order.dataset, model, method.method, method.ensemble, quick=order.quick)
 
-    def provenance(self, method: str, checkpoint: Checkpoint) -> Provenance:
+    def provenance(self, method: Choice, checkpoint: Checkpoint) -> Provenance:
         return Provenance(
             dataset=self.order.dataset,
             dataset_sum=self.dataset_sum,
             model=model_name(self.order.attention),
             checkpoint_sum=checkpoint.sum,
-            method=method,
             explain=self.explain,
+            **method.plain,
         )
 
-    def kept_maps(self, method: str) -> MapReader | None:
+    def kept_maps(self, method: Choice) -> MapReader | None:
         """The maps of `method` that are there already, whatever images they are of.
 
         Raises:
@@ -120,39 +121,45 @@ class Pipeline:
             return None
         return MapReader(path, self.provenance(method, self.kept))
 
-    def maps(self, method: str) -> MapReader:
+    def maps(self, method: Choice) -> MapReader:
         """The maps of `method` for all images of `dataset`, made now if they are not there."""
         path, provenance = self.map_path(method), self.provenance(method, self.checkpoint)
         index = {split: getattr(self.dataset, split).index for split in SPLITS}
-        if path.exists() and path not in self._outdated:
+        if path.exists() and not (self.overwrite and path not in self._made):
             reader = MapReader(path, provenance)
             if not reader.lacks(index):
                 return reader
-        self._outdated.discard(path)
         self._write_maps(MapWriter(path, provenance, index), method)
+        self._made.add(path)
         return MapReader(path, provenance)
 
-    @cached_property
-    def _outdated(self) -> set[Path]:
-        """Files that `--overwrite` asks to make anew, each once."""
-        return {self.map_path(method) for method in METHODS} if self.overwrite else set()
-
-    def _write_maps(self, writer: MapWriter, method: str) -> None:
+    def _write_maps(self, writer: MapWriter, method: Choice) -> None:
         model = folded(restore(self.checkpoint, self.device))
         splits = {split: getattr(self.dataset, split) for split in SPLITS}
         images = {split: Images(rows, self.normalisation, self.device) for split, rows in splits.items()}
         labels = {split: rows.labels for split, rows in splits.items()}
         total = sum(map(len, splits.values()))
-        print(f"maps: {method} of {total:,} images -> {writer.path}", flush=True)
-        with progress_bar(total, f"maps {method}", "images") as bar:
-            method_of_model = build_method(method, model, **self._given_by_data(method))
+        print(f"maps: {method.label} of {total:,} images -> {writer.path}", flush=True)
+        with progress_bar(total, f"maps {method.label}", "images") as bar:
+            method_of_model = method.build(model, **self._given_by_data(method))
             write_maps(writer, method_of_model, model, images, labels, bar.update)
 
-    def _given_by_data(self, method: str) -> dict[str, Any]:
-        """What `method` must know of the images, and they alone can tell."""
-        return {"black": self.normalisation.black} if method == "IG" else {}
+    def check(self, method: Choice) -> None:
+        """Explain one black image with an untrained model, to see beforehand whether `method` works on it.
 
-    def ranks(self, method: str, granularity: str, rank: str) -> dict[str, Tensor]:
+        Raises:
+            InputError: it does not.
+        """
+        model = build_model(self.order.dataset, self.order.attention).eval()
+        black = torch.zeros(1, *IMAGE_SHAPES[self.order.dataset])
+        given = {"black": torch.zeros(len(black[0]))} if method.method == "IG" else {}
+        explained(method.build(model, **given), model, black, torch.zeros(1, dtype=torch.int64), self.explain)
+
+    def _given_by_data(self, method: Choice) -> dict[str, Any]:
+        """What `method` must know of the images, and they alone can tell."""
+        return {"black": self.normalisation.black} if method.method == "IG" else {}
+
+    def ranks(self, method: Choice, granularity: str, rank: str) -> dict[str, Tensor]:
         """Ranks of both splits' positions by the maps of `method`, on the device."""
         reader, channels = self.maps(method), self.dataset.shape[0]
         return {

@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from attribution.choice import Choice
 from datasets import Dataset
 from evaluation import EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, RANKS
 from evaluation.masking import MaskedImages, MasksAlone, Removal
@@ -20,8 +21,8 @@ from training.recipe import Recipe
 
 METHODS_ON_DEVICE = 4
 
-RanksOf = Callable[[str], dict[str, Tensor]]
-"""Name of a method -> ranks of the training and the test images, in the order of the (limited) data set."""
+RanksOf = Callable[[Choice], dict[str, Tensor]]
+"""A method -> ranks of the training and the test images, in the order of the (limited) data set."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Protocol:
     evaluation: str
     dataset: str
     attention: str | None
-    methods: tuple[str, ...]
+    methods: tuple[Choice, ...]
     ratios: tuple[float, ...]
     recipe: Recipe
     seeds: int = 1
@@ -56,7 +57,7 @@ class Protocol:
             limit_test=self.limit_test,
         )
 
-    def run(self, dataset_sum: str, checkpoint_sum: str, method: str, ratio: float, seed: int, sees: str) -> Run:
+    def run(self, dataset_sum: str, checkpoint_sum: str, method: Choice, ratio: float, seed: int, sees: str) -> Run:
         """One retraining; a network that sees the mask alone is the same whatever fills the image."""
         image = sees == "image"
         return replace(

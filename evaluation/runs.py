@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from attribution.choice import Choice
 from errors import InputError
 from storage import plain_sum, write_text
 from training.recipe import Recipe
@@ -32,7 +33,7 @@ class Run:
     limit_train: int | None
     limit_test: int | None
     sees: str = "image"
-    method: str | None = None
+    method: Choice | None = None
     ratio: float = 0.0
     checkpoint_sum: str | None = None
     explain: str | None = None
@@ -42,13 +43,17 @@ class Run:
     mask_split: str | None = None
 
     def configuration(self) -> dict[str, Any]:
-        return asdict(self)
+        method = self.method.plain if self.method else {"method": None, "ensemble": None, "parameters": None}
+        return asdict(self) | method
 
     @property
     def name(self) -> str:
-        words = [self.dataset, self.model, self.method, self.evaluation]
+        words = [self.dataset, self.model, *self._method_words(), self.evaluation]
         words += [f"{self.ratio:.4g}" if self.method else None, "mask" if self.sees == "mask" else None]
         return "_".join(str(word) for word in words if word) + f"_seed{self.seed}"
+
+    def _method_words(self) -> list[str | None]:
+        return [self.method.method.replace(":", "."), self.method.ensemble] if self.method else []
 
     def path(self, results: Path) -> Path:
         """`<results>/runs/<name>-<hash of the configuration>.json`."""

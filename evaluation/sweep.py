@@ -42,6 +42,7 @@ class Sweep:
         self.folder = pipeline.folders.results
         self._require_something_removed()
         for method in protocol.methods:
+            pipeline.check(method)
             pipeline.kept_maps(method)
         self.finished = self._finished(pipeline.kept.sum) if pipeline.kept else {}
 
@@ -117,7 +118,7 @@ class Sweep:
 
         curves = [
             Curve(
-                method,
+                method.label,
                 sees,
                 protocol.ratios,
                 tuple(
@@ -153,7 +154,9 @@ class Sweep:
     def stem(self) -> str:
         """File name of table and figure: the protocol's options that are not the default are part of it."""
         protocol, order = self.protocol, self.pipeline.order
-        methods = "all" if set(protocol.methods) == set(ANY_MODEL_METHODS) else "-".join(protocol.methods)
+        names = [choice.label.replace(" ", "-").replace(":", ".") for choice in protocol.methods]
+        plain = {choice.method for choice in protocol.methods if choice.ensemble is None}
+        methods = "all" if plain >= set(ANY_MODEL_METHODS) and len(plain) == len(names) else "-".join(names)
         options = {field.name: (getattr(protocol, field.name), field.default) for field in fields(protocol)}
         special = [str(options[name][0]) for name in MASK_OPTIONS if options[name][0] != options[name][1]]
         quick = ["quick"] if order.quick else []

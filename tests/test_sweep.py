@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import main
+from attribution.choice import Choice
 from evaluation import sweep as sweep_module
 from evaluation.retraining import Protocol, Retraining
 from evaluation.runs import Run, find_result
@@ -21,6 +22,7 @@ from training.inputs import Normalisation
 from training.recipe import recipe_for
 
 OPTIONS = ["--eval=ROAR", "--method=GC", "--target=mnist", "--quick", "--epochs=1", "--ratios=0.3,0.9"]
+GC = Choice("GC")
 ROOT = Path(__file__).parent.parent
 
 
@@ -42,7 +44,7 @@ def test_from_nothing_to_table_and_figure_and_again_in_no_time(data_dir, tmp_pat
     output = tmp_path / "out"
     assert run(data_dir, output, *OPTIONS) == 0
     printed = capsys.readouterr().out
-    stem = "results/ROAR_mnist_SimpleCNN_GC-RANDOM-SOBEL_quick"
+    stem = "results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick"
     made = files(output)
     assert {f"{stem}{suffix}" for suffix in (".png", ".pdf", ".md", ".csv")} <= made
     assert {"checkpoints/mnist_SimpleCNN_seed0_quick.pt", "saliency_maps/mnist_SimpleCNN_GC_quick.h5"} <= made
@@ -123,10 +125,10 @@ def test_killed_in_the_middle_it_goes_on_and_the_result_is_the_same(moment, data
     wait_for(lambda: list(broken.glob(moment)), process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (broken / "results/ROAR_mnist_SimpleCNN_GC-RANDOM-SOBEL_quick.csv").exists()
+    assert not (broken / "results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick.csv").exists()
     assert run(data_dir, broken, *OPTIONS) == 0
     assert accuracies(broken) == accuracies(unbroken)
-    for name in ("results/ROAR_mnist_SimpleCNN_GC-RANDOM-SOBEL_quick.csv", "saliency_maps/mnist_SimpleCNN_GC_quick.h5"):
+    for name in ("results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick.csv", "saliency_maps/mnist_SimpleCNN_GC_quick.h5"):
         assert (broken / name).read_bytes() == (unbroken / name).read_bytes()
 
 
@@ -142,7 +144,7 @@ def test_ctrl_c_ends_cleanly(data_dir, tmp_path):
 
 
 def protocol(**changes) -> Protocol:
-    given = {"evaluation": "ROAR", "dataset": "mnist", "attention": None, "methods": ("GC",), "ratios": (0.5,)}
+    given = {"evaluation": "ROAR", "dataset": "mnist", "attention": None, "methods": (GC,), "ratios": (0.5,)}
     return Protocol(**given | {"recipe": recipe_for("mnist")} | changes)
 
 
@@ -164,14 +166,14 @@ def test_both_splits_are_masked_by_default_and_only_training_images_when_asked(m
     prepared = Prepared(mnist)
     for mask_split, masked in (("both", {"train", "test"}), ("train", {"train"})):
         chosen = protocol(evaluation=evaluation, mask_split=mask_split)
-        run = chosen.run("data", "weights", "GC", 0.25, 0, "image")
+        run = chosen.run("data", "weights", GC, 0.25, 0, "image")
         for split in ("train", "test"):
             plain, got = (prepared.seen(one, split).reshape(3, 784) for one in (chosen.baseline("data", 0), run))
             removed = slice(0, 196) if evaluation == "ROAR" else slice(588, 784)
             kept = slice(196, 784) if evaluation == "ROAR" else slice(0, 588)
             np.testing.assert_array_equal(got[:, kept], plain[:, kept])
             assert (got[:, removed] == (0 if split in masked else plain[:, removed])).all()
-        mask = prepared.seen(chosen.run("data", "weights", "GC", 0.25, 0, "mask"), "test").reshape(3, 784)
+        mask = prepared.seen(chosen.run("data", "weights", GC, 0.25, 0, "mask"), "test").reshape(3, 784)
         assert mask[:, removed].all()
         assert not mask[:, kept].any()
         assert prepared.retraining.removed_fraction(run) == 0.25
@@ -179,7 +181,7 @@ def test_both_splits_are_masked_by_default_and_only_training_images_when_asked(m
 
 def test_what_decides_on_a_run_is_in_its_name_and_what_does_not_is_shared():
     plain = protocol()
-    runs = {plain.run("data", "weights", "GC", 0.5, 0, "image")}
+    runs = {plain.run("data", "weights", GC, 0.5, 0, "image")}
     for change in (
         {"evaluation": "KAR"},
         {"recipe": recipe_for("mnist", epochs=9)},
@@ -191,15 +193,17 @@ def test_what_decides_on_a_run_is_in_its_name_and_what_does_not_is_shared():
         {"fill": "black"},
         {"mask_split": "train"},
     ):
-        runs.add(protocol(**change).run("data", "weights", "GC", 0.5, 0, "image"))
-    runs.add(plain.run("data", "weights", "RANDOM", 0.5, 0, "image"))
-    runs.add(plain.run("data", "weights", "GC", 0.6, 0, "image"))
-    runs.add(plain.run("data", "weights", "GC", 0.5, 1, "image"))
-    runs.add(plain.run("data", "weights", "GC", 0.5, 0, "mask"))
-    runs.add(plain.run("data", "other weights", "GC", 0.5, 0, "image"))
-    assert len({run.path(Path()) for run in runs}) == 15
+        runs.add(protocol(**change).run("data", "weights", GC, 0.5, 0, "image"))
+    runs.add(plain.run("data", "weights", Choice("RANDOM"), 0.5, 0, "image"))
+    runs.add(plain.run("data", "weights", Choice("GC", "SG"), 0.5, 0, "image"))
+    runs.add(plain.run("data", "weights", Choice("GC", "SG", (("samples", 5),)), 0.5, 0, "image"))
+    runs.add(plain.run("data", "weights", GC, 0.6, 0, "image"))
+    runs.add(plain.run("data", "weights", GC, 0.5, 1, "image"))
+    runs.add(plain.run("data", "weights", GC, 0.5, 0, "mask"))
+    runs.add(plain.run("data", "other weights", GC, 0.5, 0, "image"))
+    assert len({run.path(Path()) for run in runs}) == 17
     black = protocol(fill="black")
-    assert black.run("d", "w", "GC", 0.5, 0, "mask") == plain.run("d", "w", "GC", 0.5, 0, "mask")
+    assert black.run("d", "w", GC, 0.5, 0, "mask") == plain.run("d", "w", GC, 0.5, 0, "mask")
     assert black.baseline("d", 0) == protocol(evaluation="KAR").baseline("d", 0)
 
 
@@ -224,6 +228,7 @@ def test_finished_run_is_found_only_under_its_own_configuration(data_dir, tmp_pa
     path = next((output / "results/runs").glob("*baseline*"))
     configuration = json.loads(path.read_text())["configuration"]
     configuration["recipe"] = recipe_for("mnist", quick=True, epochs=1)
+    del configuration["ensemble"], configuration["parameters"]
     found = Run(**configuration)
     assert found.path(output / "results") == path
     assert find_result(found, output / "results") is not None
@@ -245,3 +250,41 @@ def test_maps_are_made_for_the_images_that_are_asked_for(data_dir, tmp_path, cap
     with h5py.File(path) as file:
         assert len(file["train/index"]) == 30
         assert len(file["test/index"]) == 200
+
+
+def test_an_ensemble_goes_all_the_way_with_its_parameters(data_dir, tmp_path, capsys):
+    output = tmp_path / "out"
+    options = [*OPTIONS, "--method=VBP", "--ensemble=none,SG-SQ", "--samples=3", "--ratios=0.9"]
+    assert run(data_dir, output, *options) == 0
+    printed = capsys.readouterr().out
+    for row in ("| VBP ", "| SG-SQ VBP ", "| SG-SQ VBP, mask alone ", "| RANDOM "):
+        assert row in printed
+    with h5py.File(output / "saliency_maps/mnist_SimpleCNN_VBP_SG-SQ_quick.h5") as file:
+        assert json.loads(file.attrs["parameters"]) == {"level": 0.15, "samples": 3}
+        assert file.attrs["ensemble"] == "SG-SQ"
+        assert (file["train/attribution"][:] >= 0).all()
+    (path,) = (output / "results/runs").glob("mnist_SimpleCNN_VBP_SG-SQ_ROAR_0.9_seed0*")
+    assert json.loads(path.read_text())["configuration"]["parameters"] == {"level": 0.15, "samples": 3}
+    assert run(data_dir, output, *options) == 0
+    assert "7 of 7 retrainings are finished" in capsys.readouterr().out
+
+
+class BorderFirst:
+    """A user's method: what lies near the border is important. It stands here to be called by its place."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def attribute(self, inputs, target):
+        rows, columns = (torch.linspace(-1, 1, size).abs() for size in inputs.shape[2:])
+        return torch.maximum(rows.view(-1, 1), columns).expand(len(inputs), 1, -1, -1)
+
+
+def test_a_method_of_the_users_own_goes_all_the_way_to_a_curve(data_dir, tmp_path, capsys):
+    assert run(data_dir, tmp_path / "out", *OPTIONS, "--method=tests.test_sweep:BorderFirst", "--ratios=0.5") == 0
+    assert "| tests.test_sweep:BorderFirst, mask alone " in capsys.readouterr().out
+
+
+def test_captum_goes_all_the_way_to_a_curve(data_dir, tmp_path, capsys):
+    assert run(data_dir, tmp_path / "out", *OPTIONS, "--method=captum.attr:DeepLift", "--ratios=0.5") == 0
+    assert "| captum.attr:DeepLift " in capsys.readouterr().out

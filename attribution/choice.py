@@ -1,0 +1,51 @@
+"""What is chosen when maps are asked for: a method, perhaps an ensemble around it, and their parameters."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from attribution import ENSEMBLE_PARAMETERS, build_method
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from attribution.method import Method
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method as it is filed, evaluated and named in tables.
+
+    Attributes:
+        method: canonical name, or `package.module:Name`.
+        ensemble: None, or one of `ENSEMBLES`.
+        parameters: pairs of name and value; only those that the method or the ensemble takes.
+    """
+
+    method: str
+    ensemble: str | None = None
+    parameters: tuple[tuple[str, float], ...] = ()
+
+    @classmethod
+    def of(cls, method: str, ensemble: str | None = None, **known: float) -> "Choice":
+        """With those of the `known` parameters that matter to it: `steps` to IG, `level` and `samples` to ensembles."""
+        wanted = {"steps"} if method == "IG" else set()
+        wanted |= set(ENSEMBLE_PARAMETERS) if ensemble else set()
+        return cls(method, ensemble, tuple(sorted((name, known[name]) for name in wanted & set(known))))
+
+    @property
+    def label(self) -> str:
+        """For tables and figures: "VBP", "SG-SQ VBP"."""
+        return f"{self.ensemble} {self.method}" if self.ensemble else self.method
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """For the record of a run."""
+        return {"method": self.method, "ensemble": self.ensemble, "parameters": dict(self.parameters)}
+
+    def build(self, model: "nn.Module", **given: Any) -> "Method":
+        """The method for `model`; `given` are parameters that only the data can tell.
+
+        Raises:
+            InputError: unknown name or parameter.
+        """
+        return build_method(self.method, model, self.ensemble, **dict(self.parameters), **given)
