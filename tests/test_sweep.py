@@ -54,7 +54,7 @@ def test_from_nothing_to_table_and_figure_and_again_in_no_time(data_dir, tmp_pat
     for row in ("| GC ", "| GC, mask alone ", "| RANDOM ", "| RANDOM, mask alone ", "- GC: ", "- RANDOM: "):
         assert row in printed
     first, table = accuracies(output), (output / f"{stem}.csv").read_bytes()
-    assert len(first) == 1 + 2 * 2 * 2
+    assert len(first) == 1 + 3 * 2 * 2
 
     def not_again(*_arguments, **_keywords):
         raise AssertionError("a finished run is done again")
