@@ -58,11 +58,13 @@ def build_method(name: str, model: "nn.Module", ensemble: str | None = None, **p
         float32 maps (N, C, H, W) or (N, 1, H, W).
 
     Raises:
-        InputError: unknown name or parameter.
+        InputError: unknown name or parameter, a network in training mode.
     """
     from attribution.custom import load_method  # here, so that naming the methods costs no import of torch
+    from attribution.method import require_evaluation_mode
     from attribution.registry import CLASSES
 
+    require_evaluation_mode(model)
     method = canonical_method(name)
     of_ensemble = {key: params.pop(key) for key in ENSEMBLE_PARAMETERS if ensemble and key in params}
     try:

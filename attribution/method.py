@@ -63,3 +63,10 @@ def target_logits(logits: Tensor, target: Tensor) -> Tensor:
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise InputError("the network must return logits, one tensor of shape (images, classes)")
     return logits.gather(1, target.view(-1, 1)).squeeze(1)
+
+
+def require_evaluation_mode(model: nn.Module) -> None:
+    """Raise `InputError` if a batch norm or dropout layer makes maps depend on the batch or on chance."""
+    for name, module in model.named_modules():
+        if module.training and isinstance(module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd):
+            raise InputError(f"layer {name!r} is in training mode: call model.eval() before explaining")

@@ -24,9 +24,8 @@ class Pooled(nn.Module):
 
     def forward(self, images):
         features = F.relu(self.last(F.relu(self.first(images))))
-        logits = self.head(features.mean(dim=(2, 3)))
         self.aside(features.mean(dim=(2, 3)))
-        return logits
+        return self.head(features.mean(dim=(2, 3)))
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +120,25 @@ def others():
     vgg = vgg11(num_classes=10, dropout=0)
     vgg.classifier = nn.Linear(512 * 49, 10)  # without its 120 million parameters
     return {"ResNet-18": lively(resnet18(num_classes=10), 3, 32, 32), "VGG-11": vgg.eval()}
+
+
+@pytest.mark.parametrize("method", ["VBP", "IG", "GB", "GC", "CAM", "CO"])
+def test_a_network_may_change_its_input_in_place(method):
+    model, inputs, target = Pooled().eval(), torch.randn(4, 3, 9, 9), torch.arange(4)
+    untouched = inputs.clone()
+    want = build_method(method, nn.Sequential(nn.ReLU(), model)).attribute(inputs, target)
+    got = build_method(method, nn.Sequential(nn.ReLU(inplace=True), model)).attribute(inputs, target)
+    torch.testing.assert_close(got, want)
+    assert torch.equal(inputs, untouched)
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(3), nn.Dropout(0.1)])
+def test_a_network_in_training_mode_is_refused(layer):
+    model = nn.Sequential(layer, Pooled()).eval()
+    build_method("VBP", model)
+    layer.train()
+    with pytest.raises(InputError, match=r"layer '0' is in training mode: call model\.eval\(\)"):
+        build_method("VBP", model)
 
 
 class Neighbours(nn.Module):
