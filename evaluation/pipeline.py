@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attribution.choice import Choice
 from attribution.folding import folded
@@ -16,11 +16,14 @@ from datasets import Dataset, dataset_sum, load_dataset
 from errors import InputError
 from evaluation.masking import ranks_of_maps
 from models import IMAGE_SHAPES, build_model, model_name
+from models.inspection import last_block
 from progress import progress_bar
 from storage import require_writable
 from training.checkpoint import Checkpoint
 from training.classifier import Order, find_classifier, restore, train_classifier
 from training.inputs import Images, Normalisation
+
+LAYER_METHODS = ("GC", "GB-GC", "CO")
 
 
 @dataclass(frozen=True)
@@ -139,9 +142,10 @@ class Pipeline:
         images = {split: Images(rows, self.normalisation, self.device) for split, rows in splits.items()}
         labels = {split: rows.labels for split, rows in splits.items()}
         total = sum(map(len, splits.values()))
+        given = given_by_setting(method, model, self.normalisation.black)
         print(f"maps: {method.label} of {total:,} images -> {writer.path}", flush=True)
         with progress_bar(total, f"maps {method.label}", "images") as bar:
-            method_of_model = method.build(model, **self._given_by_data(method))
+            method_of_model = method.build(model, **given)
             write_maps(writer, method_of_model, model, images, labels, bar.update)
 
     def check(self, method: Choice) -> None:
@@ -152,12 +156,8 @@ class Pipeline:
         """
         model = build_model(self.order.dataset, self.order.attention).eval()
         black = torch.zeros(1, *IMAGE_SHAPES[self.order.dataset])
-        given = {"black": torch.zeros(len(black[0]))} if method.method == "IG" else {}
+        given = given_by_setting(method, model, torch.zeros(len(black[0])))
         explained(method.build(model, **given), model, black, torch.zeros(1, dtype=torch.int64), self.explain)
-
-    def _given_by_data(self, method: Choice) -> dict[str, Any]:
-        """What `method` must know of the images, and they alone can tell."""
-        return {"black": self.normalisation.black} if method.method == "IG" else {}
 
     def ranks(self, method: Choice, granularity: str, rank: str) -> dict[str, Tensor]:
         """Ranks of both splits' positions by the maps of `method`, on the device."""
@@ -172,6 +172,16 @@ class Pipeline:
             )
             for split in SPLITS
         }
+
+
+def given_by_setting(method: Choice, model: nn.Module, black: Tensor) -> dict[str, Any]:
+    """What `method` can't know by itself: what a black pixel (C,) is to the network, and its last convolution block.
+
+    WARN's attention convolves after the last block, so that the last feature map is not the one to explain.
+    """
+    if method.method == "IG":
+        return {"black": black}
+    return {"layer": last_block(model)} if method.method in LAYER_METHODS else {}
 
 
 def classifier_line(checkpoint: Checkpoint, path: Path) -> str:

@@ -174,7 +174,7 @@ def test_overwrite_makes_maps_and_runs_anew(data_dir, tmp_path, capsys):
     assert run(data_dir, output, ROAR) == 0
     other_model(output)
     assert run(data_dir, output, [*ROAR, "--overwrite"]) == 0
-    assert capsys.readouterr().out.count("0 of 7 retrainings are finished") == 2
+    assert capsys.readouterr().out.count("0 of 5 retrainings are finished") == 2
     assert run(data_dir, output, ROAR) == 0
 
 
