@@ -158,8 +158,7 @@ def write_maps(options: argparse.Namespace, folders: Folders) -> None:
     """--saliency: the maps of each method for each data set and model."""
     for pipeline in list(pipelines(options, folders)):
         for method in chosen_methods(options):
-            pipeline.check(method)
-            kept, path = pipeline.kept_maps(method), pipeline.map_path(method)
+            kept, path = pipeline.kept_or_checked(method), pipeline.map_path(method)
             if options.dry_run:
                 print(f"{'finished' if kept else 'explain '} {path}")
             else:

@@ -124,6 +124,13 @@ class Pipeline:
             return None
         return MapReader(path, self.provenance(method, self.kept))
 
+    def kept_or_checked(self, method: Choice) -> MapReader | None:
+        """`kept_maps`; where there are none, `method` is tried first, so that a hopeless one is refused at once."""
+        kept = self.kept_maps(method)
+        if kept is None:
+            self.check(method)
+        return kept
+
     def maps(self, method: Choice) -> MapReader:
         """The maps of `method` for all images of `dataset`, made now if they are not there."""
         path, provenance = self.map_path(method), self.provenance(method, self.checkpoint)

@@ -42,8 +42,7 @@ class Sweep:
         self.folder = pipeline.folders.results
         self._require_something_removed()
         for method in protocol.methods:
-            pipeline.check(method)
-            pipeline.kept_maps(method)
+            pipeline.kept_or_checked(method)
         self.finished = self._finished(pipeline.kept.sum) if pipeline.kept else {}
 
     def _require_something_removed(self) -> None:
