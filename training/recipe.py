@@ -33,7 +33,7 @@ class Recipe:
 
 
 _MNIST = Recipe(epochs=4, batch_size=256, learning_rate=0.1, crop=2, flip=False)
-_CIFAR10 = Recipe(epochs=20, batch_size=256, learning_rate=0.1, crop=4, flip=True)
+_CIFAR10 = Recipe(epochs=40, batch_size=256, learning_rate=0.1, crop=4, flip=True)
 
 RECIPES = {
     # minutes on two CPU cores
