@@ -6,10 +6,11 @@ from itertools import product
 
 from attribution import CONTROLS, ENSEMBLES
 from attribution.choice import Choice
-from datasets import dataset_sum, load_dataset
+from datasets import DATASETS, dataset_sum, load_dataset
 from datasets.catalog import CATALOG
 from errors import InputError
 from evaluation import QUICK_CONTROLS, QUICK_RATIOS, RATIOS
+from evaluation.accuracy import report_accuracy
 from evaluation.pipeline import Folders, Pipeline, classifier_line
 from evaluation.retraining import Protocol
 from evaluation.sweep import Sweep
@@ -18,6 +19,7 @@ from training.checkpoint import Checkpoint
 from training.classifier import Order, find_classifier, train_classifier
 from training.device import resolve_device
 from training.recipe import Recipe, quick_train_images, recipe_for
+from training.scalars import require_tensorboard, scalars
 
 
 def run(options: argparse.Namespace) -> None:
@@ -29,10 +31,12 @@ def run(options: argparse.Namespace) -> None:
     folders = Folders.below(options.output_dir, options.data_dir)
     folders.require_usable()
     options.device = resolve_device(options.device)
-    if options.target is None:
+    if options.tensorboard and not options.train:
+        raise InputError("--tensorboard is for --train")
+    if options.target is None and not options.report:
         options.target = ("mnist",)
         print("target: mnist (choose another with --target)", flush=True)
-    command = train if options.train else write_maps if options.saliency else evaluate
+    command = train if options.train else write_maps if options.saliency else report if options.report else evaluate
     command(options, folders)
 
 
@@ -44,6 +48,8 @@ def train(options: argparse.Namespace, folders: Folders) -> None:
         for attention in asked_attentions(options)
         for seed in range(options.seeds)
     ]
+    if options.tensorboard:
+        require_tensorboard()
     kept = {} if options.overwrite else {order: kept_classifier(order, folders) for order in orders}
     for order in orders:
         path, checkpoint = order.path(folders.checkpoints), kept.get(order)
@@ -52,8 +58,19 @@ def train(options: argparse.Namespace, folders: Folders) -> None:
             continue
         if checkpoint is None:
             dataset = load_dataset(order.dataset, folders.data)
-            checkpoint = train_classifier(order, dataset, folders.checkpoints, options.device, options.resume)
+            with scalars(folders.tensorboard / path.stem if options.tensorboard else None) as on_epoch:
+                checkpoint = train_classifier(
+                    order, dataset, folders.checkpoints, options.device, options.resume, on_epoch
+                )
         print(classifier_line(checkpoint, path), flush=True)
+    if options.tensorboard:
+        print(f"scalars: tensorboard --logdir {folders.tensorboard}", flush=True)
+
+
+def report(options: argparse.Namespace, folders: Folders) -> None:
+    """--report: tables from what the commands kept, for all data sets unless --target names some."""
+    datasets = options.target or DATASETS
+    print(report_accuracy(datasets, folders.checkpoints, folders.results, options.quick, not options.dry_run))
 
 
 def asked_attentions(options: argparse.Namespace) -> list[str | None]:

@@ -98,6 +98,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--train", action="store_true", help="train the classifier and report its test accuracy")
     command.add_argument("--saliency", action="store_true", help="write the maps of a method for a whole data set")
     command.add_argument(
+        "--report", action="store_true", help="tables of what the trained classifiers reached, beside the original's"
+    )
+    command.add_argument(
         "--eval",
         metavar="NAME",
         type=one_or_more(among("evaluation", EVALUATIONS), EVALUATIONS),
@@ -188,6 +191,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--resume",
         action="store_true",
         help="go on with the training of a classifier that was interrupted, from its last whole epoch",
+    )
+
+    training.add_argument(
+        "--tensorboard", action="store_true", help="write loss, learning rate and accuracy per epoch for TensorBoard"
     )
 
     retraining = parser.add_argument_group("ROAR and KAR")

@@ -35,6 +35,10 @@ class Folders:
     maps: Path
     results: Path
 
+    @property
+    def tensorboard(self) -> Path:
+        return self.results / "tensorboard"
+
     @classmethod
     def below(cls, output: Path, data: Path) -> "Folders":
         return cls(data, output / "checkpoints", output / "saliency_maps", output / "results")

@@ -11,7 +11,7 @@ def markdown_table(curves: Sequence[Curve], baseline: Estimate) -> str:
     """One row per curve, one column per ratio; the unmasked baseline under 0 %."""
     ratios = curves[0].ratios
     head = ["method", "0 %", *(f"{ratio * 100:g} %" for ratio in ratios), "area"]
-    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
+    rows = []
     for curve in curves:
         alone = curve.sees == "mask"
         rows.append(
@@ -22,8 +22,15 @@ def markdown_table(curves: Sequence[Curve], baseline: Estimate) -> str:
                 f"{curve.area:.3f}",
             ]
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    return "".join(f"| {' | '.join(_padded(row, widths))} |\n" for row in rows)
+    return markdown_rows([head, *rows])
+
+
+def markdown_rows(rows: Sequence[list[str]]) -> str:
+    """A Markdown table: `rows` are the head and the cells, the first column to the left, the others to the right."""
+    head, *cells = rows
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *cells]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "".join(f"| {' | '.join(_padded(line, widths))} |\n" for line in lines)
 
 
 def _cell(one: Estimate) -> str:

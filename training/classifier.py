@@ -1,5 +1,6 @@
 """From a data set to a trained, tested and kept classifier."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from training.device import device_name
 from training.inputs import Images, Normalisation, labels_of
 from training.loop import initialised, predict, train
 from training.recipe import Recipe
-from training.resume import ResumeFile
+from training.resume import ResumeFile, TrainingState
+
+OnEpoch = Callable[[TrainingState], object]
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,12 @@ class Order:
 
 
 def train_classifier(
-    order: Order, dataset: Dataset, folder: Path, device: torch.device, resume: bool = False
+    order: Order,
+    dataset: Dataset,
+    folder: Path,
+    device: torch.device,
+    resume: bool = False,
+    on_epoch: OnEpoch | None = None,
 ) -> Checkpoint:
     """Train what `order` asks for, read the test set once, and keep the result.
 
@@ -60,6 +68,7 @@ def train_classifier(
 
     Args:
         resume: go on with a training that was interrupted, if there is one.
+        on_epoch: given the state after each epoch, which is kept by then.
 
     Raises:
         InputError: the training diverged, or what shall be resumed is damaged or another training.
@@ -79,11 +88,16 @@ def train_classifier(
             if validation_accuracy is not None:
                 bar.set_postfix_str(f"validation {validation_accuracy:.4f}")
 
+        def keep(state: TrainingState) -> None:
+            unfinished.save(state)
+            if on_epoch is not None:
+                on_epoch(state)
+
         try:
             trained = train(
                 *(model, images, labels, order.recipe, order.seed, order.validation_rate, show),
                 resumed=resumed,
-                keep=unfinished.save,
+                keep=keep,
             )
         except InputError:
             unfinished.remove()  # going on would end in the same way

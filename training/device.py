@@ -1,6 +1,7 @@
 """The processor that the work runs on, and what it can do."""
 
 import platform
+import re
 from functools import cache
 from pathlib import Path
 
@@ -30,9 +31,12 @@ def has_bfloat16(kind: str) -> bool:
     """Whether the processor multiplies bfloat16 in hardware; elsewhere bfloat16 is slower than float32."""
     if kind == "cuda":
         return torch.cuda.is_bf16_supported()
-    cpu_info = Path("/proc/cpuinfo")
-    flags = cpu_info.read_text().split() if cpu_info.exists() else []
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(_cpu_info().split()))
+
+
+def _cpu_info() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.exists() else ""
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:
@@ -44,4 +48,6 @@ def device_name(device: torch.device) -> str:
     """The hardware in words, for the record of a run."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    models = re.findall(r"^model name\s*: (.+)$", _cpu_info(), re.MULTILINE)
+    threads = torch.get_num_threads()
+    return f"{models[0] if models else platform.machine()}, {threads} {'thread' if threads == 1 else 'threads'}"

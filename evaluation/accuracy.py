@@ -1,0 +1,166 @@
+"""The accuracy tables: what the kept classifiers reached on the test images, beside the original's figures."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.catalog import CATALOG
+from evaluation.statistics import estimate
+from evaluation.tables import markdown_rows
+from models import ATTENTIONS, NO_ATTENTION
+from storage import write_text
+from training.checkpoint import load_checkpoint
+
+ORIGINAL = Path(__file__).with_name("original_results.json")
+ORIGINAL_NAMES = {NO_ATTENTION: "Simple CNN", "CAM": "Simple CNN + CAM", "CBAM": "Simple CNN + CBAM", "RAN": "RAN"}
+NOT_RUN = "not run"
+NOT_PUBLISHED = "not published"
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """Classifiers that differ by their seed alone: one row of a table.
+
+    Attributes:
+        found: the metadata of their checkpoints, by seed.
+    """
+
+    found: tuple[dict[str, Any], ...]
+
+    @property
+    def model(self) -> str:
+        return str(self.found[0]["model"])
+
+    @cached_property
+    def per_class(self) -> list[float]:
+        """Mean over the seeds."""
+        return [float(mean) for mean in np.mean([one["test_accuracy_per_class"] for one in self.found], axis=0)]
+
+    def cells(self, images: int, tested: int) -> list[str]:
+        """A row of the table: `images` are those of the training set, `tested` those of the test set."""
+        first = self.found[0]
+        total = estimate([one["test_accuracy"] for one in self.found], tested)
+        held_out = round(first["validation_rate"] * (first["limit_train"] or images))
+        used = (first["limit_train"] or images) - held_out
+        return [
+            self.model,
+            "this project",
+            f"{first['parameters']:,}",
+            f"{total.mean:.4f} ± {(total.high - total.low) / 2:.4f}",
+            *(f"{accuracy:.3f}" for accuracy in self.per_class),
+            ", ".join(str(one["seed"]) for one in self.found),
+            str(first["recipe"]["epochs"]),
+            f"{used:,}",
+            f"{np.mean([one['seconds'] for one in self.found]):,.0f}",
+            ", ".join(dict.fromkeys(one["device"] for one in self.found)),
+        ]
+
+
+def kept_trainings(folder: Path, dataset: str, quick: bool = False) -> list[Trainings]:
+    """What lies in the folder of checkpoints for `dataset`; one entry for each model and recipe, models in their order.
+
+    Raises:
+        InputError: a damaged checkpoint.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(folder.glob(f"{dataset}_*_seed*.pt")):
+        if path.stem.endswith("_quick") == quick:
+            metadata = load_checkpoint(path).metadata
+            same = [metadata[name] for name in ("model", "recipe", "limit_train", "validation_rate", "dataset_sum")]
+            groups.setdefault(json.dumps(same, sort_keys=True), []).append(metadata)
+    found = [Trainings(tuple(sorted(group, key=lambda one: int(one["seed"])))) for group in groups.values()]
+    order = [NO_ATTENTION, *ATTENTIONS]
+    return sorted(found, key=lambda one: next(i for i, name in enumerate(order) if one.model.startswith(name)))
+
+
+def original_figures() -> dict[str, Any]:
+    """What the original White Box published."""
+    published: dict[str, Any] = json.loads(ORIGINAL.read_text(encoding="utf-8"))
+    return published
+
+
+def accuracy_rows(dataset: str, trainings: Sequence[Trainings]) -> list[list[str]]:
+    """Head and rows of the table of one data set: each model, and below it the original's figures."""
+    entry = CATALOG[dataset]
+    head = ["model", "trained by", "parameters", "test accuracy", *entry.classes, "seeds", "epochs"]
+    head += ["training images", "seconds", "hardware"]
+    rows = [head]
+    published = original_figures()["accuracy"][dataset]
+    for model in dict.fromkeys([NO_ATTENTION, *ATTENTIONS, *(one.model for one in trainings)]):
+        ours = [one for one in trainings if one.model == model]
+        images, tested = (entry.shapes[f"{split}_images"][0] for split in ("train", "test"))
+        rows += [one.cells(images, tested) for one in ours] or [_filled([model, "this project"], NOT_RUN, len(head))]
+        if (original := published.get(ORIGINAL_NAMES.get(model))) is not None:
+            figures = [f"{original['parameters']:,}", f"{original['total']:.3f}"]
+            figures += [f"{accuracy:.3f}" for accuracy in original["per_class"]]
+            rows.append(_filled([model, "the original", *figures, "1 seed"], NOT_PUBLISHED, len(head)))
+    return rows
+
+
+def _filled(cells: list[str], rest: str, length: int) -> list[str]:
+    return cells + [rest] * (length - len(cells))
+
+
+def accuracy_csv(datasets: Sequence[str], trainings: dict[str, list[Trainings]]) -> str:
+    """One line per data set, model, seed and class (or `total`); accuracy empty where nobody ran it."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    head = ["dataset", "model", "trained_by", "seed", "class", "accuracy", "parameters", "epochs", "batch_size"]
+    writer.writerow([*head, "limit_train", "seconds", "device", "torch"])
+    for dataset in datasets:
+        classes = ("total", *CATALOG[dataset].classes)
+        for one in (metadata for group in trainings[dataset] for metadata in group.found):
+            facts = [one["parameters"], one["recipe"]["epochs"], one["recipe"]["batch_size"], one["limit_train"]]
+            facts += [one["seconds"], one["device"], one["versions"]["torch"]]
+            accuracies = (one["test_accuracy"], *one["test_accuracy_per_class"])
+            for label, accuracy in zip(classes, accuracies, strict=True):
+                writer.writerow([dataset, one["model"], "this project", one["seed"], label, f"{accuracy:.4f}", *facts])
+        for model in [NO_ATTENTION, *ATTENTIONS]:
+            if not any(group.model == model for group in trainings[dataset]):
+                writer.writerow([dataset, model, "this project", *[""] * 10])
+            original = original_figures()["accuracy"][dataset].get(ORIGINAL_NAMES.get(model))
+            if original is not None:
+                accuracies = (original["total"], *original["per_class"])
+                for label, accuracy in zip(classes, accuracies, strict=True):
+                    writer.writerow(
+                        [dataset, model, "the original", "", label, accuracy, original["parameters"], *[""] * 6]
+                    )
+    return text.getvalue()
+
+
+def accuracy_text(dataset: str, trainings: Sequence[Trainings]) -> str:
+    """The table of one data set in Markdown, with what it says of itself."""
+    seeds = {len(one.found) for one in trainings}
+    interval = " and ".join(
+        words
+        for words, there in (
+            ("Student's t over the seeds", seeds - {1}),
+            ("with one seed Wilson's over the test images (the spread between networks is unknown)", 1 in seeds),
+        )
+        if there
+    )
+    note = f"\n± is the 95 % interval: {interval}. Seconds are of one training.\n" if interval else ""
+    return f"## Test accuracy on {dataset}\n\n{markdown_rows(accuracy_rows(dataset, trainings))}{note}"
+
+
+def report_accuracy(datasets: Sequence[str], checkpoints: Path, results: Path, quick: bool, write: bool = True) -> str:
+    """Write `accuracy.md` and `accuracy.csv` from the kept classifiers; return what is to be said.
+
+    Raises:
+        InputError: a damaged checkpoint.
+    """
+    trainings = {dataset: kept_trainings(checkpoints, dataset, quick) for dataset in datasets}
+    text = "\n".join(accuracy_text(dataset, trainings[dataset]) for dataset in datasets)
+    stem = results / f"accuracy{'_quick' if quick else ''}"
+    if not write:
+        return f"{text}\nnothing written"
+    write_text(stem.with_suffix(".md"), text)
+    write_text(stem.with_suffix(".csv"), accuracy_csv(datasets, trainings))
+    return f"{text}\ntable: {stem}.md and .csv"
