@@ -9,8 +9,9 @@ from attribution.choice import Choice
 from datasets import DATASETS, dataset_sum, load_dataset
 from datasets.catalog import CATALOG
 from errors import InputError
-from evaluation import QUICK_CONTROLS, QUICK_RATIOS, RATIOS
+from evaluation import QUICK_CONTROLS, QUICK_RATIOS, RATIOS, RETRAINING
 from evaluation.accuracy import report_accuracy
+from evaluation.coherence import Coherence, Wanted
 from evaluation.pipeline import Folders, Pipeline, classifier_line
 from evaluation.retraining import Protocol
 from evaluation.sweep import Sweep
@@ -184,10 +185,39 @@ def write_maps(options: argparse.Namespace, folders: Folders) -> None:
 
 
 def evaluate(options: argparse.Namespace, folders: Folders) -> None:
+    """--eval: one evaluation after the other, each with files of its own."""
+    pictures = Wanted(options.classes, options.index, options.correct_only)
+    if pictures != Wanted() and "coherence" not in options.eval:
+        raise InputError("--classes, --index and --correct-only are for --eval=coherence")
+    asked = list(pipelines(options, folders))
+    coherence = "coherence" in options.eval
+    all_pictures = [pictures_of(options, asked, target, pictures) for target in options.target if coherence]
+    sweeps = retraining_sweeps(options, asked)
+    for drawn in all_pictures:
+        if options.dry_run:
+            print(drawn.plan())
+        else:
+            print("\n".join(f"figure: {path}" for path in drawn.draw()), flush=True)
+    for sweep in sweeps:
+        if options.dry_run:
+            print(sweep.plan())
+        else:
+            sweep.complete()
+            print(sweep.report(), flush=True)
+
+
+def pictures_of(options: argparse.Namespace, asked: list[Pipeline], target: str, wanted: Wanted) -> Coherence:
+    """--eval=coherence: the pictures of one data set, with all its models."""
+    controls = [] if options.quick else [Choice(name) for name in CONTROLS]
+    methods = list(dict.fromkeys([*chosen_methods(options), *controls]))
+    return Coherence([pipeline for pipeline in asked if pipeline.order.dataset == target], methods, wanted)
+
+
+def retraining_sweeps(options: argparse.Namespace, asked: list[Pipeline]) -> list[Sweep]:
     """--eval=ROAR, KAR: each data set, model and evaluation is a sweep with a table and a figure of its own."""
     controls = QUICK_CONTROLS if options.quick else CONTROLS
     ratios = options.ratios or (QUICK_RATIOS if options.quick else RATIOS)
-    sweeps = [
+    return [
         Sweep(
             Protocol(
                 evaluation=evaluation,
@@ -208,12 +238,7 @@ def evaluate(options: argparse.Namespace, folders: Folders) -> None:
             pipeline,
             options.overwrite,
         )
-        for pipeline in pipelines(options, folders)
+        for pipeline in asked
         for evaluation in options.eval
+        if evaluation in RETRAINING
     ]
-    for sweep in sweeps:
-        if options.dry_run:
-            print(sweep.plan())
-        else:
-            sweep.complete()
-            print(sweep.report(), flush=True)

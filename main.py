@@ -84,6 +84,15 @@ def ratio_list(text: str) -> tuple[float, ...]:
     return tuple(sorted({ratio(part) for part in text.split(",")}))
 
 
+def names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text.split(",")))
+
+
+def index_list(text: str) -> tuple[int, ...]:
+    whole = number(int, 0)
+    return tuple(dict.fromkeys(int(whole(part)) for part in text.split(",")))
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="main.py",
@@ -195,6 +204,25 @@ def build_parser() -> argparse.ArgumentParser:
 
     training.add_argument(
         "--tensorboard", action="store_true", help="write loss, learning rate and accuracy per epoch for TensorBoard"
+    )
+
+    pictures = parser.add_argument_group("coherence")
+    pictures.add_argument(
+        "--classes",
+        metavar="NAME,...",
+        type=names,
+        default=(),
+        help="classes to show, by name or number (default: all)",
+    )
+    pictures.add_argument(
+        "--index",
+        metavar="N,...",
+        type=index_list,
+        default=(),
+        help="test images to show, by position (default: the first of each class)",
+    )
+    pictures.add_argument(
+        "--correct-only", action="store_true", help="show only images that every model classifies correctly"
     )
 
     retraining = parser.add_argument_group("ROAR and KAR")

@@ -1,6 +1,7 @@
 """Evaluations of attribution methods. Here are the choices that they offer; the first of each is the default."""
 
-EVALUATIONS = ("ROAR", "KAR")
+RETRAINING = ("ROAR", "KAR")
+EVALUATIONS = ("coherence", *RETRAINING)
 EXPLAIN = ("prediction", "label")
 GRANULARITIES = ("pixel", "element")
 RANKS = ("signed", "absolute", "square")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -9,6 +10,7 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from attribution import CONTROLS
 from evaluation.statistics import Curve, Estimate
@@ -62,6 +64,16 @@ def draw_curves(
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.7)
     _label_ends(axes, labels, x=100 * max(curve.ratios[-1] for curve in curves) + 1.5)
     figure.text(0.01, -0.01, note, fontsize=7, color="#555555", va="top")
+    return save_figure(figure, path)
+
+
+def new_figure(size: tuple[float, float], rows: int, columns: int) -> tuple[Figure, Any]:
+    """A figure of `size` in inches with a grid of axes: `axes[row][column]`."""
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+
+
+def save_figure(figure: Figure, path: Path) -> list[Path]:
+    """Write `figure` to `path` with the suffixes .png and .pdf, which are returned, and close it."""
     written = []
     for suffix, metadata in ((".png", None), (".pdf", {"CreationDate": None})):
         file = path.with_name(path.name + suffix)

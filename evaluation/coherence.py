@@ -1,0 +1,251 @@
+"""Coherence: pictures of what the methods say about the same images, to look at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from attribution import CONTROLS, build_method
+from attribution.choice import Choice
+from attribution.folding import folded
+from attribution.maps import explained
+from datasets import Split
+from errors import InputError
+from evaluation.pictures import SCALE_NOTE, Caption, Column, draw_grid
+from evaluation.pipeline import Pipeline, given_by_setting
+from models import model_name
+from models.inspection import attention_maps, layers
+from training.classifier import restore
+from training.inputs import Images
+from training.loop import predict
+
+Array = npt.NDArray[Any]
+
+LAYER_METHODS = {"GC": "Grad-CAM", "CO": "mean activation"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which examples are shown.
+
+    Attributes:
+        classes: names or numbers; none means all.
+        index: positions in the published test set, instead of one example per class.
+        correct_only: only images that every model shown classifies correctly.
+    """
+
+    classes: tuple[str, ...] = ()
+    index: tuple[int, ...] = ()
+    correct_only: bool = False
+
+
+class Subject:
+    """A trained classifier, and what it says of the examples."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.name = model_name(pipeline.order.attention)
+        self.examples = pipeline.dataset.test.limited(0)
+
+    @cached_property
+    def model(self) -> torch.nn.Module:
+        return folded(restore(self.pipeline.checkpoint, self.pipeline.device))
+
+    def images(self, split: Split) -> Images:
+        return Images(split, self.pipeline.normalisation, self.pipeline.device)
+
+    def correct(self, split: Split) -> npt.NDArray[np.bool_]:
+        """Which images of `split` the model classifies correctly."""
+        right: npt.NDArray[np.bool_] = predict(self.model, self.images(split)).cpu().numpy() == split.labels
+        return right
+
+    def show(self, examples: Split) -> None:
+        self.examples = examples
+
+    @cached_property
+    def inputs(self) -> Tensor:
+        images = self.images(self.examples)
+        batch = images.batch(torch.arange(len(self.examples), device=self.pipeline.device))
+        return batch.contiguous(memory_format=torch.channels_last)
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        model, inputs = self.model, self.inputs  # which may have to be trained first, and needs gradients then
+        with torch.no_grad():
+            return model(inputs).softmax(dim=1)
+
+    def captions(self) -> list[Caption]:
+        """What the model predicts for each example, and how sure it is."""
+        probability, prediction = (values.tolist() for values in self.probabilities.max(dim=1))
+        classes = self.pipeline.whole.classes
+        return [
+            Caption(f"{classes[one]}: {sure:.0%}", one == label)
+            for one, sure, label in zip(prediction, probability, self.examples.labels, strict=True)
+        ]
+
+    def maps(self, method: Choice) -> list[Array]:
+        """(H, W) for each example, summed over the channels."""
+        given = given_by_setting(method, self.model, self.pipeline.normalisation.black)
+        return self._maps(method.build(self.model, **given))
+
+    def maps_of_layer(self, method: str, layer: str) -> list[Array]:
+        return self._maps(build_method(method, self.model, layer=layer))
+
+    def _maps(self, method: Any) -> list[Array]:
+        label = torch.from_numpy(self.examples.labels).to(self.inputs.device)
+        attribution, _prediction = explained(method, self.model, self.inputs, label, self.pipeline.explain)
+        return list(attribution.sum(axis=1))
+
+
+class Coherence:
+    """All pictures of one data set: of each model its methods and its layers, and of each method all models."""
+
+    def __init__(self, pipelines: Sequence[Pipeline], methods: Sequence[Choice], wanted: Wanted) -> None:
+        """
+        Raises:
+            InputError: a class or position that there is not, a method that a model refuses.
+        """
+        self.pipelines, self.methods, self.wanted = list(pipelines), list(methods), wanted
+        self.dataset = pipelines[0].order.dataset
+        self.folder = pipelines[0].folders.results
+        self.quick = "_quick" if pipelines[0].order.quick else ""
+        for pipeline in pipelines:
+            for method in methods:
+                pipeline.check(method)
+
+    def plan(self) -> str:
+        """What `draw` would do, in lines."""
+        lines = [f"train   {one.order.path(one.folders.checkpoints)}" for one in self.pipelines if one.kept is None]
+        return "\n".join([*lines, f"draw    {self._path('...')}.png and .pdf", "nothing written"])
+
+    def draw(self) -> list[Path]:
+        """Write all pictures.
+
+        Raises:
+            InputError: no image is what is wanted.
+        """
+        subjects = [Subject(pipeline) for pipeline in self.pipelines]
+        examples = chosen_examples(subjects, self.wanted)
+        for subject in subjects:
+            subject.show(examples)
+        written = []
+        for subject in subjects:
+            written += self._of_methods(subject)
+            written += self._of_layers(subject)
+        return written + (self._across_models(subjects) if len(subjects) > 1 else [])
+
+    def _of_methods(self, subject: Subject) -> list[Path]:
+        """One grid without ensembles, and one for each ensemble."""
+        written = []
+        for ensemble in dict.fromkeys(method.ensemble for method in self.methods):
+            around = [method for method in self.methods if method.ensemble == ensemble]
+            if all(method.method in CONTROLS for method in around) and len(around) < len(self.methods):
+                continue  # the controls alone, beside ensembles
+            columns = [self._image_column(subject, captions=True)]
+            columns += [Column(method.method.rpartition(":")[2], subject.maps(method)) for method in around]
+            name = f"{ensemble}: " if ensemble else ""
+            title = f"{name}attribution methods on {self.dataset}, {subject.name}"
+            written += self._draw(subject, columns, title, f"{subject.name}_methods", ensemble)
+        return written
+
+    def _of_layers(self, subject: Subject) -> list[Path]:
+        """Grad-CAM and the mean activation of each layer, and the attention maps."""
+        written = []
+        first = self._image_column(subject, captions=True)
+        for method, words in LAYER_METHODS.items():
+            columns = [Column(name, subject.maps_of_layer(method, name)) for name in layers(subject.model)]
+            title = f"{words} by layer on {self.dataset}, {subject.name}"
+            written += self._draw(subject, [first, *columns], title, f"{subject.name}_layers", method)
+        gates = {name: gate for name, gate in attention_maps(subject.model, subject.inputs).items() if gate.ndim == 4}
+        if gates:
+            columns = [
+                Column(name, list(gate.mean(dim=1).cpu().numpy()), from_minimum=True) for name, gate in gates.items()
+            ]
+            title = f"attention on {self.dataset}, {subject.name}"
+            note = "Means over channels; black is the smallest value of each map."
+            written += self._draw(subject, [first, *columns], title, f"{subject.name}_attention", None, note)
+        return written
+
+    def _across_models(self, subjects: Sequence[Subject]) -> list[Path]:
+        """One grid per method: a column for each model."""
+        written = []
+        for method in (method for method in self.methods if method.method not in CONTROLS):
+            columns = [Column(one.name, one.maps(method), one.captions()) for one in subjects]
+            first = self._image_column(subjects[0], captions=False)
+            title = f"{method.label} across models on {self.dataset}"
+            written += self._draw(subjects[0], [first, *columns], title, f"models_{filed(method)}", None)
+        return written
+
+    def _image_column(self, subject: Subject, captions: bool) -> Column:
+        return Column("image", list(subject.examples.images), subject.captions() if captions else ())
+
+    def _draw(
+        self, subject: Subject, columns: list[Column], title: str, name: str, part: str | None, note: str = SCALE_NOTE
+    ) -> list[Path]:
+        examples, classes = subject.examples, subject.pipeline.whole.classes
+        rows = [classes[label] for label in examples.labels]
+        explained_class = "predicted class" if subject.pipeline.explain == "prediction" else "label"
+        about = (
+            f"Test images {', '.join(map(str, examples.index))}. Below: prediction and probability, red if wrong. "
+            f"Maps explain the {explained_class}, and are summed over the colour channels. "
+        )
+        path = self._path("_".join(word for word in (name, part) if word))
+        return draw_grid(rows, columns, title, about + note, path)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"coherence_{self.dataset}_{name}{self.quick}"
+
+
+def filed(method: Choice) -> str:
+    """A method's name as part of a file name."""
+    return method.label.replace(" ", "-").replace(":", ".")
+
+
+def chosen_examples(subjects: Sequence[Subject], wanted: Wanted) -> Split:
+    """The images to show: those at `wanted.index`, or the first of each class.
+
+    Raises:
+        InputError: a class or position that there is not, or no image that is classified correctly.
+    """
+    pipeline = subjects[0].pipeline
+    test, classes = pipeline.dataset.test, pipeline.whole.classes
+    if wanted.index:
+        positions = {int(index): row for row, index in enumerate(test.index)}
+        for index in wanted.index:
+            if index not in positions:
+                raise InputError(f"--index={index}: there is no such test image (0 to {max(positions)})")
+        test = test.take(np.array([positions[index] for index in wanted.index]))
+    labels = class_numbers(wanted.classes, classes)
+    candidates = test.take(np.flatnonzero(np.isin(test.labels, labels)))
+    if wanted.correct_only:
+        for subject in subjects:
+            candidates = candidates.take(np.flatnonzero(subject.correct(candidates)))
+    if wanted.index:
+        if len(candidates) == 0:
+            raise InputError("none of the images of --index has the class, or is classified correctly, as asked")
+        return candidates
+    rows = [np.flatnonzero(candidates.labels == label) for label in labels]
+    missing = [classes[label] for label, found in zip(labels, rows, strict=True) if len(found) == 0]
+    if missing:
+        what = "correctly classified test image" if wanted.correct_only else "test image"
+        raise InputError(f"no {what} of class {', '.join(missing)}")
+    return candidates.take(np.array([found[0] for found in rows]))
+
+
+def class_numbers(wanted: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """Class names or numbers -> numbers, in ascending order; none means all.
+
+    Raises:
+        InputError: there is no such class.
+    """
+    known = {name.lower(): number for number, name in enumerate(classes)} | {str(n): n for n in range(len(classes))}
+    for name in wanted:
+        if name.lower() not in known:
+            raise InputError(f"unknown class {name!r}: choose from {', '.join(classes)}")
+    return sorted({known[name.lower()] for name in wanted}) if wanted else list(range(len(classes)))
