@@ -12,10 +12,11 @@ from errors import InputError
 from evaluation import QUICK_CONTROLS, QUICK_RATIOS, RATIOS, RETRAINING
 from evaluation.accuracy import report_accuracy
 from evaluation.coherence import Coherence, Wanted
-from evaluation.pipeline import Folders, Pipeline, classifier_line
+from evaluation.pipeline import Folders, Pipeline, classifier_line, explain_line, maps_line
 from evaluation.retraining import Protocol
 from evaluation.sweep import Sweep
 from models import ATTENTIONS, OPTIONS, variant
+from storage import free_bytes
 from training.checkpoint import Checkpoint
 from training.classifier import Order, find_classifier, train_classifier
 from training.device import resolve_device
@@ -159,12 +160,13 @@ def pipelines(options: argparse.Namespace, folders: Folders) -> Iterator[Pipelin
             limit_test=checked_limit(options.limit_test, target, "test"),
             overwrite=options.overwrite,
             resume=options.resume,
+            map_dtype=options.map_dtype,
         )
 
 
 def chosen_methods(options: argparse.Namespace) -> list[Choice]:
     """Every method with every ensemble; the controls, which explain nothing, without one."""
-    known = {"steps": options.steps, "level": options.level, "samples": options.samples}
+    known = {"steps": options.steps, "baseline": options.baseline, "level": options.level, "samples": options.samples}
     return [
         Choice.of(method, ensemble if ensemble in ENSEMBLES else None, **known)
         for method in options.method
@@ -174,14 +176,19 @@ def chosen_methods(options: argparse.Namespace) -> list[Choice]:
 
 def write_maps(options: argparse.Namespace, folders: Folders) -> None:
     """--saliency: the maps of each method for each data set and model."""
+    size = 0
     for pipeline in list(pipelines(options, folders)):
         for method in chosen_methods(options):
-            kept, path = pipeline.kept_or_checked(method), pipeline.map_path(method)
-            if options.dry_run:
-                print(f"{'finished' if kept else 'explain '} {path}")
+            kept = pipeline.kept_or_checked(method)
+            if not options.dry_run:
+                print(maps_line(pipeline.maps(method)), flush=True)
+            elif kept:
+                print(f"finished {pipeline.map_path(method)}")
             else:
-                pipeline.maps(method)
-                print(f"maps: {path}", flush=True)
+                print(explain_line(pipeline, method))
+                size += pipeline.map_bytes(method)
+    if options.dry_run:
+        print(f"at most {size / 1e6:,.1f} MB to write, {free_bytes(folders.maps) / 1e6:,.1f} MB free, nothing written")
 
 
 def evaluate(options: argparse.Namespace, folders: Folders) -> None:
@@ -234,6 +241,7 @@ def retraining_sweeps(options: argparse.Namespace, asked: list[Pipeline]) -> lis
                 rank=options.rank,
                 fill=options.fill,
                 mask_split=options.mask_split,
+                map_dtype=options.map_dtype,
             ),
             pipeline,
             options.overwrite,

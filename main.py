@@ -8,8 +8,10 @@ from typing import NoReturn
 
 from attribution import (
     ANY_MODEL_METHODS,
+    BASELINES,
     ENSEMBLES,
     LEVEL,
+    MAP_DTYPES,
     METHODS,
     SAMPLES,
     STEPS,
@@ -156,6 +158,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--steps", metavar="N", type=whole, default=STEPS, help="steps of the integral of IG (default: %(default)s)"
     )
     on_what.add_argument(
+        "--baseline", choices=BASELINES, default=BASELINES[0], help="where the path of IG begins (default: %(default)s)"
+    )
+    on_what.add_argument(
         "--samples", metavar="N", type=whole, default=SAMPLES, help="noisy copies of an ensemble (default: %(default)s)"
     )
     on_what.add_argument(
@@ -271,6 +276,12 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path(),
         help="where checkpoints, saliency_maps and results lie (default: here)",
+    )
+    running.add_argument(
+        "--map-dtype",
+        choices=MAP_DTYPES,
+        default=MAP_DTYPES[0],
+        help="in which maps are kept; float16 takes half the space (default: %(default)s)",
     )
     running.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
     running.add_argument("--overwrite", action="store_true", help="do again what is finished")

@@ -39,8 +39,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def require_space(folder: Path, size: int) -> None:
     """Raise the `OSError` of a full disk if `folder` has no room for `size` bytes more."""
-    if shutil.disk_usage(folder).free < size:
+    if free_bytes(folder) < size:
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({size / 1e6:,.1f} MB are needed)", str(folder))
+
+
+def free_bytes(folder: Path) -> int:
+    """What still fits on the disk on which `folder` is, or would be."""
+    nearest = folder.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    return shutil.disk_usage(nearest).free
 
 
 def write_text(path: Path, text: str) -> None:

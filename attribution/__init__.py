@@ -15,7 +15,9 @@ CONTROLS = ("RANDOM", "SOBEL")
 ALIASES = {"VGB": "VBP", "GBGC": "GB-GC"}
 ENSEMBLES = ("SG", "SG-SQ", "SG-VAR")
 ENSEMBLE_PARAMETERS = ("level", "samples", "seed")
+MAP_DTYPES = ("float32", "float16")  # in which maps are kept; float16 relative to each map's largest value
 STEPS = 50  # of IG: nodes of the quadrature
+BASELINES = ("black", "mean")  # of IG: what its path begins at
 LEVEL = 0.15  # of the ensembles: noise σ as a share of each image's range
 SAMPLES = 15  # of the ensembles: noisy copies
 

@@ -23,12 +23,15 @@ class Choice:
 
     method: str
     ensemble: str | None = None
-    parameters: tuple[tuple[str, float], ...] = ()
+    parameters: tuple[tuple[str, float | str], ...] = ()
 
     @classmethod
-    def of(cls, method: str, ensemble: str | None = None, **known: float) -> "Choice":
-        """With those of the `known` parameters that matter to it: `steps` to IG, `level` and `samples` to ensembles."""
-        wanted = {"steps"} if method == "IG" else set()
+    def of(cls, method: str, ensemble: str | None = None, **known: float | str) -> "Choice":
+        """With those of the `known` parameters that matter to it.
+
+        These are `steps` and `baseline` to IG, `level` and `samples` to ensembles.
+        """
+        wanted = {"steps", "baseline"} if method == "IG" else set()
         wanted |= set(ENSEMBLE_PARAMETERS) if ensemble else set()
         return cls(method, ensemble, tuple(sorted((name, known[name]) for name in wanted & set(known))))
 

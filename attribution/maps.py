@@ -1,7 +1,8 @@
 """Maps of whole data sets: any network, any method."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -46,13 +47,38 @@ def write_maps(
             label = torch.from_numpy(labels[split][rows.cpu().numpy()]).to(device)
             batches.append(explained(method, model, images[split].batch(rows), label, explain))
             on_images(len(rows))
-        attribution, prediction = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-        index = writer.index[split][part]
-        writer.write(split, part, Rows(attribution, labels[split][part], prediction, index))
+        attribution, prediction = (
+            np.concatenate([getattr(batch, name) for batch in batches]) for name in ("attribution", "prediction")
+        )
+        gaps = [batch.gap for batch in batches if batch.gap is not None]
+        gap = np.concatenate(gaps) if gaps else None
+        writer.write(split, part, Rows(attribution, labels[split][part], prediction, writer.index[split][part], gap))
     writer.finish()
 
 
-def explained(method: Method, model: nn.Module, inputs: Tensor, label: Tensor, explain: str) -> tuple[Array, Array]:
+@dataclass(frozen=True)
+class Explained:
+    """What became of one batch.
+
+    Attributes:
+        attribution: (N, C|1, H, W) float32.
+        prediction: (N,) int64.
+        gap: (N,) float32, see `IntegratedGradients.completeness_gap`; None for methods that have none.
+    """
+
+    attribution: Array
+    prediction: Array
+    gap: Array | None
+
+
+@runtime_checkable
+class HasCompletenessGap(Protocol):
+    """A method whose maps should sum to a difference of logits, and that knows by how much they miss it."""
+
+    def completeness_gap(self, inputs: Tensor, target: Tensor, attributions: Tensor) -> Tensor: ...
+
+
+def explained(method: Method, model: nn.Module, inputs: Tensor, label: Tensor, explain: str) -> Explained:
     """Attributions of the class that `explain` names, and the predictions, of one batch.
 
     Raises:
@@ -70,4 +96,7 @@ def explained(method: Method, model: nn.Module, inputs: Tensor, label: Tensor, e
         )
     if not torch.isfinite(maps).all():
         raise InputError(f"{type(method).__name__} returned values that are not finite")
-    return maps.cpu().contiguous().numpy(), prediction.cpu().numpy()
+    gap = None
+    if isinstance(method, HasCompletenessGap):
+        gap = method.completeness_gap(inputs, target, maps).float().cpu().numpy()
+    return Explained(maps.cpu().contiguous().numpy(), prediction.cpu().numpy(), gap)

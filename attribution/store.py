@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from attribution import MAP_DTYPES
 from errors import InputError
 from storage import plain_sum, replacing, require_space
 
@@ -35,6 +36,7 @@ class Provenance:
     explain: str
     parameters: dict[str, Any] = field(default_factory=dict)
     ensemble: str | None = None
+    dtype: str = MAP_DTYPES[0]
 
     def attributes(self) -> dict[str, str]:
         """As attributes of the file."""
@@ -50,12 +52,19 @@ class Rows:
         attribution: (N, C|1, H, W) float32.
         label, prediction: (N,) int64; the maps explain one of the two, see `Provenance.explain`.
         index: (N,) int64, positions in the published split.
+        gap: (N,) float32, the relative completeness gap of methods that have one (IG).
     """
 
     attribution: Array
     label: Array
     prediction: Array
     index: Array
+    gap: Array | None = None
+
+    def arrays(self) -> dict[str, Array]:
+        """Those that are there, by name."""
+        named = {name: getattr(self, name) for name in Rows.__annotations__}
+        return {name: array for name, array in named.items() if array is not None}
 
 
 def map_path(
@@ -64,6 +73,11 @@ def map_path(
     """`<folder>/<dataset>_<model>_<method>[_<ensemble>].h5`; maps of `--quick` have a name of their own."""
     parts = [dataset, model, method.replace(":", "."), ensemble, "quick" if quick else None]
     return folder / f"{'_'.join(part for part in parts if part)}.h5"
+
+
+def map_bytes(images: int, values: int, dtype: str) -> int:
+    """What a file of maps takes on the disk at most: `values` per image, with label, prediction, index and scale."""
+    return images * (values * np.dtype(dtype).itemsize + 4 * 8) + SPARE_BYTES
 
 
 class MapWriter:
@@ -87,7 +101,7 @@ class MapWriter:
 
     def write(self, split: str, part: slice, rows: Rows) -> None:
         with replacing(self._part(split, part)) as unfinished, unfinished.open("wb") as file:
-            np.savez(file, **{name: getattr(rows, name) for name in Rows.__annotations__})
+            np.savez(file, allow_pickle=False, **rows.arrays())
 
     def finish(self) -> None:
         """Make the file of all parts, and remove them."""
@@ -103,8 +117,10 @@ class MapWriter:
         shutil.rmtree(self.parts.parent)
 
     def _append(self, group: h5py.Group, rows: Any, part: slice, total: int) -> None:
-        for name in Rows.__annotations__:
-            values = rows[name]
+        arrays = dict(rows)
+        if self.provenance.dtype != MAP_DTYPES[0]:
+            arrays |= scaled(arrays["attribution"], self.provenance.dtype)
+        for name, values in arrays.items():
             if name not in group:
                 chunk = (max(1, min(total, 2**20 // max(1, values[0].nbytes))), *values.shape[1:])
                 group.create_dataset(
@@ -124,6 +140,13 @@ class MapWriter:
 
     def _part(self, split: str, part: slice) -> Path:
         return self.parts / f"{split}_{part.start:07d}.npz"
+
+
+def scaled(attribution: Array, dtype: str) -> dict[str, Array]:
+    """Each map divided by its largest absolute value, so that half precision loses no small map, and that value."""
+    scale = np.abs(attribution).reshape(len(attribution), -1).max(axis=1).astype(np.float32)
+    divisor = np.where(scale > 0, scale, 1).reshape(-1, *[1] * (attribution.ndim - 1))
+    return {"attribution": (attribution / divisor).astype(dtype), "scale": scale}
 
 
 class MapReader:
@@ -166,10 +189,26 @@ class MapReader:
                 wanted = positions[start : start + PART_ROWS]
                 block = slice(wanted[0], wanted[-1] + 1)
                 try:
-                    arrays = {name: file[split][name][block] for name in Rows.__annotations__}
+                    arrays = {name: values[block][wanted - wanted[0]] for name, values in file[split].items()}
                 except OSError as error:
                     raise self._damaged() from error
-                yield Rows(**{name: values[wanted - wanted[0]] for name, values in arrays.items()})
+                if (scale := arrays.pop("scale", None)) is not None:
+                    arrays["attribution"] = arrays["attribution"].astype(np.float32) * scale[:, None, None, None]
+                yield Rows(**arrays)
+
+    def gaps(self) -> Array | None:
+        """The relative completeness gaps of all images, None if the method has none.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        try:
+            with self._open() as file:
+                if any("gap" not in file[split] for split in SPLITS):
+                    return None
+                return np.concatenate([file[split]["gap"][:] for split in SPLITS])
+        except OSError as error:
+            raise self._damaged() from error
 
     def _open(self) -> h5py.File:
         try:

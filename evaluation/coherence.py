@@ -99,8 +99,8 @@ class Subject:
 
     def _maps(self, method: Any) -> list[Array]:
         label = torch.from_numpy(self.examples.labels).to(self.inputs.device)
-        attribution, _prediction = explained(method, self.model, self.inputs, label, self.pipeline.explain)
-        return list(attribution.sum(axis=1))
+        found = explained(method, self.model, self.inputs, label, self.pipeline.explain)
+        return list(found.attribution.sum(axis=1))
 
 
 class Coherence:

@@ -5,14 +5,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attribution import MAP_DTYPES
 from attribution.choice import Choice
 from attribution.folding import folded
 from attribution.maps import explained, write_maps
-from attribution.store import SPLITS, MapReader, MapWriter, Provenance, map_path
+from attribution.store import SPLITS, MapReader, MapWriter, Provenance, map_bytes, map_path
 from datasets import Dataset, dataset_sum, load_dataset
+from datasets.catalog import CATALOG
 from errors import InputError
 from evaluation.masking import ranks_of_maps
 from models import IMAGE_SHAPES, build_model, model_name
@@ -64,16 +67,22 @@ class Pipeline:
         limit_test: int | None = None,
         overwrite: bool = False,
         resume: bool = False,
+        map_dtype: str = MAP_DTYPES[0],
     ) -> None:
-        """`order`: the classifier to train if there is none; `limit_train`, `limit_test`: images to explain;
-        `resume`: go on with its training if that was interrupted.
+        """What there is, and what it is made of.
+
+        Args:
+            order: the classifier to train if there is none.
+            limit_train, limit_test: images to explain.
+            resume: go on with a training that was interrupted.
+            map_dtype: how maps are kept.
 
         Raises:
             InputError: a kept classifier that can't be used.
         """
         self.order, self.folders, self.device, self.explain = order, folders, device, explain
         self.limit_train, self.limit_test = limit_train, limit_test
-        self.overwrite, self.resume = overwrite, resume
+        self.overwrite, self.resume, self.map_dtype = overwrite, resume, map_dtype
         self.dataset_sum = dataset_sum(order.dataset)
         self._made: set[Path] = set()  # maps that --overwrite need not make a second time
         self.kept = find_classifier(order, self.dataset_sum, folders.checkpoints)
@@ -114,6 +123,7 @@ class Pipeline:
             model=model_name(self.order.attention),
             checkpoint_sum=checkpoint.sum,
             explain=self.explain,
+            dtype=self.map_dtype,
             **method.plain,
         )
 
@@ -159,8 +169,17 @@ class Pipeline:
             method_of_model = method.build(model, **given)
             write_maps(writer, method_of_model, model, images, labels, bar.update)
 
-    def check(self, method: Choice) -> None:
+    def map_bytes(self, method: Choice) -> int:
+        """What the maps of `method` take on the disk at most."""
+        shapes, limits = CATALOG[self.order.dataset].shapes, (self.limit_train, self.limit_test)
+        images = sum(limit or shapes[f"{split}_images"][0] for split, limit in zip(SPLITS, limits, strict=True))
+        return map_bytes(images, self.check(method), self.map_dtype)
+
+    def check(self, method: Choice) -> int:
         """Explain one black image with an untrained model, to see beforehand whether `method` works on it.
+
+        Returns:
+            how many values the map of one image has.
 
         Raises:
             InputError: it does not.
@@ -168,7 +187,8 @@ class Pipeline:
         model = build_model(self.order.dataset, self.order.attention).eval()
         black = torch.zeros(1, *IMAGE_SHAPES[self.order.dataset])
         given = given_by_setting(method, model, torch.zeros(len(black[0])))
-        explained(method.build(model, **given), model, black, torch.zeros(1, dtype=torch.int64), self.explain)
+        label = torch.zeros(1, dtype=torch.int64)
+        return explained(method.build(model, **given), model, black, label, self.explain).attribution.size
 
     def ranks(self, method: Choice, granularity: str, rank: str) -> dict[str, Tensor]:
         """Ranks of both splits' positions by the maps of `method`, on the device."""
@@ -193,6 +213,21 @@ def given_by_setting(method: Choice, model: nn.Module, black: Tensor) -> dict[st
     if method.method == "IG":
         return {"black": black}
     return {"layer": last_block(model)} if method.method in LAYER_METHODS else {}
+
+
+def explain_line(pipeline: Pipeline, method: Choice) -> str:
+    """What would be said of maps that are still to be made, and what they take on the disk."""
+    return f"explain {pipeline.map_path(method)}: at most {pipeline.map_bytes(method) / 1e6:,.1f} MB"
+
+
+def maps_line(reader: MapReader) -> str:
+    """What is to be said of maps, in one line."""
+    gaps = reader.gaps()
+    said = f"maps: {reader.path}, {reader.path.stat().st_size / 1e6:,.1f} MB"
+    if gaps is None:
+        return said
+    median, most = np.nanpercentile(gaps, [50, 95])
+    return f"{said}; completeness gap: median {median:.2%}, 95 % of the images below {most:.2%}"
 
 
 def classifier_line(checkpoint: Checkpoint, path: Path) -> str:

@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from attribution import MAP_DTYPES
 from attribution.choice import Choice
 from datasets import Dataset
 from evaluation import EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, RANKS
@@ -43,6 +44,7 @@ class Protocol:
     rank: str = RANKS[0]
     fill: str = FILLS[0]
     mask_split: str = MASK_SPLITS[0]
+    map_dtype: str = MAP_DTYPES[0]
 
     def baseline(self, dataset_sum: str, seed: int) -> Run:
         """The run on unmasked images, which all methods share."""
@@ -72,6 +74,7 @@ class Protocol:
             rank=self.rank,
             fill=self.fill if image else None,
             mask_split=self.mask_split if image else None,
+            map_dtype=self.map_dtype,
         )
 
     def runs(self, dataset_sum: str, checkpoint_sum: str) -> list[Run]:

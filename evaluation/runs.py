@@ -41,6 +41,7 @@ class Run:
     rank: str | None = None
     fill: str | None = None
     mask_split: str | None = None
+    map_dtype: str | None = None
 
     def configuration(self) -> dict[str, Any]:
         method = self.method.plain if self.method else {"method": None, "ensemble": None, "parameters": None}

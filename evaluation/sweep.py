@@ -8,7 +8,7 @@ from attribution import ANY_MODEL_METHODS
 from datasets.catalog import CATALOG
 from errors import InputError
 from evaluation.masking import Removal
-from evaluation.pipeline import Pipeline
+from evaluation.pipeline import Pipeline, explain_line
 from evaluation.retraining import Protocol, Retraining
 from evaluation.runs import Result, Run, find_result, save_result
 from evaluation.statistics import Curve, Estimate, estimate, verdict
@@ -18,7 +18,7 @@ from progress import progress_bar
 from storage import write_text
 
 Results = dict[Run, Result]
-MASK_OPTIONS = ("granularity", "rank", "fill", "mask_split", "explain")
+MASK_OPTIONS = ("granularity", "rank", "fill", "mask_split", "explain", "map_dtype")
 
 
 def finished_runs(runs: Iterable[Run], folder: Path) -> Results:
@@ -66,11 +66,12 @@ class Sweep:
         lines = []
         if pipeline.kept is None:
             lines.append(f"train   {pipeline.order.path(pipeline.folders.checkpoints)}")
-        lines += [
-            f"explain {pipeline.map_path(method)}" for method in protocol.methods if not pipeline.kept_maps(method)
-        ]
+        unexplained = [method for method in protocol.methods if not pipeline.kept_maps(method)]
+        lines += [explain_line(pipeline, method) for method in unexplained]
         lines += [f"retrain {run.name}" for run in runs if run not in self.finished]
-        return "\n".join([*lines, f"{len(runs)} retrainings, {len(self.finished)} finished, nothing written"])
+        size = sum(pipeline.map_bytes(method) for method in unexplained)
+        maps = f"maps of at most {size / 1e6:,.1f} MB to write, " if unexplained else ""
+        return "\n".join([*lines, f"{len(runs)} retrainings, {len(self.finished)} finished, {maps}nothing written"])
 
     def complete(self) -> Results:
         """Do the runs that are not finished, each kept as soon as it is done."""

@@ -8,7 +8,7 @@ from torch import nn
 
 from attribution import store
 from attribution.maps import write_maps
-from attribution.store import MapReader, MapWriter, Provenance, Rows, map_path
+from attribution.store import MapReader, MapWriter, Provenance, Rows, map_bytes, map_path, scaled
 from errors import InputError
 
 PROVENANCE = Provenance("mnist", "data-sum", "SimpleCNN", "weights-sum", "VBP", "prediction", {"layer": None})
@@ -51,14 +51,12 @@ def make(path, method=None, provenance=PROVENANCE):
 
 
 def everything(path, index=INDEX):
-    reader = MapReader(path, PROVENANCE)
-    return {
-        split: {
-            name: np.concatenate([getattr(rows, name) for rows in reader.rows(split, index[split])])
-            for name in Rows.__annotations__
-        }
-        for split in index
-    }
+    return {split: read(MapReader(path, PROVENANCE), split, index[split]) for split in index}
+
+
+def read(reader, split, index):
+    parts = [rows.arrays() for rows in reader.rows(split, index)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def test_round_trip(tmp_path, small_parts):
@@ -113,6 +111,7 @@ OTHERS = {
     "explain": "label",
     "parameters": {"layer": "features"},
     "ensemble": "SG",
+    "dtype": "float16",
 }
 
 
@@ -168,7 +167,7 @@ def test_killed_in_the_middle_it_goes_on_and_the_result_is_the_same(tmp_path, sm
     assert second.calls == 6 - 3, "parts that were written are not computed again"
     got, want = everything(path), everything(unbroken)
     for split in INDEX:
-        for name in Rows.__annotations__:
+        for name in got[split]:
             np.testing.assert_array_equal(got[split][name], want[split][name])
 
 
@@ -193,3 +192,63 @@ def test_maps_that_are_none_are_refused(tmp_path, maps, message):
     with pytest.raises(InputError, match=message):
         make(tmp_path / "maps.h5", Wrong())
     assert not (tmp_path / "maps.h5").exists()
+
+
+class Tiny(Doubled):
+    """A method with maps from 1e-9 to 1e9, and one that is zero."""
+
+    def attribute(self, inputs, target):
+        maps = super().attribute(inputs, target)
+        maps = maps * 10.0 ** (inputs[:, :1, :1, :1] - 9)
+        return maps * (inputs[:, :1, :1, :1] != 4)
+
+
+def test_half_precision_keeps_small_and_large_maps_alike(tmp_path, small_parts):
+    single, half = tmp_path / "single.h5", tmp_path / "half.h5"
+    make(single, Tiny())
+    provenance = replace(PROVENANCE, dtype="float16")
+    make(half, Tiny(), provenance)
+    with h5py.File(half) as file:
+        assert file["test/attribution"].dtype == np.float16
+        assert file.attrs["dtype"] == "float16"
+    for split, index in INDEX.items():
+        exact = read(MapReader(single, PROVENANCE), split, index)["attribution"]
+        kept = read(MapReader(half, provenance), split, index)["attribution"]
+        assert kept.dtype == np.float32
+        largest = np.abs(exact).max(axis=(1, 2, 3), keepdims=True)
+        assert (np.abs(kept - exact) <= largest * 2.0**-11).all()
+        assert (kept[exact == 0] == 0).all()
+
+
+def test_maps_of_another_precision_are_refused(tmp_path):
+    make(tmp_path / "maps.h5")
+    with pytest.raises(InputError, match="dtype 'float32', not 'float16'"):
+        MapReader(tmp_path / "maps.h5", replace(PROVENANCE, dtype="float16"))
+
+
+def test_scaled_maps_of_zero_stay_zero():
+    arrays = scaled(np.zeros((2, 1, 3, 3), np.float32), "float16")
+    assert not arrays["attribution"].any()
+    assert not arrays["scale"].any()
+
+
+class Gapped(Doubled):
+    def completeness_gap(self, inputs, target, attributions):
+        return inputs[:, 0, 0, 0] / 100
+
+
+def test_completeness_gaps_are_kept_with_the_maps(tmp_path, small_parts):
+    make(tmp_path / "maps.h5")
+    assert MapReader(tmp_path / "maps.h5", PROVENANCE).gaps() is None
+    make(tmp_path / "gapped.h5", Gapped())
+    reader = MapReader(tmp_path / "gapped.h5", PROVENANCE)
+    want = np.concatenate([INDEX["train"], INDEX["test"]]) / 100
+    np.testing.assert_allclose(reader.gaps(), want, rtol=1e-6)
+    (rows,) = reader.rows("test", INDEX["test"][:2])
+    np.testing.assert_allclose(rows.gap, want[-3:-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_file_is_no_larger_than_said(tmp_path, dtype):
+    make(tmp_path / "maps.h5", Gapped(), replace(PROVENANCE, dtype=dtype))
+    assert (tmp_path / "maps.h5").stat().st_size <= map_bytes(10, 16, dtype)

@@ -39,7 +39,7 @@ RECIPES = {
     # minutes on two CPU cores
     ("mnist", "SimpleCNN"): _MNIST,
     ("mnist", "CAM"): _MNIST,
-    ("mnist", "CBAM"): _MNIST,
+    ("mnist", "CBAM"): replace(_MNIST, epochs=8),
     ("cifar10", "SimpleCNN"): _CIFAR10,
     ("cifar10", "CAM"): _CIFAR10,
     ("cifar10", "CBAM"): _CIFAR10,
