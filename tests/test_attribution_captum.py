@@ -2,19 +2,15 @@
 
 import warnings
 
-import captum.attr
 import pytest
 import torch
 from torch import nn
 
 from attribution import build_method
-from attribution.ensembles import normal
 from attribution.folding import folded
-from attribution.pixel_hash import image_number
+from benchmarks.captum_oracles import ORACLES
 from models import build_model
 from tests.samples import sample_arrays
-
-STEPS = 7
 
 
 @pytest.fixture(params=["mnist", "cifar10"], scope="module")
@@ -33,53 +29,6 @@ def explained(request):
         optimizer.step()
     optimizer.zero_grad()
     return model.eval(), inputs[:6], labels[:6]
-
-
-def gradcam(model, inputs, target):
-    cam = captum.attr.LayerGradCam(model, model.features[2][2]).attribute(inputs, target, relu_attributions=True)
-    return captum.attr.LayerAttribution.interpolate(cam, inputs.shape[2:], "bilinear")
-
-
-def guided(model, inputs, target):
-    return captum.attr.GuidedBackprop(model).attribute(inputs, target=target)
-
-
-def integrated(model, inputs, target):
-    baseline = torch.full_like(inputs, -0.4)
-    return captum.attr.IntegratedGradients(model).attribute(inputs, baseline, target=target, n_steps=STEPS)
-
-
-def smooth(summary):
-    def ensemble(model, inputs, target):
-        sigma = 0.15 * (inputs.amax((1, 2, 3)) - inputs.amin((1, 2, 3))).view(-1, 1, 1, 1)
-        maps = []
-        for sample in range(5):
-            noise = normal(image_number(inputs), inputs[0].numel(), (3 << 16) + sample).view_as(inputs)
-            maps.append(captum.attr.Saliency(model).attribute(inputs + sigma * noise, target=target, abs=False))
-        return summary(torch.stack(maps).double()).float()
-
-    return ensemble
-
-
-NOISE = {"samples": 5, "seed": 3}
-ORACLES = {
-    "VBP": (
-        {},
-        lambda model, inputs, target: captum.attr.Saliency(model).attribute(inputs, target=target, abs=False),
-    ),
-    "IB": ({}, lambda model, inputs, target: captum.attr.InputXGradient(model).attribute(inputs, target=target)),
-    "IG": ({"steps": STEPS, "baseline": torch.tensor(-0.4)}, integrated),
-    "GB": ({}, guided),
-    "DeconvNet": (
-        {},
-        lambda model, inputs, target: captum.attr.Deconvolution(model).attribute(inputs, target=target),
-    ),
-    "GC": ({}, gradcam),
-    "GB-GC": ({}, lambda *explained: guided(*explained) * gradcam(*explained)),
-    "VBP SG": (NOISE, smooth(lambda maps: maps.mean(0))),
-    "VBP SG-SQ": (NOISE, smooth(lambda maps: maps.square().mean(0))),
-    "VBP SG-VAR": (NOISE, smooth(lambda maps: maps.var(0, correction=0))),
-}
 
 
 @pytest.mark.parametrize(("fold", "tolerance"), [(False, 1e-4), (True, 1e-3)], ids=["plain", "folded"])
