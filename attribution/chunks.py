@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-ACTIVATION_BYTES = {"cpu": 128 * 2**20, "cuda": 4 * 2**30}
+ACTIVATION_BYTES = {"cpu": 32 * 2**20, "cuda": 4 * 2**30}  # more than that leaves a processor's cache, and is slower
 
 
 class Chunks:

@@ -75,7 +75,7 @@ _NOISE: dict[str, Any] = {"samples": SAMPLES, "seed": SEED}
 ORACLES: dict[str, tuple[dict[str, Any], Oracle]] = {
     "VBP": ({}, saliency),
     "IB": ({}, input_x_gradient),
-    "IG": ({"steps": STEPS, "baseline": torch.tensor(BASELINE)}, integrated),
+    "IG": ({"steps": STEPS, "rule": "gauss-legendre", "baseline": torch.tensor(BASELINE)}, integrated),
     "DeconvNet": ({}, deconvolution),
     "GB": ({}, guided),
     "GC": ({}, gradcam),

@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from attribution import build_method
-from attribution.integrated import gauss_legendre, midpoint
+from attribution.integrated import composite, gauss_legendre, midpoint
 from errors import InputError
 
 
@@ -19,10 +20,11 @@ class Power(nn.Module):
         return torch.cat([powers, 0 * powers], dim=1)
 
 
-@pytest.mark.parametrize("steps", [3, 5, 50])
-def test_gauss_legendre_integrates_cubes_exactly(steps):
+@pytest.mark.parametrize("steps", [3, 4, 5, 50])
+@pytest.mark.parametrize("rule", [{}, {"rule": "gauss-legendre"}], ids=["default", "gauss-legendre"])
+def test_cubes_are_integrated_exactly(steps, rule):
     inputs, target = torch.tensor([[[[1.0, -2.0], [0.5, 3.0]]]]).double(), torch.tensor([0])
-    got = build_method("IG", Power(3), steps=steps).attribute(inputs, target)
+    got = build_method("IG", Power(3), steps=steps, **rule).attribute(inputs, target)
     torch.testing.assert_close(got, inputs**3, rtol=1e-12, atol=1e-12)  # x · ∫ 3 α² x² dα
 
 
@@ -32,13 +34,21 @@ def test_midpoint_equals_its_sum():
     torch.testing.assert_close(got, inputs**3 * 3 * (0.25**2 + 0.75**2) / 2)
 
 
-@pytest.mark.parametrize("rule", [gauss_legendre, midpoint])
+@pytest.mark.parametrize("rule", [composite, gauss_legendre, midpoint])
 @pytest.mark.parametrize("steps", [1, 2, 17, 100])
 def test_weights_sum_to_one_inside_the_path(rule, steps):
     nodes, weights = rule(steps)
     assert len(nodes) == len(weights) == steps
     assert sum(weights) == pytest.approx(1, abs=1e-12)
     assert all(0 < node < 1 for node in nodes)
+
+
+@pytest.mark.parametrize("steps", [2, 7, 50])
+def test_composite_rule_is_exact_up_to_the_third_degree_and_its_nodes_lie_evenly(steps):
+    nodes, weights = (np.array(values) for values in composite(steps))
+    for degree in range(4):
+        assert weights @ nodes**degree == pytest.approx(1 / (degree + 1), abs=1e-12)
+    assert np.diff([0, *nodes, 1]).max() < 1.2 / steps
 
 
 @pytest.mark.parametrize(
@@ -65,7 +75,7 @@ def test_completeness_from_each_baseline(parameters, baseline):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"rule": "trapezoid"}, "gauss-legendre or midpoint"),
+        ({"rule": "trapezoid"}, "composite or gauss-legendre or midpoint"),
         ({"steps": 0}, "1 or more steps"),
         ({"baseline": "white"}, "unknown baseline 'white'"),
         ({"baseline": "mean"}, "give black="),
