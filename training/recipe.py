@@ -38,7 +38,7 @@ _CIFAR10 = Recipe(epochs=40, batch_size=256, learning_rate=0.1, crop=4, flip=Tru
 RECIPES = {
     # minutes on two CPU cores
     ("mnist", "SimpleCNN"): _MNIST,
-    ("mnist", "CAM"): _MNIST,
+    ("mnist", "CAM"): replace(_MNIST, epochs=12),
     ("mnist", "CBAM"): replace(_MNIST, epochs=8),
     ("cifar10", "SimpleCNN"): _CIFAR10,
     ("cifar10", "CAM"): _CIFAR10,
