@@ -9,11 +9,12 @@ from attribution.choice import Choice
 from datasets import DATASETS, dataset_sum, load_dataset
 from datasets.catalog import CATALOG
 from errors import InputError
-from evaluation import QUICK_CONTROLS, QUICK_RATIOS, RATIOS, RETRAINING
+from evaluation import QUICK_CONTROLS, QUICK_RATIOS, RATIOS, RETRAINING, TEST_SHARE
 from evaluation.accuracy import report_accuracy
 from evaluation.coherence import Coherence, Wanted
 from evaluation.pipeline import Folders, Pipeline, classifier_line, explain_line, maps_line
 from evaluation.retraining import Protocol
+from evaluation.selectivity import Selectivity, Settings
 from evaluation.sweep import Sweep
 from models import ATTENTIONS, OPTIONS, variant
 from storage import free_bytes
@@ -199,30 +200,47 @@ def evaluate(options: argparse.Namespace, folders: Folders) -> None:
     asked = list(pipelines(options, folders))
     coherence = "coherence" in options.eval
     all_pictures = [pictures_of(options, asked, target, pictures) for target in options.target if coherence]
+    falls = [selectivity_of(options, pipeline) for pipeline in asked if "selectivity" in options.eval]
     sweeps = retraining_sweeps(options, asked)
     for drawn in all_pictures:
         if options.dry_run:
             print(drawn.plan())
         else:
             print("\n".join(f"figure: {path}" for path in drawn.draw()), flush=True)
-    for sweep in sweeps:
+    measured: list[Selectivity | Sweep] = [*falls, *sweeps]
+    for work in measured:
         if options.dry_run:
-            print(sweep.plan())
+            print(work.plan())
         else:
-            sweep.complete()
-            print(sweep.report(), flush=True)
+            work.complete()
+            print(work.report(), flush=True)
 
 
 def pictures_of(options: argparse.Namespace, asked: list[Pipeline], target: str, wanted: Wanted) -> Coherence:
     """--eval=coherence: the pictures of one data set, with all its models."""
-    controls = [] if options.quick else [Choice(name) for name in CONTROLS]
-    methods = list(dict.fromkeys([*chosen_methods(options), *controls]))
-    return Coherence([pipeline for pipeline in asked if pipeline.order.dataset == target], methods, wanted)
+    shown = [pipeline for pipeline in asked if pipeline.order.dataset == target]
+    return Coherence(shown, with_controls(options), wanted)
+
+
+def with_controls(options: argparse.Namespace) -> tuple[Choice, ...]:
+    """The methods asked for, and the controls that stand beside them."""
+    controls = QUICK_CONTROLS if options.quick else CONTROLS
+    return tuple(dict.fromkeys((*chosen_methods(options), *map(Choice, controls))))
+
+
+def selectivity_of(options: argparse.Namespace, pipeline: Pipeline) -> Selectivity:
+    """--eval=selectivity of one data set and model."""
+    order = pipeline.order
+    tested = CATALOG[order.dataset].shapes["test_images"][0]
+    limit = options.limit_test or round(TEST_SHARE * tested)
+    if limit > tested:
+        raise InputError(f"--limit-test={limit}: {order.dataset} has {tested:,} test images")
+    settings = Settings(limit, options.removals, options.order, options.rank, options.fill, options.explain)
+    return Selectivity(pipeline, with_controls(options), settings, options.overwrite)
 
 
 def retraining_sweeps(options: argparse.Namespace, asked: list[Pipeline]) -> list[Sweep]:
     """--eval=ROAR, KAR: each data set, model and evaluation is a sweep with a table and a figure of its own."""
-    controls = QUICK_CONTROLS if options.quick else CONTROLS
     ratios = options.ratios or (QUICK_RATIOS if options.quick else RATIOS)
     return [
         Sweep(
@@ -230,7 +248,7 @@ def retraining_sweeps(options: argparse.Namespace, asked: list[Pipeline]) -> lis
                 evaluation=evaluation,
                 dataset=pipeline.order.dataset,
                 attention=pipeline.order.attention,
-                methods=tuple(dict.fromkeys((*chosen_methods(options), *map(Choice, controls)))),
+                methods=with_controls(options),
                 ratios=ratios,
                 recipe=recipe(options, pipeline.order.dataset, pipeline.order.attention),
                 seeds=options.seeds,

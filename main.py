@@ -19,7 +19,18 @@ from attribution import (
 )
 from datasets import DATA_DIR, DATASETS
 from errors import InputError
-from evaluation import EVALUATIONS, EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, QUICK_RATIOS, RANKS, RATIOS
+from evaluation import (
+    EVALUATIONS,
+    EXPLAIN,
+    FILLS,
+    GRANULARITIES,
+    MASK_SPLITS,
+    ORDERS,
+    QUICK_RATIOS,
+    RANKS,
+    RATIOS,
+    REMOVALS,
+)
 from models import ATTENTIONS, OPTIONS
 from training import VALIDATION_RATE
 
@@ -197,7 +208,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     training.add_argument("--limit-train", metavar="N", type=whole, help="use N training images (default: all)")
     training.add_argument(
-        "--limit-test", metavar="N", type=whole, help="use N test images in evaluations (default: all)"
+        "--limit-test",
+        metavar="N",
+        type=whole,
+        help="use N test images in evaluations (default: all; of selectivity: a tenth)",
     )
     training.add_argument("--quick", action="store_true", help="fewer images, epochs and ratios: minutes on two cores")
 
@@ -230,7 +244,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--correct-only", action="store_true", help="show only images that every model classifies correctly"
     )
 
-    retraining = parser.add_argument_group("ROAR and KAR")
+    falling = parser.add_argument_group("selectivity")
+    falling.add_argument(
+        "--removals", metavar="N", type=whole, default=REMOVALS, help="pixels to remove (default: %(default)s)"
+    )
+    falling.add_argument(
+        "--order", choices=ORDERS, default=ORDERS[0], help="which pixel goes first (default: %(default)s)"
+    )
+
+    retraining = parser.add_argument_group("ROAR and KAR (explain, rank and fill: selectivity too)")
     retraining.add_argument(
         "--ratios",
         metavar="T,T,...",

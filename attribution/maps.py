@@ -88,6 +88,19 @@ def explained(method: Method, model: nn.Module, inputs: Tensor, label: Tensor, e
     with torch.no_grad():
         prediction = model(inputs).argmax(dim=1)
     target = prediction if explain == "prediction" else label
+    maps = attributions(method, inputs, target)
+    gap = None
+    if isinstance(method, HasCompletenessGap):
+        gap = method.completeness_gap(inputs, target, maps).float().cpu().numpy()
+    return Explained(maps.cpu().contiguous().numpy(), prediction.cpu().numpy(), gap)
+
+
+def attributions(method: Method, inputs: Tensor, target: Tensor) -> Tensor:
+    """What `method` says of (N, C, H, W) and (N,), whoever wrote it: float32, without a graph.
+
+    Raises:
+        InputError: the method returns a map of another size, or values that are not finite.
+    """
     maps = method.attribute(inputs, target=target).detach().float()
     n, channels, height, width = inputs.shape
     if maps.shape not in {(n, channels, height, width), (n, 1, height, width)}:
@@ -96,7 +109,4 @@ def explained(method: Method, model: nn.Module, inputs: Tensor, label: Tensor, e
         )
     if not torch.isfinite(maps).all():
         raise InputError(f"{type(method).__name__} returned values that are not finite")
-    gap = None
-    if isinstance(method, HasCompletenessGap):
-        gap = method.completeness_gap(inputs, target, maps).float().cpu().numpy()
-    return Explained(maps.cpu().contiguous().numpy(), prediction.cpu().numpy(), gap)
+    return maps

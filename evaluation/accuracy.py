@@ -53,7 +53,7 @@ class Trainings:
             self.model,
             "this project",
             f"{first['parameters']:,}",
-            f"{total.mean:.4f} ± {(total.high - total.low) / 2:.4f}",
+            f"{total.mean:.4f} ± {total.half:.4f}",
             *(f"{accuracy:.3f}" for accuracy in self.per_class),
             ", ".join(str(one["seed"]) for one in self.found),
             str(first["recipe"]["epochs"]),

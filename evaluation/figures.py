@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attribution import CONTROLS
+from evaluation.falls import Fall
 from evaluation.statistics import Curve, Estimate
 from storage import replacing
 
@@ -32,12 +33,10 @@ def draw_curves(
         the paths of the files written: `path` with the suffixes .png and .pdf.
     """
     figure, axes = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
-    methods = list(dict.fromkeys(curve.method for curve in curves))
-    attributed = [method for method in methods if method not in CONTROLS]
-    colours = {method: COLOURS[place % len(COLOURS)] for place, method in enumerate(attributed)}
+    colours = colours_of(list(dict.fromkeys(curve.method for curve in curves)))
     labels = []
     for curve in curves:
-        colour = colours.get(curve.method, CONTROL_COLOUR)
+        colour = colours[curve.method]
         percent = [100 * ratio for ratio in curve.ratios]
         if curve.sees == "mask":
             axes.plot(percent, curve.means, color=colour, linewidth=0.9, marker="x", markersize=3.5, alpha=0.75)
@@ -59,12 +58,66 @@ def draw_curves(
     axes.text(0, chance + 0.012, "chance", color="#777777", fontsize=7.5)
     axes.set(xlabel="pixels replaced in training and test images (%)", ylabel="test accuracy after retraining")
     axes.set(xlim=(-2, 100), ylim=(0, 1.02))
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.7)
+    _finish(axes, title)
     _label_ends(axes, labels, x=100 * max(curve.ratios[-1] for curve in curves) + 1.5)
     figure.text(0.01, -0.01, note, fontsize=7, color="#555555", va="top")
     return save_figure(figure, path)
+
+
+def colours_of(methods: Sequence[str]) -> dict[str, str]:
+    """A colour for each method, grey for the controls."""
+    attributed = [method for method in methods if method not in CONTROLS]
+    colours = {method: COLOURS[place % len(COLOURS)] for place, method in enumerate(attributed)}
+    return {method: colours.get(method, CONTROL_COLOUR) for method in methods}
+
+
+def draw_falls(falls: Sequence[Fall], title: str, note: str, path: Path) -> list[Path]:
+    """Selectivity: accuracy over the number of pixels removed, with intervals."""
+    figure, ((axes,),) = new_figure((7.2, 4.6), 1, 1)
+    colours = colours_of([fall.method for fall in falls])
+    labels = []
+    for fall in falls:
+        colour, means = colours[fall.method], [one.mean for one in fall.accuracy]
+        low, high = ([getattr(one, side) for one in fall.accuracy] for side in ("low", "high"))
+        axes.plot(means, color=colour, linewidth=1.6, linestyle=LINES.get(fall.method, "-"))
+        axes.fill_between(range(len(means)), low, high, color=colour, alpha=0.12, linewidth=0)
+        labels.append((means[-1], fall.method, colour, 8.5))
+    steps = len(falls[0].accuracy) - 1
+    axes.set(xlabel="pixels removed", ylabel="accuracy", xlim=(0, steps), ylim=(0, 1.02))
+    _finish(axes, title)
+    _label_ends(axes, labels, x=1.015 * steps)
+    figure.text(0.01, -0.01, note, fontsize=7, color="#555555", va="top")
+    return save_figure(figure, path)
+
+
+def draw_scores(falls: Sequence[Fall], title: str, note: str, path: Path, images: int = 100) -> list[Path]:
+    """Selectivity: one panel per method, the score of some images in thin lines, the mean of all in bold."""
+    columns = min(4, len(falls))
+    rows = -(-len(falls) // columns)
+    figure, panels = new_figure((2.1 * columns + 0.6, 1.9 * rows + 0.7), rows, columns)
+    colours = colours_of([fall.method for fall in falls])
+    for place, axes in enumerate(panels.flat):
+        if place >= len(falls):
+            axes.set_axis_off()
+            continue
+        fall = falls[place]
+        axes.plot(fall.score[:images].T, color=colours[fall.method], linewidth=0.4, alpha=0.35)
+        axes.plot(fall.score.mean(axis=0), color="black", linewidth=2)
+        axes.set(xlim=(0, fall.score.shape[1] - 1), ylim=(0, 1.02))
+        _finish(axes, fall.method, size=9)
+        axes.tick_params(labelsize=7, labelleft=place % columns == 0, labelbottom=place + columns >= len(falls))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure.supxlabel("pixels removed", fontsize=9)
+    figure.supylabel("probability of the class", fontsize=9)
+    about = f"Thin: {min(images, len(falls[0].score))} images. Bold: the mean of all."
+    figure.text(0.01, -0.01, f"{about}\n{note}", fontsize=7, color="#555555", va="top")
+    return save_figure(figure, path)
+
+
+def _finish(axes: Axes, title: str, size: float = 11) -> None:
+    axes.set_title(title, loc="left", fontsize=size)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.7)
 
 
 def new_figure(size: tuple[float, float], rows: int, columns: int) -> tuple[Figure, Any]:

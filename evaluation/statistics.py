@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import integrate, stats
 
 CONFIDENCE = 0.95
@@ -13,11 +15,16 @@ MARGIN = 0.05  # accuracy above chance below which a mask counts as carrying no 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean accuracy with its 95 % interval."""
+    """A mean with its 95 % interval."""
 
     mean: float
     low: float
     high: float
+
+    @property
+    def half(self) -> float:
+        """Half the width of the interval, for "mean ± half"."""
+        return (self.high - self.low) / 2
 
 
 def estimate(accuracies: Sequence[float], test_images: int) -> Estimate:
@@ -25,12 +32,20 @@ def estimate(accuracies: Sequence[float], test_images: int) -> Estimate:
 
     The second says only how exactly this one network was tested, nothing of the spread between networks.
     """
-    values = np.asarray(accuracies)
-    mean = float(values.mean())
-    if len(values) == 1:
-        interval = stats.binomtest(round(mean * test_images), test_images).proportion_ci(CONFIDENCE, "wilson")
-        return Estimate(mean, float(interval.low), float(interval.high))
-    spread = float(stats.sem(values))
+    if len(accuracies) == 1:
+        return proportion_interval(round(accuracies[0] * test_images), test_images)
+    return mean_interval(accuracies)
+
+
+def proportion_interval(hits: int, total: int) -> Estimate:
+    """A share with Wilson's 95 % interval."""
+    interval = stats.binomtest(hits, total).proportion_ci(CONFIDENCE, "wilson")
+    return Estimate(hits / total, float(interval.low), float(interval.high))
+
+
+def mean_interval(values: Sequence[float] | npt.NDArray[Any]) -> Estimate:
+    """The mean of two or more values with Student's 95 % interval."""
+    mean, spread = float(np.mean(values)), float(stats.sem(values))
     if spread == 0:
         return Estimate(mean, mean, mean)
     low, high = stats.t.interval(CONFIDENCE, len(values) - 1, loc=mean, scale=spread)

@@ -17,8 +17,8 @@ def markdown_table(curves: Sequence[Curve], baseline: Estimate) -> str:
         rows.append(
             [
                 f"{curve.method}, mask alone" if alone else curve.method,
-                "" if alone else _cell(baseline),
-                *(_cell(one) for one in curve.estimates),
+                "" if alone else cell(baseline),
+                *(cell(one) for one in curve.estimates),
                 f"{curve.area:.3f}",
             ]
         )
@@ -33,14 +33,14 @@ def markdown_rows(rows: Sequence[list[str]]) -> str:
     return "".join(f"| {' | '.join(_padded(line, widths))} |\n" for line in lines)
 
 
-def _cell(one: Estimate) -> str:
-    return f"{one.mean:.3f} ± {(one.high - one.low) / 2:.3f}"
+def cell(one: Estimate) -> str:
+    return f"{one.mean:.3f} ± {one.half:.3f}"
 
 
 def _padded(row: list[str], widths: list[int]) -> list[str]:
     first, *rest = (
-        cell.ljust(width) if i == 0 else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        text.ljust(width) if i == 0 else text.rjust(width)
+        for i, (text, width) in enumerate(zip(row, widths, strict=True))
     )
     return [first, *rest]
 

@@ -39,8 +39,8 @@ def test_pictures_of_methods_layers_and_models(data_dir, tmp_path, grids, capsys
     }
     rows, columns, _note = grids[f"{stem}_SimpleCNN_methods_quick"]
     assert rows == ["0", "3", "7"]
-    assert [column.name for column in columns] == ["image", "VBP", "GC"]
-    assert [column.signed for column in columns] == [False, True, False]
+    assert [column.name for column in columns] == ["image", "VBP", "GC", "RANDOM"]
+    assert [column.signed for column in columns] == [False, True, False, False]
     _rows, columns, _note = grids[f"{stem}_CBAM_attention_quick"]
     assert [column.cells[0].shape for column in columns] == [(28, 28, 1), (28, 28), (14, 14), (7, 7)]
     _rows, columns, _note = grids[f"{stem}_models_VBP_quick"]
@@ -99,7 +99,7 @@ def test_own_and_captum_methods_are_shown(data_dir, tmp_path, grids):
     methods = "--method=captum.attr:Saliency,captum.attr:DeepLift,tests.test_sweep:BorderFirst"
     assert run(data_dir, tmp_path, [*QUICK, methods, "--index=0"]) == 0
     names = [column.name for column in grids["coherence_mnist_SimpleCNN_methods_quick"][1]]
-    assert names == ["image", "Saliency", "DeepLift", "BorderFirst"]
+    assert names == ["image", "Saliency", "DeepLift", "BorderFirst", "RANDOM"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""Curves of selectivity: how accuracy and score fall while pixels are removed, as tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import integrate
+
+from evaluation.statistics import Estimate, mean_interval, proportion_interval
+from evaluation.tables import cell, markdown_rows
+
+Array = npt.NDArray[Any]
+
+SHOWN_STEPS = 6  # columns of the table
+
+
+@dataclass(frozen=True)
+class Fall:
+    """How accuracy and score fall for one method.
+
+    Attributes:
+        score: (N, steps + 1), probability of the explained class per image.
+        correct: (N, steps + 1) bool.
+    """
+
+    method: str
+    score: Array
+    correct: Array
+
+    @classmethod
+    def of(cls, method: str, found: Mapping[str, Array]) -> "Fall":
+        return cls(method, found["score"].astype(np.float64), found["correct"])
+
+    @cached_property
+    def accuracy(self) -> list[Estimate]:
+        """After each number of removals."""
+        return [proportion_interval(int(column.sum()), len(column)) for column in self.correct.T]
+
+    @cached_property
+    def areas(self) -> Array:
+        """Area under each image's score curve divided by its width (trapezoids): (N,)."""
+        return area_of_rows(self.score)
+
+    @cached_property
+    def hit_areas(self) -> Array:
+        """The same of the hits: their mean is the area under the curve of accuracy."""
+        return area_of_rows(self.correct.astype(np.float64))
+
+
+def area_of_rows(rows: Array) -> Array:
+    """(N, steps + 1) -> (N,): trapezoids of width 1 / steps."""
+    area: Array = integrate.trapezoid(rows, axis=1) / (rows.shape[1] - 1)
+    return area
+
+
+def selectivity_table(falls: Sequence[Fall], random: Fall | None) -> str:
+    """One row per method: accuracy after some removals, both areas, and the distance to RANDOM, paired by image."""
+    steps = sorted({round(step) for step in np.linspace(0, falls[0].score.shape[1] - 1, SHOWN_STEPS)})
+    head = ["method", *(f"{step} pixels" for step in steps), "area of accuracy", "area of score", "score − RANDOM's"]
+    rows = [head]
+    for fall in falls:
+        cells = [fall.method, *(cell(fall.accuracy[step]) for step in steps)]
+        cells += [cell(mean_interval(fall.hit_areas)), cell(mean_interval(fall.areas))]
+        if random is None or fall is random:
+            cells.append("")
+        else:
+            distance = mean_interval(fall.areas - random.areas)
+            cells.append(f"{distance.mean:+.3f} ± {distance.half:.3f}")
+        rows.append(cells)
+    return markdown_rows(rows)
+
+
+def selectivity_csv(falls: Sequence[Fall]) -> str:
+    """One line per method and number of removals."""
+    lines = ["method,removed,accuracy,accuracy_low,accuracy_high,score,score_low,score_high"]
+    for fall in falls:
+        for step, (accuracy, column) in enumerate(zip(fall.accuracy, fall.score.T, strict=True)):
+            score = mean_interval(column)
+            numbers = (accuracy.mean, accuracy.low, accuracy.high, score.mean, score.low, score.high)
+            lines.append(f"{fall.method},{step}," + ",".join(f"{number:.6f}" for number in numbers))
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,330 @@
+"""Selectivity: remove the most important pixel, look again, remove the next; does the class's score fall?
+
+After Montavon et al. 2018 (arXiv 1706.07979, section 7.2) and the original White Box: no retraining, and the map is
+made anew of each image as it then is. All images of a step go through the network together.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from attribution.choice import Choice
+from attribution.folding import folded
+from attribution.maps import attributions
+from attribution.method import Method
+from attribution.pixel_hash import pixel_hash
+from errors import InputError
+from evaluation import FILLS, ORDERS, REMOVALS
+from evaluation.falls import Fall, selectivity_csv, selectivity_table
+from evaluation.masking import TIE_SEED, importance
+from evaluation.pipeline import Pipeline, given_by_setting
+from models import IMAGE_SHAPES, model_name
+from progress import progress_bar
+from storage import plain_sum, replacing, require_space, write_text
+from training.checkpoint import versions
+from training.classifier import restore
+from training.device import device_name
+from training.inputs import Images
+
+Array = npt.NDArray[Any]
+
+FORMAT = 1
+KEEP_EVERY = 5  # steps: images and maps in the file
+BATCH = 250
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides on the result beside method and model.
+
+    Attributes:
+        removals: pixels removed one after the other, all channels of each.
+        order: "most" important first, or "least".
+        rank: see `masking.importance`.
+        fill: what replaces a pixel: the training set's mean per channel, or black.
+        limit_test: how many test images, drawn by a fixed seed.
+    """
+
+    limit_test: int
+    removals: int = REMOVALS
+    order: str = ORDERS[0]
+    rank: str = "signed"
+    fill: str = FILLS[0]
+    explain: str = "prediction"
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What happened to some images.
+
+    Attributes:
+        score: (N, removals + 1) float32, softmax probability of the explained class; column 0 is the whole image.
+        correct: (N, removals + 1) bool, whether the prediction is the label.
+        pixel: (N, removals) int32, row · width + column of each removed pixel.
+        images: (N, kept, C, H, W) uint8, every `KEEP_EVERY` removals, the first one whole.
+        maps: (N, kept, H, W) float16, what those images' pixels were ranked by, divided by the largest absolute value.
+    """
+
+    score: Array
+    correct: Array
+    pixel: Array
+    images: Array
+    maps: Array
+
+
+def remove_one_by_one(
+    method: Method,
+    model: nn.Module,
+    inputs: Tensor,
+    label: Tensor,
+    index: Tensor,
+    fill: Tensor,
+    settings: Settings,
+    on_step: Callable[[int], object] = lambda images: None,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]:
+    """The loop itself, for one batch.
+
+    Args:
+        inputs: (N, C, H, W) as the network sees them; not changed.
+        label, index: (N,) int64; the images' numbers, on which the order of equal pixels depends.
+        fill: (C,), what replaces a pixel.
+        on_step: told of N images after each step.
+
+    Returns:
+        score, correct and pixel as in `Removed`; the kept images as the network sees them, and their maps.
+    """
+    n, channels, height, width = inputs.shape
+    images = inputs.clone(memory_format=torch.channels_last)
+    remaining = torch.ones(n, height * width, dtype=torch.bool, device=inputs.device)
+    tie = pixel_hash(index, height * width, TIE_SEED)
+    rows = torch.arange(n, device=inputs.device)
+    sign = 1 if settings.order == "most" else -1
+    scores, correct, pixels, kept, maps = [], [], [], [], []
+    with torch.no_grad():
+        target = model(images).argmax(dim=1) if settings.explain == "prediction" else label
+    for step in range(settings.removals + 1):
+        with torch.no_grad():
+            logits = model(images)
+        scores.append(logits.softmax(dim=1).gather(1, target.view(-1, 1)).squeeze(1))
+        correct.append(logits.argmax(dim=1) == label)
+        last = step == settings.removals
+        if last and step % KEEP_EVERY:
+            break
+        values = importance(attributions(method, images, target), channels, "pixel", settings.rank).flatten(1)
+        if step % KEEP_EVERY == 0:
+            kept.append(images.clone())
+            maps.append(values.view(n, height, width))
+        if last:
+            break
+        pixel = first_of(sign * values, remaining, tie)
+        pixels.append(pixel)
+        remaining[rows, pixel] = False
+        images[rows, :, pixel // width, pixel % width] = fill
+        on_step(n)
+    return torch.stack(scores, 1), torch.stack(correct, 1), torch.stack(pixels, 1), kept, maps
+
+
+def first_of(values: Tensor, remaining: Tensor, tie: Tensor) -> Tensor:
+    """The remaining position of the largest value in each row of (N, P); among equal ones that of the largest tie."""
+    open_values = values.masked_fill(~remaining, -torch.inf)
+    largest = open_values == open_values.amax(dim=1, keepdim=True)
+    return tie.masked_fill(~(largest & remaining), -1).argmax(dim=1)
+
+
+class Selectivity:
+    """The selectivity of several methods on one classifier; each method's result is a file of its own."""
+
+    def __init__(
+        self, pipeline: Pipeline, methods: tuple[Choice, ...], settings: Settings, overwrite: bool = False
+    ) -> None:
+        """
+        Raises:
+            InputError: more removals than pixels, a method that the model refuses, a damaged result.
+        """
+        self.pipeline, self.methods, self.settings, self.overwrite = pipeline, methods, settings, overwrite
+        self.dataset = pipeline.order.dataset
+        self.shape = IMAGE_SHAPES[self.dataset]
+        pixels = self.shape[1] * self.shape[2]
+        if settings.removals > pixels:
+            raise InputError(f"--removals={settings.removals}: an image of {self.dataset} has {pixels} pixels")
+        for method in methods:
+            pipeline.check(method)
+        self.results: dict[Choice, Path] = {}
+        if pipeline.kept is not None:
+            self._find(pipeline.kept.sum)
+
+    def _find(self, checkpoint_sum: str) -> None:
+        for method in self.methods:
+            path = self.path(method, checkpoint_sum)
+            if path.exists() and not self.overwrite:
+                read_result(path)
+                self.results[method] = path
+
+    def configuration(self, method: Choice, checkpoint_sum: str) -> dict[str, Any]:
+        return {
+            "evaluation": "selectivity",
+            "dataset": self.dataset,
+            "dataset_sum": self.pipeline.dataset_sum,
+            "model": model_name(self.pipeline.order.attention),
+            "checkpoint_sum": checkpoint_sum,
+            **method.plain,
+            **asdict(self.settings),
+        }
+
+    def path(self, method: Choice, checkpoint_sum: str) -> Path:
+        """`results/selectivity/<dataset>_<model>_<method>[_<ensemble>]-<hash of the configuration>.h5`."""
+        model = model_name(self.pipeline.order.attention)
+        words = [self.dataset, model, method.method.replace(":", "."), method.ensemble]
+        name = "_".join(word for word in words if word)
+        configuration = plain_sum(self.configuration(method, checkpoint_sum))[:12]
+        return self.pipeline.folders.results / "selectivity" / f"{name}-{configuration}.h5"
+
+    def plan(self) -> str:
+        """What `complete` would do, in lines."""
+        pipeline = self.pipeline
+        todo = [method for method in self.methods if method not in self.results]
+        lines = [f"train   {pipeline.order.path(pipeline.folders.checkpoints)}"] if pipeline.kept is None else []
+        lines += [f"remove  {self.settings.removals} pixels by {method.label}" for method in todo]
+        size = len(todo) * self.bytes
+        said = f"{len(self.methods)} methods, {len(self.results)} finished, at most {size / 1e6:,.1f} MB to write"
+        return "\n".join([*lines, f"{said}, nothing written"])
+
+    @property
+    def bytes(self) -> int:
+        """What one result takes on the disk at most."""
+        channels, height, width = self.shape
+        kept = self.settings.removals // KEEP_EVERY + 1
+        each = kept * height * width * (channels + 2) + 9 * (self.settings.removals + 1) + 16
+        return self.settings.limit_test * each + 2**20
+
+    def complete(self) -> None:
+        """Do the methods that are not finished, each kept as soon as it is done."""
+        pipeline = self.pipeline
+        if pipeline.kept is None:
+            self._find(pipeline.checkpoint.sum)
+        todo = [method for method in self.methods if method not in self.results]
+        print(f"methods: {len(self.results)} of {len(self.methods)} are finished, {len(todo)} to do", flush=True)
+        if not todo:
+            return
+        model = folded(restore(pipeline.checkpoint, pipeline.device))
+        total = len(todo) * self.settings.limit_test * self.settings.removals
+        with progress_bar(total, "selectivity", "explanations") as bar:
+            for method in todo:
+                bar.set_postfix_str(method.label, refresh=False)
+                self.results[method] = self._do(method, model, bar.update)
+
+    def _do(self, method: Choice, model: nn.Module, on_step: Callable[[int], object]) -> Path:
+        pipeline, settings = self.pipeline, self.settings
+        normalisation = pipeline.normalisation
+        built = method.build(model, **given_by_setting(method, model, normalisation.black))
+        fill = normalisation.black if settings.fill == "black" else torch.zeros_like(normalisation.black)
+        test = pipeline.whole.test.limited(settings.limit_test)
+        images = Images(test, normalisation, pipeline.device)
+        label, index = (torch.from_numpy(array).to(pipeline.device) for array in (test.labels, test.index))
+        parts = []
+        for rows in torch.arange(len(test), device=pipeline.device).split(BATCH):
+            batch = images.batch(rows).contiguous(memory_format=torch.channels_last)
+            *found, kept, maps = remove_one_by_one(
+                *(built, model, batch, label[rows], index[rows], fill, settings, on_step)
+            )
+            arrays = [one.cpu().numpy() for one in found]
+            parts.append((*arrays, pixels_of(kept, normalisation), relative(maps)))
+        score, correct, pixel, kept_images, kept_maps = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        removed = Removed(score, correct, pixel.astype(np.int32), kept_images, kept_maps)
+        path = self.path(method, pipeline.checkpoint.sum)
+        self._save(path, method, removed, test.labels, test.index)
+        return path
+
+    def _save(self, path: Path, method: Choice, removed: Removed, label: Array, index: Array) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        require_space(path.parent, self.bytes)  # HDF5 takes the whole process down when the disk is full
+        facts = self.configuration(method, self.pipeline.checkpoint.sum)
+        with replacing(path) as unfinished, h5py.File(unfinished, "w") as file:
+            for name, values in (asdict(removed) | {"label": label, "index": index}).items():
+                file.create_dataset(name, data=values, compression="lzf", chunks=True, fletcher32=True)
+            file.attrs["configuration"] = json.dumps(facts, sort_keys=True)
+            file.attrs["device"] = device_name(self.pipeline.device)
+            file.attrs["versions"] = json.dumps(versions())
+            file.attrs["format"] = FORMAT
+
+    def report(self) -> str:
+        """Write tables and figures; return what is to be said at the end."""
+        from evaluation.figures import draw_falls, draw_scores  # here, so that nothing else waits for matplotlib
+
+        falls = [Fall.of(method.label, read_result(self.results[method])) for method in self.methods]
+        random = next((fall for fall in falls if fall.method == "RANDOM"), None)
+        stem = self.pipeline.folders.results / self.stem
+        text = f"{self.title}\n\n{self.note}\n\n{selectivity_table(falls, random)}"
+        write_text(stem.with_name(stem.name + ".md"), text)
+        write_text(stem.with_name(stem.name + ".csv"), selectivity_csv(falls))
+        figures = draw_falls(falls, self.title, self.note, stem.with_name(stem.name + "_accuracy"))
+        figures += draw_scores(falls, self.title, self.note, stem.with_name(stem.name + "_scores"))
+        files = "\n".join(f"figure: {path}" for path in figures)
+        return f"\n{text}\ndata:   {self.results[self.methods[0]].parent}\ntable:  {stem}.md and .csv\n{files}"
+
+    @property
+    def title(self) -> str:
+        order = self.settings.order
+        return f"Selectivity on {self.dataset}, {model_name(self.pipeline.order.attention)}, {order} important first"
+
+    @property
+    def note(self) -> str:
+        one = self.settings
+        explained_class = "predicted class" if one.explain == "prediction" else "label"
+        return (
+            f"{one.limit_test:,} test images; {one.removals} of {self.shape[1] * self.shape[2]} pixels replaced by "
+            f"{one.fill}, one after the other, by the {one.rank} attribution of the {explained_class} of the image as "
+            "it then is. One network (seed 0).\n"
+            "± is the 95 % interval over the test images, of accuracies Wilson's, of scores and areas Student's t."
+        )
+
+    @property
+    def stem(self) -> str:
+        order = self.pipeline.order
+        one, plain = self.settings, Settings(self.settings.limit_test)
+        special = [
+            str(value)
+            for name, value in asdict(one).items()
+            if value != getattr(plain, name) and name not in ("removals", "limit_test")
+        ]
+        names = [choice.label.replace(" ", "-").replace(":", ".") for choice in self.methods]
+        methods = "all" if len(names) > 8 else "-".join(names)
+        quick = ["quick"] if order.quick else []
+        return "_".join(["selectivity", self.dataset, model_name(order.attention), methods, *special, *quick])
+
+
+def pixels_of(kept: list[Tensor], normalisation: Any) -> Array:
+    """Images as the network sees them, (n, C, H, W) each, -> (n, kept, C, H, W) uint8."""
+    mean, std = normalisation.mean.view(-1, 1, 1), normalisation.std.view(-1, 1, 1)
+    shown = ((torch.stack(kept, 1) * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    return shown.cpu().numpy()
+
+
+def relative(maps: list[Tensor]) -> Array:
+    """(n, H, W) each -> (n, kept, H, W) float16, each divided by its largest absolute value."""
+    values = torch.stack(maps, 1)
+    largest = values.abs().amax(dim=(2, 3), keepdim=True)
+    return (values / torch.where(largest > 0, largest, 1)).half().cpu().numpy()
+
+
+def read_result(path: Path) -> dict[str, Array]:
+    """Scores and hits of a finished method.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs["format"] != FORMAT:
+                raise InputError(f"{path} has another format: delete it, and it is made anew")
+            return {name: file[name][:] for name in ("score", "correct")}
+    except (OSError, KeyError) as error:
+        raise InputError(f"{path} is damaged: delete it, and it is made anew") from error

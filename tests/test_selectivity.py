@@ -1,0 +1,190 @@
+import csv
+import json
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from attribution import build_method
+from evaluation.falls import Fall, area_of_rows, selectivity_table
+from evaluation.masking import TIE_SEED, ranks
+from evaluation.selectivity import KEEP_EVERY, Settings, first_of, remove_one_by_one
+from evaluation.statistics import estimate, mean_interval, proportion_interval
+from tests.test_cli import run
+
+OPTIONS = ["--eval=selectivity", "--quick", "--target=mnist", "--method=VBP,GC", "--removals=7", "--limit-test=30"]
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 5))
+    return model.eval(), torch.randn(9, 2, 6, 6), torch.arange(9) % 5
+
+
+def plainly(method, model, image, label, number, fill, settings):
+    """One image, one pixel at a time, without batches: the definition."""
+    image, removed, scores, hits = image.clone(), [], [], []
+    target = model(image[None]).argmax(1) if settings.explain == "prediction" else label[None]
+    for _ in range(settings.removals + 1):
+        with torch.no_grad():
+            logits = model(image[None])[0]
+        scores.append(logits.softmax(0)[target].item())
+        hits.append(bool(logits.argmax() == label))
+        values = method.attribute(image[None], target=target)
+        if settings.rank == "absolute":
+            values = values.abs()
+        values = values.sum(1)
+        if settings.order == "least":
+            values = -values
+        order = ranks(values[None], torch.tensor([number]), TIE_SEED).flatten().argsort()
+        pixel = next(place for place in order.tolist() if place not in removed)
+        removed.append(pixel)
+        image[:, pixel // 6, pixel % 6] = fill
+    return scores, hits, removed[:-1]
+
+
+@pytest.mark.parametrize("method", ["VBP", "GC", "SOBEL"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(9, removals=8),
+        Settings(9, removals=8, order="least"),
+        Settings(9, removals=8, rank="absolute", explain="label"),
+    ],
+    ids=["most", "least", "absolute-label"],
+)
+def test_all_images_at_once_equal_one_after_the_other(network, method, settings):
+    model, inputs, label = network
+    built, fill, index = build_method(method, model), torch.tensor([0.3, -0.7]), torch.arange(9) * 11
+    before = inputs.clone()
+    score, correct, pixel, kept, maps = remove_one_by_one(built, model, inputs, label, index, fill, settings)
+    torch.testing.assert_close(inputs, before)
+    for n in range(9):
+        scores, hits, removed = plainly(built, model, inputs[n], label[n], 11 * n, fill, settings)
+        np.testing.assert_allclose(score[n], scores, atol=1e-5)
+        assert correct[n].tolist() == hits
+        assert pixel[n].tolist() == removed
+    assert len(kept) == len(maps) == settings.removals // KEEP_EVERY + 1
+    torch.testing.assert_close(kept[0], inputs)
+    changed = (kept[1] != inputs).any(dim=1).flatten(1)
+    assert (changed.sum(1) == KEEP_EVERY).all()
+    for n in range(9):
+        assert set(changed[n].nonzero().flatten().tolist()) == set(pixel[n, :KEEP_EVERY].tolist())
+
+
+def test_every_pixel_goes_once(network):
+    model, inputs, label = network
+    settings = Settings(9, removals=36)
+    _score, _correct, pixel, kept, _maps = remove_one_by_one(
+        build_method("GC", model), model, inputs, label, torch.arange(9), torch.zeros(2), settings
+    )
+    assert (pixel.sort(dim=1).values == torch.arange(36)).all()
+    assert len(kept) == 36 // KEEP_EVERY + 1
+
+
+def test_equal_values_go_in_a_random_order_of_each_image():
+    values, remaining = torch.zeros(2, 5), torch.tensor([[True] * 5, [False, True, True, False, True]])
+    tie = torch.tensor([[1, 5, 2, 9, 3], [7, 1, 2, 9, 3]])
+    assert first_of(values, remaining, tie).tolist() == [3, 4]
+    values[0, 2] = 1
+    assert first_of(values, remaining, tie).tolist() == [2, 4]
+
+
+def test_methods_that_return_nonsense_are_refused(network):
+    from errors import InputError
+
+    class Nan:
+        def attribute(self, inputs, target):
+            return inputs * float("nan")
+
+    model, inputs, label = network
+    with pytest.raises(InputError, match="not finite"):
+        remove_one_by_one(Nan(), model, inputs, label, torch.arange(9), torch.zeros(2), Settings(9))
+
+
+def test_areas_and_table_by_hand():
+    score = np.array([[1.0, 0.5, 0.0], [1.0, 1.0, 0.5]])
+    np.testing.assert_allclose(area_of_rows(score), [0.5, 0.875])
+    fall = Fall("VBP", score, np.array([[True, False, False], [True, True, True]]))
+    assert fall.accuracy == [proportion_interval(hits, 2) for hits in (2, 1, 1)]
+    np.testing.assert_allclose(fall.hit_areas, [0.25, 1])
+    random = Fall("RANDOM", np.ones((2, 3)), np.ones((2, 3), bool))
+    row = selectivity_table([fall, random], random).splitlines()[2]
+    distance = mean_interval([-0.5, -0.125])
+    assert row.split("|")[-2].strip() == f"-0.312 ± {distance.half:.3f}"
+    assert mean_interval([0.2, 0.4]) == estimate([0.2, 0.4], 100)
+
+
+def results(tmp_path):
+    return sorted((tmp_path / "results" / "selectivity").glob("*.h5"))
+
+
+def test_from_the_command_line_to_files_and_back(data_dir, tmp_path, capsys, mnist):
+    assert run(data_dir, tmp_path, OPTIONS) == 0
+    out = capsys.readouterr().out
+    assert "0 of 3 are finished, 3 to do" in out
+    names = [path.name.rpartition("-")[0] for path in results(tmp_path)]
+    assert names == ["mnist_SimpleCNN_GC", "mnist_SimpleCNN_RANDOM", "mnist_SimpleCNN_VBP"]
+    with h5py.File(results(tmp_path)[2]) as file:
+        assert {name: values.shape for name, values in file.items()} == {
+            "score": (30, 8),
+            "correct": (30, 8),
+            "pixel": (30, 7),
+            "images": (30, 2, 1, 28, 28),
+            "maps": (30, 2, 28, 28),
+            "label": (30,),
+            "index": (30,),
+        }
+        shown = mnist.test.limited(30)
+        np.testing.assert_array_equal(file["index"], shown.index)
+        np.testing.assert_array_equal(file["images"][:, 0], shown.images.transpose(0, 3, 1, 2))
+        configuration = json.loads(file.attrs["configuration"])
+        assert configuration["removals"] == 7
+        assert configuration["method"] == "VBP"
+        accuracy = file["correct"][:].mean(axis=0)
+    stem = "selectivity_mnist_SimpleCNN_VBP-GC-RANDOM_quick"
+    for suffix in (".md", ".csv", "_accuracy.png", "_accuracy.pdf", "_scores.png", "_scores.pdf"):
+        assert (tmp_path / "results" / f"{stem}{suffix}").stat().st_size > 100
+    lines = csv.DictReader((tmp_path / "results" / f"{stem}.csv").open())
+    found = [float(line["accuracy"]) for line in lines if line["method"] == "VBP"]
+    np.testing.assert_allclose(found, accuracy, atol=1e-6)
+
+    before = [(path, path.stat().st_mtime_ns) for path in results(tmp_path)]
+    assert run(data_dir, tmp_path, OPTIONS) == 0
+    assert "3 of 3 are finished, 0 to do" in capsys.readouterr().out
+    assert [(path, path.stat().st_mtime_ns) for path in results(tmp_path)] == before
+    assert run(data_dir, tmp_path, [*OPTIONS, "--order=least"]) == 0
+    assert len(results(tmp_path)) == 6
+    assert (tmp_path / "results" / f"{stem.removesuffix('_quick')}_least_quick.md").exists()
+
+
+def test_damaged_result_is_named(data_dir, tmp_path, capsys):
+    assert run(data_dir, tmp_path, OPTIONS) == 0
+    for path in results(tmp_path):
+        path.write_bytes(path.read_bytes()[:200])
+    assert run(data_dir, tmp_path, OPTIONS) == 2
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_dry_run_and_wrong_input(data_dir, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert run(data_dir, output, [*OPTIONS, "--dry-run"]) == 0
+    assert "3 methods, 0 finished" in capsys.readouterr().out
+    for options, message in (
+        (["--removals=785"], "has 784 pixels"),
+        (["--limit-test=201"], "has 200 test images"),
+        (["--order=best"], "best"),
+    ):
+        assert run(data_dir, output, [*OPTIONS, *options]) == 2
+        assert message in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_own_and_captum_methods(data_dir, tmp_path, capsys):
+    methods = "--method=captum.attr:InputXGradient,tests.test_sweep:BorderFirst"
+    assert run(data_dir, tmp_path, [*OPTIONS, methods]) == 0
+    assert "| captum.attr:InputXGradient " in capsys.readouterr().out
+    assert len(results(tmp_path)) == 3
