@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.sparse.linalg
+import torch
+
+from evaluation.imputation import BESIDE, DIAGONAL, NOISE, impute, noisy_impute
+from evaluation.masking import Removal
+from tests.samples import sample_arrays
+
+
+def solved_directly(image: np.ndarray, removed: np.ndarray) -> np.ndarray:
+    """One channel (H, W) by scipy's sparse direct solver, equation by equation."""
+    height, width = image.shape
+    places = np.argwhere(removed)
+    number = {tuple(place): i for i, place in enumerate(places)}
+    matrix, right = scipy.sparse.lil_matrix((len(places), len(places))), np.zeros(len(places))
+    for i, (row, column) in enumerate(places):
+        for down in (-1, 0, 1):
+            for across in (-1, 0, 1):
+                there = (row + down, column + across)
+                if (down, across) == (0, 0) or not (0 <= there[0] < height and 0 <= there[1] < width):
+                    continue
+                weight = DIAGONAL if down and across else BESIDE
+                matrix[i, i] += weight
+                if there in number:
+                    matrix[i, number[there]] -= weight
+                else:
+                    right[i] += weight * image[there]
+    filled = image.astype(np.float64).copy()
+    filled[removed] = scipy.sparse.linalg.spsolve(matrix.tocsr(), right)
+    return filled
+
+
+def images_of(name: str, count: int) -> torch.Tensor:
+    images = torch.from_numpy(sample_arrays(name)["train_images"][:count]).float() / 255
+    images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
+    return (images - images.mean()) / images.std()
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_equals_the_sparse_direct_solution(name, ratio):
+    images = images_of(name, 4)
+    random = torch.rand(len(images), 1, *images.shape[2:], generator=torch.Generator().manual_seed(0))
+    blocks = torch.arange(images[0, 0].numel()).view(1, 1, *images.shape[2:]).expand_as(random)
+    for order in (random.flatten(1).argsort(1).argsort(1).view_as(random), blocks):
+        removed = Removal("ROAR", ratio).mask(order)
+        got = impute(images, removed)
+        for n, channels in enumerate(images):
+            for c, channel in enumerate(channels):
+                want = solved_directly(channel.numpy(), removed[n, 0].numpy())
+                np.testing.assert_allclose(got[n, c], want, atol=1e-4)
+
+
+def test_known_pixels_stay_and_removed_ones_have_no_influence():
+    images = images_of("cifar10", 3)
+    removed = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1)) < 0.6
+    got = impute(images, removed)
+    torch.testing.assert_close(got[~removed], images[~removed], rtol=0, atol=0)
+    torch.testing.assert_close(impute(images.masked_fill(removed, 99), removed), got)
+    assert (got.amax(dim=(2, 3)) <= images.amax(dim=(2, 3)) + 1e-4).all(), "means lie between what is known"
+
+
+def test_each_image_alone_is_the_same_as_in_a_batch():
+    images = images_of("mnist", 6)
+    removed = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(2)) < torch.linspace(0.1, 0.95, 6).view(
+        -1, 1, 1, 1
+    )
+    together = impute(images, removed)
+    alone = torch.cat([impute(images[n : n + 1], removed[n : n + 1]) for n in range(6)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
+
+
+def test_constant_image_and_nothing_removed():
+    images = torch.full((2, 1, 8, 8), 3.0)
+    removed = torch.zeros(2, 1, 8, 8, dtype=torch.bool)
+    torch.testing.assert_close(impute(images, removed), images)
+    removed[:, :, :7] = True
+    torch.testing.assert_close(impute(images, removed), images)
+
+
+def test_noise_has_its_deviation_and_is_fixed():
+    images = images_of("cifar10", 20)
+    removed = torch.rand(20, 1, 32, 32, generator=torch.Generator().manual_seed(3)) < 0.5
+    got, plain = noisy_impute(images, removed), impute(images, removed)
+    noise = (got - plain)[removed.expand_as(images)]
+    assert noise.std().item() == pytest.approx(NOISE, rel=0.03)
+    assert abs(noise.mean().item()) < NOISE / 50
+    torch.testing.assert_close(noisy_impute(images, removed), got)
+    assert not torch.equal(noisy_impute(images, removed, seed=1), got)
