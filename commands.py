@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 
 from attribution import CONTROLS, ENSEMBLES
@@ -15,8 +16,9 @@ from evaluation.coherence import Coherence, Wanted
 from evaluation.pipeline import Folders, Pipeline, classifier_line, explain_line, maps_line
 from evaluation.retraining import Protocol
 from evaluation.selectivity import Selectivity, Settings
-from evaluation.sweep import Sweep
+from evaluation.sweep import Sweep, gap_report
 from models import ATTENTIONS, OPTIONS, variant
+from progress import progress_bar
 from storage import free_bytes
 from training.checkpoint import Checkpoint
 from training.classifier import Order, find_classifier, train_classifier
@@ -194,6 +196,10 @@ def write_maps(options: argparse.Namespace, folders: Folders) -> None:
 
 def evaluate(options: argparse.Namespace, folders: Folders) -> None:
     """--eval: one evaluation after the other, each with files of its own."""
+    if options.control and not set(options.eval) & set(RETRAINING):
+        raise InputError(f"--control is for --eval={','.join(RETRAINING)}")
+    if options.fill == "linear" and "selectivity" in options.eval:
+        raise InputError("--fill=linear is for --eval=ROAR,KAR: selectivity removes one pixel at a time")
     pictures = Wanted(options.classes, options.index, options.correct_only)
     if pictures != Wanted() and "coherence" not in options.eval:
         raise InputError("--classes, --index and --correct-only are for --eval=coherence")
@@ -207,13 +213,30 @@ def evaluate(options: argparse.Namespace, folders: Folders) -> None:
             print(drawn.plan())
         else:
             print("\n".join(f"figure: {path}" for path in drawn.draw()), flush=True)
-    measured: list[Selectivity | Sweep] = [*falls, *sweeps]
-    for work in measured:
+    for fall in falls:
         if options.dry_run:
-            print(work.plan())
+            print(fall.plan())
         else:
-            work.complete()
-            print(work.report(), flush=True)
+            fall.complete()
+            print(fall.report(), flush=True)
+    if options.dry_run:
+        print("\n".join(sweep.plan() for sweep in sweeps))
+    elif sweeps:
+        retrain(sweeps)
+
+
+def retrain(sweeps: list[Sweep]) -> None:
+    """All retrainings under one progress bar, then all tables."""
+    for sweep in sweeps:
+        sweep.prepare()
+    with progress_bar(sum(sweep.images_to_do for sweep in sweeps), "retraining", "images") as bar:
+        for sweep in sweeps:
+            sweep.complete(bar)
+    for sweep in sweeps:
+        print(sweep.report(), flush=True)
+    for roar, kar in product(sweeps, sweeps):
+        if roar.pipeline is kar.pipeline and (roar.protocol.evaluation, kar.protocol.evaluation) == ("ROAR", "KAR"):
+            print(gap_report(roar, kar), flush=True)
 
 
 def pictures_of(options: argparse.Namespace, asked: list[Pipeline], target: str, wanted: Wanted) -> Coherence:
@@ -226,6 +249,13 @@ def with_controls(options: argparse.Namespace) -> tuple[Choice, ...]:
     """The methods asked for, and the controls that stand beside them."""
     controls = QUICK_CONTROLS if options.quick else CONTROLS
     return tuple(dict.fromkeys((*chosen_methods(options), *map(Choice, controls))))
+
+
+def with_blurred(methods: tuple[Choice, ...]) -> tuple[Choice, ...]:
+    """Beside each method the same with blurred maps, the controls in the end."""
+    attributed = [one for one in methods if one.method not in CONTROLS]
+    pairs = [form for one in attributed for form in (one, replace(one, blur=True))]
+    return (*pairs, *(one for one in methods if one.method in CONTROLS))
 
 
 def selectivity_of(options: argparse.Namespace, pipeline: Pipeline) -> Selectivity:
@@ -248,10 +278,11 @@ def retraining_sweeps(options: argparse.Namespace, asked: list[Pipeline]) -> lis
                 evaluation=evaluation,
                 dataset=pipeline.order.dataset,
                 attention=pipeline.order.attention,
-                methods=with_controls(options),
+                methods=with_blurred(with_controls(options)) if options.control else with_controls(options),
                 ratios=ratios,
                 recipe=recipe(options, pipeline.order.dataset, pipeline.order.attention),
                 seeds=options.seeds,
+                mask_seeds=options.mask_seeds,
                 limit_train=pipeline.limit_train,
                 limit_test=pipeline.limit_test,
                 explain=options.explain,

@@ -20,6 +20,7 @@ from attribution import (
 from datasets import DATA_DIR, DATASETS
 from errors import InputError
 from evaluation import (
+    CONTROL_CURVES,
     EVALUATIONS,
     EXPLAIN,
     FILLS,
@@ -271,9 +272,23 @@ def build_parser() -> argparse.ArgumentParser:
             RANKS,
             "rank by the attribution, its absolute value or its square",
         ),
-        ("fill", FILLS, "what replaces a pixel: the training set's mean per channel, or black"),
+        (
+            "fill",
+            FILLS,
+            "what replaces a pixel: the training set's mean per channel, black, or its neighbours' (noisy) mean",
+        ),
     ):
         retraining.add_argument(f"--{name}", choices=choices, default=choices[0], help=f"{text} (default: %(default)s)")
+    retraining.add_argument(
+        "--control", choices=CONTROL_CURVES, help="for each method another curve, of its maps blurred (default: none)"
+    )
+    retraining.add_argument(
+        "--mask-seeds",
+        metavar="N",
+        type=whole,
+        default=1,
+        help="networks that see the mask alone, for each point; at most --seeds (default: %(default)s)",
+    )
     retraining.add_argument(
         "--mask-split",
         choices=MASK_SPLITS,

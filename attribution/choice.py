@@ -19,11 +19,13 @@ class Choice:
         method: canonical name, or `package.module:Name`.
         ensemble: None, or one of `ENSEMBLES`.
         parameters: pairs of name and value; only those that the method or the ensemble takes.
+        blur: a control: the same maps, blurred before pixels are ranked by them.
     """
 
     method: str
     ensemble: str | None = None
     parameters: tuple[tuple[str, float | str], ...] = ()
+    blur: bool = False
 
     @classmethod
     def of(cls, method: str, ensemble: str | None = None, **known: float | str) -> "Choice":
@@ -38,11 +40,12 @@ class Choice:
     @property
     def label(self) -> str:
         """For tables and figures: "VBP", "SG-SQ VBP"."""
-        return f"{self.ensemble} {self.method}" if self.ensemble else self.method
+        name = f"{self.ensemble} {self.method}" if self.ensemble else self.method
+        return f"{name} blurred" if self.blur else name
 
     @property
     def plain(self) -> dict[str, Any]:
-        """For the record of a run."""
+        """What decides on the maps, for their record and that of a run."""
         return {"method": self.method, "ensemble": self.ensemble, "parameters": dict(self.parameters)}
 
     def build(self, model: "nn.Module", **given: Any) -> "Method":

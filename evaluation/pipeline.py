@@ -14,10 +14,11 @@ from attribution.choice import Choice
 from attribution.folding import folded
 from attribution.maps import explained, write_maps
 from attribution.store import SPLITS, MapReader, MapWriter, Provenance, map_bytes, map_path
+from claims import Claims
 from datasets import Dataset, dataset_sum, load_dataset
 from datasets.catalog import CATALOG
 from errors import InputError
-from evaluation.masking import ranks_of_maps
+from evaluation.masking import Ranked, ranks_of_maps
 from models import IMAGE_SHAPES, build_model, model_name
 from models.inspection import last_block
 from progress import progress_bar
@@ -84,6 +85,7 @@ class Pipeline:
         self.limit_train, self.limit_test = limit_train, limit_test
         self.overwrite, self.resume, self.map_dtype = overwrite, resume, map_dtype
         self.dataset_sum = dataset_sum(order.dataset)
+        self.claims = Claims(folders.results / ".claims")
         self._made: set[Path] = set()  # maps that --overwrite need not make a second time
         self.kept = find_classifier(order, self.dataset_sum, folders.checkpoints)
 
@@ -106,8 +108,11 @@ class Pipeline:
         if self.kept is not None:
             return self.kept
         path = self.order.path(self.folders.checkpoints)
-        print(f"model: {path} is not there: training it ({self.order.recipe.epochs} epochs) ...", flush=True)
-        trained = train_classifier(self.order, self.whole, self.folders.checkpoints, self.device, self.resume)
+        with self.claims.alone(path.name):
+            trained = find_classifier(self.order, self.dataset_sum, self.folders.checkpoints)
+            if trained is None:
+                print(f"model: {path} is not there: training it ({self.order.recipe.epochs} epochs) ...", flush=True)
+                trained = train_classifier(self.order, self.whole, self.folders.checkpoints, self.device, self.resume)
         print(classifier_line(trained, path), flush=True)
         return trained
 
@@ -149,11 +154,12 @@ class Pipeline:
         """The maps of `method` for all images of `dataset`, made now if they are not there."""
         path, provenance = self.map_path(method), self.provenance(method, self.checkpoint)
         index = {split: getattr(self.dataset, split).index for split in SPLITS}
-        if path.exists() and not (self.overwrite and path not in self._made):
-            reader = MapReader(path, provenance)
-            if not reader.lacks(index):
-                return reader
-        self._write_maps(MapWriter(path, provenance, index), method)
+        with self.claims.alone(path.name):
+            if path.exists() and not (self.overwrite and path not in self._made):
+                reader = MapReader(path, provenance)
+                if not reader.lacks(index):
+                    return reader
+            self._write_maps(MapWriter(path, provenance, index), method)
         self._made.add(path)
         return MapReader(path, provenance)
 
@@ -190,19 +196,17 @@ class Pipeline:
         label = torch.zeros(1, dtype=torch.int64)
         return explained(method.build(model, **given), model, black, label, self.explain).attribution.size
 
-    def ranks(self, method: Choice, granularity: str, rank: str) -> dict[str, Tensor]:
+    def ranks(self, method: Choice, granularity: str, rank: str) -> Ranked:
         """Ranks of both splits' positions by the maps of `method`, on the device."""
         reader, channels = self.maps(method), self.dataset.shape[0]
-        return {
-            split: ranks_of_maps(
+        (train, tied), (test, _tied) = (
+            ranks_of_maps(
                 reader.rows(split, getattr(self.dataset, split).index),
-                channels,
-                granularity,
-                rank,
-                self.device,
+                *(channels, granularity, rank, self.device, method.blur),
             )
             for split in SPLITS
-        }
+        )
+        return Ranked(train, test, tied)
 
 
 def given_by_setting(method: Choice, model: nn.Module, black: Tensor) -> dict[str, Any]:

@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
-from torch import Tensor
 
 from attribution import MAP_DTYPES
 from attribution.choice import Choice
 from datasets import Dataset
 from evaluation import EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, RANKS
-from evaluation.masking import MaskedImages, MasksAlone, Removal
+from evaluation.masking import ImputedImages, MaskedImages, MasksAlone, Ranked, Removal
 from evaluation.runs import Result, Run
 from models import attention_of, build_model, model_name
 from training.checkpoint import versions
@@ -22,13 +21,18 @@ from training.recipe import Recipe
 
 METHODS_ON_DEVICE = 4
 
-RanksOf = Callable[[Choice], dict[str, Tensor]]
-"""A method -> ranks of the training and the test images, in the order of the (limited) data set."""
+
+RanksOf = Callable[[Choice], Ranked]
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What one evaluation by retraining consists of; each field but the first six is an option with a default."""
+    """What one evaluation by retraining consists of; each field but the first six is an option with a default.
+
+    Attributes:
+        seeds: networks for each point of a curve, with the seeds 0 … seeds − 1, the same for every method.
+        mask_seeds: networks that see the mask alone, for each point; never more than `seeds`.
+    """
 
     evaluation: str
     dataset: str
@@ -37,6 +41,7 @@ class Protocol:
     ratios: tuple[float, ...]
     recipe: Recipe
     seeds: int = 1
+    mask_seeds: int = 1
     limit_train: int | None = None
     limit_test: int | None = None
     explain: str = EXPLAIN[0]
@@ -60,14 +65,19 @@ class Protocol:
         )
 
     def run(self, dataset_sum: str, checkpoint_sum: str, method: Choice, ratio: float, seed: int, sees: str) -> Run:
-        """One retraining; a network that sees the mask alone is the same whatever fills the image."""
+        """One retraining.
+
+        A network that sees the mask alone is the same whatever fills the image, and the same for ROAR and KAR:
+        the least important fraction t is the complement of the most important 1 − t.
+        """
         image = sees == "image"
+        most_important = image or self.evaluation == "ROAR"
         return replace(
             self.baseline(dataset_sum, seed),
-            evaluation=self.evaluation,
+            evaluation=self.evaluation if image else "ROAR",
             sees=sees,
             method=method,
-            ratio=ratio,
+            ratio=ratio if most_important else round(1 - ratio, 9),
             checkpoint_sum=checkpoint_sum,
             explain=self.explain,
             granularity=self.granularity,
@@ -79,14 +89,17 @@ class Protocol:
 
     def runs(self, dataset_sum: str, checkpoint_sum: str) -> list[Run]:
         """All runs: the baselines, then method by method, so that few ranks are held at a time."""
-        seeds = range(self.seeds)
-        return [self.baseline(dataset_sum, seed) for seed in seeds] + [
+        return [self.baseline(dataset_sum, seed) for seed in self.seeds_of("image")] + [
             self.run(dataset_sum, checkpoint_sum, method, ratio, seed, sees)
             for method in self.methods
-            for seed in seeds
             for ratio in self.ratios
             for sees in ("image", "mask")
+            for seed in self.seeds_of(sees)
         ]
+
+    def seeds_of(self, sees: str) -> range:
+        """The seeds of networks that see images, or masks alone."""
+        return range(self.seeds if sees == "image" else min(self.seeds, self.mask_seeds))
 
 
 class Retraining:
@@ -114,6 +127,7 @@ class Retraining:
             accuracy=correct.double().mean().item(),
             test_images=len(correct),
             removed_fraction=self.removed_fraction(run),
+            tied_fraction=self.ranks_of(run.method).tied if run.method else 0.0,
             loss=trained.loss,
             seconds=round(trained.seconds, 3),
             device=device_name(self.device),
@@ -125,14 +139,16 @@ class Retraining:
         images = self.images[split]
         if run.method is None or (split == "test" and run.mask_split == "train"):
             return images
-        ranks, removal = self.ranks_of(run.method)[split], Removal(run.evaluation, run.ratio)
+        ranks, removal = getattr(self.ranks_of(run.method), split), Removal(run.evaluation, run.ratio)
         if run.sees == "mask":
             return MasksAlone(images, ranks, removal)
+        if run.fill == "linear":
+            return ImputedImages(images, ranks, removal)
         return MaskedImages(images, ranks, removal, run.fill or FILLS[0])
 
     def removed_fraction(self, run: Run) -> float:
         """Counted on the masks of the training images, not computed from the ratio."""
         if run.method is None:
             return 0.0
-        ranks = self.ranks_of(run.method)["train"]
+        ranks = self.ranks_of(run.method).train
         return Removal(run.evaluation, run.ratio).mask(ranks).double().mean().item()

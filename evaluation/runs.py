@@ -19,7 +19,8 @@ class Run:
 
     Attributes:
         evaluation: "ROAR", "KAR", or "baseline" for images of which nothing is removed.
-        sees: "image", or "mask" for a network that sees the 0/1 mask alone.
+        sees: "image", or "mask" for a network that sees the 0/1 mask alone, 1 at the most important `ratio`. The mask
+            of KAR is the complement of one of ROAR and tells the same: both have the same runs.
         method: None for the baseline, like every other field that only concerns masks.
         checkpoint_sum: the explained model.
     """
@@ -45,7 +46,7 @@ class Run:
 
     def configuration(self) -> dict[str, Any]:
         method = self.method.plain if self.method else {"method": None, "ensemble": None, "parameters": None}
-        return asdict(self) | method
+        return asdict(self) | method | {"blur": self.method.blur if self.method else None}
 
     @property
     def name(self) -> str:
@@ -54,7 +55,9 @@ class Run:
         return "_".join(str(word) for word in words if word) + f"_seed{self.seed}"
 
     def _method_words(self) -> list[str | None]:
-        return [self.method.method.replace(":", "."), self.method.ensemble] if self.method else []
+        if self.method is None:
+            return []
+        return [self.method.method.replace(":", "."), self.method.ensemble, "blurred" if self.method.blur else None]
 
     def path(self, results: Path) -> Path:
         """`<results>/runs/<name>-<hash of the configuration>.json`."""
@@ -63,11 +66,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run measured: accuracy on the test images, and how."""
+    """What a finished run measured, and how.
+
+    Attributes:
+        accuracy: on the test images.
+        removed_fraction: of the positions of the training images, counted.
+        tied_fraction: of their positions, how many have a value that another one has too; their order is random.
+    """
 
     accuracy: float
     test_images: int
     removed_fraction: float
+    tied_fraction: float
     loss: float
     seconds: float
     device: str

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,23 +56,65 @@ def mean_interval(values: Sequence[float] | npt.NDArray[Any]) -> Estimate:
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy over the fraction removed, for one method, of networks that see the image or the mask alone."""
+    """Accuracy over the fraction removed, for one method, of networks that see the image or the mask alone.
+
+    Attributes:
+        accuracies: for each ratio those of the networks, in the order of their seeds.
+        test_images: how many the accuracies are of.
+        tied: share of the pixels whose order is random, see `runs.Result`.
+    """
 
     method: str
     sees: str
     ratios: tuple[float, ...]
-    estimates: tuple[Estimate, ...]
+    accuracies: tuple[tuple[float, ...], ...]
+    test_images: int
+    tied: float = 0.0
+
+    @cached_property
+    def estimates(self) -> list[Estimate]:
+        return [estimate(of_ratio, self.test_images) for of_ratio in self.accuracies]
 
     @property
     def means(self) -> list[float]:
         return [one.mean for one in self.estimates]
 
+    @cached_property
+    def areas(self) -> list[float]:
+        """For each seed the area under its curve divided by the curve's width: the mean height between first and last.
+
+        By trapezoids.
+        """
+        if len(self.ratios) == 1:
+            return list(self.accuracies[0])
+        areas = integrate.trapezoid(np.array(self.accuracies), self.ratios, axis=0)
+        return [float(area) for area in areas / (self.ratios[-1] - self.ratios[0])]
+
     @property
     def area(self) -> float:
-        """Area under the curve divided by its width (trapezoids): the mean height between first and last ratio."""
-        if len(self.ratios) == 1:
-            return self.means[0]
-        return float(integrate.trapezoid(self.means, self.ratios) / (self.ratios[-1] - self.ratios[0]))
+        """The mean over the seeds."""
+        return float(np.mean(self.areas))
+
+
+def difference(areas: Sequence[float], others: Sequence[float]) -> Estimate | None:
+    """areas − others, paired by seed, with Student's 95 % interval; None for fewer than two seeds."""
+    paired = np.subtract(areas, others)
+    return mean_interval(paired) if len(paired) > 1 else None
+
+
+def ranking(curves: Sequence[Curve], lowest_first: bool) -> str:
+    """The methods in the order of their areas; "≈" where the paired interval of two neighbours contains zero.
+
+    Args:
+        curves: of networks that see images, all with the same two or more seeds.
+        lowest_first: ROAR's best is the lowest area, KAR's the highest.
+    """
+    ordered = sorted(curves, key=lambda curve: curve.area, reverse=not lowest_first)
+    words = [ordered[0].method]
+    for curve, other in pairwise(ordered):
+        distance = difference(other.areas, curve.areas)
+        words += ["≈" if distance is None or distance.low <= 0 <= distance.high else ">", other.method]
+    return " ".join(words)
 
 
 def verdict(image: Curve, mask: Curve, chance: float) -> str:

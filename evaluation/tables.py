@@ -2,15 +2,19 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
-from evaluation.statistics import Curve, Estimate
+from evaluation.runs import Result, Run
+from evaluation.statistics import Curve, Estimate, difference, mean_interval
 
 
 def markdown_table(curves: Sequence[Curve], baseline: Estimate) -> str:
     """One row per curve, one column per ratio; the unmasked baseline under 0 %."""
     ratios = curves[0].ratios
-    head = ["method", "0 %", *(f"{ratio * 100:g} %" for ratio in ratios), "area"]
+    head = ["method", "0 %", *(f"{ratio * 100:g} %" for ratio in ratios), "area", "area − RANDOM's", "ties"]
+    random = next((curve for curve in curves if curve.method == "RANDOM" and curve.sees == "image"), None)
     rows = []
     for curve in curves:
         alone = curve.sees == "mask"
@@ -19,7 +23,9 @@ def markdown_table(curves: Sequence[Curve], baseline: Estimate) -> str:
                 f"{curve.method}, mask alone" if alone else curve.method,
                 "" if alone else cell(baseline),
                 *(cell(one) for one in curve.estimates),
-                f"{curve.area:.3f}",
+                area_cell(curve),
+                "" if alone or random is None or curve is random else distance_cell(curve.areas, random.areas),
+                "" if alone else f"{curve.tied:.0%}",
             ]
         )
     return markdown_rows([head, *rows])
@@ -43,6 +49,46 @@ def _padded(row: list[str], widths: list[int]) -> list[str]:
         for i, (text, width) in enumerate(zip(row, widths, strict=True))
     )
     return [first, *rest]
+
+
+def area_cell(curve: Curve) -> str:
+    """With its interval, if there are several seeds."""
+    return cell(mean_interval(curve.areas)) if len(curve.areas) > 1 else f"{curve.area:.3f}"
+
+
+def distance_cell(areas: Sequence[float], others: Sequence[float]) -> str:
+    """areas − others, paired by seed; with its interval, if there are several."""
+    distance = difference(areas, others)
+    return f"{areas[0] - others[0]:+.3f}" if distance is None else f"{distance.mean:+.3f} ± {distance.half:.3f}"
+
+
+def gap_table(roar: Sequence[Curve], kar: Sequence[Curve]) -> str:
+    """KAR − ROAR of each method's area, paired by seed: what the order of its pixels is worth; 0 for a random one."""
+    rows = [["method", "area of ROAR", "area of KAR", "KAR − ROAR"]]
+    others = {curve.method: curve for curve in kar if curve.sees == "image"}
+    for curve in (curve for curve in roar if curve.sees == "image"):
+        kept = others[curve.method]
+        rows.append([curve.method, area_cell(curve), area_cell(kept), distance_cell(kept.areas, curve.areas)])
+    return markdown_rows(rows)
+
+
+def runs_csv(results: Mapping[Run, Result]) -> str:
+    """One line per retraining: its configuration and its result."""
+    text = io.StringIO()
+    lines = [flat(run.configuration()) | flat(asdict(result)) for run, result in results.items()]
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"recipe": {"epochs": 4}} -> {"recipe.epochs": 4}."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
 
 
 def csv_table(curves: Sequence[Curve], baseline: Estimate) -> str:

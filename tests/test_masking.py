@@ -1,9 +1,22 @@
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 
 from attribution.store import Rows
-from evaluation.masking import MaskedImages, MasksAlone, Removal, importance, ranks, ranks_of_maps
+from evaluation.imputation import noisy_impute
+from evaluation.masking import (
+    BLUR_SIGMA,
+    ImputedImages,
+    MaskedImages,
+    MasksAlone,
+    Removal,
+    blurred,
+    importance,
+    ranks,
+    ranks_of_maps,
+    tied_positions,
+)
 from training.inputs import Images, Normalisation
 
 CPU = torch.device("cpu")
@@ -94,7 +107,7 @@ def masked_sample(cifar10, granularity="pixel", fill="mean"):
     index = np.arange(len(cifar10.train))
     attribution = torch.randn(len(index), 3, 32, 32, generator=torch.Generator().manual_seed(2)).numpy()
     parts = [Rows(attribution[s], index[s], index[s], index[s]) for s in (slice(0, 17), slice(17, None))]
-    places = ranks_of_maps(parts, 3, granularity, "signed", CPU)
+    places, _tied = ranks_of_maps(parts, 3, granularity, "signed", CPU)
     removal = Removal("ROAR", 0.3)
     return images, attribution, places, MaskedImages(images, places, removal, fill), MasksAlone(images, places, removal)
 
@@ -130,3 +143,30 @@ def test_elements_are_replaced_channel_by_channel(cifar10):
     assert removed.flatten(1).sum(1).tolist() == [round(0.3 * 3072)] * 30
     assert attribution[0][removed[0]].min() >= attribution[0][~removed[0]].max()
     assert (removed.sum(1) % 3 != 0).any()
+
+
+def test_tied_positions_by_hand():
+    values = torch.tensor([[1.0, 2, 2, 3], [0, 0, 0, 0], [1, 2, 3, 4], [5, 5, 7, 7]]).view(4, 1, 2, 2)
+    assert [tied_positions(values[n : n + 1]) for n in range(4)] == [2, 4, 0, 4]
+    assert tied_positions(values) == 10
+
+
+def test_blur_equals_scipy():
+    values = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    got = blurred(values)
+    for n in range(2):
+        for c in range(3):
+            want = scipy.ndimage.gaussian_filter(values[n, c].double(), BLUR_SIGMA, mode="nearest", radius=6)
+            np.testing.assert_allclose(got[n, c], want, atol=1e-5)
+    assert blurred(torch.ones(1, 1, 9, 9)).allclose(torch.ones(1, 1, 9, 9))
+
+
+def test_removed_pixels_are_imputed_from_their_neighbours(mnist):
+    images = Images(mnist.test.limited(20), Normalisation.of(mnist, CPU), CPU)
+    order = torch.arange(784, dtype=torch.int16).view(1, 1, 28, 28).expand(len(images), 1, 28, 28)
+    removal = Removal("ROAR", 0.5)
+    inputs = ImputedImages(images, order, removal)
+    rows = torch.arange(len(images))
+    plain, removed = images.batch(rows), removal.mask(order)
+    torch.testing.assert_close(inputs.batch(rows), noisy_impute(plain, removed), atol=1e-5, rtol=0)
+    torch.testing.assert_close(inputs.batch(rows[3:5])[~removed[3:5]], plain[3:5][~removed[3:5]])

@@ -1,7 +1,7 @@
 import pytest
 
-from evaluation.statistics import Curve, Estimate, estimate, verdict
-from evaluation.tables import csv_table, markdown_table
+from evaluation.statistics import Curve, Estimate, difference, estimate, ranking, verdict
+from evaluation.tables import csv_table, gap_table, markdown_table
 
 
 def test_interval_over_seeds_by_hand():
@@ -23,7 +23,9 @@ def test_equal_seeds_have_no_width():
 
 
 def curve(*means: float, sees: str = "image", half: float = 0.002, ratios=(0.1, 0.5, 0.9)) -> Curve:
-    return Curve("GC", sees, ratios, tuple(Estimate(mean, mean - half, mean + half) for mean in means))
+    made = Curve("GC", sees, ratios, tuple((mean,) for mean in means), 1000)
+    made.__dict__["estimates"] = [Estimate(mean, mean - half, mean + half) for mean in means]
+    return made
 
 
 def test_area_by_hand():
@@ -52,11 +54,53 @@ def test_tables_hold_every_point():
     lines = markdown_table(curves, baseline).splitlines()
     assert len({len(line) for line in lines}) == 1
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0] == ["method", "0 %", "10 %", "50 %", "90 %", "area"]
-    assert cells[2] == ["GC", "0.950 ± 0.010", "0.900 ± 0.002", "0.800 ± 0.002", "0.700 ± 0.002", "0.800"]
+    assert cells[0] == ["method", "0 %", "10 %", "50 %", "90 %", "area", "area − RANDOM's", "ties"]
+    assert cells[2] == ["GC", "0.950 ± 0.010", "0.900 ± 0.002", "0.800 ± 0.002", "0.700 ± 0.002", "0.800", "", "0%"]
     assert cells[3][:3] == ["GC, mask alone", "", "0.300 ± 0.002"]
     assert csv_table(curves, baseline).splitlines()[:3] == [
         "method,sees,ratio,accuracy,low,high",
         "baseline,image,0,0.950000,0.940000,0.960000",
         "GC,image,0.1,0.900000,0.898000,0.902000",
     ]
+
+
+def seeded(method: str, *by_ratio: tuple[float, ...], ratios=(0.1, 0.5, 0.9)) -> Curve:
+    return Curve(method, "image", ratios, by_ratio, 1000, tied=0.5)
+
+
+A = seeded("A", (0.9, 0.8), (0.7, 0.8), (0.5, 0.4))
+B = seeded("B", (0.9, 0.81), (0.71, 0.8), (0.52, 0.38))
+RANDOM = seeded("RANDOM", (0.9, 0.9), (0.9, 0.9), (0.9, 0.9))
+
+
+def test_areas_of_each_seed_by_hand():
+    """By trapezoids of width 0.4, divided by 0.8: (first + 2 · second + third) / 4."""
+    assert A.areas == pytest.approx([(0.9 + 1.4 + 0.5) / 4, (0.8 + 1.6 + 0.4) / 4])
+    assert A.area == pytest.approx(0.7)
+    assert seeded("A", (0.3, 0.5), ratios=(0.5,)).areas == [0.3, 0.5]
+
+
+def test_difference_is_paired_by_seed():
+    """Differences 0.3 and 0.1: mean 0.2, standard error 0.1, t(0.975; 1) = 12.7062."""
+    one = difference([0.9, 0.5], [0.6, 0.4])
+    assert one.mean == pytest.approx(0.2)
+    assert one.half == pytest.approx(12.7062 * 0.1, rel=1e-5)
+    assert difference([0.9], [0.6]) is None
+
+
+def test_ranking_says_what_cannot_be_told_apart():
+    assert ranking([RANDOM, A], lowest_first=True) == "A > RANDOM"
+    assert ranking([A, RANDOM], lowest_first=False) == "RANDOM > A"
+    distance = difference(B.areas, A.areas)
+    assert distance.low < 0 < distance.high
+    assert ranking([B, RANDOM, A], lowest_first=True) == "A ≈ B > RANDOM"
+
+
+def test_tables_compare_with_random_and_kar_with_roar():
+    (_head, _line, row, _random) = markdown_table([A, RANDOM], Estimate(0.95, 0.94, 0.96)).splitlines()
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[-3:] == ["0.700 ± 0.000", "-0.200 ± 0.000", "50%"]
+    row = gap_table([A, RANDOM], [RANDOM, B, seeded("A", (1.0, 0.9), (1.0, 0.9), (1.0, 0.9))]).splitlines()[2]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:2] == ["A", "0.700 ± 0.000"]
+    assert cells[3] == f"+0.250 ± {12.7062 * 0.05:.3f}"

@@ -1,5 +1,6 @@
 """ROAR from end to end on small real data, through the command line."""
 
+import csv
 import json
 import os
 import signal
@@ -15,9 +16,11 @@ import torch
 
 import main
 from attribution.choice import Choice
-from evaluation import sweep as sweep_module
+from claims import Claims
+from evaluation.masking import Ranked
 from evaluation.retraining import Protocol, Retraining
 from evaluation.runs import Run, find_result
+from evaluation.sweep import in_words
 from training.inputs import Normalisation
 from training.recipe import recipe_for
 
@@ -62,7 +65,6 @@ def test_from_nothing_to_table_and_figure_and_again_in_no_time(data_dir, tmp_pat
         raise AssertionError("a finished run is done again")
 
     monkeypatch.setattr(Retraining, "execute", not_again)
-    monkeypatch.setattr(sweep_module.Sweep, "_do", not_again)
     assert run(data_dir, output, *OPTIONS) == 0
     assert "9 of 9 retrainings are finished, 0 to do" in capsys.readouterr().out
     assert (output / f"{stem}.csv").read_bytes() == table
@@ -154,8 +156,8 @@ class Prepared:
     def __init__(self, dataset):
         cpu = torch.device("cpu")
         order = torch.arange(784, dtype=torch.int16).view(1, 1, 28, 28)
-        ranks = {split: order.expand(len(getattr(dataset, split)), 1, 28, 28) for split in ("train", "test")}
-        self.retraining = Retraining(dataset, Normalisation.of(dataset, cpu), cpu, lambda method: ranks)
+        ranked = Ranked(*(order.expand(len(split), 1, 28, 28) for split in (dataset.train, dataset.test)), tied=0.25)
+        self.retraining = Retraining(dataset, Normalisation.of(dataset, cpu), cpu, lambda method: ranked)
 
     def seen(self, run: Run, split: str) -> np.ndarray:
         return self.retraining.inputs(run, split).batch(torch.arange(3)).numpy()
@@ -174,8 +176,9 @@ def test_both_splits_are_masked_by_default_and_only_training_images_when_asked(m
             np.testing.assert_array_equal(got[:, kept], plain[:, kept])
             assert (got[:, removed] == (0 if split in masked else plain[:, removed])).all()
         mask = prepared.seen(chosen.run("data", "weights", GC, 0.25, 0, "mask"), "test").reshape(3, 784)
-        assert mask[:, removed].all()
-        assert not mask[:, kept].any()
+        most, least = (removed, kept) if evaluation == "ROAR" else (kept, removed)
+        assert mask[:, most].all()
+        assert not mask[:, least].any()
         assert prepared.retraining.removed_fraction(run) == 0.25
 
 
@@ -228,7 +231,7 @@ def test_finished_run_is_found_only_under_its_own_configuration(data_dir, tmp_pa
     path = next((output / "results/runs").glob("*baseline*"))
     configuration = json.loads(path.read_text())["configuration"]
     configuration["recipe"] = recipe_for("mnist", quick=True, epochs=1)
-    del configuration["ensemble"], configuration["parameters"]
+    del configuration["ensemble"], configuration["parameters"], configuration["blur"]
     found = Run(**configuration)
     assert found.path(output / "results") == path
     assert find_result(found, output / "results") is not None
@@ -288,3 +291,101 @@ def test_a_method_of_the_users_own_goes_all_the_way_to_a_curve(data_dir, tmp_pat
 def test_captum_goes_all_the_way_to_a_curve(data_dir, tmp_path, capsys):
     assert run(data_dir, tmp_path / "out", *OPTIONS, "--method=captum.attr:DeepLift", "--ratios=0.5") == 0
     assert "| captum.attr:DeepLift " in capsys.readouterr().out
+
+
+def test_two_processes_share_a_sweep(data_dir, tmp_path):
+    """Neither does a run of the other, and both end with the whole table."""
+    output = tmp_path / "out"
+    options = [*OPTIONS, "--ratios=0.1,0.3,0.5,0.7,0.9"]
+    command = [sys.executable, "-m", "tests.run_main", str(data_dir), f"--output-dir={output}", *options]
+    both = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _process in range(2)
+    ]
+    printed = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    table = (output / "results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick.md").read_text()
+    assert all(table in out for out, _err in printed)
+    assert len(accuracies(output)) == 1 + 2 * 2 * 5
+    alone = tmp_path / "alone"
+    assert run(data_dir, alone, *options) == 0
+    assert accuracies(alone) == accuracies(output)
+
+
+def test_a_run_that_another_process_is_at_is_left_to_it(tmp_path):
+    path = tmp_path / "claims"
+    holder = (
+        "import sys, time, pathlib; from claims import Claims; claims = Claims(pathlib.Path(sys.argv[1]))\n"
+        "with claims.tried('a') as mine: print(mine, flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", holder, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "True\n"
+    claims = Claims(path)
+    with claims.tried("a") as mine, claims.tried("b") as other:
+        assert (mine, other) == (False, True)
+    process.kill()
+    process.wait()
+    with claims.tried("a") as mine:
+        assert mine, "a killed process holds nothing"
+
+
+def test_kar_and_roar_share_the_masks_and_the_gap_is_reported(data_dir, tmp_path, capsys):
+    output = tmp_path / "out"
+    options = [*OPTIONS, "--eval=ROAR,KAR", "--ratios=0.3,0.7", "--seeds=2"]
+    assert run(data_dir, output, *options) == 0
+    names = list(accuracies(output))
+    assert len(names) == 2 + 2 * (2 * 2 * 2) + 2 * 2  # baselines; images of both, each method, ratio, seed; masks once
+    assert not [name for name in names if "KAR" in name and "mask" in name]
+    printed = capsys.readouterr().out
+    assert "KAR − ROAR on mnist" in printed
+    assert "the lowest area first" in printed
+    assert "the highest area first" in printed
+    stem = output / "results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick"
+    assert (output / "results/KAR-ROAR_mnist_SimpleCNN_GC-RANDOM_quick.md").read_text() in printed
+    with Path(f"{stem}_runs.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 2 + 2 * 2 * 2 + 2 * 2
+    assert {line["recipe.epochs"] for line in lines} == {"1"}
+    mask = [line for line in lines if line["sees"] == "mask" and line["method"] == "GC"]
+    assert [(line["ratio"], line["seed"]) for line in mask] == [("0.3", "0"), ("0.7", "0")]
+
+
+def test_blurred_maps_and_linear_fill_are_curves_of_their_own(data_dir, tmp_path, capsys):
+    output = tmp_path / "out"
+    options = [*OPTIONS, "--ratios=0.5", "--control=blur", "--fill=linear"]
+    assert run(data_dir, output, *options) == 0
+    printed = capsys.readouterr().out
+    for row in ("| GC ", "| GC blurred ", "| GC blurred, mask alone ", "| RANDOM "):
+        assert row in printed
+    assert "RANDOM blurred" not in printed
+    assert "replaced by linear" in printed
+    assert (output / "results/ROAR_mnist_SimpleCNN_GC-GC-blurred-RANDOM_linear_quick.md").exists()
+    assert len(list((output / "saliency_maps").glob("*.h5"))) == 2
+    by_name = {name.rpartition("-")[0]: accuracy for name, accuracy in accuracies(output).items()}
+    assert "mnist_SimpleCNN_GC_blurred_ROAR_0.5_seed0" in by_name
+
+
+def test_dry_run_estimates_time_and_space(data_dir, tmp_path, capsys):
+    assert run(data_dir, tmp_path / "out", *OPTIONS, "--dry-run") == 0
+    printed = capsys.readouterr().out
+    assert "of retraining on this device, by a step measured now" in printed
+    assert "maps of at most" in printed
+    assert [in_words(seconds) for seconds in (30, 150, 9000, 400_000)] == [
+        "30 seconds",
+        "2.5 minutes",
+        "2.5 hours",
+        "4.6 days",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--eval=coherence", "--control=blur"], "--control is for --eval=ROAR,KAR"),
+        (["--eval=selectivity", "--fill=linear"], "--fill=linear is for --eval=ROAR,KAR"),
+    ],
+)
+def test_options_of_other_evaluations_are_refused(data_dir, tmp_path, capsys, options, message):
+    assert run(data_dir, tmp_path / "out", "--target=mnist", *options) == 2
+    assert message in capsys.readouterr().err
