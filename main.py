@@ -17,7 +17,7 @@ from attribution import (
     STEPS,
     canonical_method,
 )
-from datasets import DATA_DIR, DATASETS
+from datasets import DATA_DIR, DATASETS, GENERATED
 from errors import InputError
 from evaluation import (
     CONTROL_CURVES,
@@ -134,8 +134,9 @@ def build_parser() -> argparse.ArgumentParser:
     on_what.add_argument(
         "--target",
         metavar="NAME",
-        type=one_or_more(among("target", DATASETS), DATASETS),
-        help=f"data set: {', '.join(DATASETS)}, several with commas, or {ALL} (default: mnist)",
+        type=one_or_more(among("target", (*DATASETS, *GENERATED)), DATASETS),
+        help=f"data set: {', '.join(DATASETS)}, several with commas, or {ALL} (default: mnist); or planted, a test of "
+        "evaluations",
     )
     on_what.add_argument(
         "--attention",

@@ -13,7 +13,7 @@ class Entry:
         shapes: shape of each array (`PARTS`), uint8 in C order; images N×H×W or N×H×W×3.
         sums: SHA-256 of each array. Data with other sums is never used.
         folder: folder inside the data directory, in torchvision's layout.
-        files: the files of that folder which hold the arrays, training files first.
+        files: the files of that folder which hold the arrays, training files first; none for what is generated.
         file_sums: SHA-256 of the images in each of `files`, where a file holds only a part of an array.
         package: npm package with the same pixels, for places where torchvision's hosts can't be reached.
     """
@@ -102,4 +102,25 @@ CIFAR10 = Entry(
     ),
 )
 
-CATALOG = {entry.name: entry for entry in (MNIST, CIFAR10)}
+PLANTED = Entry(
+    name="planted",
+    torchvision_name="",
+    shapes={
+        "train_images": (6000, 16, 16),
+        "train_labels": (6000,),
+        "test_images": (2000, 16, 16),
+        "test_labels": (2000,),
+    },
+    sums={
+        "train_images": "28e00e959fa38c5b86326aa002a7e35f970020b0f8316e1362521e9d4dad7ca3",
+        "train_labels": "ec5ac7566fc479c5b291e4fd221e40d4f23712275f43f40b650efc8bdff9bc92",
+        "test_images": "78d80487c7b5ee5dcd80eb075aaa3619400e26f0e7186f9c0f78ae28da490470",
+        "test_labels": "fe5866081328f316e3c253cbfee64088dae47b74e940b78a25c23fe5da4c9e64",
+    },
+    classes=tuple("0123456789"),
+    folder="",
+    files=(),
+    package="",
+)
+
+CATALOG = {entry.name: entry for entry in (MNIST, CIFAR10, PLANTED)}

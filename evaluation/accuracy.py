@@ -92,7 +92,7 @@ def accuracy_rows(dataset: str, trainings: Sequence[Trainings]) -> list[list[str
     head = ["model", "trained by", "parameters", "test accuracy", *entry.classes, "seeds", "epochs"]
     head += ["training images", "seconds", "hardware"]
     rows = [head]
-    published = original_figures()["accuracy"][dataset]
+    published = original_figures()["accuracy"].get(dataset, {})
     for model in dict.fromkeys([NO_ATTENTION, *ATTENTIONS, *(one.model for one in trainings)]):
         ours = [one for one in trainings if one.model == model]
         images, tested = (entry.shapes[f"{split}_images"][0] for split in ("train", "test"))
@@ -125,7 +125,7 @@ def accuracy_csv(datasets: Sequence[str], trainings: dict[str, list[Trainings]])
         for model in [NO_ATTENTION, *ATTENTIONS]:
             if not any(group.model == model for group in trainings[dataset]):
                 writer.writerow([dataset, model, "this project", *[""] * 10])
-            original = original_figures()["accuracy"][dataset].get(ORIGINAL_NAMES.get(model))
+            original = original_figures()["accuracy"].get(dataset, {}).get(ORIGINAL_NAMES.get(model))
             if original is not None:
                 accuracies = (original["total"], *original["per_class"])
                 for label, accuracy in zip(classes, accuracies, strict=True):

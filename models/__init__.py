@@ -13,7 +13,7 @@ ATTENTIONS = ("CAM", "CBAM", "RAN", "WARN")
 OPTIONS = {"RAN": ("depth", (56, 92)), "WARN": ("width", (4, 10))}
 """Attention -> its option, and the values; the first is the default, the others are part of the model's name."""
 
-IMAGE_SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+IMAGE_SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "planted": (1, 16, 16)}
 _CLASSES = 10
 
 
@@ -21,7 +21,7 @@ def build_model(dataset: str, attention: str | None = None, **options: int) -> "
     """A freshly initialised classifier for `dataset`; its forward pass maps (N, C, H, W) to logits (N, 10).
 
     Args:
-        dataset: "mnist" or "cifar10".
+        dataset: "mnist", "cifar10" or "planted".
         attention: None gives SimpleCNN; or one of `ATTENTIONS`; or a name that `variant` gives, such as "RAN92".
         options: depth=56 or 92 of RAN, width=4 or 10 of WARN.
 

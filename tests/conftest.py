@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets import Dataset, load_dataset
+from datasets import DATASETS, Dataset, load_dataset
 from datasets.catalog import CATALOG
 from tests.samples import sample_entry, write_sample
 
@@ -21,7 +21,7 @@ def published() -> dict:
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: dict) -> Path:
     """A data folder with small real samples of both data sets, which the catalog takes for the published ones."""
     folder = tmp_path / "data"
-    for name in published:
+    for name in DATASETS:
         monkeypatch.setitem(CATALOG, name, sample_entry(name))
         write_sample(name, folder)
     return folder

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from attribution.activation import capture
-from datasets import Dataset
+from datasets import DATASETS, Dataset
 from errors import InputError
 from models import (
     ATTENTIONS,
@@ -40,7 +40,7 @@ PARAMETERS = {
     ("cifar10", "WARN10"): 36_965_634,
 }
 NAMES = (None, *ATTENTIONS)
-BOTH = [(dataset, attention) for dataset in IMAGE_SHAPES for attention in NAMES]
+BOTH = [(dataset, attention) for dataset in DATASETS for attention in NAMES]
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICES = [torch.device("cpu"), pytest.param(torch.device("cuda"), marks=CUDA)]
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from errors import InputError
-from models import family_of, model_name
+from models import ATTENTIONS, NO_ATTENTION, family_of, model_name
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,11 @@ class Recipe:
 _MNIST = Recipe(epochs=4, batch_size=256, learning_rate=0.1, crop=2, flip=False)
 _CIFAR10 = Recipe(epochs=40, batch_size=256, learning_rate=0.1, crop=4, flip=True)
 
+_PLANTED = Recipe(epochs=6, batch_size=64, learning_rate=0.05, crop=0, flip=False)
+
 RECIPES = {
+    # seconds; the place of a pixel tells the class, so that nothing is shifted
+    **{("planted", model): _PLANTED for model in (NO_ATTENTION, *ATTENTIONS)},
     # minutes on two CPU cores
     ("mnist", "SimpleCNN"): _MNIST,
     ("mnist", "CAM"): replace(_MNIST, epochs=12),
@@ -66,7 +70,10 @@ _SMALL_MNIST = Quick(train_images=8_000, epochs=2, batch_size=64, learning_rate=
 _SMALL_CIFAR10 = Quick(train_images=10_000, epochs=6, batch_size=64, learning_rate=0.05)
 _LARGE = Quick(train_images=2_000, epochs=2, batch_size=32, learning_rate=0.02)
 
+_SMALL_PLANTED = Quick(train_images=2_000, epochs=4, batch_size=64, learning_rate=0.05)
+
 QUICK = {
+    **{("planted", model): _SMALL_PLANTED for model in (NO_ATTENTION, *ATTENTIONS)},
     ("mnist", "SimpleCNN"): _SMALL_MNIST,
     ("mnist", "CAM"): _SMALL_MNIST,
     ("mnist", "CBAM"): _SMALL_MNIST,
