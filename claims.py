@@ -1,10 +1,10 @@
 """Work that several processes share: what one is doing, no other does at the same time."""
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from storage import plain_sum
 
@@ -14,7 +14,7 @@ class Claims:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file: int | None = None
+        self._file: BinaryIO | None = None
 
     @contextmanager
     def tried(self, name: str) -> Iterator[bool]:
@@ -42,7 +42,7 @@ class Claims:
         # One byte range per name. The file stays open: POSIX frees all of a process's locks when it closes the file.
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            self._file = self.path.open("ab")
         try:
             fcntl.lockf(self._file, operation, 1, int(plain_sum(name)[:12], 16))
         except BlockingIOError:

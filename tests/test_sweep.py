@@ -1,8 +1,10 @@
 """ROAR from end to end on small real data, through the command line."""
 
 import csv
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import torch
 import main
 from attribution.choice import Choice
 from claims import Claims
+from evaluation import sweep as sweep_module
 from evaluation.masking import Ranked
 from evaluation.retraining import Protocol, Retraining
 from evaluation.runs import Run, find_result
@@ -389,3 +392,52 @@ def test_dry_run_estimates_time_and_space(data_dir, tmp_path, capsys):
 def test_options_of_other_evaluations_are_refused(data_dir, tmp_path, capsys, options, message):
     assert run(data_dir, tmp_path / "out", "--target=mnist", *options) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own, and a way to give it another size in MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("mounting needs the rights for it")
+    yield folder, lambda size: subprocess.run(["mount", "-o", f"remount,size={size}m", str(folder)], check=True)
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_a_clear_line_and_finished_work_stays(tmp_path, small_disk, capsys):
+    folder, resize = small_disk
+    options = ["--eval=ROAR", "--target=planted", "--quick", "--limit-train=300", "--epochs=1", "--method=VBP,GC"]
+    options += ["--ratios=0.3,0.7"]
+    assert run(tmp_path, tmp_path / "unbroken", *options) == 0
+    for size in (1, 4, 7, 10, 12):
+        resize(size)
+        capsys.readouterr()
+        assert run(tmp_path, folder, *options) == 2
+        err = capsys.readouterr().err
+        assert "No space left on device" in err.splitlines()[-1]
+        assert err.splitlines()[-1].startswith("main.py: ")
+        assert not list((folder / "results").glob("*.md"))
+    resize(40)
+    assert run(tmp_path, folder, *options) == 0
+    assert accuracies(folder) == accuracies(tmp_path / "unbroken")
+
+
+def test_results_that_cannot_be_written_any_more_are_a_clear_line(data_dir, tmp_path, capsys, monkeypatch):
+    """A folder whose rights change in the middle; root may write anywhere, so that the refusal is made here."""
+    output, save = tmp_path / "out", sweep_module.save_result
+    saved = []
+
+    def refuse_after_three(result_of, result, folder):
+        if len(saved) == 3:
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        saved.append(save(result_of, result, folder))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep_module, "save_result", refuse_after_three)
+        assert run(data_dir, output, *OPTIONS) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("results: Permission denied")
+    assert len(accuracies(output)) == 3
+    assert run(data_dir, output, *OPTIONS) == 0
+    assert "3 of 9 retrainings are finished, 6 to do" in capsys.readouterr().out

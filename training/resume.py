@@ -1,5 +1,6 @@
 """The state of an unfinished training, kept after each epoch so that it can go on as if it had never stopped."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,10 @@ class ResumeFile:
     def save(self, state: TrainingState) -> None:
         content = {"format": FORMAT, "identity": self.identity}
         fields = {name: getattr(state, name) for name in TrainingState.__annotations__}
+        held = io.BytesIO()  # torch.save to a full disk fails without saying why
+        torch.save(content | fields, held)
         with replacing(self.path) as unfinished:
-            torch.save(content | fields, unfinished)
+            unfinished.write_bytes(held.getbuffer())
 
     def load(self) -> TrainingState | None:
         """The kept state, None if there is none.
