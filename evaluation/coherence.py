@@ -168,7 +168,7 @@ class Coherence:
                 Column(name, list(gate.mean(dim=1).cpu().numpy()), from_minimum=True) for name, gate in gates.items()
             ]
             title = f"attention on {self.dataset}, {subject.name}"
-            note = "Means over channels; black is the smallest value of each map."
+            note = "Mean over the channels of each map, at its own size; black is its smallest value."
             written += self._draw(subject, [first, *columns], title, f"{subject.name}_attention", None, note)
         return written
 
@@ -186,17 +186,15 @@ class Coherence:
         return Column("image", list(subject.examples.images), subject.captions() if captions else ())
 
     def _draw(
-        self, subject: Subject, columns: list[Column], title: str, name: str, part: str | None, note: str = SCALE_NOTE
+        self, subject: Subject, columns: list[Column], title: str, name: str, part: str | None, note: str | None = None
     ) -> list[Path]:
         examples, classes = subject.examples, subject.pipeline.whole.classes
         rows = [classes[label] for label in examples.labels]
         explained_class = "predicted class" if subject.pipeline.explain == "prediction" else "label"
-        about = (
-            f"Test images {', '.join(map(str, examples.index))}. Below: prediction and probability, red if wrong. "
-            f"Maps explain the {explained_class}, and are summed over the colour channels. "
-        )
+        about = f"Maps explain the {explained_class}, and are summed over the colour channels. {SCALE_NOTE}"
+        shown = f"Test images {', '.join(map(str, examples.index))}. Below: prediction and probability, red if wrong. "
         path = self._path("_".join(word for word in (name, part) if word))
-        return draw_grid(rows, columns, title, about + note, path)
+        return draw_grid(rows, columns, title, shown + (note or about), path)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"coherence_{self.dataset}_{name}{self.quick}"

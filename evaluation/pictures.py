@@ -15,6 +15,7 @@ from evaluation.figures import new_figure, save_figure
 SIGNED, POSITIVE = "RdBu_r", "magma"
 PERCENTILE = 99.5  # of a map's values: where its colours end, so that a single pixel can't darken all others
 CELL = 0.86  # inches
+LONGEST_NAME = 12  # letters that fit above a column
 RIGHT, WRONG = "#333333", "#C1272D"
 
 SCALE_NOTE = (
@@ -68,7 +69,7 @@ def draw_grid(rows: Sequence[str], columns: Sequence[Column], title: str, note: 
         the paths of the files written: `path` with the suffixes .png and .pdf.
     """
     captioned = any(column.captions for column in columns)
-    size = CELL * (len(columns) + 1.2), CELL * len(rows) * (1.22 if captioned else 1.06) + 1.1
+    size = CELL * (len(columns) + 1.2), CELL * len(rows) * (1.22 if captioned else 1.06) + 0.9
     figure, all_axes = new_figure(size, len(rows), len(columns))
     for place, column in enumerate(columns):
         for row, name in enumerate(rows):
@@ -80,7 +81,7 @@ def draw_grid(rows: Sequence[str], columns: Sequence[Column], title: str, note: 
             if place == 0:
                 axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, labelpad=6)
             if row == 0:
-                axes.set_title(column.name, fontsize=8.5, pad=4)
+                axes.set_title(in_lines(column.name), fontsize=8.5, pad=4)
             if column.captions:
                 caption = column.captions[row]
                 axes.set_xlabel(caption.text, fontsize=6.5, labelpad=2, color=RIGHT if caption.right else WRONG)
@@ -98,6 +99,12 @@ def _draw_cell(axes: Axes, column: Column, cell: npt.NDArray[Any]) -> None:
     if not cell.any():
         colour = "#333333" if column.signed else "white"
         axes.text(0.5, 0.5, "all zero", color=colour, fontsize=6.5, ha="center", va="center", transform=axes.transAxes)
+
+
+def in_lines(name: str) -> str:
+    """A layer's long name in two lines: "features.0.2.spatial" is as wide as two columns."""
+    front, dot, last = name.rpartition(".")
+    return f"{front}\n{dot}{last}" if len(name) > LONGEST_NAME and front else name
 
 
 def _wrapped(note: str, inches: float) -> str:
