@@ -1,9 +1,10 @@
 """What is chosen when maps are asked for: a method, perhaps an ensemble around it, and their parameters."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from attribution import ENSEMBLE_PARAMETERS, build_method
+from attribution import ANY_MODEL_METHODS, ENSEMBLE_PARAMETERS, build_method
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,6 +45,11 @@ class Choice:
         return f"{name} blurred" if self.blur else name
 
     @property
+    def filed(self) -> str:
+        """As a part of file names: "SG-SQ-VBP"."""
+        return self.label.replace(" ", "-").replace(":", ".")
+
+    @property
     def plain(self) -> dict[str, Any]:
         """What decides on the maps, for their record and that of a run."""
         return {"method": self.method, "ensemble": self.ensemble, "parameters": dict(self.parameters)}
@@ -55,3 +61,11 @@ class Choice:
             InputError: unknown name or parameter.
         """
         return build_method(self.method, model, self.ensemble, **dict(self.parameters), **given)
+
+
+def filed_methods(choices: Sequence[Choice]) -> str:
+    """Several methods as a part of file names: "all" for every method once, as it is; else their names."""
+    plain = {choice.method for choice in choices if choice.ensemble is None and not choice.blur}
+    if plain >= set(ANY_MODEL_METHODS) and len(plain) == len(choices):
+        return "all"
+    return "-".join(choice.filed for choice in choices)

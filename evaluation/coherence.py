@@ -179,7 +179,7 @@ class Coherence:
             columns = [Column(one.name, one.maps(method), one.captions()) for one in subjects]
             first = self._image_column(subjects[0], captions=False)
             title = f"{method.label} across models on {self.dataset}"
-            written += self._draw(subjects[0], [first, *columns], title, f"models_{filed(method)}", None)
+            written += self._draw(subjects[0], [first, *columns], title, f"models_{method.filed}", None)
         return written
 
     def _image_column(self, subject: Subject, captions: bool) -> Column:
@@ -198,11 +198,6 @@ class Coherence:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"coherence_{self.dataset}_{name}{self.quick}"
-
-
-def filed(method: Choice) -> str:
-    """A method's name as part of a file name."""
-    return method.label.replace(" ", "-").replace(":", ".")
 
 
 def chosen_examples(subjects: Sequence[Subject], wanted: Wanted) -> Split:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from attribution.choice import Choice
+from attribution.choice import Choice, filed_methods
 from attribution.folding import folded
 from attribution.maps import attributions
 from attribution.method import Method
@@ -295,8 +295,7 @@ class Selectivity:
             for name, value in asdict(one).items()
             if value != getattr(plain, name) and name not in ("removals", "limit_test")
         ]
-        names = [choice.label.replace(" ", "-").replace(":", ".") for choice in self.methods]
-        methods = "all" if len(names) > 8 else "-".join(names)
+        methods = filed_methods(self.methods)
         quick = ["quick"] if order.quick else []
         return "_".join(["selectivity", self.dataset, model_name(order.attention), methods, *special, *quick])
 

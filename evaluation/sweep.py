@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from attribution import ANY_MODEL_METHODS
+from attribution.choice import filed_methods
 from datasets.catalog import CATALOG
 from errors import InputError
 from evaluation.masking import Removal
@@ -196,9 +196,6 @@ class Sweep:
     def stem(self) -> str:
         """File name of table and figure: the protocol's options that are not the default are part of it."""
         protocol, order = self.protocol, self.pipeline.order
-        names = [choice.label.replace(" ", "-").replace(":", ".") for choice in protocol.methods]
-        plain = {choice.method for choice in protocol.methods if choice.ensemble is None}
-        methods = "all" if plain >= set(ANY_MODEL_METHODS) and len(plain) == len(names) else "-".join(names)
         options = {field.name: (getattr(protocol, field.name), field.default) for field in fields(protocol)}
         special = [str(options[name][0]) for name in MASK_OPTIONS if options[name][0] != options[name][1]]
         quick = ["quick"] if order.quick else []
@@ -206,7 +203,7 @@ class Sweep:
             protocol.evaluation,
             protocol.dataset,
             model_name(protocol.attention),
-            methods,
+            filed_methods(protocol.methods),
             *special,
             *quick,
         ]
