@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from attribution import ANY_MODEL_METHODS, ENSEMBLE_PARAMETERS, build_method
+from storage import plain_sum
 
 if TYPE_CHECKING:
     from torch import nn
 
     from attribution.method import Method
+
+LONGEST_NAMES = 100  # letters: file names end at 255 bytes
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,12 @@ class Choice:
 
 
 def filed_methods(choices: Sequence[Choice]) -> str:
-    """Several methods as a part of file names: "all" for every method once, as it is; else their names."""
+    """Several methods as a part of file names.
+
+    "all" for every method once, as it is; else their names; and their number with a hash where that is too long.
+    """
     plain = {choice.method for choice in choices if choice.ensemble is None and not choice.blur}
     if plain >= set(ANY_MODEL_METHODS) and len(plain) == len(choices):
         return "all"
-    return "-".join(choice.filed for choice in choices)
+    names = "-".join(choice.filed for choice in choices)
+    return names if len(names) <= LONGEST_NAMES else f"{len(choices)}-methods-{plain_sum(names)[:8]}"

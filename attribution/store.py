@@ -15,7 +15,7 @@ from attribution import MAP_DTYPES
 from errors import InputError
 from storage import plain_sum, replacing, require_space
 
-FORMAT = 1
+FORMAT = 2  # 1: IG by one Gauss–Legendre rule
 PART_ROWS = 2000
 SPARE_BYTES = 2**20
 SPLITS = ("train", "test")
@@ -92,6 +92,10 @@ class MapWriter:
         self.path, self.provenance, self.index = path, provenance, index
         identity = provenance.attributes() | {split: rows.tolist() for split, rows in index.items()}
         self.parts = path.with_name(f".{path.name}.parts") / plain_sum([identity, PART_ROWS])[:16]
+
+    def forget(self) -> None:
+        """Remove the parts that an earlier writer left."""
+        shutil.rmtree(self.parts.parent, ignore_errors=True)
 
     def missing(self) -> Iterator[tuple[str, slice]]:
         """The parts that are still to be computed: split, and rows of its index."""

@@ -47,7 +47,7 @@ def outcome(output: Path) -> dict[str, bytes]:
 
 
 def killed(output: Path, kills: int, seed: int, longest: float) -> list[float]:
-    """Start the sweep and kill it, `kills` times; begin again in an empty folder where it ended before.
+    """Start the sweep and kill it, `kills` times; where it ends before its kill, the next kills come earlier.
 
     Returns:
         after how many seconds each kill came.

@@ -76,8 +76,13 @@ def kept_trainings(folder: Path, dataset: str, quick: bool = False) -> list[Trai
             same = [metadata[name] for name in ("model", "recipe", "limit_train", "validation_rate", "dataset_sum")]
             groups.setdefault(json.dumps(same, sort_keys=True), []).append(metadata)
     found = [Trainings(tuple(sorted(group, key=lambda one: int(one["seed"])))) for group in groups.values()]
+    return sorted(found, key=lambda one: order_of(one.model))
+
+
+def order_of(model: str) -> int:
+    """Where a model stands in a table; those of other programs' names at the end."""
     order = [NO_ATTENTION, *ATTENTIONS]
-    return sorted(found, key=lambda one: next(i for i, name in enumerate(order) if one.model.startswith(name)))
+    return next((place for place, name in enumerate(order) if model.startswith(name)), len(order))
 
 
 def original_figures() -> dict[str, Any]:

@@ -25,9 +25,12 @@ LABEL_DISTANCE = 0.045  # of the height of the axes
 
 
 def draw_curves(
-    curves: Sequence[Curve], baseline: Estimate, chance: float, title: str, note: str, path: Path
+    curves: Sequence[Curve], baseline: Estimate, chance: float, removed: str, title: str, note: str, path: Path
 ) -> list[Path]:
     """Accuracy over the fraction removed; the mask alone as a thin line in the colour of its method.
+
+    Args:
+        removed: what the fraction is of, in words.
 
     Returns:
         the paths of the files written: `path` with the suffixes .png and .pdf.
@@ -56,7 +59,7 @@ def draw_curves(
         labels.append((curve.means[-1], curve.method, colour, 9.0))
     axes.axhline(chance, color="#999999", linewidth=0.8, linestyle=(0, (1, 3)))
     axes.text(0, chance + 0.012, "chance", color="#777777", fontsize=7.5)
-    axes.set(xlabel="pixels replaced in training and test images (%)", ylabel="test accuracy after retraining")
+    axes.set(xlabel=f"{removed} (%)", ylabel="test accuracy after retraining")
     axes.set(xlim=(-2, 100), ylim=(0, 1.02))
     _finish(axes, title)
     _label_ends(axes, labels, x=100 * max(curve.ratios[-1] for curve in curves) + 1.5)

@@ -4,13 +4,14 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 
-from evaluation.figures import new_figure, save_figure
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 SIGNED, POSITIVE = "RdBu_r", "magma"
 PERCENTILE = 99.5  # of a map's values: where its colours end, so that a single pixel can't darken all others
@@ -68,6 +69,8 @@ def draw_grid(rows: Sequence[str], columns: Sequence[Column], title: str, note: 
     Returns:
         the paths of the files written: `path` with the suffixes .png and .pdf.
     """
+    from evaluation.figures import new_figure, save_figure  # here, so that nothing else waits for matplotlib
+
     captioned = any(column.captions for column in columns)
     size = CELL * (len(columns) + 1.2), CELL * len(rows) * (1.22 if captioned else 1.06) + 0.9
     figure, all_axes = new_figure(size, len(rows), len(columns))
@@ -90,7 +93,7 @@ def draw_grid(rows: Sequence[str], columns: Sequence[Column], title: str, note: 
     return save_figure(figure, path)
 
 
-def _draw_cell(axes: Axes, column: Column, cell: npt.NDArray[Any]) -> None:
+def _draw_cell(axes: "Axes", column: Column, cell: npt.NDArray[Any]) -> None:
     if cell.ndim == 3:
         axes.imshow(cell.squeeze(-1) if cell.shape[-1] == 1 else cell, cmap="gray", vmin=0, vmax=255)
         return

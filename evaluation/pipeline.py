@@ -159,7 +159,10 @@ class Pipeline:
                 reader = MapReader(path, provenance)
                 if not reader.lacks(index):
                     return reader
-            self._write_maps(MapWriter(path, provenance, index), method)
+            writer = MapWriter(path, provenance, index)
+            if self.overwrite:
+                writer.forget()
+            self._write_maps(writer, method)
         self._made.add(path)
         return MapReader(path, provenance)
 

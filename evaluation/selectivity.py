@@ -155,6 +155,8 @@ class Selectivity:
         pixels = self.shape[1] * self.shape[2]
         if settings.removals > pixels:
             raise InputError(f"--removals={settings.removals}: an image of {self.dataset} has {pixels} pixels")
+        if settings.limit_test < 2:
+            raise InputError("--limit-test=1: selectivity needs two test images or more for its intervals")
         for method in methods:
             pipeline.check(method)
         self.results: dict[Choice, Path] = {}
@@ -219,9 +221,13 @@ class Selectivity:
         with progress_bar(total, "selectivity", "explanations") as bar:
             for method in todo:
                 bar.set_postfix_str(method.label, refresh=False)
-                self.results[method] = self._do(method, model, bar.update)
+                path = self.path(method, pipeline.checkpoint.sum)
+                with pipeline.claims.alone(path.name):
+                    if self.overwrite or not path.exists():  # another process may have done it by now
+                        self._do(method, model, bar.update)
+                self.results[method] = path
 
-    def _do(self, method: Choice, model: nn.Module, on_step: Callable[[int], object]) -> Path:
+    def _do(self, method: Choice, model: nn.Module, on_step: Callable[[int], object]) -> None:
         pipeline, settings = self.pipeline, self.settings
         normalisation = pipeline.normalisation
         built = method.build(model, **given_by_setting(method, model, normalisation.black))
@@ -239,9 +245,7 @@ class Selectivity:
             parts.append((*arrays, pixels_of(kept, normalisation), relative(maps)))
         score, correct, pixel, kept_images, kept_maps = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         removed = Removed(score, correct, pixel.astype(np.int32), kept_images, kept_maps)
-        path = self.path(method, pipeline.checkpoint.sum)
-        self._save(path, method, removed, test.labels, test.index)
-        return path
+        self._save(self.path(method, pipeline.checkpoint.sum), method, removed, test.labels, test.index)
 
     def _save(self, path: Path, method: Choice, removed: Removed, label: Array, index: Array) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

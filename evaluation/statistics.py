@@ -126,7 +126,12 @@ def verdict(image: Curve, mask: Curve, chance: float) -> str:
     """
     points = list(zip(image.ratios, image.estimates, mask.estimates, strict=True))
     telling = [(ratio, seen, alone) for ratio, seen, alone in points if alone.mean > chance + MARGIN]
-    explained = [f"{ratio * 100:g} %" for ratio, seen, alone in telling if alone.mean >= seen.low]
+    reaching = [(ratio, seen, alone) for ratio, seen, alone in telling if alone.mean >= seen.low]
+    explained = [
+        f"{ratio * 100:g} %"
+        for ratio, seen, alone in reaching
+        if alone.mean - chance >= READABLE * (seen.mean - chance)
+    ]
     shares = [(alone.mean - chance) / (seen.mean - chance) for _ratio, seen, alone in telling if seen.mean > chance]
     reached = f"the mask alone gives {min(mask.means):.3f} to {max(mask.means):.3f}"
     if not telling:
@@ -135,6 +140,8 @@ def verdict(image: Curve, mask: Curve, chance: float) -> str:
         return f"explained by the mask at every ratio ({reached}): this curve says nothing about importance"
     if explained:
         return f"explained by the mask at {', '.join(explained)} ({reached}): not to be believed there"
+    if reaching:
+        return f"its interval is too wide to tell it from the mask's ({reached}): give more --seeds or test images"
     if len(telling) == len(points) and min(shares) >= READABLE:
         return f"{min(shares):.0%} or more of it above chance can be read off the mask ({reached}): not to be believed"
     return f"up to {max(shares):.0%} of it above chance can be read off the mask ({reached}): believe it in part"

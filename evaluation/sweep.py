@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from attribution.choice import filed_methods
+from attribution.choice import Choice, filed_methods
 from datasets.catalog import CATALOG
 from errors import InputError
 from evaluation.masking import Removal
@@ -47,10 +47,15 @@ class Sweep:
         self.protocol, self.pipeline, self.overwrite = protocol, pipeline, overwrite
         self.folder = pipeline.folders.results
         self._require_something_removed()
-        for method in protocol.methods:
-            pipeline.kept_or_checked(method)
         self.finished = self._finished(pipeline.kept.sum) if pipeline.kept else {}
         self.todo: list[Run] = []
+        for method in self._unfinished_methods(pipeline.kept.sum if pipeline.kept else ""):
+            pipeline.kept_or_checked(method)
+
+    def _unfinished_methods(self, checkpoint_sum: str) -> list[Choice]:
+        """Those of which some run is left: only their maps are needed."""
+        runs = self.protocol.runs(self.pipeline.dataset_sum, checkpoint_sum)
+        return list(dict.fromkeys(run.method for run in runs if run.method and run not in self.finished))
 
     def _require_something_removed(self) -> None:
         channels, height, width = IMAGE_SHAPES[self.protocol.dataset]
@@ -73,7 +78,7 @@ class Sweep:
         lines = []
         if pipeline.kept is None:
             lines.append(f"train   {pipeline.order.path(pipeline.folders.checkpoints)}")
-        unexplained = [method for method in protocol.methods if not pipeline.kept_maps(method)]
+        unexplained = [one for one in self._unfinished_methods(checkpoint_sum) if not pipeline.kept_maps(one)]
         lines += [explain_line(pipeline, method) for method in unexplained]
         left = [run for run in runs if run not in self.finished]
         lines += [f"retrain {run.name}" for run in left]
@@ -103,9 +108,8 @@ class Sweep:
             f"runs: {len(self.finished)} of {len(runs)} retrainings are finished, {len(self.todo)} to do",
             flush=True,
         )
-        if self.todo:
-            for method in self.protocol.methods:
-                pipeline.maps(method)
+        for method in self._unfinished_methods(pipeline.checkpoint.sum):
+            pipeline.maps(method)
 
     @property
     def images_to_do(self) -> int:
@@ -171,18 +175,28 @@ class Sweep:
         curves, baseline = self.curves()
         chance = 1 / len(CATALOG[protocol.dataset].classes)
         table = markdown_table(curves, baseline)
-        verdicts = "".join(
+        stem = self.folder / self.stem
+        text = f"{self.title}\n\n{self.note}\n\n{table}\n{self.verdicts()}{self._ranking(curves[::2])}"
+        write_text(stem.with_name(stem.name + ".md"), text)
+        write_text(stem.with_name(stem.name + ".csv"), csv_table(curves, baseline))
+        write_text(stem.with_name(stem.name + "_runs.csv"), runs_csv(self._ordered()))
+        figures = draw_curves(curves, baseline, chance, self.removed, self.title, self.note, stem)
+        files = f"table:  {stem}.md and .csv, each run in {stem}_runs.csv\nfigure: {' and '.join(map(str, figures))}"
+        return f"\n{text}\n{files}"
+
+    def _ordered(self) -> Results:
+        """The finished runs in the order of the protocol, whoever did them and when."""
+        runs = self.protocol.runs(self.pipeline.dataset_sum, self.pipeline.checkpoint.sum)
+        return {run: self.finished[run] for run in runs}
+
+    def verdicts(self) -> str:
+        """For each method, in a line, whether its curve can be believed."""
+        curves, _baseline = self.curves()
+        chance = 1 / len(CATALOG[self.protocol.dataset].classes)
+        return "".join(
             f"- {image.method}: {verdict(image, mask, chance)}\n"
             for image, mask in zip(curves[::2], curves[1::2], strict=True)
         )
-        stem = self.folder / self.stem
-        text = f"{self.title}\n\n{self.note}\n\n{table}\n{verdicts}{self._ranking(curves[::2])}"
-        write_text(stem.with_name(stem.name + ".md"), text)
-        write_text(stem.with_name(stem.name + ".csv"), csv_table(curves, baseline))
-        write_text(stem.with_name(stem.name + "_runs.csv"), runs_csv(self.finished))
-        figures = draw_curves(curves, baseline, chance, self.title, self.note, stem)
-        files = f"table:  {stem}.md and .csv, each run in {stem}_runs.csv\nfigure: {' and '.join(map(str, figures))}"
-        return f"\n{text}\n{files}"
 
     def _ranking(self, curves: Sequence[Curve]) -> str:
         protocol = self.protocol
@@ -213,6 +227,12 @@ class Sweep:
     def title(self) -> str:
         protocol = self.protocol
         return f"{protocol.evaluation} on {protocol.dataset}, {model_name(protocol.attention)}"
+
+    @property
+    def removed(self) -> str:
+        """What is replaced, in words."""
+        masked = "training and test images" if self.protocol.mask_split == "both" else "training images only"
+        return f"{self.protocol.granularity}s replaced in {masked}"
 
     @property
     def note(self) -> str:
@@ -248,9 +268,13 @@ def gap_report(roar: Sweep, kar: Sweep) -> str:
     table = gap_table(roar.curves()[0], kar.curves()[0])
     name = roar.stem.replace("ROAR", "KAR-ROAR", 1)
     path = roar.folder / f"{name}.md"
-    title = (
-        f"{roar.title.replace('ROAR', 'KAR − ROAR', 1)}: the larger the gap, the more the order of the pixels is worth"
+    title = roar.title.replace("ROAR", "KAR − ROAR", 1)
+    interval = (
+        "± is the 95 % interval over the seeds; differences are paired by seed." if roar.protocol.seeds > 1 else ""
     )
-    text = f"{title}\n\n± is the 95 % interval of the difference paired by seed.\n\n{table}"
+    about = (
+        f"0 for a random order of the pixels. A leaking mask lifts both areas, and can make or hide a gap. {interval}"
+    )
+    text = f"{title}\n\n{about}\n\n{table}\n{roar.verdicts()}"
     write_text(path, text)
     return f"\n{text}\ntable:  {path}"

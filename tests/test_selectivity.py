@@ -176,6 +176,7 @@ def test_dry_run_and_wrong_input(data_dir, tmp_path, capsys):
     for options, message in (
         (["--removals=785"], "has 784 pixels"),
         (["--limit-test=201"], "has 200 test images"),
+        (["--limit-test=1"], "two test images or more"),
         (["--order=best"], "best"),
     ):
         assert run(data_dir, output, [*OPTIONS, *options]) == 2

@@ -104,3 +104,24 @@ def test_tables_compare_with_random_and_kar_with_roar():
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[:2] == ["A", "0.700 ± 0.000"]
     assert cells[3] == f"+0.250 ± {12.7062 * 0.05:.3f}"
+
+
+def test_a_wide_interval_explains_nothing():
+    image = Curve("GC", "image", (0.5,), ((0.97, 0.90),), 1000)
+    mask = Curve("GC", "mask", (0.5,), ((0.50,),), 1000)
+    assert image.estimates[0].low < 0.5
+    assert "too wide to tell" in verdict(image, mask, chance=0.1)
+    reaching = Curve("GC", "mask", (0.5,), ((0.93,),), 1000)
+    assert "explained by the mask at every ratio" in verdict(image, reaching, chance=0.1)
+
+
+def test_names_of_many_methods_fit_into_a_file_name():
+    from attribution import ANY_MODEL_METHODS, ENSEMBLES
+    from attribution.choice import Choice, filed_methods
+
+    plain = [Choice(method) for method in ANY_MODEL_METHODS]
+    assert filed_methods(plain) == "all"
+    assert filed_methods(plain[:2]) == "VBP-IB"
+    many = [*plain, *(Choice(method, ensemble) for method in ANY_MODEL_METHODS for ensemble in ENSEMBLES)]
+    assert len(filed_methods(many)) < 40
+    assert filed_methods(many) != filed_methods(many[:-1])

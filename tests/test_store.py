@@ -76,7 +76,7 @@ def test_round_trip(tmp_path, small_parts):
         np.testing.assert_array_equal(got[split]["attribution"], Doubled().attribute(inputs, prediction))
         assert got[split]["attribution"].dtype == np.float32
     with h5py.File(path) as file:
-        assert dict(file.attrs) == PROVENANCE.attributes() | {"format": 1, "complete": True}
+        assert dict(file.attrs) == PROVENANCE.attributes() | {"format": 2, "complete": True}
         assert file["train/attribution"].compression == "lzf"
         assert file["train/attribution"].chunks[1:] == (1, 4, 4)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]

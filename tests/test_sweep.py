@@ -441,3 +441,16 @@ def test_results_that_cannot_be_written_any_more_are_a_clear_line(data_dir, tmp_
     assert len(accuracies(output)) == 3
     assert run(data_dir, output, *OPTIONS) == 0
     assert "3 of 9 retrainings are finished, 6 to do" in capsys.readouterr().out
+
+
+def test_a_finished_sweep_needs_its_maps_no_more(data_dir, tmp_path, capsys):
+    output = tmp_path / "out"
+    options = [*OPTIONS, "--ratios=0.3"]
+    assert run(data_dir, output, *options) == 0
+    label = ["--saliency", "--target=mnist", "--quick", "--method=GC", "--explain=label", "--overwrite"]
+    assert run(data_dir, output, *label) == 0
+    capsys.readouterr()
+    assert run(data_dir, output, *options) == 0
+    assert "5 of 5 retrainings are finished" in capsys.readouterr().out
+    assert run(data_dir, output, *OPTIONS) == 2
+    assert "holds maps of explain 'label'" in capsys.readouterr().err

@@ -198,3 +198,11 @@ def test_recipe_takes_what_is_given():
     recipe = recipe_for("mnist", quick=True, epochs=7)
     assert (recipe.epochs, recipe.batch_size) == (7, 64)
     assert recipe_for("cifar10") == RECIPES["cifar10", "SimpleCNN"]
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_levels_from_the_table_are_bit_by_bit_those_of_the_formula(name, request):
+    dataset = request.getfixturevalue(name)
+    normalisation = Normalisation.of(dataset, CPU)
+    images = Images(dataset.test, normalisation, CPU).images[:20]
+    assert torch.equal(normalisation.looked_up(images), normalisation(images))

@@ -17,13 +17,20 @@ def resolve_device(name: str) -> torch.device:
         InputError: no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return exact(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     kind, _, number = name.partition(":")
     if name != "cpu" and (kind != "cuda" or not (number.isdecimal() or name == "cuda")):
         raise InputError(f"unknown device {name!r}: choose from auto, cpu, cuda, cuda:n")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise InputError(f"no device {name!r} here ({torch.cuda.device_count()} CUDA devices): use --device=cpu")
-    return torch.device(name)
+    return exact(torch.device(name))
+
+
+def exact(device: torch.device) -> torch.device:
+    """`device`, with float32 meant as float32: PyTorch lets a GPU convolve with ten bits of mantissa (TF32)."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return device
 
 
 @cache

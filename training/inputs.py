@@ -1,6 +1,7 @@
 """Images held on the device, and what a network gets to see of them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -37,9 +38,25 @@ class Normalisation:
         return cls(*(torch.tensor(values, dtype=torch.float32, device=device) for values in (mean, std)))
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(n, C, H, W) uint8 -> float32."""
-        mean, std = self.mean.view(-1, 1, 1), self.std.view(-1, 1, 1)
-        return (images.float() / 255 - mean) / std
+        """(n, C, H, W) uint8 -> float32; bit by bit the same on every device."""
+        if images.device.type == "cpu":
+            return self._of_levels(images, self.mean, self.std)
+        return self.looked_up(images)
+
+    def looked_up(self, images: Tensor) -> Tensor:
+        """The same from a table made on the CPU: a GPU divides by multiplying, and rounds otherwise."""
+        channel = torch.arange(len(self.mean), device=images.device).view(-1, 1, 1)
+        return self._table[channel, images.long()].contiguous(memory_format=torch.channels_last)
+
+    @cached_property
+    def _table(self) -> Tensor:
+        """(C, 256): what each level becomes."""
+        levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, -1).expand(1, len(self.mean), 1, -1)
+        return self._of_levels(levels, self.mean.cpu(), self.std.cpu())[0, :, 0].to(self.mean.device)
+
+    @staticmethod
+    def _of_levels(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        return (images.float() / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
 
     @property
     def black(self) -> Tensor:
