@@ -62,14 +62,18 @@ def train(options: argparse.Namespace, folders: Folders) -> None:
             print(f"train   {path}: {order.recipe}")
             continue
         if checkpoint is None:
-            dataset = load_dataset(order.dataset, folders.data)
-            with scalars(folders.tensorboard / path.stem if options.tensorboard else None) as on_epoch:
-                checkpoint = train_classifier(
-                    order, dataset, folders.checkpoints, options.device, options.resume, on_epoch
-                )
+            checkpoint = trained_now(options, order, folders)
         print(classifier_line(checkpoint, path), flush=True)
     if options.tensorboard:
         print(f"scalars: tensorboard --logdir {folders.tensorboard}", flush=True)
+
+
+def trained_now(options: argparse.Namespace, order: Order, folders: Folders) -> Checkpoint:
+    """The classifier of `order`, trained and kept."""
+    dataset = load_dataset(order.dataset, folders.data)
+    name = order.path(folders.checkpoints).stem
+    with scalars(folders.tensorboard / name if options.tensorboard else None) as on_epoch:
+        return train_classifier(order, dataset, folders.checkpoints, options.device, options.resume, on_epoch)
 
 
 def report(options: argparse.Namespace, folders: Folders) -> None:
@@ -182,10 +186,10 @@ def write_maps(options: argparse.Namespace, folders: Folders) -> None:
     size = 0
     for pipeline in list(pipelines(options, folders)):
         for method in chosen_methods(options):
-            kept = pipeline.kept_or_checked(method)
+            pipeline.kept_or_checked(method)
             if not options.dry_run:
                 print(maps_line(pipeline.maps(method)), flush=True)
-            elif kept:
+            elif pipeline.has_maps(method):
                 print(f"finished {pipeline.map_path(method)}")
             else:
                 print(explain_line(pipeline, method))

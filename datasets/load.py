@@ -25,6 +25,13 @@ _SIGNS_OF_DAMAGE = (
 )  # what readers raise on bytes that are not what they expect
 
 
+def limited_index(total: int, limit: int | None) -> npt.NDArray[np.int64]:
+    """Which of `total` images are taken when there shall be `limit`, ascending; None takes all."""
+    if limit is None:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(_SUBSET_SEED).permutation(total)[:limit])
+
+
 @dataclass(frozen=True)
 class Split:
     """Images with their labels.
@@ -47,10 +54,7 @@ class Split:
 
     def limited(self, limit: int | None) -> "Split":
         """A random subset of `limit` images in the published order; a smaller subset lies within a larger one."""
-        if limit is None or limit >= len(self):
-            return self
-        shuffled = np.random.default_rng(_SUBSET_SEED).permutation(len(self))
-        return self.take(np.sort(shuffled[:limit]))
+        return self if limit is None or limit >= len(self) else self.take(limited_index(len(self), limit))
 
 
 @dataclass(frozen=True)

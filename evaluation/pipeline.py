@@ -17,6 +17,7 @@ from attribution.store import SPLITS, MapReader, MapWriter, Provenance, map_byte
 from claims import Claims
 from datasets import Dataset, dataset_sum, load_dataset
 from datasets.catalog import CATALOG
+from datasets.load import limited_index
 from errors import InputError
 from evaluation.masking import Ranked, ranks_of_maps
 from models import IMAGE_SHAPES, build_model, model_name
@@ -38,6 +39,10 @@ class Folders:
     checkpoints: Path
     maps: Path
     results: Path
+
+    @property
+    def claims(self) -> Path:
+        return self.results / ".claims"
 
     @property
     def tensorboard(self) -> Path:
@@ -85,7 +90,7 @@ class Pipeline:
         self.limit_train, self.limit_test = limit_train, limit_test
         self.overwrite, self.resume, self.map_dtype = overwrite, resume, map_dtype
         self.dataset_sum = dataset_sum(order.dataset)
-        self.claims = Claims(folders.results / ".claims")
+        self.claims = Claims(folders.claims)
         self._made: set[Path] = set()  # maps that --overwrite need not make a second time
         self.kept = find_classifier(order, self.dataset_sum, folders.checkpoints)
 
@@ -142,6 +147,13 @@ class Pipeline:
         if self.overwrite or self.kept is None or not path.exists():
             return None
         return MapReader(path, self.provenance(method, self.kept))
+
+    def has_maps(self, method: Choice) -> bool:
+        """Whether the maps of `method` are there for all the images; known without reading the data."""
+        kept, shapes = self.kept_maps(method), CATALOG[self.order.dataset].shapes
+        limits = {"train": self.limit_train, "test": self.limit_test}
+        index = {split: limited_index(shapes[f"{split}_images"][0], limits[split]) for split in SPLITS}
+        return kept is not None and not kept.lacks(index)
 
     def kept_or_checked(self, method: Choice) -> MapReader | None:
         """`kept_maps`; where there are none, `method` is tried first, so that a hopeless one is refused at once."""

@@ -78,7 +78,7 @@ class Sweep:
         lines = []
         if pipeline.kept is None:
             lines.append(f"train   {pipeline.order.path(pipeline.folders.checkpoints)}")
-        unexplained = [one for one in self._unfinished_methods(checkpoint_sum) if not pipeline.kept_maps(one)]
+        unexplained = [one for one in self._unfinished_methods(checkpoint_sum) if not pipeline.has_maps(one)]
         lines += [explain_line(pipeline, method) for method in unexplained]
         left = [run for run in runs if run not in self.finished]
         lines += [f"retrain {run.name}" for run in left]

@@ -454,3 +454,16 @@ def test_a_finished_sweep_needs_its_maps_no_more(data_dir, tmp_path, capsys):
     assert "5 of 5 retrainings are finished" in capsys.readouterr().out
     assert run(data_dir, output, *OPTIONS) == 2
     assert "holds maps of explain 'label'" in capsys.readouterr().err
+
+
+def test_maps_of_fewer_images_are_not_finished(data_dir, tmp_path, capsys):
+    output = tmp_path / "out"
+    options = ["--saliency", "--target=mnist", "--quick", "--method=VBP"]
+    assert run(data_dir, output, *options, "--limit-train=50") == 0
+    capsys.readouterr()
+    assert run(data_dir, output, *options, "--limit-train=40", "--dry-run") == 0
+    assert "finished " in capsys.readouterr().out
+    assert run(data_dir, output, *options, "--dry-run") == 0
+    printed = capsys.readouterr().out
+    assert "explain " in printed
+    assert "at most 0.0 MB" not in printed
