@@ -264,11 +264,7 @@ def with_blurred(methods: tuple[Choice, ...]) -> tuple[Choice, ...]:
 
 def selectivity_of(options: argparse.Namespace, pipeline: Pipeline) -> Selectivity:
     """--eval=selectivity of one data set and model."""
-    order = pipeline.order
-    tested = CATALOG[order.dataset].shapes["test_images"][0]
-    limit = options.limit_test or round(TEST_SHARE * tested)
-    if limit > tested:
-        raise InputError(f"--limit-test={limit}: {order.dataset} has {tested:,} test images")
+    limit = options.limit_test or round(TEST_SHARE * CATALOG[pipeline.order.dataset].shapes["test_images"][0])
     settings = Settings(limit, options.removals, options.order, options.rank, options.fill, options.explain)
     return Selectivity(pipeline, with_controls(options), settings, options.overwrite)
 

@@ -48,6 +48,11 @@ class Choice:
         return f"{name} blurred" if self.blur else name
 
     @property
+    def filed_method(self) -> str:
+        """The method alone as a part of file names."""
+        return self.method.replace(":", ".")
+
+    @property
     def filed(self) -> str:
         """As a part of file names: "SG-SQ-VBP"."""
         return self.label.replace(" ", "-").replace(":", ".")

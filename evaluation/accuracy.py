@@ -20,6 +20,7 @@ from training.checkpoint import load_checkpoint
 
 ORIGINAL = Path(__file__).with_name("original_results.json")
 ORIGINAL_NAMES = {NO_ATTENTION: "Simple CNN", "CAM": "Simple CNN + CAM", "CBAM": "Simple CNN + CBAM", "RAN": "RAN"}
+MODELS = (NO_ATTENTION, *ATTENTIONS)
 NOT_RUN = "not run"
 NOT_PUBLISHED = "not published"
 
@@ -81,8 +82,7 @@ def kept_trainings(folder: Path, dataset: str, quick: bool = False) -> list[Trai
 
 def order_of(model: str) -> int:
     """Where a model stands in a table; those of other programs' names at the end."""
-    order = [NO_ATTENTION, *ATTENTIONS]
-    return next((place for place, name in enumerate(order) if model.startswith(name)), len(order))
+    return next((place for place, name in enumerate(MODELS) if model.startswith(name)), len(MODELS))
 
 
 def original_figures() -> dict[str, Any]:
@@ -98,7 +98,7 @@ def accuracy_rows(dataset: str, trainings: Sequence[Trainings]) -> list[list[str
     head += ["training images", "seconds", "hardware"]
     rows = [head]
     published = original_figures()["accuracy"].get(dataset, {})
-    for model in dict.fromkeys([NO_ATTENTION, *ATTENTIONS, *(one.model for one in trainings)]):
+    for model in dict.fromkeys([*MODELS, *(one.model for one in trainings)]):
         ours = [one for one in trainings if one.model == model]
         images, tested = (entry.shapes[f"{split}_images"][0] for split in ("train", "test"))
         rows += [one.cells(images, tested) for one in ours] or [_filled([model, "this project"], NOT_RUN, len(head))]
@@ -119,6 +119,7 @@ def accuracy_csv(datasets: Sequence[str], trainings: dict[str, list[Trainings]])
     writer = csv.writer(text, lineterminator="\n")
     head = ["dataset", "model", "trained_by", "seed", "class", "accuracy", "parameters", "epochs", "batch_size"]
     writer.writerow([*head, "limit_train", "seconds", "device", "torch"])
+    published = original_figures()["accuracy"]
     for dataset in datasets:
         classes = ("total", *CATALOG[dataset].classes)
         for one in (metadata for group in trainings[dataset] for metadata in group.found):
@@ -127,10 +128,10 @@ def accuracy_csv(datasets: Sequence[str], trainings: dict[str, list[Trainings]])
             accuracies = (one["test_accuracy"], *one["test_accuracy_per_class"])
             for label, accuracy in zip(classes, accuracies, strict=True):
                 writer.writerow([dataset, one["model"], "this project", one["seed"], label, f"{accuracy:.4f}", *facts])
-        for model in [NO_ATTENTION, *ATTENTIONS]:
+        for model in MODELS:
             if not any(group.model == model for group in trainings[dataset]):
                 writer.writerow([dataset, model, "this project", *[""] * 10])
-            original = original_figures()["accuracy"].get(dataset, {}).get(ORIGINAL_NAMES.get(model))
+            original = published.get(dataset, {}).get(ORIGINAL_NAMES.get(model))
             if original is not None:
                 accuracies = (original["total"], *original["per_class"])
                 for label, accuracy in zip(classes, accuracies, strict=True):

@@ -27,7 +27,7 @@ from training.loop import predict
 
 Array = npt.NDArray[Any]
 
-LAYER_METHODS = {"GC": "Grad-CAM", "CO": "mean activation"}
+SHOWN_BY_LAYER = {"GC": "Grad-CAM", "CO": "mean activation"}
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Coherence:
 
     def plan(self) -> str:
         """What `draw` would do, in lines."""
-        lines = [f"train   {one.order.path(one.folders.checkpoints)}" for one in self.pipelines if one.kept is None]
+        lines = [line for pipeline in self.pipelines for line in pipeline.train_lines()]
         return "\n".join([*lines, f"draw    {self._path('...')}.png and .pdf", "nothing written"])
 
     def draw(self) -> list[Path]:
@@ -158,7 +158,7 @@ class Coherence:
         """Grad-CAM and the mean activation of each layer, and the attention maps."""
         written = []
         first = self._image_column(subject, captions=True)
-        for method, words in LAYER_METHODS.items():
+        for method, words in SHOWN_BY_LAYER.items():
             columns = [Column(name, subject.maps_of_layer(method, name)) for name in layers(subject.model)]
             title = f"{words} by layer on {self.dataset}, {subject.name}"
             written += self._draw(subject, [first, *columns], title, f"{subject.name}_layers", method)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import integrate
 
 from evaluation.statistics import Estimate, mean_interval, proportion_interval
-from evaluation.tables import cell, markdown_rows
+from evaluation.tables import cell, distance_cell, markdown_rows
 
 Array = npt.NDArray[Any]
 
@@ -64,11 +64,7 @@ def selectivity_table(falls: Sequence[Fall], random: Fall | None) -> str:
     for fall in falls:
         cells = [fall.method, *(cell(fall.accuracy[step]) for step in steps)]
         cells += [cell(mean_interval(fall.hit_areas)), cell(mean_interval(fall.areas))]
-        if random is None or fall is random:
-            cells.append("")
-        else:
-            distance = mean_interval(fall.areas - random.areas)
-            cells.append(f"{distance.mean:+.3f} ± {distance.half:.3f}")
+        cells.append("" if random is None or fall is random else distance_cell(fall.areas, random.areas))
         rows.append(cells)
     return markdown_rows(rows)
 

@@ -137,8 +137,7 @@ class MaskedImages:
         """`fill`: "mean" or "black", one value per channel."""
         self.images, self.ranks, self.removal = images, ranks, removal
         self.border = images.border
-        # The training set's per-channel mean is 0 after normalisation.
-        self.fill = images.normalisation.black if fill == "black" else torch.zeros_like(images.border)
+        self.fill = images.normalisation.fill(fill)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -92,6 +92,7 @@ class Pipeline:
         self.dataset_sum = dataset_sum(order.dataset)
         self.claims = Claims(folders.claims)
         self._made: set[Path] = set()  # maps that --overwrite need not make a second time
+        self._values: dict[Choice, int] = {}  # what `check` found
         self.kept = find_classifier(order, self.dataset_sum, folders.checkpoints)
 
     @cached_property
@@ -120,6 +121,10 @@ class Pipeline:
                 trained = train_classifier(self.order, self.whole, self.folders.checkpoints, self.device, self.resume)
         print(classifier_line(trained, path), flush=True)
         return trained
+
+    def train_lines(self) -> list[str]:
+        """What a dry run says of the classifier: a line if it is still to be trained."""
+        return [] if self.kept else [f"train   {self.order.path(self.folders.checkpoints)}"]
 
     def map_path(self, method: Choice) -> Path:
         order = self.order
@@ -150,10 +155,14 @@ class Pipeline:
 
     def has_maps(self, method: Choice) -> bool:
         """Whether the maps of `method` are there for all the images; known without reading the data."""
-        kept, shapes = self.kept_maps(method), CATALOG[self.order.dataset].shapes
-        limits = {"train": self.limit_train, "test": self.limit_test}
-        index = {split: limited_index(shapes[f"{split}_images"][0], limits[split]) for split in SPLITS}
+        kept = self.kept_maps(method)
+        index = {split: limited_index(total, limit) for split, (total, limit) in self._limits().items()}
         return kept is not None and not kept.lacks(index)
+
+    def _limits(self) -> dict[str, tuple[int, int | None]]:
+        """For each split how many images it has, and how many of them are asked for (None: all)."""
+        shapes, limits = CATALOG[self.order.dataset].shapes, (self.limit_train, self.limit_test)
+        return {split: (shapes[f"{split}_images"][0], limit) for split, limit in zip(SPLITS, limits, strict=True)}
 
     def kept_or_checked(self, method: Choice) -> MapReader | None:
         """`kept_maps`; where there are none, `method` is tried first, so that a hopeless one is refused at once."""
@@ -192,8 +201,7 @@ class Pipeline:
 
     def map_bytes(self, method: Choice) -> int:
         """What the maps of `method` take on the disk at most."""
-        shapes, limits = CATALOG[self.order.dataset].shapes, (self.limit_train, self.limit_test)
-        images = sum(limit or shapes[f"{split}_images"][0] for split, limit in zip(SPLITS, limits, strict=True))
+        images = sum(limit or total for total, limit in self._limits().values())
         return map_bytes(images, self.check(method), self.map_dtype)
 
     def check(self, method: Choice) -> int:
@@ -205,6 +213,11 @@ class Pipeline:
         Raises:
             InputError: it does not.
         """
+        if method not in self._values:
+            self._values[method] = self._explained_values(method)
+        return self._values[method]
+
+    def _explained_values(self, method: Choice) -> int:
         model = build_model(self.order.dataset, self.order.attention).eval()
         black = torch.zeros(1, *IMAGE_SHAPES[self.order.dataset])
         given = given_by_setting(method, model, torch.zeros(len(black[0])))

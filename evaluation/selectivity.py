@@ -184,17 +184,18 @@ class Selectivity:
     def path(self, method: Choice, checkpoint_sum: str) -> Path:
         """`results/selectivity/<dataset>_<model>_<method>[_<ensemble>]-<hash of the configuration>.h5`."""
         model = model_name(self.pipeline.order.attention)
-        words = [self.dataset, model, method.method.replace(":", "."), method.ensemble]
+        words = [self.dataset, model, method.filed_method, method.ensemble]
         name = "_".join(word for word in words if word)
         configuration = plain_sum(self.configuration(method, checkpoint_sum))[:12]
         return self.pipeline.folders.results / "selectivity" / f"{name}-{configuration}.h5"
 
     def plan(self) -> str:
         """What `complete` would do, in lines."""
-        pipeline = self.pipeline
         todo = [method for method in self.methods if method not in self.results]
-        lines = [f"train   {pipeline.order.path(pipeline.folders.checkpoints)}"] if pipeline.kept is None else []
-        lines += [f"remove  {self.settings.removals} pixels by {method.label}" for method in todo]
+        lines = [
+            *self.pipeline.train_lines(),
+            *(f"remove  {self.settings.removals} pixels by {method.label}" for method in todo),
+        ]
         size = len(todo) * self.bytes
         said = f"{len(self.methods)} methods, {len(self.results)} finished, at most {size / 1e6:,.1f} MB to write"
         return "\n".join([*lines, f"{said}, nothing written"])
@@ -231,7 +232,7 @@ class Selectivity:
         pipeline, settings = self.pipeline, self.settings
         normalisation = pipeline.normalisation
         built = method.build(model, **given_by_setting(method, model, normalisation.black))
-        fill = normalisation.black if settings.fill == "black" else torch.zeros_like(normalisation.black)
+        fill = normalisation.fill(settings.fill)
         test = pipeline.whole.test.limited(settings.limit_test)
         images = Images(test, normalisation, pipeline.device)
         label, index = (torch.from_numpy(array).to(pipeline.device) for array in (test.labels, test.index))

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import integrate, stats
 
+Values = Sequence[float] | npt.NDArray[Any]
+
 CONFIDENCE = 0.95
 READABLE = 0.9  # share of the accuracy above chance from which on a curve counts as read off the mask
 MARGIN = 0.05  # accuracy above chance below which a mask counts as carrying no class
@@ -45,7 +47,7 @@ def proportion_interval(hits: int, total: int) -> Estimate:
     return Estimate(hits / total, float(interval.low), float(interval.high))
 
 
-def mean_interval(values: Sequence[float] | npt.NDArray[Any]) -> Estimate:
+def mean_interval(values: Values) -> Estimate:
     """The mean of two or more values with Student's 95 % interval."""
     mean, spread = float(np.mean(values)), float(stats.sem(values))
     if spread == 0:
@@ -96,7 +98,7 @@ class Curve:
         return float(np.mean(self.areas))
 
 
-def difference(areas: Sequence[float], others: Sequence[float]) -> Estimate | None:
+def difference(areas: Values, others: Values) -> Estimate | None:
     """areas − others, paired by seed, with Student's 95 % interval; None for fewer than two seeds."""
     paired = np.subtract(areas, others)
     return mean_interval(paired) if len(paired) > 1 else None

@@ -75,9 +75,7 @@ class Sweep:
         protocol, pipeline = self.protocol, self.pipeline
         checkpoint_sum = pipeline.kept.sum if pipeline.kept else "not trained yet"
         runs = protocol.runs(pipeline.dataset_sum, checkpoint_sum)
-        lines = []
-        if pipeline.kept is None:
-            lines.append(f"train   {pipeline.order.path(pipeline.folders.checkpoints)}")
+        lines = pipeline.train_lines()
         unexplained = [one for one in self._unfinished_methods(checkpoint_sum) if not pipeline.has_maps(one)]
         lines += [explain_line(pipeline, method) for method in unexplained]
         left = [run for run in runs if run not in self.finished]

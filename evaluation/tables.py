@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from evaluation.runs import Result, Run
-from evaluation.statistics import Curve, Estimate, difference, mean_interval
+from evaluation.statistics import Curve, Estimate, Values, difference, mean_interval
 
 
 def markdown_table(curves: Sequence[Curve], baseline: Estimate) -> str:
@@ -56,7 +56,7 @@ def area_cell(curve: Curve) -> str:
     return cell(mean_interval(curve.areas)) if len(curve.areas) > 1 else f"{curve.area:.3f}"
 
 
-def distance_cell(areas: Sequence[float], others: Sequence[float]) -> str:
+def distance_cell(areas: Values, others: Values) -> str:
     """areas − others, paired by seed; with its interval, if there are several."""
     distance = difference(areas, others)
     return f"{areas[0] - others[0]:+.3f}" if distance is None else f"{distance.mean:+.3f} ± {distance.half:.3f}"

@@ -63,6 +63,10 @@ class Normalisation:
         """(C,): what a black pixel becomes."""
         return -self.mean / self.std
 
+    def fill(self, name: str) -> Tensor:
+        """(C,): what a "black" or a "mean" pixel becomes; the training set's mean per channel is 0."""
+        return self.black if name == "black" else torch.zeros_like(self.mean)
+
 
 def channel_statistics(images: Pixels) -> tuple[list[float], list[float]]:
     """Exact mean and standard deviation per channel of (N, H, W, C) uint8 images, in units of 255."""
