@@ -4,19 +4,23 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 from attribution import CONTROLS, ENSEMBLES
 from attribution.choice import Choice
 from datasets import DATASETS, dataset_sum, load_dataset
 from datasets.catalog import CATALOG
 from errors import InputError
-from evaluation import QUICK_CONTROLS, QUICK_RATIOS, RATIOS, RETRAINING, TEST_SHARE
+from evaluation import QUICK_CONTROLS, QUICK_RATIOS, RATIOS, RETRAINING
 from evaluation.accuracy import report_accuracy
 from evaluation.coherence import Coherence, Wanted
+from evaluation.findings import Gap
 from evaluation.pipeline import Folders, Pipeline, classifier_line, explain_line, maps_line
+from evaluation.report import Retrainings
 from evaluation.retraining import Protocol
-from evaluation.selectivity import Selectivity, Settings
-from evaluation.sweep import Sweep, gap_report
+from evaluation.runs import Run
+from evaluation.selectivity import Selectivity, Settings, usual_images
+from evaluation.sweep import Sweep
 from models import ATTENTIONS, OPTIONS, variant
 from progress import progress_bar
 from storage import free_bytes
@@ -78,8 +82,14 @@ def trained_now(options: argparse.Namespace, order: Order, folders: Folders) -> 
 
 def report(options: argparse.Namespace, folders: Folders) -> None:
     """--report: tables from what the commands kept, for all data sets unless --target names some."""
-    datasets = options.target or DATASETS
-    print(report_accuracy(datasets, folders.checkpoints, folders.results, options.quick, not options.dry_run))
+    datasets, suffix = options.target or DATASETS, ""
+    if tuple(datasets) != DATASETS:  # under a name of its own, so that it doesn't replace the whole report
+        suffix = f"_{'-'.join(datasets)}"
+    print(report_accuracy(datasets, folders.checkpoints, folders.results, suffix, options.quick, not options.dry_run))
+    retrainings = Retrainings.of(folders.results, datasets)
+    print(retrainings.summary())
+    if not options.dry_run:
+        print("\n".join(f"written: {path}" for path in retrainings.write(folders.results, suffix)))
 
 
 def asked_attentions(options: argparse.Namespace) -> list[str | None]:
@@ -224,7 +234,8 @@ def evaluate(options: argparse.Namespace, folders: Folders) -> None:
             fall.complete()
             print(fall.report(), flush=True)
     if options.dry_run:
-        print("\n".join(sweep.plan() for sweep in sweeps))
+        planned: set[Run | Path] = set()
+        print("\n".join(sweep.plan(planned) for sweep in sweeps))
     elif sweeps:
         retrain(sweeps)
 
@@ -237,10 +248,10 @@ def retrain(sweeps: list[Sweep]) -> None:
         for sweep in sweeps:
             sweep.complete(bar)
     for sweep in sweeps:
-        print(sweep.report(), flush=True)
+        print(sweep.findings.write(sweep.folder), flush=True)
     for roar, kar in product(sweeps, sweeps):
         if roar.pipeline is kar.pipeline and (roar.protocol.evaluation, kar.protocol.evaluation) == ("ROAR", "KAR"):
-            print(gap_report(roar, kar), flush=True)
+            print(Gap(roar.findings, kar.findings).write(roar.folder), flush=True)
 
 
 def pictures_of(options: argparse.Namespace, asked: list[Pipeline], target: str, wanted: Wanted) -> Coherence:
@@ -264,7 +275,7 @@ def with_blurred(methods: tuple[Choice, ...]) -> tuple[Choice, ...]:
 
 def selectivity_of(options: argparse.Namespace, pipeline: Pipeline) -> Selectivity:
     """--eval=selectivity of one data set and model."""
-    limit = options.limit_test or round(TEST_SHARE * CATALOG[pipeline.order.dataset].shapes["test_images"][0])
+    limit = options.limit_test or usual_images(pipeline.order.dataset)
     settings = Settings(limit, options.removals, options.order, options.rank, options.fill, options.explain)
     return Selectivity(pipeline, with_controls(options), settings, options.overwrite)
 

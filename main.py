@@ -340,9 +340,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return fail(f"{error.filename or 'file'}: {error.strerror}")
     except KeyboardInterrupt:
-        print(
-            "\nmain.py: stopped; the same command goes on where it stopped (a training: with --resume)", file=sys.stderr
-        )
+        command = "the same command without --overwrite" if options.overwrite else "the same command"
+        print(f"\nmain.py: stopped; {command} goes on where it stopped (a training: with --resume)", file=sys.stderr)
         return STOPPED
     return 0
 

@@ -156,15 +156,17 @@ def accuracy_text(dataset: str, trainings: Sequence[Trainings]) -> str:
     return f"## Test accuracy on {dataset}\n\n{markdown_rows(accuracy_rows(dataset, trainings))}{note}"
 
 
-def report_accuracy(datasets: Sequence[str], checkpoints: Path, results: Path, quick: bool, write: bool = True) -> str:
-    """Write `accuracy.md` and `accuracy.csv` from the kept classifiers; return what is to be said.
+def report_accuracy(
+    datasets: Sequence[str], checkpoints: Path, results: Path, suffix: str, quick: bool, write: bool = True
+) -> str:
+    """Write `accuracy<suffix>.md` and `.csv` from the kept classifiers; return what is to be said.
 
     Raises:
         InputError: a damaged checkpoint.
     """
     trainings = {dataset: kept_trainings(checkpoints, dataset, quick) for dataset in datasets}
     text = "\n".join(accuracy_text(dataset, trainings[dataset]) for dataset in datasets)
-    stem = results / f"accuracy{'_quick' if quick else ''}"
+    stem = results / f"accuracy{suffix}{'_quick' if quick else ''}"
     if not write:
         return f"{text}\nnothing written"
     write_text(stem.with_suffix(".md"), text)

@@ -1,6 +1,7 @@
 """Curves as figures: PNG to look at, PDF to print."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,49 +23,73 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 CONTROL_COLOUR = "#444444"
 LINES = {"RANDOM": (0, (5, 3)), "SOBEL": (0, (1, 1.5))}
 LABEL_DISTANCE = 0.045  # of the height of the axes
+FEW = 4  # methods, up to which the curves of their masks have labels too
 
 
-def draw_curves(
-    curves: Sequence[Curve], baseline: Estimate, chance: float, removed: str, title: str, note: str, path: Path
-) -> list[Path]:
-    """Accuracy over the fraction removed; the mask alone as a thin line in the colour of its method.
+@dataclass(frozen=True)
+class Panel:
+    """One set of axes.
 
-    Args:
+    Attributes:
+        curves: of networks that see images, and of those that see the mask alone.
+        baselines: for each method the accuracy on unmasked images, where its curve begins.
         removed: what the fraction is of, in words.
+    """
+
+    title: str
+    curves: Sequence[Curve]
+    baselines: Mapping[str, Estimate]
+    chance: float
+    removed: str
+
+
+def draw_curves(panels: Sequence[Panel], note: str, path: Path, title: str = "") -> list[Path]:
+    """Accuracy over the fraction removed; the mask alone as a thin line in the colour of its method.
 
     Returns:
         the paths of the files written: `path` with the suffixes .png and .pdf.
     """
-    figure, axes = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
-    colours = colours_of(list(dict.fromkeys(curve.method for curve in curves)))
+    width = 7.2 if len(panels) == 1 else 5.6 * len(panels)
+    figure, (row,) = new_figure((width, 4.6), 1, len(panels))
+    names = list(dict.fromkeys(curve.method for panel in panels for curve in panel.curves))
+    for axes, panel in zip(row, panels, strict=True):
+        _draw_panel(axes, panel, colours_of(names))
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    figure.text(0.01, -0.01, note, fontsize=7, color="#555555", va="top")
+    return save_figure(figure, path)
+
+
+def _draw_panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
     labels = []
-    for curve in curves:
+    few = len({curve.method for curve in panel.curves}) <= FEW
+    for curve in panel.curves:
         colour = colours[curve.method]
         percent = [100 * ratio for ratio in curve.ratios]
         if curve.sees == "mask":
             axes.plot(percent, curve.means, color=colour, linewidth=0.9, marker="x", markersize=3.5, alpha=0.75)
-            labels.append((curve.means[-1], f"{curve.method}, mask alone", colour, 7.5))
+            if few:
+                labels.append((curve.means[-1], f"{curve.method}, mask alone", colour, 7.5))
             continue
+        baseline = panel.baselines[curve.method]
         axes.plot(
             [0, *percent],
             [baseline.mean, *curve.means],
             color=colour,
-            linewidth=2,
+            linewidth=2 if few else 1.6,
             linestyle=LINES.get(curve.method, "-"),
             marker="o",
-            markersize=3.5,
+            markersize=3.5 if few else 2.5,
         )
         low, high = ([getattr(one, side) for one in (baseline, *curve.estimates)] for side in ("low", "high"))
         axes.fill_between([0, *percent], low, high, color=colour, alpha=0.18, linewidth=0)
-        labels.append((curve.means[-1], curve.method, colour, 9.0))
-    axes.axhline(chance, color="#999999", linewidth=0.8, linestyle=(0, (1, 3)))
-    axes.text(0, chance + 0.012, "chance", color="#777777", fontsize=7.5)
-    axes.set(xlabel=f"{removed} (%)", ylabel="test accuracy after retraining")
+        labels.append((curve.means[-1], curve.method, colour, 9.0 if few else 8.0))
+    axes.axhline(panel.chance, color="#999999", linewidth=0.8, linestyle=(0, (1, 3)))
+    axes.text(0, panel.chance + 0.012, "chance", color="#777777", fontsize=7.5)
+    axes.set(xlabel=f"{panel.removed} (%)", ylabel="test accuracy after retraining")
     axes.set(xlim=(-2, 100), ylim=(0, 1.02))
-    _finish(axes, title)
-    _label_ends(axes, labels, x=100 * max(curve.ratios[-1] for curve in curves) + 1.5)
-    figure.text(0.01, -0.01, note, fontsize=7, color="#555555", va="top")
-    return save_figure(figure, path)
+    _finish(axes, panel.title)
+    _label_ends(axes, labels, x=100 * max(curve.ratios[-1] for curve in panel.curves) + 1.5)
 
 
 def colours_of(methods: Sequence[str]) -> dict[str, str]:

@@ -112,6 +112,7 @@ class Retraining:
         self.labels = {name: labels_of(split, device) for name, split in splits.items()}
         self.device = device
         self.ranks_of = lru_cache(METHODS_ON_DEVICE)(ranks_of)
+        self._imputed = lru_cache(2)(self._impute)  # both splits, for all seeds
 
     def execute(self, run: Run, on_images: Callable[[int], object]) -> Result:
         """Retrain from a new initialisation and read the test images once.
@@ -143,8 +144,11 @@ class Retraining:
         if run.sees == "mask":
             return MasksAlone(images, ranks, removal)
         if run.fill == "linear":
-            return ImputedImages(images, ranks, removal)
+            return self._imputed(run.method, removal, split)
         return MaskedImages(images, ranks, removal, run.fill or FILLS[0])
+
+    def _impute(self, method: Choice, removal: Removal, split: str) -> ImputedImages:
+        return ImputedImages(self.images[split], getattr(self.ranks_of(method), split), removal)
 
     def removed_fraction(self, run: Run) -> float:
         """Counted on the masks of the training images, not computed from the ratio."""

@@ -1,6 +1,7 @@
 """One retraining: its configuration, and the file that says it is finished."""
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,14 @@ class Run:
     def configuration(self) -> dict[str, Any]:
         method = self.method.plain if self.method else {"method": None, "ensemble": None, "parameters": None}
         return asdict(self) | method | {"blur": self.method.blur if self.method else None}
+
+    @classmethod
+    def of(cls, configuration: Mapping[str, Any]) -> "Run":
+        """The run of a `configuration()`."""
+        given = dict(configuration)
+        method, ensemble, parameters, blur = (given.pop(name) for name in ("method", "ensemble", "parameters", "blur"))
+        choice = Choice(method, ensemble, tuple(sorted(parameters.items())), blur) if method else None
+        return cls(**given | {"method": choice, "recipe": Recipe(**given["recipe"])})
 
     @property
     def name(self) -> str:
@@ -98,10 +107,34 @@ def find_result(run: Run, results: Path) -> Result | None:
     path = run.path(results)
     if not path.exists():
         return None
+    found, result = read_result(path)
+    if found != run:
+        raise _damaged(path, "another configuration")
+    return result
+
+
+def kept_results(results: Path) -> Iterator[tuple[Run, Result]]:
+    """All finished runs of a results folder, in the order of their names.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    return (read_result(path) for path in sorted((results / "runs").glob("*.json")))
+
+
+def read_result(path: Path) -> tuple[Run, Result]:
+    """
+    Raises:
+        InputError: the file is damaged, or has another format.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["configuration"] != run.configuration() or content["format"] != FORMAT:
-            raise ValueError("another configuration")
-        return Result(**content["result"])
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, this program reads {FORMAT}")
+        return Run.of(content["configuration"]), Result(**content["result"])
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}): delete it, and the run is done again") from error
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(f"{path} is damaged ({why}): delete it, and the run is done again")

@@ -21,9 +21,11 @@ from attribution.folding import folded
 from attribution.maps import attributions
 from attribution.method import Method
 from attribution.pixel_hash import pixel_hash
+from datasets.catalog import CATALOG
 from errors import InputError
-from evaluation import FILLS, ORDERS, REMOVALS
+from evaluation import FILLS, ORDERS, REMOVALS, TEST_SHARE
 from evaluation.falls import Fall, selectivity_csv, selectivity_table
+from evaluation.findings import usual_or_not
 from evaluation.masking import TIE_SEED, importance
 from evaluation.pipeline import Pipeline, given_by_setting
 from models import IMAGE_SHAPES, model_name
@@ -294,15 +296,22 @@ class Selectivity:
     @property
     def stem(self) -> str:
         order = self.pipeline.order
-        one, plain = self.settings, Settings(self.settings.limit_test)
+        usual = Settings(usual_images(self.dataset))
+        words = {"limit_test": "tested", "removals": "removals"}
         special = [
-            str(value)
-            for name, value in asdict(one).items()
-            if value != getattr(plain, name) and name not in ("removals", "limit_test")
+            f"{value}-{words[name]}" if name in words else str(value)
+            for name, value in asdict(self.settings).items()
+            if value != getattr(usual, name)
         ]
-        methods = filed_methods(self.methods)
+        special += usual_or_not(pair for method in self.methods for pair in method.parameters)
         quick = ["quick"] if order.quick else []
+        methods = filed_methods(self.methods)
         return "_".join(["selectivity", self.dataset, model_name(order.attention), methods, *special, *quick])
+
+
+def usual_images(dataset: str) -> int:
+    """How many test images selectivity looks at unless told otherwise."""
+    return round(TEST_SHARE * int(CATALOG[dataset].shapes["test_images"][0]))
 
 
 def pixels_of(kept: list[Tensor], normalisation: Any) -> Array:

@@ -119,12 +119,14 @@ def ranking(curves: Sequence[Curve], lowest_first: bool) -> str:
     return " ".join(words)
 
 
-def verdict(image: Curve, mask: Curve, chance: float) -> str:
+def verdict(image: Curve, mask: Curve, chance: float, clean_test: bool = False) -> str:
     """In words, whether `image` can be believed, given what networks read off the mask alone.
 
     Args:
         image, mask: curves of the same method over the same ratios.
         chance: 1 / number of classes. The most frequent class may lie a little above it, hence `MARGIN`.
+        clean_test: the test images were not masked. What a network learned from masks fails it there, so that a
+            mask that tells the class lowers the curve instead of lifting it.
     """
     points = list(zip(image.ratios, image.estimates, mask.estimates, strict=True))
     telling = [(ratio, seen, alone) for ratio, seen, alone in points if alone.mean > chance + MARGIN]
@@ -138,6 +140,11 @@ def verdict(image: Curve, mask: Curve, chance: float) -> str:
     reached = f"the mask alone gives {min(mask.means):.3f} to {max(mask.means):.3f}"
     if not telling:
         return f"the mask carries no class ({reached}; chance is {chance:.2f}): this curve speaks of the image"
+    if clean_test:
+        return (
+            f"the network can learn from masks ({reached}), which the test images don't have: a low accuracy may be "
+            "the mask's doing, and is not to be believed"
+        )
     if len(explained) == len(points):
         return f"explained by the mask at every ratio ({reached}): this curve says nothing about importance"
     if explained:

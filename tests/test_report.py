@@ -62,7 +62,7 @@ def test_row_is_the_mean_over_the_seeds_beside_the_original(tmp_path, capsys):
     original = row_of(text, "SimpleCNN", "the original")
     assert original[2:4] == [f"{published['parameters']:,}", f"{published['total']:.3f}"]
     assert [float(cell) for cell in original[4:14]] == published["per_class"]
-    assert (tmp_path / "results" / "accuracy.md").read_text() in text
+    assert (tmp_path / "results" / "accuracy_mnist.md").read_text() in text
 
 
 def test_cells_that_nobody_ran_say_so(tmp_path, capsys):
@@ -90,7 +90,7 @@ def test_csv_has_a_line_per_seed_and_class(tmp_path):
     keep(tmp_path, accuracy=0.9)
     keep(tmp_path, seed=1, accuracy=0.8)
     report(tmp_path, "--target=mnist")
-    rows = list(csv.DictReader((tmp_path / "results" / "accuracy.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "results" / "accuracy_mnist.csv").open()))
     ours = [row for row in rows if row["model"] == "SimpleCNN" and row["trained_by"] == "this project"]
     assert [(row["seed"], row["class"]) for row in ours][:2] == [("0", "total"), ("0", "0")]
     assert len(ours) == 2 * (CLASSES + 1)

@@ -145,7 +145,7 @@ def test_from_the_command_line_to_files_and_back(data_dir, tmp_path, capsys, mni
         assert configuration["removals"] == 7
         assert configuration["method"] == "VBP"
         accuracy = file["correct"][:].mean(axis=0)
-    stem = "selectivity_mnist_SimpleCNN_VBP-GC-RANDOM_quick"
+    stem = "selectivity_mnist_SimpleCNN_VBP-GC-RANDOM_30-tested_7-removals_quick"
     for suffix in (".md", ".csv", "_accuracy.png", "_accuracy.pdf", "_scores.png", "_scores.pdf"):
         assert (tmp_path / "results" / f"{stem}{suffix}").stat().st_size > 100
     lines = csv.DictReader((tmp_path / "results" / f"{stem}.csv").open())

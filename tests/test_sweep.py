@@ -28,6 +28,7 @@ from training.inputs import Normalisation
 from training.recipe import recipe_for
 
 OPTIONS = ["--eval=ROAR", "--method=GC", "--target=mnist", "--quick", "--epochs=1", "--ratios=0.3,0.9"]
+STEM = "ROAR_mnist_SimpleCNN_GC-RANDOM_quick_1-epoch_ratios-0.3-0.9"
 GC = Choice("GC")
 ROOT = Path(__file__).parent.parent
 
@@ -50,7 +51,7 @@ def test_from_nothing_to_table_and_figure_and_again_in_no_time(data_dir, tmp_pat
     output = tmp_path / "out"
     assert run(data_dir, output, *OPTIONS) == 0
     printed = capsys.readouterr().out
-    stem = "results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick"
+    stem = f"results/{STEM}"
     made = files(output)
     assert {f"{stem}{suffix}" for suffix in (".png", ".pdf", ".md", ".csv")} <= made
     assert {"checkpoints/mnist_SimpleCNN_seed0_quick.pt", "saliency_maps/mnist_SimpleCNN_GC_quick.h5"} <= made
@@ -130,10 +131,10 @@ def test_killed_in_the_middle_it_goes_on_and_the_result_is_the_same(moment, data
     wait_for(lambda: list(broken.glob(moment)), process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (broken / "results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick.csv").exists()
+    assert not (broken / f"results/{STEM}.csv").exists()
     assert run(data_dir, broken, *OPTIONS) == 0
     assert accuracies(broken) == accuracies(unbroken)
-    for name in ("results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick.csv", "saliency_maps/mnist_SimpleCNN_GC_quick.h5"):
+    for name in (f"results/{STEM}.csv", "saliency_maps/mnist_SimpleCNN_GC_quick.h5"):
         assert (broken / name).read_bytes() == (unbroken / name).read_bytes()
 
 
@@ -307,7 +308,7 @@ def test_two_processes_share_a_sweep(data_dir, tmp_path):
     ]
     printed = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], printed
-    table = (output / "results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick.md").read_text()
+    table = (output / "results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick_1-epoch.md").read_text()
     assert all(table in out for out, _err in printed)
     assert len(accuracies(output)) == 1 + 2 * 2 * 5
     alone = tmp_path / "alone"
@@ -344,8 +345,9 @@ def test_kar_and_roar_share_the_masks_and_the_gap_is_reported(data_dir, tmp_path
     assert "KAR − ROAR on mnist" in printed
     assert "the lowest area first" in printed
     assert "the highest area first" in printed
-    stem = output / "results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick"
-    assert (output / "results/KAR-ROAR_mnist_SimpleCNN_GC-RANDOM_quick.md").read_text() in printed
+    ending = "mnist_SimpleCNN_GC-RANDOM_quick_1-epoch_ratios-0.3-0.7_2-seeds"
+    stem = output / f"results/ROAR_{ending}"
+    assert (output / f"results/KAR-ROAR_{ending}.md").read_text() in printed
     with Path(f"{stem}_runs.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 2 + 2 * 2 * 2 + 2 * 2
@@ -363,7 +365,7 @@ def test_blurred_maps_and_linear_fill_are_curves_of_their_own(data_dir, tmp_path
         assert row in printed
     assert "RANDOM blurred" not in printed
     assert "replaced by linear" in printed
-    assert (output / "results/ROAR_mnist_SimpleCNN_GC-GC-blurred-RANDOM_linear_quick.md").exists()
+    assert (output / "results/ROAR_mnist_SimpleCNN_GC-GC-blurred-RANDOM_linear_quick_1-epoch_ratios-0.5.md").exists()
     assert len(list((output / "saliency_maps").glob("*.h5"))) == 2
     by_name = {name.rpartition("-")[0]: accuracy for name, accuracy in accuracies(output).items()}
     assert "mnist_SimpleCNN_GC_blurred_ROAR_0.5_seed0" in by_name
