@@ -1,5 +1,6 @@
 """Curves as figures: PNG to look at, PDF to print."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 CONTROL_COLOUR = "#444444"
 LINES = {"RANDOM": (0, (5, 3)), "SOBEL": (0, (1, 1.5))}
 LABEL_DISTANCE = 0.045  # of the height of the axes
+LETTERS_PER_INCH = 20  # of a note
 FEW = 4  # methods, up to which the curves of their masks have labels too
 
 
@@ -56,7 +58,7 @@ def draw_curves(panels: Sequence[Panel], note: str, path: Path, title: str = "")
         _draw_panel(axes, panel, colours_of(names))
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    figure.text(0.01, -0.01, note, fontsize=7, color="#555555", va="top")
+    _write_note(figure, note)
     return save_figure(figure, path)
 
 
@@ -114,7 +116,7 @@ def draw_falls(falls: Sequence[Fall], title: str, note: str, path: Path) -> list
     axes.set(xlabel="pixels removed", ylabel="accuracy", xlim=(0, steps), ylim=(0, 1.02))
     _finish(axes, title)
     _label_ends(axes, labels, x=1.015 * steps)
-    figure.text(0.01, -0.01, note, fontsize=7, color="#555555", va="top")
+    _write_note(figure, note)
     return save_figure(figure, path)
 
 
@@ -138,8 +140,15 @@ def draw_scores(falls: Sequence[Fall], title: str, note: str, path: Path, images
     figure.supxlabel("pixels removed", fontsize=9)
     figure.supylabel("probability of the class", fontsize=9)
     about = f"Thin: {min(images, len(falls[0].score))} images. Bold: the mean of all."
-    figure.text(0.01, -0.01, f"{about}\n{note}", fontsize=7, color="#555555", va="top")
+    _write_note(figure, f"{about}\n{note}")
     return save_figure(figure, path)
+
+
+def _write_note(figure: Figure, note: str) -> None:
+    """Below the figure, in lines no longer than it is wide."""
+    letters = round(figure.get_figwidth() * LETTERS_PER_INCH)
+    lines = [part for line in note.splitlines() for part in textwrap.wrap(line, letters)]
+    figure.text(0.01, -0.01, "\n".join(lines), fontsize=7, color="#555555", va="top")
 
 
 def _finish(axes: Axes, title: str, size: float = 11) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attribution import LEVEL, SAMPLES, STEPS
-from attribution.choice import filed_methods
+from attribution.choice import Choice, filed_methods
 from datasets.catalog import CATALOG
 from evaluation import QUICK_RATIOS, RATIOS
 from evaluation.retraining import Protocol
@@ -115,7 +115,8 @@ class Findings:
         explained_class = "predicted class" if protocol.explain == "prediction" else "label"
         return (
             f"{importance} important {protocol.granularity}s of {self.masked}, by the {protocol.rank} attribution of "
-            f"the {explained_class}, replaced by {protocol.fill}.\n"
+            f"the {explained_class}, replaced by {protocol.fill}."
+            f"{described_parameters(protocol.methods)}\n"
             f"{images} training images, {counted(protocol.recipe.epochs, 'epoch')}, {tested} test images, "
             f"{counted(protocol.seeds, 'seed')}; one explained network (seed 0)."
         )
@@ -222,13 +223,23 @@ class Findings:
 
 
 def counted(number: int, unit: str, space: str = " ") -> str:
-    """ "1 seed", "3 seeds"."""
+    """A number with its unit: 1 seed, 3 seeds."""
     return f"{number}{space}{unit}{'' if number == 1 else 's'}"
 
 
 def parameter_words(protocol: Protocol) -> list[str]:
     """The parameters of methods and ensembles that are not the default, as parts of file names."""
     return usual_or_not(pair for method in protocol.methods for pair in method.parameters)
+
+
+def described_parameters(methods: Iterable[Choice]) -> str:
+    """A sentence for each method that has parameters, with a space before it; nothing for none."""
+    said = {
+        f"{method.label}: {', '.join(f'{name} {value}' for name, value in method.parameters)}."
+        for method in methods
+        if method.parameters
+    }
+    return "".join(f" {sentence}" for sentence in sorted(said))
 
 
 def usual_or_not(parameters: Iterable[tuple[str, float | str]]) -> list[str]:

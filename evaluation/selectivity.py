@@ -25,7 +25,7 @@ from datasets.catalog import CATALOG
 from errors import InputError
 from evaluation import FILLS, ORDERS, REMOVALS, TEST_SHARE
 from evaluation.falls import Fall, selectivity_csv, selectivity_table
-from evaluation.findings import usual_or_not
+from evaluation.findings import described_parameters, usual_or_not
 from evaluation.masking import TIE_SEED, importance
 from evaluation.pipeline import Pipeline, given_by_setting
 from models import IMAGE_SHAPES, model_name
@@ -289,7 +289,7 @@ class Selectivity:
         return (
             f"{one.limit_test:,} test images; {one.removals} of {self.shape[1] * self.shape[2]} pixels replaced by "
             f"{one.fill}, one after the other, by the {one.rank} attribution of the {explained_class} of the image as "
-            "it then is. One network (seed 0).\n"
+            f"it then is. One network (seed 0).{described_parameters(self.methods)}\n"
             "± is the 95 % interval over the test images, of accuracies Wilson's, of scores and areas Student's t."
         )
 
