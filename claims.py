@@ -1,12 +1,17 @@
 """Work that several processes share: what one is doing, no other does at the same time."""
 
 import fcntl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from storage import plain_sum
+
+Task = TypeVar("Task")
+
+WAIT_SECONDS = 0.5
 
 
 class Claims:
@@ -26,6 +31,24 @@ class Claims:
             yield True
         finally:
             self._lock(name, fcntl.LOCK_UN)
+
+    def shared(self, tasks: Iterable[Task], name: Callable[[Task], str]) -> Iterator[Task]:
+        """Those of `tasks` that no other process is at, each claimed while the caller is at it.
+
+        The others come later, when they are free: the caller must look whether they are done by then.
+        """
+        todo = list(tasks)
+        while todo:
+            left = []
+            for task in todo:
+                with self.tried(name(task)) as mine:
+                    if mine:
+                        yield task
+                    else:
+                        left.append(task)
+            if left == todo:
+                time.sleep(WAIT_SECONDS)
+            todo = left
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:

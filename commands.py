@@ -11,11 +11,14 @@ from attribution.choice import Choice
 from datasets import DATASETS, dataset_sum, load_dataset
 from datasets.catalog import CATALOG
 from errors import InputError
-from evaluation import QUICK_CONTROLS, QUICK_RATIOS, RATIOS, RETRAINING
+from evaluation import FILLS_OF, QUICK_CONTROLS, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
 from evaluation.accuracy import report_accuracy
 from evaluation.coherence import Coherence, Wanted
 from evaluation.findings import Gap
 from evaluation.pipeline import Folders, Pipeline, classifier_line, explain_line, maps_line
+from evaluation.removals import Settings as RemovalSettings
+from evaluation.removals import usual_ratios
+from evaluation.removing import Removing
 from evaluation.report import Retrainings
 from evaluation.retraining import Protocol
 from evaluation.runs import Run
@@ -27,7 +30,7 @@ from storage import free_bytes
 from training.checkpoint import Checkpoint
 from training.classifier import Order, find_classifier, train_classifier
 from training.device import resolve_device
-from training.recipe import Recipe, quick_train_images, recipe_for
+from training.recipe import Recipe, finetuning_recipe, quick_train_images, recipe_for
 from training.scalars import require_tensorboard, scalars
 
 
@@ -164,21 +167,38 @@ def checked_limit(limit: int | None, target: str, split: str) -> int | None:
 
 
 def pipelines(options: argparse.Namespace, folders: Folders) -> Iterator[Pipeline]:
-    """One for each data set and model. Its classifier, if there is none yet, is trained by the plain recipe."""
+    """One for each data set and model."""
     for target, attention in product(options.target, asked_attentions(options)):
-        plain_recipe = recipe_for(target, attention, quick=options.quick)
-        quick_limit = quick_train_images(target, attention) if options.quick else None
-        yield Pipeline(
-            Order(target, attention, 0, plain_recipe, quick_limit, quick=options.quick),
-            folders,
-            options.device,
-            explain=options.explain,
-            limit_train=train_limit(options, target, attention),
-            limit_test=checked_limit(options.limit_test, target, "test"),
-            overwrite=options.overwrite,
-            resume=options.resume,
-            map_dtype=options.map_dtype,
-        )
+        limits = train_limit(options, target, attention), checked_limit(options.limit_test, target, "test")
+        yield pipeline_of(options, folders, target, attention, 0, limits)
+
+
+def pipeline_of(
+    options: argparse.Namespace,
+    folders: Folders,
+    target: str,
+    attention: str | None,
+    seed: int,
+    limits: tuple[int | None, int | None],
+) -> Pipeline:
+    """For the classifier of `seed`, which is trained by the plain recipe if it is not there.
+
+    Args:
+        limits: how many training and test images are explained.
+    """
+    plain_recipe = recipe_for(target, attention, quick=options.quick)
+    quick_limit = quick_train_images(target, attention) if options.quick else None
+    return Pipeline(
+        Order(target, attention, seed, plain_recipe, quick_limit, quick=options.quick),
+        folders,
+        options.device,
+        explain=options.explain,
+        limit_train=limits[0],
+        limit_test=limits[1],
+        overwrite=options.overwrite,
+        resume=options.resume,
+        map_dtype=options.map_dtype,
+    )
 
 
 def chosen_methods(options: argparse.Namespace) -> list[Choice]:
@@ -212,8 +232,9 @@ def evaluate(options: argparse.Namespace, folders: Folders) -> None:
     """--eval: one evaluation after the other, each with files of its own."""
     if options.control and not set(options.eval) & set(RETRAINING):
         raise InputError(f"--control is for --eval={','.join(RETRAINING)}")
-    if options.fill == "linear" and "selectivity" in options.eval:
-        raise InputError("--fill=linear is for --eval=ROAR,KAR: selectivity removes one pixel at a time")
+    for evaluation in options.eval:
+        if options.fill is not None and options.fill not in FILLS_OF.get(evaluation, (options.fill,)):
+            raise InputError(f"--eval={evaluation} has no --fill={options.fill}: {'|'.join(FILLS_OF[evaluation])}")
     pictures = Wanted(options.classes, options.index, options.correct_only)
     if pictures != Wanted() and "coherence" not in options.eval:
         raise InputError("--classes, --index and --correct-only are for --eval=coherence")
@@ -221,18 +242,20 @@ def evaluate(options: argparse.Namespace, folders: Folders) -> None:
     coherence = "coherence" in options.eval
     all_pictures = [pictures_of(options, asked, target, pictures) for target in options.target if coherence]
     falls = [selectivity_of(options, pipeline) for pipeline in asked if "selectivity" in options.eval]
+    removals = [one for name in REMOVING if name in options.eval for one in removals_of(options, folders, name)]
     sweeps = retraining_sweeps(options, asked)
     for drawn in all_pictures:
         if options.dry_run:
             print(drawn.plan())
         else:
             print("\n".join(f"figure: {path}" for path in drawn.draw()), flush=True)
-    for fall in falls:
+    unretrained: list[Selectivity | Removing] = [*falls, *removals]
+    for one in unretrained:
         if options.dry_run:
-            print(fall.plan())
+            print(one.plan())
         else:
-            fall.complete()
-            print(fall.report(), flush=True)
+            one.complete()
+            print(one.report(), flush=True)
     if options.dry_run:
         planned: set[Run | Path] = set()
         print("\n".join(sweep.plan(planned) for sweep in sweeps))
@@ -276,8 +299,35 @@ def with_blurred(methods: tuple[Choice, ...]) -> tuple[Choice, ...]:
 def selectivity_of(options: argparse.Namespace, pipeline: Pipeline) -> Selectivity:
     """--eval=selectivity of one data set and model."""
     limit = options.limit_test or usual_images(pipeline.order.dataset)
-    settings = Settings(limit, options.removals, options.order, options.rank, options.fill, options.explain)
+    settings = Settings(
+        limit, options.removals, options.order, options.rank, fill_of(options, "selectivity"), options.explain
+    )
     return Selectivity(pipeline, with_controls(options), settings, options.overwrite)
+
+
+def fill_of(options: argparse.Namespace, evaluation: str) -> str:
+    return options.fill or FILLS_OF[evaluation][0]
+
+
+def removals_of(options: argparse.Namespace, folders: Folders, evaluation: str) -> Iterator[Removing]:
+    """--eval=ROAD, F-Fidelity, insertion-deletion: one for each data set and model, with all its seeds."""
+    for target, attention in product(options.target, asked_attentions(options)):
+        limit = checked_limit(options.limit_test, target, "test") or usual_images(target)
+        classifiers = [
+            pipeline_of(options, folders, target, attention, seed, (0, limit)) for seed in range(options.seeds)
+        ]
+        settings = RemovalSettings(
+            evaluation,
+            options.ratios or usual_ratios(evaluation),
+            limit,
+            options.explain,
+            options.rank,
+            fill_of(options, evaluation),
+        )
+        if evaluation == "F-Fidelity":
+            tuning = finetuning_recipe(recipe_for(target, attention, quick=options.quick))
+            settings = replace(settings, share=options.alpha, most=options.beta, draws=options.draws, tuning=tuning)
+        yield Removing(classifiers, with_controls(options), settings, options.overwrite)
 
 
 def retraining_sweeps(options: argparse.Namespace, asked: list[Pipeline]) -> list[Sweep]:
@@ -299,7 +349,7 @@ def retraining_sweeps(options: argparse.Namespace, asked: list[Pipeline]) -> lis
                 explain=options.explain,
                 granularity=options.granularity,
                 rank=options.rank,
-                fill=options.fill,
+                fill=fill_of(options, evaluation),
                 mask_split=options.mask_split,
                 map_dtype=options.map_dtype,
             ),

@@ -20,17 +20,21 @@ from attribution import (
 from datasets import DATA_DIR, DATASETS, GENERATED
 from errors import InputError
 from evaluation import (
+    ALL_FILLS,
     CONTROL_CURVES,
+    DRAWS,
     EVALUATIONS,
     EXPLAIN,
-    FILLS,
+    FILLS_OF,
     GRANULARITIES,
     MASK_SPLITS,
+    MOST,
     ORDERS,
     QUICK_RATIOS,
     RANKS,
     RATIOS,
     REMOVALS,
+    SHARE,
 )
 from models import ATTENTIONS, OPTIONS
 from training import VALIDATION_RATE
@@ -100,6 +104,12 @@ def ratio_list(text: str) -> tuple[float, ...]:
 
 def names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.split(",")))
+
+
+def fills_of() -> list[tuple[str, str]]:
+    """Evaluations with the same fills together, and their fills, for the help."""
+    kinds = dict.fromkeys(FILLS_OF.values())
+    return [(", ".join(name for name in FILLS_OF if FILLS_OF[name] == one), "|".join(one)) for one in kinds]
 
 
 def index_list(text: str) -> tuple[int, ...]:
@@ -254,7 +264,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--order", choices=ORDERS, default=ORDERS[0], help="which pixel goes first (default: %(default)s)"
     )
 
-    retraining = parser.add_argument_group("ROAR and KAR (explain, rank and fill: selectivity too)")
+    retraining = parser.add_argument_group("ROAR and KAR (explain, rank and fill: other evaluations too)")
     retraining.add_argument(
         "--ratios",
         metavar="T,T,...",
@@ -274,9 +284,9 @@ def build_parser() -> argparse.ArgumentParser:
             "rank by the attribution, its absolute value or its square",
         ),
         (
-            "fill",
-            FILLS,
-            "what replaces a pixel: the training set's mean per channel, black, or its neighbours' (noisy) mean",
+            "mask-split",
+            MASK_SPLITS,
+            "mask training and test images, or only training images as the original did",
         ),
     ):
         retraining.add_argument(f"--{name}", choices=choices, default=choices[0], help=f"{text} (default: %(default)s)")
@@ -291,10 +301,29 @@ def build_parser() -> argparse.ArgumentParser:
         help="networks that see the mask alone, for each point; at most --seeds (default: %(default)s)",
     )
     retraining.add_argument(
-        "--mask-split",
-        choices=MASK_SPLITS,
-        default=MASK_SPLITS[0],
-        help="mask training and test images, or only training images as the original did (default: %(default)s)",
+        "--fill",
+        choices=ALL_FILLS,
+        help="what replaces a pixel: the training set's mean per channel, black, its neighbours' (noisy) mean, or the "
+        f"blurred image (default: the first of {'; '.join(f'{name}: {kinds}' for name, kinds in fills_of())})",
+    )
+
+    removing = parser.add_argument_group("F-Fidelity")
+    removing.add_argument(
+        "--alpha",
+        metavar="X",
+        type=number(float, 0, 1, low_counts=False),
+        default=SHARE,
+        help="share of the pixels in question that is removed (default: %(default)s)",
+    )
+    removing.add_argument(
+        "--beta",
+        metavar="X",
+        type=number(float, 0, 1, low_counts=False),
+        default=MOST,
+        help="share of all pixels that is removed at most, in fine-tuning too (default: %(default)s)",
+    )
+    removing.add_argument(
+        "--draws", metavar="N", type=whole, default=DRAWS, help="random removals averaged (default: %(default)s)"
     )
 
     running = parser.add_argument_group("running")

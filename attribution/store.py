@@ -68,10 +68,20 @@ class Rows:
 
 
 def map_path(
-    folder: Path, dataset: str, model: str, method: str, ensemble: str | None = None, quick: bool = False
+    folder: Path, dataset: str, model: str, method: str, ensemble: str | None = None, quick: bool = False, seed: int = 0
 ) -> Path:
-    """`<folder>/<dataset>_<model>_<method>[_<ensemble>].h5`; maps of `--quick` have a name of their own."""
-    parts = [dataset, model, method.replace(":", "."), ensemble, "quick" if quick else None]
+    """`<folder>/<dataset>_<model>[_seed<k>]_<method>[_<ensemble>].h5`, `_seed0` left out.
+
+    Maps of `--quick` have a name of their own.
+    """
+    parts = [
+        dataset,
+        model,
+        f"seed{seed}" if seed else None,
+        method.replace(":", "."),
+        ensemble,
+        "quick" if quick else None,
+    ]
     return folder / f"{'_'.join(part for part in parts if part)}.h5"
 
 
@@ -114,6 +124,9 @@ class MapWriter:
         with replacing(self.path) as unfinished, h5py.File(unfinished, "w") as file:
             file.attrs.update(self.provenance.attributes())
             file.attrs["format"] = FORMAT
+            for split, index in self.index.items():
+                if len(index) == 0:  # no part will make it
+                    file.create_dataset(f"{split}/index", data=index)
             for split, part in self._all_parts():
                 with np.load(self._part(split, part)) as rows:
                     self._append(file.require_group(split), rows, part, len(self.index[split]))
@@ -208,9 +221,10 @@ class MapReader:
         """
         try:
             with self._open() as file:
-                if any("gap" not in file[split] for split in SPLITS):
+                explained = [split for split in SPLITS if len(file[split]["index"])]
+                if any("gap" not in file[split] for split in explained):
                     return None
-                return np.concatenate([file[split]["gap"][:] for split in SPLITS])
+                return np.concatenate([file[split]["gap"][:] for split in explained])
         except OSError as error:
             raise self._damaged() from error
 

@@ -1,7 +1,8 @@
 """Evaluations of attribution methods. Here are the choices that they offer; the first of each is the default."""
 
 RETRAINING = ("ROAR", "KAR")
-EVALUATIONS = ("coherence", "selectivity", *RETRAINING)
+REMOVING = ("ROAD", "F-Fidelity", "insertion-deletion")  # without retraining on masks
+EVALUATIONS = ("coherence", "selectivity", *RETRAINING, *REMOVING)
 EXPLAIN = ("prediction", "label")
 GRANULARITIES = ("pixel", "element")
 RANKS = ("signed", "absolute", "square")
@@ -12,5 +13,15 @@ ORDERS = ("most", "least")  # of selectivity: which pixel goes first
 REMOVALS = 50  # of selectivity: pixels removed from each image
 TEST_SHARE = 0.1  # of the test images that selectivity looks at
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+INSERTION_RATIOS = tuple(round(0.05 * step, 2) for step in range(1, 20))  # and the whole image, and none of it
+FILLS_OF = {  # what a removed pixel becomes
+    "selectivity": ("mean", "black"),
+    **dict.fromkeys(RETRAINING, FILLS),
+    "ROAD": ("linear",),
+    "F-Fidelity": ("mean", "black"),
+    "insertion-deletion": ("blur", "mean", "black"),
+}
+ALL_FILLS = (*FILLS, "blur")
+SHARE, MOST, DRAWS = 0.5, 0.1, 10  # of F-Fidelity: α, β, random removals averaged
 QUICK_CONTROLS = ("RANDOM",)  # every other evaluation has all of `attribution.CONTROLS`
 QUICK_RATIOS = (0.1, 0.3, 0.5, 0.7, 0.9)

@@ -43,6 +43,7 @@ class Panel:
     baselines: Mapping[str, Estimate]
     chance: float
     removed: str
+    ylabel: str = "test accuracy after retraining"
 
 
 def draw_curves(panels: Sequence[Panel], note: str, path: Path, title: str = "") -> list[Path]:
@@ -88,8 +89,8 @@ def _draw_panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
         labels.append((curve.means[-1], curve.method, colour, 9.0 if few else 8.0))
     axes.axhline(panel.chance, color="#999999", linewidth=0.8, linestyle=(0, (1, 3)))
     axes.text(0, panel.chance + 0.012, "chance", color="#777777", fontsize=7.5)
-    axes.set(xlabel=f"{panel.removed} (%)", ylabel="test accuracy after retraining")
-    axes.set(xlim=(-2, 100), ylim=(0, 1.02))
+    axes.set(xlabel=f"{panel.removed} (%)", ylabel=panel.ylabel)
+    axes.set(xlim=(-2, 101), ylim=(0, 1.02))
     _finish(axes, panel.title)
     _label_ends(axes, labels, x=100 * max(curve.ratios[-1] for curve in panel.curves) + 1.5)
 

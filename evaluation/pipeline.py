@@ -129,7 +129,9 @@ class Pipeline:
     def map_path(self, method: Choice) -> Path:
         order = self.order
         model = model_name(order.attention)
-        return map_path(self.folders.maps, order.dataset, model, method.method, method.ensemble, quick=order.quick)
+        return map_path(
+            self.folders.maps, order.dataset, model, method.method, method.ensemble, order.quick, order.seed
+        )
 
     def provenance(self, method: Choice, checkpoint: Checkpoint) -> Provenance:
         return Provenance(
@@ -201,7 +203,7 @@ class Pipeline:
 
     def map_bytes(self, method: Choice) -> int:
         """What the maps of `method` take on the disk at most."""
-        images = sum(limit or total for total, limit in self._limits().values())
+        images = sum(total if limit is None else limit for total, limit in self._limits().values())
         return map_bytes(images, self.check(method), self.map_dtype)
 
     def check(self, method: Choice) -> int:
@@ -223,6 +225,16 @@ class Pipeline:
         given = given_by_setting(method, model, torch.zeros(len(black[0])))
         label = torch.zeros(1, dtype=torch.int64)
         return explained(method.build(model, **given), model, black, label, self.explain).attribution.size
+
+    def explained_test(self, method: Choice, rank: str) -> tuple[Tensor, Tensor]:
+        """Of the test images the ranks of the pixels (N, 1, H, W) and the class explained (N,), on the device."""
+        reader, test = self.maps(method), self.dataset.test
+        ranks, _tied = ranks_of_maps(
+            reader.rows("test", test.index), self.dataset.shape[0], "pixel", rank, self.device, method.blur
+        )
+        name = "prediction" if self.explain == "prediction" else "label"
+        target = np.concatenate([getattr(rows, name) for rows in reader.rows("test", test.index)])
+        return ranks, torch.from_numpy(target).to(self.device)
 
     def ranks(self, method: Choice, granularity: str, rank: str) -> Ranked:
         """Ranks of both splits' positions by the maps of `method`, on the device."""

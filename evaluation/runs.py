@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,7 @@ class Result:
 
 
 def save_result(run: Run, result: Result, results: Path) -> None:
-    content = {"format": FORMAT, "configuration": run.configuration(), "result": asdict(result)}
-    write_text(run.path(results), json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_record(run.path(results), run.configuration(), asdict(result))
 
 
 def find_result(run: Run, results: Path) -> Result | None:
@@ -127,11 +127,35 @@ def read_result(path: Path) -> tuple[Run, Result]:
     Raises:
         InputError: the file is damaged, or has another format.
     """
-    try:
+    with naming_damage(path):
+        configuration, result = read_record(path)
+        return Run.of(configuration), Result(**result)
+
+
+def write_record(path: Path, configuration: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """One finished measurement as JSON: what decided on it, and what came out."""
+    content = {"format": FORMAT, "configuration": configuration, "result": result}
+    write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_record(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Configuration and result of a file that `write_record` wrote.
+
+    Raises:
+        InputError: the file is damaged, or has another format.
+    """
+    with naming_damage(path):
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, this program reads {FORMAT}")
-        return Run.of(content["configuration"]), Result(**content["result"])
+        return content["configuration"], content["result"]
+
+
+@contextmanager
+def naming_damage(path: Path) -> Iterator[None]:
+    """What a damaged record makes its reader raise in the `with` block becomes an `InputError`."""
+    try:
+        yield
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path, str(error)) from error
 

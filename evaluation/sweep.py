@@ -1,6 +1,5 @@
 """A sweep of retrainings, from the plan to the last run; what is finished is not done again."""
 
-import time
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,6 @@ from evaluation.runs import Result, Run, find_result, save_result
 from models import IMAGE_SHAPES
 from training.speed import TEST_COST, step_seconds
 
-WAIT_SECONDS = 0.5
 Results = dict[Run, Result]
 
 
@@ -151,24 +149,15 @@ class Sweep:
             lambda method: pipeline.ranks(method, protocol.granularity, protocol.rank),
         )
         images = self.images_to_do // len(self.todo)
-        while self.todo:
-            left = []
-            for run in self.todo:
-                with pipeline.claims.tried(run.path(self.folder).name) as mine:
-                    if not mine:
-                        left.append(run)
-                        continue
-                    result = None if self.overwrite else find_result(run, self.folder)
-                    if result is None:
-                        bar.set_postfix_str(run.name, refresh=False)
-                        result = retraining.execute(run, bar.update)
-                        save_result(run, result, self.folder)
-                    else:
-                        bar.update(images)
-                self.finished[run] = result
-            if left == self.todo:
-                time.sleep(WAIT_SECONDS)
-            self.todo = left
+        for run in pipeline.claims.shared(self.todo, lambda run: run.path(self.folder).name):
+            result = None if self.overwrite else find_result(run, self.folder)  # another process may have done it
+            if result is None:
+                bar.set_postfix_str(run.name, refresh=False)
+                result = retraining.execute(run, bar.update)
+                save_result(run, result, self.folder)
+            else:
+                bar.update(images)
+            self.finished[run] = result
 
     @property
     def findings(self) -> Findings:

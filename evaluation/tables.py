@@ -23,7 +23,7 @@ def markdown_table(curves: Sequence[Curve], baseline: Estimate) -> str:
                 f"{curve.method}, mask alone" if alone else curve.method,
                 "" if alone else cell(baseline),
                 *(cell(one) for one in curve.estimates),
-                area_cell(curve),
+                areas_cell(curve.areas),
                 "" if alone or random is None or curve is random else distance_cell(curve.areas, random.areas),
                 "" if alone else f"{curve.tied:.0%}",
             ]
@@ -51,9 +51,9 @@ def _padded(row: list[str], widths: list[int]) -> list[str]:
     return [first, *rest]
 
 
-def area_cell(curve: Curve) -> str:
-    """With its interval, if there are several seeds."""
-    return cell(mean_interval(curve.areas)) if len(curve.areas) > 1 else f"{curve.area:.3f}"
+def areas_cell(areas: Sequence[float]) -> str:
+    """The mean over the seeds, with its interval if there are several."""
+    return cell(mean_interval(areas)) if len(areas) > 1 else f"{areas[0]:.3f}"
 
 
 def distance_cell(areas: Values, others: Values) -> str:
@@ -68,7 +68,9 @@ def gap_table(roar: Sequence[Curve], kar: Sequence[Curve]) -> str:
     others = {curve.method: curve for curve in kar if curve.sees == "image"}
     for curve in (curve for curve in roar if curve.sees == "image"):
         kept = others[curve.method]
-        rows.append([curve.method, area_cell(curve), area_cell(kept), distance_cell(kept.areas, curve.areas)])
+        rows.append(
+            [curve.method, areas_cell(curve.areas), areas_cell(kept.areas), distance_cell(kept.areas, curve.areas)]
+        )
     return markdown_rows(rows)
 
 

@@ -1,0 +1,151 @@
+"""What is done to images in evaluations in which no network learns from a method's masks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from attribution.pixel_hash import pixel_hash
+from evaluation import ORDERS
+from evaluation.imputation import noisy_impute
+from evaluation.masking import Removal, blurred
+from training.inputs import Images
+
+BATCH = 250
+DRAW_SEED = 1
+KINDS = {"most": "ROAR", "least": "KAR"}  # which end of the ranks is removed
+
+
+class Perturbation(Protocol):
+    """Removes a part of each image; `draws` times, where that is random."""
+
+    @property
+    def draws(self) -> int: ...
+
+    def __call__(self, images: Tensor, ranks: Tensor, index: Tensor, removal: Removal, draw: int) -> Tensor:
+        """
+        Args:
+            images: (n, C, H, W) as the network sees them.
+            ranks: (n, 1, H, W), the place of each pixel in its image's order.
+            index: (n,) int64, the images' numbers, on which random draws depend.
+            removal: which end of the order, and how much of it.
+            draw: 0 … draws − 1.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Imputed:
+    """ROAD: removed pixels are filled by noisy linear imputation (Rong et al., ICML 2022, arXiv 2202.00449)."""
+
+    draws: int = 1
+
+    def __call__(self, images: Tensor, ranks: Tensor, index: Tensor, removal: Removal, draw: int) -> Tensor:
+        return noisy_impute(images, removal.mask(ranks))
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """Insertion and deletion (Petsiuk et al. 2018, arXiv 1806.07421): removed pixels take a fixed value or a blur's.
+
+    Attributes:
+        fill: (C,), or None for the image blurred.
+        sigma: of the Gaussian in pixels.
+    """
+
+    fill: Tensor | None
+    sigma: float = 5.0
+    draws: int = 1
+
+    def __call__(self, images: Tensor, ranks: Tensor, index: Tensor, removal: Removal, draw: int) -> Tensor:
+        base = blurred(images, self.sigma) if self.fill is None else self.fill.view(-1, 1, 1)
+        return torch.where(removal.mask(ranks), base, images)
+
+
+@dataclass(frozen=True)
+class RandomPart:
+    """F-Fidelity: a random part of the pixels that are in question (Zheng et al., ICLR 2025, arXiv 2410.02970).
+
+    Of an explanation that covers the fraction s of the image, the share α is removed, but no more than the fraction β
+    of the image: round(min(α·s, β)·H·W) pixels.
+
+    Attributes:
+        fill: (C,).
+        share, most: α and β.
+    """
+
+    fill: Tensor
+    share: float
+    most: float
+    draws: int
+
+    def count(self, removal: Removal, positions: int) -> int:
+        return round(min(self.share * removal.ratio, self.most) * positions)
+
+    def __call__(self, images: Tensor, ranks: Tensor, index: Tensor, removal: Removal, draw: int) -> Tensor:
+        open_ = removal.mask(ranks).flatten(1)
+        drawn = pixel_hash(index, open_.shape[1], DRAW_SEED + draw).masked_fill(~open_, -1)
+        k = self.count(removal, open_.shape[1])
+        removed = torch.zeros_like(open_).scatter_(1, drawn.topk(k, dim=1).indices, True)
+        return torch.where(removed.view_as(ranks), self.fill.view(-1, 1, 1), images)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a network says of perturbed images.
+
+    Attributes:
+        accuracy, score: by order ("most", "least") one value for each ratio: the share of right predictions, and the
+            mean probability of the explained class; over images and draws.
+        whole_accuracy, whole_score: the same of the whole images.
+    """
+
+    accuracy: dict[str, list[float]]
+    score: dict[str, list[float]]
+    whole_accuracy: float
+    whole_score: float
+
+
+@torch.no_grad()
+def measure(
+    model: nn.Module,
+    images: Images,
+    labels: Tensor,
+    target: Tensor,
+    index: Tensor,
+    ranks: Tensor,
+    ratios: Sequence[float],
+    perturb: Perturbation,
+    on_images: Callable[[int], object] = lambda images: None,
+) -> Measured:
+    """Classify all images with each fraction of their most and least important pixels perturbed.
+
+    Args:
+        model: in evaluation mode.
+        labels, target, index: (N,) int64: the class, the class explained, the images' numbers.
+        ranks: (N, 1, H, W).
+        on_images: told of the images of each batch, when all its perturbations are done.
+    """
+    points = {order: [Removal(KINDS[order], ratio) for ratio in ratios] for order in ORDERS}
+    sums = {order: torch.zeros(2, len(ratios), dtype=torch.float64) for order in ORDERS}
+    whole = torch.zeros(2, dtype=torch.float64)
+
+    def hits_and_score(batch: Tensor, rows: Tensor) -> Tensor:
+        logits = model(batch.contiguous(memory_format=torch.channels_last))
+        score = logits.softmax(dim=1).gather(1, target[rows].view(-1, 1)).double().sum()
+        return torch.stack([(logits.argmax(dim=1) == labels[rows]).double().sum(), score]).cpu()
+
+    for rows in torch.arange(len(labels), device=labels.device).split(BATCH):
+        batch = images.batch(rows)
+        whole += hits_and_score(batch, rows)
+        for order, removals in points.items():
+            for place, removal in enumerate(removals):
+                for draw in range(perturb.draws):
+                    perturbed = perturb(batch, ranks[rows], index[rows], removal, draw)
+                    sums[order][:, place] += hits_and_score(perturbed, rows) / perturb.draws
+        on_images(len(rows))
+    total = len(labels)
+    accuracy, score = ({order: (values[row] / total).tolist() for order, values in sums.items()} for row in (0, 1))
+    return Measured(accuracy, score, *(whole / total).tolist())
