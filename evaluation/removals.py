@@ -135,19 +135,25 @@ class Removals:
 
     @property
     def table(self) -> str:
-        ratios = [f"{ratio * 100:g} %" for ratio in self._shown]
-        head = ["method", "first removed", *ratios, "area", "least − most", "− RANDOM's"]
-        rows = [head]
+        """Two rows per method, the most and the least important removed first."""
+        head = ["method", "first removed", *(f"{ratio * 100:g} %" for ratio in self._shown), "area", "least − most"]
+        rows = [[*head, "− RANDOM's"]]
         random = self.gaps.get("RANDOM")
         pairs = zip(*(self.curves(order, self.settings.value) for order in ORDERS), strict=True)
         for most, least in pairs:
             gap = self.gaps[most.method]
-            cells = [areas_cell(gap), "" if random is None or gap is random else distance_cell(gap, random)]
-            for order, curve, last in (("most", most, cells), ("least", least, ["", ""])):
-                points = [curve.estimates[curve.ratios.index(ratio)] for ratio in self._shown]
-                values = [cell(one) for one in points]
-                rows.append([curve.method if order == "most" else "", order, *values, areas_cell(curve.areas), *last])
+            against = "" if random is None or gap is random else distance_cell(gap, random)
+            rows.append([most.method, "most", *self._cells(most), distance_cell(gap, [0.0] * len(gap)), against])
+            rows.append(["", "least", *self._cells(least), "", ""])
         return markdown_rows(rows)
+
+    def _cells(self, curve: Curve) -> list[str]:
+        """At each ratio shown, and the area; of F-Fidelity what is lost of the whole images' accuracy: FFid⁺, FFid⁻."""
+        places = [curve.ratios.index(ratio) for ratio in self._shown]
+        if self.settings.tuning is None:
+            return [*(cell(curve.estimates[place]) for place in places), areas_cell(curve.areas)]
+        whole = [self.found[self.methods[0], seed]["whole_accuracy"] for seed in self.seeds]
+        return [distance_cell(whole, one) for one in (*(curve.accuracies[place] for place in places), curve.areas)]
 
     @property
     def _shown(self) -> Sequence[float]:
@@ -189,6 +195,8 @@ class Removals:
                 f"{counted(one.tuning.epochs, 'epoch')}."
             )
         what = "probability of the explained class" if one.value == "score" else "accuracy"
+        if one.tuning is not None:
+            what = "accuracy lost, FFid⁺ (most) and FFid⁻ (least), over the size of the explanation"
         return (
             f"{ABOUT[one.evaluation]}{tuned} Fill: {one.fill}. Values: {what}.\n"
             f"{one.limit_test:,} test images, {seeds} (a classifier with its own maps each); by the {one.rank} "

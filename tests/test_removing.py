@@ -1,0 +1,197 @@
+"""Evaluations in which no network learns from a method's masks."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from attribution.choice import Choice
+from datasets import load_dataset
+from evaluation import ORDERS
+from evaluation.masking import Removal, blurred, ranks
+from evaluation.perturbation import Imputed, RandomPart, Replaced, measure
+from evaluation.removals import Removals, Settings
+from evaluation.statistics import mean_interval
+from tests.test_cli import run
+from training.finetuning import RandomlyMasked
+from training.inputs import Images, Normalisation
+
+MAPS = {name: f"evaluation.planted:{name}" for name in ("TrueMap", "ReversedMap")}
+EVALUATIONS = ("ROAD", "F-Fidelity", "insertion-deletion")
+OPTIONS = ["--target=planted", "--quick", f"--method={','.join(MAPS.values())}", "--seeds=2", "--ratios=0.1,0.5"]
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Three batches and a half of small images, with their ranks by a random map."""
+    dataset = load_dataset("planted").limited(10, 60)
+    held = Images(dataset.test, Normalisation.of(dataset, torch.device("cpu")), torch.device("cpu"))
+    index = torch.from_numpy(dataset.test.index)
+    importances = torch.randn(60, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    return held, torch.from_numpy(dataset.test.labels), index, ranks(importances, index)
+
+
+@pytest.mark.parametrize("kind", ["ROAR", "KAR"])
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.9])
+def test_a_random_part_lies_within_the_explanation_and_has_its_size(images, kind, ratio):
+    held, _labels, index, places = images
+    batch, removal = held.batch(torch.arange(60)), Removal(kind, ratio)
+    part = RandomPart(torch.full((1,), 99.0), share=0.5, most=0.1, draws=3)
+    drawn = [part(batch, places, index, removal, draw) == 99 for draw in range(3)]
+    for one in drawn:
+        assert (one.flatten(1).sum(dim=1) == round(min(0.5 * ratio, 0.1) * 256)).all()
+        assert not (one & ~removal.mask(places)).any()
+    assert not torch.equal(drawn[0], drawn[1])
+    alone = part(batch[7:8], places[7:8], index[7:8], removal, 2) == 99
+    assert torch.equal(alone, drawn[2][7:8]), "no image depends on its batch"
+
+
+def test_replaced_is_the_image_at_0_and_the_base_at_1(images):
+    held, _labels, index, places = images
+    batch = held.batch(torch.arange(60))
+    for replaced, base in (
+        (Replaced(None), blurred(batch, 5.0)),
+        (Replaced(torch.tensor([0.25])), torch.full_like(batch, 0.25)),
+    ):
+        for kind in ("ROAR", "KAR"):
+            assert torch.equal(replaced(batch, places, index, Removal(kind, 0.0), 0), batch)
+            torch.testing.assert_close(replaced(batch, places, index, Removal(kind, 1.0), 0), base)
+
+
+def test_inserting_the_most_important_is_removing_the_least_important(images):
+    """Insertion at t is read from the other end of the curve of least-important-first, at 1 − t."""
+    held, _labels, index, places = images
+    batch = held.batch(torch.arange(60))
+    base = blurred(batch, 5.0)
+    inserted = torch.where(places < round(0.25 * 256), batch, base)
+    torch.testing.assert_close(Replaced(None)(batch, places, index, Removal("KAR", 0.75), 0), inserted)
+
+
+def test_measure_is_the_plain_loop_over_images_orders_and_ratios(images):
+    held, labels, index, places = images
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 10)).eval()
+    target, ratios = labels.flip(0), (0.2, 0.7)
+    part = RandomPart(torch.zeros(1), share=0.5, most=0.3, draws=2)
+    got = measure(model, held, labels, target, index, places, ratios, part)
+    for order, kind in zip(ORDERS, ("ROAR", "KAR"), strict=True):
+        for place, ratio in enumerate(ratios):
+            hits, scores = [], []
+            for row in range(60):
+                for draw in range(2):
+                    one = slice(row, row + 1)
+                    image = held.batch(torch.tensor([row]))
+                    logits = model(part(image, places[one], index[one], Removal(kind, ratio), draw))[0]
+                    hits.append(float(logits.argmax() == labels[row]))
+                    scores.append(float(logits.detach().softmax(0)[target[row]]))
+            assert got.accuracy[order][place] == pytest.approx(np.mean(hits), abs=1e-12)
+            assert got.score[order][place] == pytest.approx(np.mean(scores), abs=1e-6)
+    whole = model(held.batch(torch.arange(60)))
+    assert got.whole_accuracy == pytest.approx((whole.argmax(1) == labels).float().mean().item())
+
+
+def test_imputed_images_keep_what_is_not_removed(images):
+    held, _labels, index, places = images
+    batch, removal = held.batch(torch.arange(60)), Removal("ROAR", 0.4)
+    imputed, mask = Imputed()(batch, places, index, removal, 0), removal.mask(places)
+    assert torch.equal(imputed[~mask], batch[~mask])
+    assert (imputed[mask] != batch[mask]).float().mean() > 0.99
+
+
+def test_fine_tuning_masks_no_more_than_asked_and_another_part_each_time(images):
+    held = images[0]
+    masked = RandomlyMasked(held, 0.2, torch.tensor([99.0]), seed=3)
+    rows = torch.arange(60)
+    shares = torch.stack([(masked.batch(rows) == 99).flatten(1).float().mean(dim=1) for _ in range(20)])
+    assert shares.max() <= 0.2 + 0.5 / 256
+    assert shares.mean().item() == pytest.approx(0.1, abs=0.01)
+    again = RandomlyMasked(held, 0.2, torch.tensor([99.0]), seed=3)
+    assert torch.equal(again.batch(rows), RandomlyMasked(held, 0.2, torch.tensor([99.0]), seed=3).batch(rows))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """All three evaluations of known maps, two seeds."""
+    output = tmp_path_factory.mktemp("removing")
+    assert run(output / "data", output, [f"--eval={','.join(EVALUATIONS)}", *OPTIONS, "--draws=4"]) == 0
+    return output
+
+
+@pytest.mark.parametrize("evaluation", EVALUATIONS)
+def test_known_maps_are_ranked_in_every_seed(finished, evaluation):
+    areas = {}
+    for path in (finished / "results" / evaluation).iterdir():
+        content = json.loads(path.read_text())
+        value = "score" if evaluation == "insertion-deletion" else "accuracy"
+        name = content["configuration"]["method"].rpartition(":")[2]
+        curves = content["result"][value]
+        areas[name, content["configuration"]["seed"]] = np.mean(curves["least"]) - np.mean(curves["most"])
+    for seed in (0, 1):
+        assert areas["TrueMap", seed] > areas["RANDOM", seed] + 0.05 > areas["ReversedMap", seed] + 0.1
+
+
+@pytest.mark.parametrize("evaluation", EVALUATIONS)
+def test_finished_measurements_are_found_and_the_table_is_the_same(finished, evaluation, capsys):
+    tables = sorted((finished / "results").glob(f"{evaluation}_*.md"))
+    before = [path.read_text() for path in tables]
+    assert run(finished / "data", finished, [f"--eval={evaluation}", *OPTIONS, "--draws=4"]) == 0
+    assert "6 of 6 measurements are finished, 0 to do" in capsys.readouterr().out
+    assert [path.read_text() for path in tables] == before
+    assert "- evaluation.planted:TrueMap: " in before[0]
+    assert tables[0].with_suffix(".png").stat().st_size > 1000
+
+
+def test_one_fine_tuning_serves_every_method_and_ratio(finished, capsys):
+    tuned = finished / "checkpoints" / "finetuned" / "planted_SimpleCNN_seed0_quick.pt"
+    before = tuned.stat().st_mtime_ns
+    options = [*OPTIONS, "--draws=4", "--method=VBP", "--ratios=0.3"]
+    assert run(finished / "data", finished, ["--eval=F-Fidelity", *options]) == 0
+    assert "fine-tuned" not in capsys.readouterr().out
+    assert tuned.stat().st_mtime_ns == before
+    assert run(finished / "data", finished, ["--eval=F-Fidelity", *options, "--beta=0.3", "--dry-run"]) == 0
+    assert f"tune    {tuned}" in capsys.readouterr().out
+
+
+def test_damaged_measurement_is_named(finished, capsys):
+    path = next((finished / "results" / "ROAD").iterdir())
+    content = path.read_text()
+    path.write_text(content[:50])
+    assert run(finished / "data", finished, ["--eval=ROAD", *OPTIONS]) == 2
+    assert path.name in capsys.readouterr().err
+    path.write_text(content)
+
+
+def test_a_fill_that_an_evaluation_does_not_have_is_refused(tmp_path, capsys):
+    assert run(tmp_path, tmp_path / "out", ["--eval=ROAD", "--target=planted", "--fill=mean"]) == 2
+    assert "--eval=ROAD has no --fill=mean: linear" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def settings(**changes):
+    return Settings("ROAD", (0.1, 0.5), 100, "prediction", "signed", "linear", **changes)
+
+
+def test_gap_and_verdict_are_paired_by_seed():
+    methods = (Choice("GC"), Choice("RANDOM"))
+    least = {"GC": [0.9, 0.92, 0.94], "RANDOM": [0.5, 0.6, 0.7]}
+    most = {"GC": [0.3, 0.33, 0.36], "RANDOM": [0.5, 0.6, 0.7]}
+    found = {
+        (method, seed): {
+            name: {"most": [most[method.method][seed]] * 2, "least": [least[method.method][seed]] * 2}
+            for name in ("accuracy", "score")
+        }
+        | {"whole_accuracy": 0.99, "whole_score": 0.9}
+        for method in methods
+        for seed in range(3)
+    }
+    one = Removals(settings(), "planted", "SimpleCNN", methods, (0, 1, 2), found)
+    assert one.gaps["GC"] == pytest.approx([0.6, 0.59, 0.58])
+    assert one.gaps["RANDOM"] == pytest.approx([0, 0, 0])
+    expected = mean_interval([0.6, 0.59, 0.58])
+    assert f"- GC: better than RANDOM ({expected.mean:+.3f} ± {expected.half:.3f})" in one.text
+    assert f"GC,most,0.1,accuracy,{0.33:.6f}" in one.csv
+    single = replace(one, seeds=(0,))
+    assert "better than" not in single.text
+    assert "+0.600" in single.text
