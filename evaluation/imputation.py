@@ -17,17 +17,17 @@ from attribution.pixel_hash import image_number
 BESIDE, DIAGONAL = 1 / 6, 1 / 12
 NOISE = 0.01  # standard deviation, in units of the images
 NOISE_SEED = 0
-TOLERANCE = 1e-6  # of the residual, relative to the right-hand side
+TOLERANCE = 2e-6  # of the residual, relative to the right-hand side
+PLANES_AT_ONCE = {"cpu": 128}  # more leave the processor's cache; a GPU takes all
 ITERATIONS = 1000
 TIMED = 200  # images
 
 
-def neighbour_mean(values: Tensor) -> Tensor:
-    """Σ_j w_ij x_j over the neighbours j inside the image: (N, C, H, W) -> the same shape."""
-    kernel = values.new_tensor([[DIAGONAL, BESIDE, DIAGONAL], [BESIDE, 0, BESIDE], [DIAGONAL, BESIDE, DIAGONAL]])
-    n, channels, height, width = values.shape
-    planes = values.reshape(n * channels, 1, height, width)
-    return F.conv2d(planes, kernel.view(1, 1, 3, 3), padding=1).view_as(values)
+def neighbour_mean(planes: Tensor) -> Tensor:
+    """Σ_j w_ij x_j over the neighbours j inside the image: (1, B, H, W) -> the same shape; each plane for itself."""
+    kernel = planes.new_tensor([[DIAGONAL, BESIDE, DIAGONAL], [BESIDE, 0, BESIDE], [DIAGONAL, BESIDE, DIAGONAL]])
+    count = planes.shape[1]
+    return F.conv2d(planes, kernel.expand(count, 1, 3, 3), padding=1, groups=count)
 
 
 def impute(images: Tensor, removed: Tensor) -> Tensor:
@@ -41,32 +41,49 @@ def impute(images: Tensor, removed: Tensor) -> Tensor:
         (N, C, H, W).
     """
     removed = removed.expand_as(images)
-    known = images.masked_fill(removed, 0)
-    weight = neighbour_mean(torch.ones_like(images))
+    at_once = PLANES_AT_ONCE.get(images.device.type, images.shape[0] * images.shape[1])
+    parts = zip(
+        images.masked_fill(removed, 0).flatten(0, 1).split(at_once), removed.flatten(0, 1).split(at_once), strict=True
+    )
+    solved = torch.cat([_solved(known, unknown) for known, unknown in parts])
+    return torch.where(removed, solved.view(images.shape), images)
 
-    def product(x: Tensor) -> Tensor:
-        return (weight * x - neighbour_mean(x)).masked_fill(~removed, 0)
+
+def _solved(known: Tensor, unknown: Tensor) -> Tensor:
+    """The values of the unknown pixels, 0 elsewhere, by conjugate gradients on all planes together.
+
+    The planes lie innermost in memory (channels last), so that every step runs over them without gaps.
+
+    Args:
+        known: (B, H, W), 0 where unknown.
+        unknown: (B, H, W) bool.
+    """
+    count, height, width = known.shape
+
+    def innermost(planes: Tensor) -> Tensor:
+        return planes.to(known.dtype).unsqueeze(0).contiguous(memory_format=torch.channels_last)
 
     def dot(a: Tensor, b: Tensor) -> Tensor:
-        return (a * b).sum(dim=(2, 3), keepdim=True)
+        return (a * b).permute(0, 2, 3, 1).reshape(height * width, count).sum(dim=0)
 
-    right = neighbour_mean(known).masked_fill(~removed, 0)
-    x = torch.zeros_like(images)
-    residual, direction = right.clone(), right.clone()
+    mask = innermost(unknown)
+    weight = neighbour_mean(torch.ones_like(mask)) * mask
+    residual = neighbour_mean(innermost(known)) * mask
+    x, direction = torch.zeros_like(residual), residual.clone()
     squared = dot(residual, residual)
     enough = TOLERANCE**2 * squared
     for _ in range(ITERATIONS):
         active = squared > enough  # the others are finished, and stay as they are: no image depends on its batch
         if not active.any():
             break
-        image = product(direction)
-        step = torch.where(active, squared / dot(direction, image).where(active, 1), 0)
-        x += step * direction
-        residual -= step * image
+        image = neighbour_mean(direction).mul_(mask).neg_().addcmul_(weight, direction)
+        step = torch.where(active, squared / dot(direction, image).where(active, 1), 0).view(1, -1, 1, 1)
+        x.addcmul_(step, direction)
+        residual.addcmul_(step, image, value=-1)
         new = torch.where(active, dot(residual, residual), squared)
-        direction = torch.where(active, residual + new / squared.where(active, 1) * direction, direction)
+        direction.mul_(torch.where(active, new / squared.where(active, 1), 0).view(1, -1, 1, 1)).add_(residual)
         squared = new
-    return torch.where(removed, x, images)
+    return x[0].contiguous()
 
 
 def noisy_impute(images: Tensor, removed: Tensor, noise: float = NOISE, seed: int = NOISE_SEED) -> Tensor:

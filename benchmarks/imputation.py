@@ -1,0 +1,124 @@
+"""How exact and how fast the batched imputation is, beside a sparse direct solve of each image.
+
+`python -m benchmarks.imputation` prints a table and writes `results/benchmarks/imputation.json`.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse import csc_matrix, lil_matrix
+from scipy.sparse.linalg import spsolve
+from torch import Tensor
+
+from datasets import DATA_DIR, DATASETS, load_dataset
+from evaluation.imputation import BESIDE, DIAGONAL, impute
+from evaluation.masking import Removal, ranks
+from evaluation.tables import markdown_rows
+from storage import write_text
+from training.device import device_name
+
+IMAGES = 64
+RATIOS = (0.1, 0.5, 0.9)
+REPEATS = 5
+Array = npt.NDArray[np.float64]
+OFFSETS = [
+    (down, across, DIAGONAL if down and across else BESIDE)
+    for down in (-1, 0, 1)
+    for across in (-1, 0, 1)
+    if down or across
+]
+
+
+def solved_per_image(image: Array, removed: npt.NDArray[np.bool_]) -> Array:
+    """One image (C, H, W) by a sparse direct solve for all its channels, the matrix filled neighbour by neighbour."""
+    channels, height, width = image.shape
+    places = np.flatnonzero(removed)
+    number = np.full(height * width, -1)
+    number[places] = np.arange(len(places))
+    rows, columns = np.divmod(places, width)
+    flat = image.reshape(channels, -1).T
+    matrix, right = lil_matrix((len(places), len(places))), np.zeros((len(places), channels))
+    diagonal = np.zeros(len(places))
+    for down, across, weight in OFFSETS:
+        inside = (rows + down >= 0) & (rows + down < height) & (columns + across >= 0) & (columns + across < width)
+        equation = np.flatnonzero(inside)
+        neighbour = (rows + down)[inside] * width + (columns + across)[inside]
+        diagonal[equation] += weight
+        unknown = number[neighbour] >= 0
+        matrix[equation[unknown], number[neighbour[unknown]]] = -weight
+        right[equation[~unknown]] += weight * flat[neighbour[~unknown]]
+    matrix.setdiag(diagonal)
+    filled = flat.copy()
+    filled[places] = spsolve(csc_matrix(matrix), right).reshape(len(places), channels)
+    return filled.T.reshape(image.shape)
+
+
+def orders(images: Tensor) -> dict[str, Tensor]:
+    """Ranks (N, 1, H, W): pixels scattered at random, and from the middle outwards."""
+    count, _channels, height, width = images.shape
+    index = torch.arange(count)
+    random = torch.rand(count, 1, height, width, generator=torch.Generator().manual_seed(0))
+    down, across = (torch.linspace(-1, 1, size) for size in (height, width))
+    middle = -(down.view(-1, 1) ** 2 + across**2).expand(count, 1, -1, -1)
+    return {"scattered": ranks(random, index), "middle": ranks(middle.contiguous(), index)}
+
+
+def seconds(work: Callable[[], object], repeats: int) -> float:
+    """The median over `repeats`."""
+    found = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - started)
+    return statistics.median(found)
+
+
+def compared(images: Tensor, removed: Tensor) -> dict[str, float]:
+    """Time per image of both, their ratio, and the largest difference."""
+    plain, masks = images.double().numpy(), removed.numpy()
+
+    def one_by_one() -> Array:
+        return np.stack([solved_per_image(image, mask[0]) for image, mask in zip(plain, masks, strict=True)])
+
+    error = float(np.abs(impute(images, removed).numpy() - one_by_one()).max())
+    direct, batched = seconds(one_by_one, 1), seconds(lambda: impute(images, removed), REPEATS)
+    per_image = 1000 / len(images)
+    return {
+        "direct_ms": direct * per_image,
+        "batched_ms": batched * per_image,
+        "ratio": direct / batched,
+        "error": error,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-dir", type=Path, default=Path(DATA_DIR))
+    parser.add_argument("--output-dir", type=Path, default=Path())
+    options = parser.parse_args()
+    head = ["data set", "removed", "pixels", "direct, ms per image", "batched, ms per image", "ratio", "largest error"]
+    rows, found = [head], []
+    for name in DATASETS:
+        test = load_dataset(name, options.data_dir).test.limited(IMAGES)
+        images = torch.from_numpy(test.images).permute(0, 3, 1, 2).float() / 255
+        for ratio in RATIOS:
+            for kind, order in orders(images).items():
+                one = compared(images, Removal("ROAR", ratio).mask(order))
+                found.append({"dataset": name, "ratio": ratio, "pixels": kind, **one})
+                times = [f"{one['direct_ms']:.2f}", f"{one['batched_ms']:.3f}", f"{one['ratio']:.0f}"]
+                rows.append([name, f"{ratio:.0%}", kind, *times, f"{one['error']:.1e}"])
+    print(f"{IMAGES} images each, {device_name(torch.device('cpu'))}\n\n{markdown_rows(rows)}")
+    path = options.output_dir / "results" / "benchmarks" / "imputation.json"
+    write_text(path, json.dumps({"device": device_name(torch.device("cpu")), "rows": found}, indent=1) + "\n")
+    print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main()
