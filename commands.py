@@ -15,6 +15,7 @@ from evaluation import FILLS_OF, QUICK_CONTROLS, QUICK_RATIOS, RATIOS, REMOVING,
 from evaluation.accuracy import report_accuracy
 from evaluation.coherence import Coherence, Wanted
 from evaluation.findings import Gap
+from evaluation.measurements import Measurements
 from evaluation.pipeline import Folders, Pipeline, classifier_line, explain_line, maps_line
 from evaluation.removals import Settings as RemovalSettings
 from evaluation.removals import usual_ratios
@@ -22,6 +23,8 @@ from evaluation.removing import Removing
 from evaluation.report import Retrainings
 from evaluation.retraining import Protocol
 from evaluation.runs import Run
+from evaluation.sanity import Sanity
+from evaluation.sanity_report import Settings as SanitySettings
 from evaluation.selectivity import Selectivity, Settings, usual_images
 from evaluation.sweep import Sweep
 from models import ATTENTIONS, OPTIONS, variant
@@ -242,14 +245,17 @@ def evaluate(options: argparse.Namespace, folders: Folders) -> None:
     coherence = "coherence" in options.eval
     all_pictures = [pictures_of(options, asked, target, pictures) for target in options.target if coherence]
     falls = [selectivity_of(options, pipeline) for pipeline in asked if "selectivity" in options.eval]
-    removals = [one for name in REMOVING if name in options.eval for one in removals_of(options, folders, name)]
+    measured: list[Measurements] = []
+    for name in REMOVING:
+        measured += removals_of(options, folders, name) if name in options.eval else []
+    measured += sanity_of(options, folders) if "sanity" in options.eval else []
     sweeps = retraining_sweeps(options, asked)
     for drawn in all_pictures:
         if options.dry_run:
             print(drawn.plan())
         else:
             print("\n".join(f"figure: {path}" for path in drawn.draw()), flush=True)
-    unretrained: list[Selectivity | Removing] = [*falls, *removals]
+    unretrained: list[Selectivity | Measurements] = [*falls, *measured]
     for one in unretrained:
         if options.dry_run:
             print(one.plan())
@@ -309,25 +315,40 @@ def fill_of(options: argparse.Namespace, evaluation: str) -> str:
     return options.fill or FILLS_OF[evaluation][0]
 
 
-def removals_of(options: argparse.Namespace, folders: Folders, evaluation: str) -> Iterator[Removing]:
-    """--eval=ROAD, F-Fidelity, insertion-deletion: one for each data set and model, with all its seeds."""
+def classifiers(options: argparse.Namespace, folders: Folders) -> Iterator[list[Pipeline]]:
+    """For each data set and model the classifiers of all seeds, of which some test images are explained."""
     for target, attention in product(options.target, asked_attentions(options)):
         limit = checked_limit(options.limit_test, target, "test") or usual_images(target)
-        classifiers = [
-            pipeline_of(options, folders, target, attention, seed, (0, limit)) for seed in range(options.seeds)
-        ]
+        yield [pipeline_of(options, folders, target, attention, seed, (0, limit)) for seed in range(options.seeds)]
+
+
+def removals_of(options: argparse.Namespace, folders: Folders, evaluation: str) -> Iterator[Removing]:
+    """--eval=ROAD, F-Fidelity, insertion-deletion: one for each data set and model, with all its seeds."""
+    for pipelines_of_seeds in classifiers(options, folders):
+        first = pipelines_of_seeds[0]
+        assert first.limit_test is not None
         settings = RemovalSettings(
             evaluation,
             options.ratios or usual_ratios(evaluation),
-            limit,
+            first.limit_test,
             options.explain,
             options.rank,
             fill_of(options, evaluation),
         )
         if evaluation == "F-Fidelity":
-            tuning = finetuning_recipe(recipe_for(target, attention, quick=options.quick))
+            tuning = finetuning_recipe(first.order.recipe)
             settings = replace(settings, share=options.alpha, most=options.beta, draws=options.draws, tuning=tuning)
-        yield Removing(classifiers, with_controls(options), settings, options.overwrite)
+        yield Removing(pipelines_of_seeds, with_controls(options), settings, options.overwrite)
+
+
+def sanity_of(options: argparse.Namespace, folders: Folders) -> Iterator[Sanity]:
+    """--eval=sanity: one for each data set and model, with all its seeds."""
+    for pipelines_of_seeds in classifiers(options, folders):
+        limit = pipelines_of_seeds[0].limit_test
+        assert limit is not None
+        yield Sanity(
+            pipelines_of_seeds, with_controls(options), SanitySettings(limit, options.explain), options.overwrite
+        )
 
 
 def retraining_sweeps(options: argparse.Namespace, asked: list[Pipeline]) -> list[Sweep]:

@@ -2,7 +2,7 @@
 
 RETRAINING = ("ROAR", "KAR")
 REMOVING = ("ROAD", "F-Fidelity", "insertion-deletion")  # without retraining on masks
-EVALUATIONS = ("coherence", "selectivity", *RETRAINING, *REMOVING)
+EVALUATIONS = ("coherence", "selectivity", *RETRAINING, *REMOVING, "sanity")
 EXPLAIN = ("prediction", "label")
 GRANULARITIES = ("pixel", "element")
 RANKS = ("signed", "absolute", "square")

@@ -95,6 +95,24 @@ def _draw_panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
     _label_ends(axes, labels, x=100 * max(curve.ratios[-1] for curve in panel.curves) + 1.5)
 
 
+def draw_lines(
+    panels: Mapping[str, Mapping[str, Sequence[float]]], ticks: Sequence[str], xlabel: str, note: str, path: Path
+) -> list[Path]:
+    """A panel for each quantity (its name is the title): a line for each method over named places, from 0 to 1."""
+    figure, (row,) = new_figure((5.6 * len(panels), 4.6), 1, len(panels))
+    for axes, (title, lines) in zip(row, panels.items(), strict=True):
+        colours, labels = colours_of(list(lines)), []
+        for method, values in lines.items():
+            axes.plot(values, color=colours[method], linestyle=LINES.get(method, "-"), marker="o", markersize=3)
+            labels.append((values[-1], method, colours[method], 8.0))
+        axes.set_xticks(range(len(ticks)), ticks, rotation=30, ha="right", fontsize=7)
+        axes.set(xlabel=xlabel, ylim=(min(0.0, *(height for height, *_rest in labels)) - 0.02, 1.02))
+        _finish(axes, title)
+        _label_ends(axes, labels, x=len(ticks) - 0.9)
+    _write_note(figure, note)
+    return save_figure(figure, path)
+
+
 def colours_of(methods: Sequence[str]) -> dict[str, str]:
     """A colour for each method, grey for the controls."""
     attributed = [method for method in methods if method not in CONTROLS]

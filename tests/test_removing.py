@@ -148,7 +148,7 @@ def test_one_fine_tuning_serves_every_method_and_ratio(finished, capsys):
     before = tuned.stat().st_mtime_ns
     options = [*OPTIONS, "--draws=4", "--method=VBP", "--ratios=0.3"]
     assert run(finished / "data", finished, ["--eval=F-Fidelity", *options]) == 0
-    assert "fine-tuned" not in capsys.readouterr().out
+    assert "fine-tuned: " not in capsys.readouterr().out
     assert tuned.stat().st_mtime_ns == before
     assert run(finished / "data", finished, ["--eval=F-Fidelity", *options, "--beta=0.3", "--dry-run"]) == 0
     assert f"tune    {tuned}" in capsys.readouterr().out

@@ -1,0 +1,142 @@
+"""Measurements of methods on classifiers, one small file each: what is finished is not done again."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attribution.choice import Choice
+from evaluation.pipeline import Pipeline
+from evaluation.runs import naming_damage, read_record, write_record
+from models import model_name
+from progress import progress_bar
+from storage import plain_sum
+from training.checkpoint import versions
+from training.device import device_name
+
+Found = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One method on one classifier."""
+
+    pipeline: Pipeline
+    method: Choice
+
+
+class Measurements(ABC):
+    """One evaluation of several methods on the classifiers of one model, a seed each.
+
+    Creating it looks at what is there and refuses what can't be used; nothing is written before `complete`.
+    """
+
+    def __init__(
+        self, evaluation: str, pipelines: Sequence[Pipeline], methods: Sequence[Choice], overwrite: bool = False
+    ) -> None:
+        """
+        Raises:
+            InputError: a method that the model refuses, maps of something else, a damaged result.
+        """
+        self.evaluation, self.pipelines, self.methods, self.overwrite = evaluation, pipelines, methods, overwrite
+        self.dataset, self.model = pipelines[0].order.dataset, model_name(pipelines[0].order.attention)
+        self.folder = pipelines[0].folders.results
+        self.tasks = [Task(pipeline, method) for pipeline in pipelines for method in methods]
+        self.results: dict[Task, Found] = {}
+        for task in self.tasks:
+            found = self._find(task) if task.pipeline.kept else None
+            if found is None:
+                self._check(task)
+            else:
+                self.results[task] = found
+
+    @abstractmethod
+    def settings_of(self, task: Task) -> dict[str, Any]:
+        """What decides on the result beside data, classifier and method; plain values."""
+
+    @abstractmethod
+    def lines_of(self, todo: Sequence[Task]) -> list[str]:
+        """What a dry run says of `todo`."""
+
+    @abstractmethod
+    def measure(self, task: Task, on_images: Callable[[int], object]) -> Found:
+        """Do one; `on_images` is told of `images_each` images in all."""
+
+    @property
+    @abstractmethod
+    def images_each(self) -> int:
+        """How many images a task is told to have done, for the progress bar."""
+
+    @abstractmethod
+    def report(self) -> str:
+        """Write table and figure; return what is to be said at the end."""
+
+    @abstractmethod
+    def prepare(self, todo: Sequence[Task]) -> None:
+        """Make what `todo` needs."""
+
+    def _check(self, task: Task) -> None:
+        """Raise `InputError` where the method can't be used on the model."""
+        task.pipeline.check(task.method)
+
+    def configuration(self, task: Task, checkpoint_sum: str) -> dict[str, Any]:
+        order = task.pipeline.order
+        facts = {
+            "evaluation": self.evaluation,
+            "dataset": order.dataset,
+            "dataset_sum": task.pipeline.dataset_sum,
+            "model": model_name(order.attention),
+            "seed": order.seed,
+            "checkpoint_sum": checkpoint_sum,
+        }
+        return facts | task.method.plain | {"blur": task.method.blur} | self.settings_of(task)
+
+    def path(self, task: Task) -> Path:
+        """`results/<evaluation>/<dataset>_<model>_<method>_seed<k>-<hash of the configuration>.json`."""
+        name = f"{self.dataset}_{self.model}_{task.method.filed}_seed{task.pipeline.order.seed}"
+        configuration = plain_sum(self.configuration(task, task.pipeline.checkpoint.sum))[:12]
+        return self.folder / self.evaluation / f"{name}-{configuration}.json"
+
+    def _find(self, task: Task) -> Found | None:
+        path = self.path(task)
+        if self.overwrite or not path.exists():
+            return None
+        with naming_damage(path):
+            configuration, result = read_record(path)
+            if configuration != self.configuration(task, task.pipeline.checkpoint.sum):
+                raise ValueError("another configuration")
+            return result
+
+    def _todo(self) -> list[Task]:
+        return [task for task in self.tasks if task not in self.results]
+
+    def plan(self) -> str:
+        """What `complete` would do, in lines."""
+        lines = [line for pipeline in self.pipelines for line in pipeline.train_lines()]
+        lines += self.lines_of(self._todo())
+        return "\n".join([*lines, f"{len(self.tasks)} measurements, {len(self.results)} finished, nothing written"])
+
+    def complete(self) -> None:
+        """Do what is not finished, each measurement kept as soon as it is done."""
+        for task in self._todo():
+            if (found := self._find(task)) is not None:
+                self.results[task] = found
+        todo = self._todo()
+        said = f"{self.evaluation}: {len(self.results)} of {len(self.tasks)} measurements are finished"
+        print(f"{said}, {len(todo)} to do", flush=True)
+        if not todo:
+            return
+        self.prepare(todo)
+        with progress_bar(len(todo) * self.images_each, self.evaluation, "images") as bar:
+            for task in self.pipelines[0].claims.shared(todo, lambda task: self.path(task).name):
+                found = self._find(task)  # another process may have done it by now
+                if found is None:
+                    bar.set_postfix_str(f"{task.method.label} seed {task.pipeline.order.seed}", refresh=False)
+                    how = {"device": device_name(task.pipeline.device), "versions": versions()}
+                    found = self.measure(task, bar.update) | how
+                    configuration = self.configuration(task, task.pipeline.checkpoint.sum)
+                    write_record(self.path(task), configuration, found)
+                else:
+                    bar.update(self.images_each)
+                self.results[task] = found

@@ -1,0 +1,153 @@
+"""Sanity checks: does a map depend on what the network learned, and how steady and how faithful is it nearby?
+
+Cascading randomisation (Adebayo et al., NeurIPS 2018, arXiv 1810.03292): the weights are drawn anew layer by layer,
+from the output to the input, and each time the map is compared with that of the trained network. A map that stays alike
+shows the image, not what the network learned. Beside it infidelity and maximum sensitivity (Yeh et al. 2019).
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attribution.choice import Choice
+from attribution.folding import folded
+from attribution.maps import attributions
+from evaluation.measurements import Found, Measurements, Task
+from evaluation.pipeline import Pipeline, given_by_setting
+from evaluation.robustness import infidelity, max_sensitivity
+from evaluation.sanity_report import SanityReport, Settings
+from evaluation.similarity import between_0_and_1, rank_correlation, structural_similarity
+from training.classifier import restore
+from training.inputs import Images, labels_of
+from training.loop import seed_for
+
+STAGES = 12  # at most; deeper networks are randomised several layers at a time
+BATCH = 250
+
+
+def stages(model: nn.Module) -> list[list[str]]:
+    """Names of the layers with weights, from the output to the input, in at most `STAGES` groups.
+
+    A normalisation belongs to the layer before it.
+    """
+    groups: list[list[str]] = []
+    for name, module in model.named_modules():
+        if not list(module.parameters(recurse=False)) or not hasattr(module, "reset_parameters"):
+            continue
+        if isinstance(module, nn.modules.batchnorm._NormBase) and groups:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    groups.reverse()
+    if len(groups) <= STAGES:
+        return groups
+    ends = [round(len(groups) * (place + 1) / STAGES) for place in range(STAGES)]
+    starts = [0, *ends[:-1]]
+    return [list(chain(*groups[start:end])) for start, end in zip(starts, ends, strict=True)]
+
+
+def randomised(model: nn.Module, names: Sequence[str], seed: int) -> nn.Module:
+    """A copy of `model` in which the layers `names` have new initial weights; the global random state stays."""
+    copied = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for name in names:
+            layer = copied.get_submodule(name)
+            device = next(layer.parameters()).device
+            layer.cpu().reset_parameters()  # type: ignore[operator]
+            layer.to(device)
+    return copied.eval()
+
+
+class Sanity(Measurements):
+    """The checks of several methods on the classifiers of one model, a seed each."""
+
+    def __init__(
+        self, pipelines: Sequence[Pipeline], methods: Sequence[Choice], settings: Settings, overwrite: bool = False
+    ) -> None:
+        self.settings = settings
+        super().__init__("sanity", pipelines, methods, overwrite)
+
+    def settings_of(self, task: Task) -> dict[str, Any]:
+        return asdict(self.settings)
+
+    def lines_of(self, todo: Sequence[Task]) -> list[str]:
+        return [f"check   {one.method.label} seed {one.pipeline.order.seed}" for one in todo]
+
+    def prepare(self, todo: Sequence[Task]) -> None:
+        """Nothing is needed but the classifiers."""
+
+    @property
+    def images_each(self) -> int:
+        return self.settings.limit_test
+
+    def measure(self, task: Task, on_images: Callable[[int], object]) -> Found:
+        """Similarity at each stage, infidelity and sensitivity: each the mean over the images."""
+        pipeline = task.pipeline
+        model = restore(pipeline.checkpoint, pipeline.device)
+        test = pipeline.whole.test.limited(self.settings.limit_test)
+        images, labels = Images(test, pipeline.normalisation, pipeline.device), labels_of(test, pipeline.device)
+        drawn = torch.Generator().manual_seed(seed_for(pipeline.order.seed, "sanity"))
+        names = stages(model)
+        networks = [
+            randomised(model, [*chain(*names[: place + 1])], seed_for(pipeline.order.seed, "random weights"))
+            for place in range(len(names))
+        ]
+        sums = dict.fromkeys(("infidelity", "sensitivity"), 0.0)
+        alike: dict[str, list[float]] = {name: [0.0] * len(names) for name in ("rank", "absolute_rank", "ssim")}
+        for rows in torch.arange(len(test), device=pipeline.device).split(BATCH):
+            batch = images.batch(rows).contiguous(memory_format=torch.channels_last)
+            with torch.no_grad():
+                predicted = model(batch).argmax(dim=1)
+            target = predicted if self.settings.explain == "prediction" else labels[rows]
+            maps, method = self._explained(task, model, batch, target)
+            for place, network in enumerate(networks):
+                other, _method = self._explained(task, network, batch, target)
+                for name, value in similarities(maps, other).items():
+                    alike[name][place] += value * len(rows) / len(test)
+            noise, cube = perturbations(batch, self.settings, drawn)
+            of_batch = (
+                infidelity(folded(model), maps, batch, target, noise),
+                max_sensitivity(method, maps, batch, target, cube),
+            )
+            for name, values in zip(sums, of_batch, strict=True):
+                sums[name] += values.double().sum().item() / len(test)
+            on_images(len(rows))
+        return {"stages": names, **alike, **sums, "test_images": len(test)}
+
+    def _explained(self, task: Task, model: nn.Module, batch: Tensor, target: Tensor) -> tuple[Tensor, Any]:
+        network = folded(model)
+        given = given_by_setting(task.method, network, task.pipeline.normalisation.black)
+        method = task.method.build(network, **given)
+        return attributions(method, batch, target), method
+
+    def report(self) -> str:
+        found = {(task.method, task.pipeline.order.seed): found for task, found in self.results.items()}
+        seeds = tuple(pipeline.order.seed for pipeline in self.pipelines)
+        quick = self.pipelines[0].order.quick
+        report = SanityReport(self.settings, self.dataset, self.model, tuple(self.methods), seeds, found, quick)
+        return report.write(self.folder)
+
+
+def similarities(maps: Tensor, others: Tensor) -> dict[str, float]:
+    """Means over the images; maps summed over the channels, SSIM of their absolute values from 0 to 1."""
+    first, second = maps.sum(dim=1, keepdim=True), others.sum(dim=1, keepdim=True)
+    scaled = between_0_and_1(first.abs()), between_0_and_1(second.abs())
+    return {
+        "rank": float(rank_correlation(first, second).mean()),
+        "absolute_rank": float(rank_correlation(first.abs(), second.abs()).mean()),
+        "ssim": float(structural_similarity(*scaled).mean()),
+    }
+
+
+def perturbations(batch: Tensor, settings: Settings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Normal ones for infidelity and even ones in a cube for sensitivity, (S, N, C, H, W) each; drawn on the CPU."""
+    shape = (settings.samples, *batch.shape)
+    noise = torch.randn(shape, generator=generator) * settings.noise
+    cube = (2 * torch.rand(shape, generator=generator) - 1) * settings.radius
+    return noise.to(batch.device), cube.to(batch.device)

@@ -1,0 +1,176 @@
+"""What the sanity checks say: a table, a figure and a sentence for each method."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attribution import CONTROLS
+from attribution.choice import Choice, filed_methods
+from evaluation import EXPLAIN
+from evaluation.findings import counted, described_parameters, usual_or_not
+from evaluation.selectivity import usual_images
+from evaluation.statistics import mean_interval
+from evaluation.tables import areas_cell, markdown_rows
+from storage import write_text
+
+NOISE, RADIUS, SAMPLES = 0.2, 0.02, 10  # σ of infidelity's perturbations, half width of sensitivity's, of either
+ALIKE, PARTLY = 0.4, 0.2  # mean of both similarities from which on a map is called (partly) independent of the weights
+MEASURES = {
+    "rank": "rank correlation",
+    "absolute_rank": "rank correlation of absolute values",
+    "ssim": "structural similarity (SSIM) of absolute values",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides on the result beside method, model and seed.
+
+    Attributes:
+        noise: standard deviation of infidelity's perturbations, in units of the network's input.
+        radius: of the cube that sensitivity's perturbations are drawn from, in the same units.
+        samples: perturbations of each.
+    """
+
+    limit_test: int
+    explain: str
+    noise: float = NOISE
+    radius: float = RADIUS
+    samples: int = SAMPLES
+
+
+@dataclass(frozen=True)
+class SanityReport:
+    """What finished checks of several methods say.
+
+    Attributes:
+        found: for each method and seed the stages, a similarity for each of them, infidelity and sensitivity.
+    """
+
+    settings: Settings
+    dataset: str
+    model: str
+    methods: tuple[Choice, ...]
+    seeds: tuple[int, ...]
+    found: Mapping[tuple[Choice, int], Mapping[str, Any]]
+    quick: bool = False
+
+    @property
+    def stages(self) -> list[str]:
+        """The layer from the output down to which weights are random, for each stage."""
+        return [group[0] for group in self.found[self.methods[0], self.seeds[0]]["stages"]]
+
+    def values(self, method: Choice, name: str, stage: int | None = None) -> list[float]:
+        """One for each seed."""
+        found = (self.found[method, seed][name] for seed in self.seeds)
+        return [float(one if stage is None else one[stage]) for one in found]
+
+    def table(self, name: str) -> str:
+        """A row for each method, a column for each stage."""
+        rows = [["method", *(f"… {stage}" for stage in self.stages)]]
+        for method in self.methods:
+            cells = [areas_cell(self.values(method, name, place)) for place in range(len(self.stages))]
+            rows.append([method.label, *cells])
+        return markdown_rows(rows)
+
+    @property
+    def nearby(self) -> str:
+        """Infidelity and maximum sensitivity."""
+        rows = [["method", "infidelity", "maximum sensitivity"]]
+        rows += [
+            [method.label, *(areas_cell(self.values(method, name)) for name in ("infidelity", "sensitivity"))]
+            for method in self.methods
+        ]
+        return markdown_rows(rows)
+
+    def sentence(self, method: Choice) -> str:
+        """What it means for one method, by its maps of a wholly random network."""
+        last = len(self.stages) - 1
+        rank, ssim = (sum(self.values(method, name, last)) / len(self.seeds) for name in ("absolute_rank", "ssim"))
+        first = sum(self.values(method, "absolute_rank", 0)) / len(self.seeds)
+        facts = f"rank correlation {rank:.2f}, SSIM {ssim:.2f} when all weights are random, {first:.2f} after the first"
+        if method.method in CONTROLS:
+            return f"never looks at the network ({facts}): what a map without any explanation scores"
+        alike = (rank + ssim) / 2
+        if alike >= ALIKE:
+            return f"fails: its map stays much the same whatever was learned ({facts})"
+        if alike >= PARTLY:
+            return f"fails in part: some of its map is the image's, not the network's ({facts})"
+        return f"passes: its map is lost with what was learned ({facts})"
+
+    @property
+    def title(self) -> str:
+        return f"Sanity checks on {self.dataset}, {self.model}"
+
+    @property
+    def note(self) -> str:
+        one = self.settings
+        explained_class = "class that the trained network predicts" if one.explain == "prediction" else "label"
+        interval = "" if len(self.seeds) == 1 else " ± is the 95 % interval, Student's t over the seeds."
+        return (
+            "Cascading randomisation (Adebayo et al. 2018): weights drawn anew from the output down to the layer "
+            "named, and the map compared with the trained network's; 1 is the same map. Below, a map fails if the "
+            f"mean of rank correlation (absolute values) and SSIM ends at {ALIKE:g} or more, in part from {PARTLY:g}.\n"
+            f"{one.limit_test:,} test images, {counted(len(self.seeds), 'seed')}; maps of the {explained_class}."
+            f"{described_parameters(self.methods)}{interval}\n"
+            f"Infidelity (Yeh et al. 2019, with the best scale of each map): {one.samples} normal perturbations, σ "
+            f"{one.noise:g}; maximum sensitivity: {one.samples} from a cube of half width {one.radius:g}, in units of "
+            "the network's input. Lower is better."
+        )
+
+    @property
+    def text(self) -> str:
+        tables = "\n".join(f"{words[0].upper()}{words[1:]}\n\n{self.table(name)}" for name, words in MEASURES.items())
+        sentences = "".join(f"- {method.label} {self.sentence(method)}\n" for method in self.methods)
+        return f"{self.title}\n\n{self.note}\n\n{tables}\n{self.nearby}\n{sentences}"
+
+    @property
+    def csv(self) -> str:
+        """One line per method and measure, and stage where there are several."""
+        lines = ["method,measure,down_to,mean,low,high"]
+        for method in self.methods:
+            points = [(name, place) for name in MEASURES for place in range(len(self.stages))]
+            for name, place in [*points, ("infidelity", None), ("sensitivity", None)]:
+                values = self.values(method, name, place)
+                stage = "" if place is None else self.stages[place]
+                lines.append(f"{method.label},{name},{stage},{_numbers(values)}")
+        return "\n".join(lines) + "\n"
+
+    @property
+    def stem(self) -> str:
+        one = self.settings
+        words = ["sanity", self.dataset, self.model, filed_methods(self.methods)]
+        words += [f"{one.limit_test}-tested"] * (one.limit_test != usual_images(self.dataset))
+        words += [one.explain] * (one.explain != EXPLAIN[0])
+        words += usual_or_not(pair for method in self.methods for pair in method.parameters)
+        return "_".join([*words, *[f"{len(self.seeds)}-seeds"] * (len(self.seeds) > 1), *["quick"] * self.quick])
+
+    def write(self, folder: Path) -> str:
+        """Write table and figure; return what is to be said."""
+        from evaluation.figures import draw_lines  # here, so that nothing else waits for matplotlib
+
+        stem = folder / self.stem
+        write_text(stem.with_name(stem.name + ".md"), self.text)
+        write_text(stem.with_name(stem.name + ".csv"), self.csv)
+        lines = {
+            words: {method.label: self._means(method, name) for method in self.methods}
+            for name, words in MEASURES.items()
+            if name != "rank"
+        }
+        figures = draw_lines(
+            lines, ["trained", *self.stages], "weights random from the output down to", self.note, stem
+        )
+        return f"\n{self.text}\ntable:  {stem}.md and .csv\nfigure: {' and '.join(map(str, figures))}"
+
+    def _means(self, method: Choice, name: str) -> Sequence[float]:
+        """1 for the trained network's own map, then each stage."""
+        stages = range(len(self.stages))
+        return [1.0, *(sum(self.values(method, name, place)) / len(self.seeds) for place in stages)]
+
+
+def _numbers(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.6f},,"
+    one = mean_interval(values)
+    return ",".join(f"{number:.6f}" for number in (one.mean, one.low, one.high))

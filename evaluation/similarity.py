@@ -1,0 +1,49 @@
+"""How alike two maps of the same image are."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from scipy.stats import rankdata
+from torch import Tensor
+
+SSIM_SIGMA, SSIM_REACH = 1.5, 5  # of the Gaussian window, 11×11 pixels
+K1, K2 = 0.01, 0.03
+
+
+def rank_correlation(maps: Tensor, others: Tensor) -> npt.NDArray[np.float64]:
+    """Spearman's rank correlation of each pair of maps (N, …): (N,); 0 where a map is constant."""
+    first, second = (rankdata(one.flatten(1).cpu().numpy(), axis=1) for one in (maps, others))
+    first, second = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (first, second))
+    scale = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
+    found: npt.NDArray[np.float64] = (first * second).sum(axis=1) / np.where(scale > 0, scale, 1)
+    return found
+
+
+def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
+    """SSIM (Wang et al. 2004, equation 13) of each pair of maps (N, C, H, W) with values from 0 to 1: (N,).
+
+    Mean over windows that lie within the image, weighted by a Gaussian of σ 1.5 over 11×11 pixels.
+    """
+    channels = maps.shape[1]
+    away = torch.arange(-SSIM_REACH, SSIM_REACH + 1, device=maps.device, dtype=torch.float64)
+    weights = torch.exp(-(away**2) / (2 * SSIM_SIGMA**2))
+    weights = weights / weights.sum()
+    window = torch.outer(weights, weights).expand(channels, 1, -1, -1)
+
+    def mean(values: Tensor) -> Tensor:
+        return F.conv2d(values, window, groups=channels)
+
+    x, y = maps.double(), others.double()
+    mean_x, mean_y = mean(x), mean(y)
+    variance_x, variance_y = mean(x * x) - mean_x**2, mean(y * y) - mean_y**2
+    covariance = mean(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + K1**2) / (mean_x**2 + mean_y**2 + K1**2)
+    structure = (2 * covariance + K2**2) / (variance_x + variance_y + K2**2)
+    return (luminance * structure).flatten(1).mean(dim=1)
+
+
+def between_0_and_1(maps: Tensor) -> Tensor:
+    """Each map (N, C, H, W) shifted and scaled to the range from 0 to 1; a constant one becomes 0."""
+    low, high = maps.amin(dim=(1, 2, 3), keepdim=True), maps.amax(dim=(1, 2, 3), keepdim=True)
+    return (maps - low) / torch.where(high > low, high - low, 1)

@@ -1,0 +1,160 @@
+"""Sanity checks: similarities, cascading randomisation, infidelity and sensitivity."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from captum.metrics import infidelity as captum_infidelity
+from captum.metrics import sensitivity_max
+from scipy.stats import spearmanr
+
+from attribution import build_method
+from evaluation.robustness import infidelity, max_sensitivity
+from evaluation.sanity import STAGES, randomised, similarities, stages
+from evaluation.similarity import SSIM_REACH, SSIM_SIGMA, between_0_and_1, rank_correlation, structural_similarity
+from models import build_model
+from tests.test_cli import run
+
+
+def maps_of(seed: int, shape: tuple[int, ...] = (5, 1, 16, 16)) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_rank_correlation_is_scipys_for_each_map():
+    first, second = maps_of(0).round(decimals=1), maps_of(1).round(decimals=1) + maps_of(0)
+    expected = [spearmanr(a.flatten(), b.flatten()).statistic for a, b in zip(first, second, strict=True)]
+    np.testing.assert_allclose(rank_correlation(first, second), expected, atol=1e-12)
+    assert rank_correlation(torch.zeros(1, 1, 4, 4), maps_of(2, (1, 1, 4, 4))) == pytest.approx([0])
+
+
+def test_structural_similarity_is_the_definition_window_by_window():
+    x, y = (between_0_and_1(maps_of(seed, (2, 1, 14, 13))) for seed in (0, 1))
+    away = np.arange(-SSIM_REACH, SSIM_REACH + 1)
+    weights = np.exp(-(away[:, None] ** 2 + away**2) / (2 * SSIM_SIGMA**2))
+    weights /= weights.sum()
+    for n in range(2):
+        values = []
+        for row in range(14 - 10):
+            for column in range(13 - 10):
+                a, b = (one[n, 0, row : row + 11, column : column + 11].double().numpy() for one in (x, y))
+                mean_a, mean_b = (weights * a).sum(), (weights * b).sum()
+                var_a, var_b = (weights * (a - mean_a) ** 2).sum(), (weights * (b - mean_b) ** 2).sum()
+                both = (weights * (a - mean_a) * (b - mean_b)).sum()
+                values.append(
+                    (2 * mean_a * mean_b + 1e-4)
+                    * (2 * both + 9e-4)
+                    / ((mean_a**2 + mean_b**2 + 1e-4) * (var_a + var_b + 9e-4))
+                )
+        assert structural_similarity(x, y)[n].item() == pytest.approx(np.mean(values), abs=1e-9)
+
+
+def test_a_map_is_wholly_like_itself_in_any_unit():
+    maps = maps_of(0)
+    for scale in (1.0, 1e-6, 1e6):
+        found = similarities(maps, scale * maps)
+        assert found["rank"] == pytest.approx(1)
+        assert found["ssim"] == pytest.approx(1, abs=1e-4)
+    assert similarities(maps, -maps)["rank"] == pytest.approx(-1)
+    assert similarities(maps, -maps)["absolute_rank"] == pytest.approx(1)
+
+
+def test_weights_become_random_from_the_output_down():
+    model = build_model("mnist").eval()
+    names = stages(model)
+    convolutions = [[f"features.{block}.0", f"features.{block}.1"] for block in (2, 1, 0)]
+    assert names == [["classifier.3"], ["classifier.1"], *convolutions]
+    state = torch.random.get_rng_state()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first, second = randomised(model, names[0], 7), randomised(model, names[0] + names[1], 7)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()), "a copy is changed"
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, before[name]) == (not name.startswith("classifier.3"))
+    assert torch.equal(first.state_dict()["classifier.3.weight"], second.state_dict()["classifier.3.weight"])
+    assert not torch.equal(second.state_dict()["classifier.1.weight"], before["classifier.1.weight"])
+
+
+def test_deep_networks_are_randomised_in_few_stages_without_leaving_a_layer_out():
+    model = build_model("mnist", "WARN")
+    names = stages(model)
+    assert len(names) == STAGES
+    flat = [name for group in names for name in group]
+    assert len(flat) == len(set(flat))
+    weighted = {name for name, one in model.named_modules() if hasattr(one, "reset_parameters")}
+    assert set(flat) == {name for name in weighted if list(model.get_submodule(name).parameters(recurse=False))}
+
+
+@pytest.fixture
+def explained():
+    """A small network with its gradient maps: model, maps, inputs, target, perturbations."""
+    torch.manual_seed(0)
+    model = build_model("mnist").eval()
+    inputs, target = torch.randn(6, 1, 28, 28), torch.tensor([0, 1, 2, 3, 4, 5])
+    maps = build_method("VBP", model).attribute(inputs, target)
+    return model, maps, inputs, target, torch.randn(8, 6, 1, 28, 28) * 0.1
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_infidelity_is_captums_on_the_same_perturbations(explained, scaled):
+    model, maps, inputs, target, perturbations = explained
+    drawn = perturbations.transpose(0, 1).flatten(0, 1)  # Captum repeats each image for all of its perturbations
+
+    def perturb(images):
+        return drawn, images - drawn
+
+    expected = captum_infidelity(
+        model, perturb, inputs, maps, target=target, n_perturb_samples=8, normalize=scaled
+    ).detach()
+    got = infidelity(model, maps, inputs, target, perturbations, scaled)
+    torch.testing.assert_close(got, expected, atol=1e-3, rtol=1e-3)
+    if scaled:
+        larger = infidelity(model, 1e4 * maps, inputs, target, perturbations)
+        torch.testing.assert_close(larger, got, rtol=1e-3, atol=1e-5)
+
+
+def test_max_sensitivity_is_captums_on_the_same_perturbations(explained):
+    model, maps, inputs, target, perturbations = explained
+    method, drawn = build_method("VBP", model), perturbations.transpose(0, 1).flatten(0, 1)
+
+    def explain(images, target):
+        return (method.attribute(images[0] if isinstance(images, tuple) else images, target),)
+
+    expected = sensitivity_max(
+        explain,
+        inputs,
+        perturb_func=lambda _images: inputs.repeat_interleave(8, dim=0) + drawn,
+        n_perturb_samples=8,
+        target=target,
+    )
+    got = max_sensitivity(method, maps, inputs, target, perturbations)
+    torch.testing.assert_close(got, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_a_perfect_map_of_a_linear_network_is_faithful_and_steady():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)).eval()
+    inputs, target = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
+    maps = build_method("VBP", model).attribute(inputs, target)
+    noise = torch.randn(5, 4, 1, 8, 8)
+    assert infidelity(model, maps, inputs, target, noise, scaled=False).max() < 1e-10
+    assert max_sensitivity(build_method("VBP", model), maps, inputs, target, noise).max() == 0
+    assert infidelity(model, -maps, inputs, target, noise, scaled=False).min() > 0.1
+
+
+def test_controls_stay_the_same_and_gradients_do_not(data_dir, tmp_path, capsys):
+    options = ["--eval=sanity", "--target=mnist", "--quick", "--method=VBP,GB", "--limit-test=20"]
+    assert run(data_dir, tmp_path, options) == 0
+    printed = capsys.readouterr().out
+    assert "RANDOM never looks at the network" in printed
+    for path in (tmp_path / "results" / "sanity").iterdir():
+        content = json.loads(path.read_text())
+        assert len(content["result"]["stages"]) == 5
+        last = content["result"]["rank"][-1]
+        if content["configuration"]["method"] == "RANDOM":
+            assert content["result"]["rank"] == pytest.approx([1] * 5)
+            assert content["result"]["ssim"] == pytest.approx([1] * 5)
+        elif content["configuration"]["method"] == "VBP":
+            assert abs(last) < 0.2
+    assert run(data_dir, tmp_path, options) == 0
+    assert "3 of 3 measurements are finished" in capsys.readouterr().out
