@@ -26,6 +26,7 @@ from evaluation.runs import Run
 from evaluation.sanity import Sanity
 from evaluation.sanity_report import Settings as SanitySettings
 from evaluation.selectivity import Selectivity, Settings, usual_images
+from evaluation.summary import summaries
 from evaluation.sweep import Sweep
 from models import ATTENTIONS, OPTIONS, variant
 from progress import progress_bar
@@ -94,8 +95,12 @@ def report(options: argparse.Namespace, folders: Folders) -> None:
     print(report_accuracy(datasets, folders.checkpoints, folders.results, suffix, options.quick, not options.dry_run))
     retrainings = Retrainings.of(folders.results, datasets)
     print(retrainings.summary())
+    pages = summaries(folders.results, datasets, retrainings)
+    print("\n\n".join(page.text for page in pages))
     if not options.dry_run:
-        print("\n".join(f"written: {path}" for path in retrainings.write(folders.results, suffix)))
+        written = retrainings.write(folders.results, suffix)
+        written += [path for page in pages for path in page.write(folders.results)]
+        print("\n".join(f"written: {path}" for path in written))
 
 
 def asked_attentions(options: argparse.Namespace) -> list[str | None]:

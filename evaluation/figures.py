@@ -4,12 +4,13 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 
+import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,6 +19,9 @@ from attribution import CONTROLS
 from evaluation.falls import Fall
 from evaluation.statistics import Curve, Estimate
 from storage import replacing
+
+if TYPE_CHECKING:
+    from evaluation.summary import Summary
 
 # Okabe & Ito's colours, which people with any kind of colour vision can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#7F3C8D")
@@ -110,6 +114,41 @@ def draw_lines(
         _finish(axes, title)
         _label_ends(axes, labels, x=len(ticks) - 0.9)
     _write_note(figure, note)
+    return save_figure(figure, path)
+
+
+def draw_summary(summary: "Summary", path: Path) -> list[Path]:
+    """Methods × evaluations with their numbers, coloured by place; beside it how the evaluations agree."""
+    methods, columns = summary.methods, summary.columns
+    height = 0.34 * max(len(methods), len(columns)) + 1.6
+    figure, ((left, right),) = new_figure((1.25 * len(columns) + 0.62 * len(columns) + 3.2, height), 1, 2)
+    places = np.full((len(methods), len(columns)), np.nan)
+    for place, column in enumerate(columns):
+        for row, method in enumerate(methods):
+            if method in column.places:
+                places[row, place] = (column.places[method] - 1) / max(1, len(column.values) - 1)
+                dark = places[row, place] < 0.35
+                text = column.cell(method).replace(" ± ", "\n± ")
+                left.text(place, row, text, ha="center", va="center", fontsize=6, color="white" if dark else "black")
+    left.imshow(places, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    left.set_yticks(range(len(methods)), methods, fontsize=8)
+    heads = [f"{one.name} {'↑' if one.higher_is_better else '↓'}" for one in columns]
+    left.set_xticks(range(len(columns)), heads, rotation=30, ha="right", fontsize=8)
+    left.set_title(f"{summary.title}: dark is best", loc="left", fontsize=10)
+    right.imshow(summary.correlations, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+    for row, values in enumerate(summary.correlations):
+        for place, value in enumerate(values):
+            if not np.isnan(value):
+                colour = "white" if abs(value) > 0.6 else "black"
+                right.text(place, row, f"{value:+.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+    names = [one.name for one in columns]
+    right.set_yticks(range(len(names)), names, fontsize=7)
+    right.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=7)
+    right.set_title("do the evaluations agree? (rank correlation)", loc="left", fontsize=10)
+    for axes in (left, right):
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    _write_note(figure, summary.note.replace("- ", "").replace("\n\n", "\n"))
     return save_figure(figure, path)
 
 

@@ -12,7 +12,7 @@ from datasets.catalog import CATALOG
 from evaluation import QUICK_RATIOS, RATIOS
 from evaluation.retraining import Protocol
 from evaluation.runs import Result, Run
-from evaluation.statistics import Curve, Estimate, estimate, ranking, verdict
+from evaluation.statistics import READABLE, Curve, Estimate, estimate, ranking, share_of_mask, verdict
 from evaluation.tables import csv_table, gap_table, markdown_table, runs_csv
 from models import model_name
 from storage import plain_sum, write_text
@@ -146,6 +146,10 @@ class Findings:
             f"- {image.method}: {verdict(image, mask, self.chance, clean_test)}\n"
             for image, mask in zip(self.images, self.masks, strict=True)
         )
+
+    def explained(self, image: Curve, mask: Curve) -> bool:
+        """Whether the mask alone tells so much that the curve says little: see `statistics.verdict`."""
+        return self.protocol.mask_split == "both" and share_of_mask(image, mask, self.chance) >= READABLE
 
     @property
     def order(self) -> str:

@@ -9,12 +9,12 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attribution import CONTROLS, ENSEMBLES, METHODS
 from attribution.choice import Choice
 from datasets import DATASETS
 from evaluation import RETRAINING
 from evaluation.accuracy import order_of, original_figures
 from evaluation.findings import Findings, Gap, counted
+from evaluation.kept import method_place
 from evaluation.retraining import Protocol
 from evaluation.runs import Result, Run, kept_results
 from evaluation.statistics import Curve
@@ -140,7 +140,7 @@ def _grouped(runs: Results) -> dict[Run, list[Choice]]:
     for run in runs:
         if run.method is not None and run.sees == "image":
             groups[replace(run, method=None, ratio=0.0, seed=0)].add(run.method)
-    return {key: sorted(methods, key=_method_place) for key, methods in groups.items()}
+    return {key: sorted(methods, key=method_place) for key, methods in groups.items()}
 
 
 def _place(key: Run, datasets: Sequence[str]) -> tuple[object, ...]:
@@ -150,13 +150,6 @@ def _place(key: Run, datasets: Sequence[str]) -> tuple[object, ...]:
         order_of(key.model),
         json.dumps(key.configuration()),
     )
-
-
-def _method_place(method: Choice) -> tuple[object, ...]:
-    """Methods in their usual order, own ones after them, controls last."""
-    known = METHODS.index(method.method) if method.method in METHODS else len(METHODS)
-    ensemble = ENSEMBLES.index(method.ensemble) + 1 if method.ensemble else 0
-    return method.method in CONTROLS, known, method.method, ensemble, method.blur, method.parameters
 
 
 def _findings(key: Run, methods: Sequence[Choice], runs: Results) -> tuple[Findings | None, str]:
@@ -234,11 +227,14 @@ def _model_panel(method: Choice, findings: Sequence[Findings]) -> "Panel":
 
 def _notes(findings: Sequence[Findings]) -> str:
     """What is said under a figure of several panels, each condition with the data set that it is of."""
-    several = len({one.protocol.dataset for one in findings}) > 1
-    conditions = dict.fromkeys(
-        (f"{one.protocol.dataset}: " if several else "") + one.conditions.replace("\n", " ") for one in findings
-    )
-    return "\n".join([*conditions, *dict.fromkeys(one.about for one in findings)])
+    if len({one.protocol.dataset for one in findings}) == 1:
+        return "\n".join([*dict.fromkeys(one.conditions for one in findings), findings[0].about])
+    conditions = [f"{one.protocol.dataset}: " + one.conditions.replace("\n", " ") for one in findings]
+    about: dict[str, list[str]] = defaultdict(list)
+    for one in findings:
+        about[one.about].append(one.protocol.dataset)
+    meant = [text if len(about) == 1 else f"{' and '.join(names)}: {text}" for text, names in about.items()]
+    return "\n".join(dict.fromkeys([*conditions, *meant]))
 
 
 def _compared(theirs: Findings, ours: Findings) -> str:

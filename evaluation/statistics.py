@@ -119,6 +119,12 @@ def ranking(curves: Sequence[Curve], lowest_first: bool) -> str:
     return " ".join(words)
 
 
+def share_of_mask(image: Curve, mask: Curve, chance: float) -> float:
+    """What the mask alone gives above chance, as a share of what the curve does: of the mean heights; 0 at least."""
+    seen, alone = (float(np.mean(curve.means)) - chance for curve in (image, mask))
+    return max(0.0, alone / seen) if seen > 0 else 0.0
+
+
 def verdict(image: Curve, mask: Curve, chance: float, clean_test: bool = False) -> str:
     """In words, whether `image` can be believed, given what networks read off the mask alone.
 

@@ -1,0 +1,127 @@
+"""What is finished of the measurements that lie in a results folder, put together again from their files."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from attribution import CONTROLS, ENSEMBLES, METHODS
+from attribution.choice import Choice
+from evaluation import ORDERS, REMOVING
+from evaluation.falls import Fall
+from evaluation.removals import Removals
+from evaluation.removals import Settings as RemovalSettings
+from evaluation.runs import read_record
+from evaluation.sanity_report import SanityReport
+from evaluation.sanity_report import Settings as SanitySettings
+from evaluation.selectivity import read_result
+from training.recipe import Recipe
+
+OF_METHOD = ("method", "ensemble", "parameters", "blur")
+OF_ONE = (*OF_METHOD, "seed", "checkpoint_sum")
+OF_ALL = ("evaluation", "dataset", "dataset_sum", "model", "map_dtype")
+
+Found = Mapping[tuple[Choice, int], Mapping[str, Any]]
+
+
+def method_place(method: Choice) -> tuple[object, ...]:
+    """Methods in their usual order, own ones after them, controls last."""
+    known = METHODS.index(method.method) if method.method in METHODS else len(METHODS)
+    ensemble = ENSEMBLES.index(method.ensemble) + 1 if method.ensemble else 0
+    return method.method in CONTROLS, known, method.method, ensemble, method.blur, method.parameters
+
+
+def choice_of(configuration: Mapping[str, Any]) -> Choice:
+    parameters = tuple(sorted(configuration["parameters"].items()))
+    return Choice(configuration["method"], configuration["ensemble"], parameters, configuration.get("blur", False))
+
+
+def kept_removals(results: Path) -> list[Removals]:
+    """Of ROAD, F-Fidelity, insertion and deletion: one for each data set, model and settings.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    return [
+        Removals(_removal_settings(common), common["dataset"], common["model"], methods, seeds, found)
+        for evaluation in REMOVING
+        for common, methods, seeds, found in _groups(results / evaluation)
+    ]
+
+
+def kept_checks(results: Path) -> list[SanityReport]:
+    """Of the sanity checks: one for each data set, model and settings.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    return [
+        SanityReport(SanitySettings(**_settings(common)), common["dataset"], common["model"], methods, seeds, found)
+        for common, methods, seeds, found in _groups(results / "sanity")
+    ]
+
+
+def kept_falls(results: Path, dataset: str, model: str) -> list[Fall]:
+    """Selectivity, most important first: of all methods with the same settings, of which there are most.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    groups: dict[str, dict[Choice, Path]] = defaultdict(dict)
+    for path in sorted((results / "selectivity").glob(f"{dataset}_{model}_*.h5")):
+        with h5py.File(path, "r") as file:
+            configuration = json.loads(file.attrs["configuration"])
+        if (configuration["model"], configuration["order"]) == (model, ORDERS[0]):
+            common = {name: value for name, value in configuration.items() if name not in OF_METHOD}
+            groups[json.dumps(common, sort_keys=True)][choice_of(configuration)] = path
+    if not groups:
+        return []
+    largest = max(groups.values(), key=len)
+    return [Fall.of(method.label, read_result(largest[method])) for method in sorted(largest, key=method_place)]
+
+
+def _settings(common: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in common.items() if name not in OF_ALL}
+
+
+def _removal_settings(common: Mapping[str, Any]) -> RemovalSettings:
+    tuning = Recipe(**common["tuning"]) if common["tuning"] else None
+    given = _settings(common) | {"ratios": tuple(common["ratios"]), "tuning": tuning}
+    return RemovalSettings(evaluation=common["evaluation"], **given)
+
+
+def _groups(folder: Path) -> Iterator[tuple[dict[str, Any], tuple[Choice, ...], tuple[int, ...], Found]]:
+    """What the files of each group have in common, and of its methods and seeds the most that are finished."""
+    groups: dict[str, dict[tuple[Choice, int], Mapping[str, Any]]] = defaultdict(dict)
+    for path in sorted(folder.glob("*.json")):
+        configuration, result = read_record(path)
+        common = {name: value for name, value in configuration.items() if name not in OF_ONE}
+        key = choice_of(configuration), int(configuration["seed"])
+        groups[json.dumps(common, sort_keys=True)][key] = result
+    for common_text, found in groups.items():
+        methods, seeds = most_finished(found)
+        yield json.loads(common_text), methods, seeds, found
+
+
+def most_finished(found: Found) -> tuple[tuple[Choice, ...], tuple[int, ...]]:
+    """The methods and seeds 0 … k − 1 of which each pair is there: as many as possible."""
+    everything = sorted({method for method, _seed in found}, key=method_place)
+    best: tuple[tuple[Choice, ...], tuple[int, ...]] = ((), ())
+    for count in range(1, 2 + max(seed for _method, seed in found)):
+        seeds = tuple(range(count))
+        methods = tuple(method for method in everything if all((method, seed) in found for seed in seeds))
+        if len(methods) * count >= len(best[0]) * len(best[1]):
+            best = methods, seeds
+    return best
+
+
+OnSize = Callable[[Any], int]
+
+
+def largest(candidates: Sequence[Any], dataset: str, model: str, size: OnSize) -> Any | None:
+    """Of those on one data set and model the one with most in it; None if there is none."""
+    fitting = [one for one in candidates if (one.dataset, one.model) == (dataset, model)]
+    return max(fitting, key=size, default=None)

@@ -1,0 +1,197 @@
+"""One page for each data set and model: methods × evaluations, and whether the evaluations agree."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata, spearmanr
+
+from attribution import CONTROLS
+from evaluation import REMOVING, RETRAINING
+from evaluation.findings import Findings, counted
+from evaluation.kept import kept_checks, kept_falls, kept_removals, largest
+from evaluation.report import Retrainings
+from evaluation.statistics import Estimate, mean_interval
+from evaluation.tables import markdown_rows
+from storage import write_text
+
+FEWEST = 3  # methods that two evaluations must share for a correlation
+LEAKS = "†"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One evaluation.
+
+    Attributes:
+        name: its name.
+        about: what the number is, and of how many seeds.
+        higher_is_better: which end is the good one.
+        values: by method label; an interval of no width where there is none.
+        marked: methods whose value the mask explains.
+    """
+
+    name: str
+    about: str
+    higher_is_better: bool
+    values: Mapping[str, Estimate]
+    marked: frozenset[str] = frozenset()
+
+    @cached_property
+    def places(self) -> dict[str, float]:
+        """1 for the best method; equals share their mean place."""
+        heights = np.array([one.mean for one in self.values.values()])
+        ranks = rankdata(-heights if self.higher_is_better else heights)
+        return dict(zip(self.values, map(float, ranks), strict=True))
+
+    def cell(self, method: str) -> str:
+        if method not in self.values:
+            return ""
+        one, mark = self.values[method], f" {LEAKS}" if method in self.marked else ""
+        interval = f" ± {one.half:.3f}" if one.half > 0 else ""
+        return f"{one.mean:.3f}{interval}{mark}"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that was measured of the methods on one data set and model."""
+
+    dataset: str
+    model: str
+    columns: tuple[Column, ...]
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """In the order of the columns, the controls last."""
+        found = dict.fromkeys(method for column in self.columns for method in column.values)
+        return [one for one in found if one not in CONTROLS] + [one for one in found if one in CONTROLS]
+
+    @property
+    def title(self) -> str:
+        return f"Methods × evaluations on {self.dataset}, {self.model}"
+
+    @property
+    def table(self) -> str:
+        head = ["method", *(f"{one.name} {'↑' if one.higher_is_better else '↓'}" for one in self.columns)]
+        return markdown_rows(
+            [head, *([method, *(one.cell(method) for one in self.columns)] for method in self.methods)]
+        )
+
+    @cached_property
+    def correlations(self) -> npt.NDArray[np.float64]:
+        """Spearman's, of the methods' places in each two evaluations; NaN for fewer than `FEWEST` common methods."""
+        count = len(self.columns)
+        found = np.full((count, count), np.nan)
+        for row, first in enumerate(self.columns):
+            for column, second in enumerate(self.columns):
+                common = [method for method in first.values if method in second.values]
+                if len(common) >= FEWEST:
+                    one, other = ([each.places[method] for method in common] for each in (first, second))
+                    if len(set(one)) > 1 and len(set(other)) > 1:
+                        found[row, column] = spearmanr(one, other).statistic
+        return found
+
+    @property
+    def agreement(self) -> str:
+        names = [one.name for one in self.columns]
+        rows = [["", *names]]
+        rows += [
+            [name, *("" if np.isnan(value) else f"{value:+.2f}" for value in values)]
+            for name, values in zip(names, self.correlations, strict=True)
+        ]
+        return markdown_rows(rows)
+
+    @property
+    def note(self) -> str:
+        columns = "".join(f"- {one.name}: {one.about}\n" for one in self.columns)
+        return (
+            "± is a 95 % interval, ↑ higher is better, ↓ lower is better. "
+            f"{LEAKS}: what a network reads off the mask explains the value.\n\n{columns}"
+        )
+
+    @property
+    def text(self) -> str:
+        agree = "Do the evaluations agree? Rank correlation of the methods' places, 1 for the same order\n\n"
+        return f"{self.title}\n\n{self.table}\n{self.note}\n{agree}{self.agreement}"
+
+    @property
+    def csv(self) -> str:
+        lines = ["dataset,model,evaluation,method,mean,low,high,place,explained_by_the_mask"]
+        for column in self.columns:
+            for method, one in column.values.items():
+                numbers = ",".join(f"{number:.6f}" for number in (one.mean, one.low, one.high))
+                facts = f"{column.places[method]:g},{method in column.marked}"
+                lines.append(f"{self.dataset},{self.model},{column.name},{method},{numbers},{facts}")
+        return "\n".join(lines) + "\n"
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write table and figure; return their paths."""
+        from evaluation.figures import draw_summary  # here, so that nothing else waits for matplotlib
+
+        stem = folder / f"summary_{self.dataset}_{self.model}"
+        table, values = stem.with_name(stem.name + ".md"), stem.with_name(stem.name + ".csv")
+        write_text(table, self.text)
+        write_text(values, self.csv)
+        return [table, values, *draw_summary(self, stem)]
+
+
+def summaries(results: Path, datasets: Sequence[str], retrainings: Retrainings) -> list[Summary]:
+    """For each data set and model of which something is finished.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    removals, checks = kept_removals(results), kept_checks(results)
+    plain = [one for one in retrainings.chosen if not one.mask_words]
+    models = [one.model for one in plain] + [one.model for one in removals] + [one.model for one in checks]
+    found = []
+    for dataset in datasets:
+        for model in dict.fromkeys(models):
+            columns = [_of_retraining(one) for one in plain if (one.protocol.dataset, one.model) == (dataset, model)]
+            falls = kept_falls(results, dataset, model)
+            if falls:
+                areas = {fall.method: mean_interval(fall.areas) for fall in falls}
+                images = len(falls[0].score)
+                about = f"area under the class's probability, one network, interval over {images:,} images"
+                columns.append(Column("selectivity", about, False, areas))
+            for evaluation in REMOVING:
+                of_kind = [one for one in removals if one.settings.evaluation == evaluation]
+                one = largest(of_kind, dataset, model, lambda one: len(one.methods) * len(one.seeds))
+                if one is not None:
+                    gaps = {method: _estimate(values) for method, values in one.gaps.items()}
+                    said = f"area of least minus area of most important first, {counted(len(one.seeds), 'seed')}"
+                    columns.append(Column(evaluation, said, True, gaps))
+            check = largest(checks, dataset, model, lambda one: len(one.methods) * len(one.seeds))
+            columns += _of_checks(check) if check is not None else []
+            if columns:
+                found.append(Summary(dataset, model, tuple(columns)))
+    return found
+
+
+def _of_retraining(one: Findings) -> Column:
+    evaluation = one.protocol.evaluation
+    explained = frozenset(
+        image.method for image, mask in zip(one.images, one.masks, strict=True) if one.explained(image, mask)
+    )
+    about = f"area under the accuracy after retraining, {counted(one.protocol.seeds, 'seed')}"
+    values = {curve.method: _estimate(curve.areas) for curve in one.images}
+    return Column(evaluation, about, evaluation == RETRAINING[1], values, explained)
+
+
+def _of_checks(check: Any) -> list[Column]:
+    seeds = counted(len(check.seeds), "seed")
+    alike = {method.label: _estimate(check.alike(method)) for method in check.methods}
+    columns = [Column("sanity", f"likeness of the maps of a random network, {seeds}", False, alike)]
+    for name in ("infidelity", "sensitivity"):
+        values = {method.label: _estimate(check.values(method, name)) for method in check.methods}
+        columns.append(Column(name, f"mean over the images, {seeds}", False, values))
+    return columns
+
+
+def _estimate(values: Sequence[float]) -> Estimate:
+    """With an interval if there are several."""
+    return mean_interval(values) if len(values) > 1 else Estimate(values[0], values[0], values[0])
