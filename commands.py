@@ -15,7 +15,9 @@ from evaluation import FILLS_OF, QUICK_CONTROLS, QUICK_RATIOS, RATIOS, REMOVING,
 from evaluation.accuracy import report_accuracy
 from evaluation.coherence import Coherence, Wanted
 from evaluation.findings import Gap
+from evaluation.kept import kept_removals
 from evaluation.measurements import Measurements
+from evaluation.page import write_page
 from evaluation.pipeline import Folders, Pipeline, classifier_line, explain_line, maps_line
 from evaluation.removals import Settings as RemovalSettings
 from evaluation.removals import usual_ratios
@@ -100,6 +102,8 @@ def report(options: argparse.Namespace, folders: Folders) -> None:
     if not options.dry_run:
         written = retrainings.write(folders.results, suffix)
         written += [path for page in pages for path in page.write(folders.results)]
+        if pages:
+            written.append(write_page(pages, retrainings, kept_removals(folders.results), folders.results))
         print("\n".join(f"written: {path}" for path in written))
 
 

@@ -89,7 +89,8 @@ class Findings:
     @property
     def title(self) -> str:
         protocol = self.protocol
-        return f"{protocol.evaluation} on {protocol.dataset}, {self.model}"
+        special = f" ({', '.join(self.mask_words)})" if self.mask_words else ""
+        return f"{protocol.evaluation} on {protocol.dataset}, {self.model}{special}"
 
     @property
     def masked(self) -> str:

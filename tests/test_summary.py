@@ -1,0 +1,130 @@
+"""The summary page: places, marks, agreement, and the HTML file in a real browser."""
+
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+import main
+from evaluation.kept import kept_removals, most_finished
+from evaluation.page import write_page
+from evaluation.report import Retrainings
+from evaluation.statistics import Estimate
+from evaluation.summary import Column, Summary, summaries
+from tests.test_findings import METHODS, keep, protocol
+from tests.test_removing import EVALUATIONS, finished  # noqa: F401, a fixture
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def exact(**values):
+    return {name: Estimate(value, value, value) for name, value in values.items()}
+
+
+COLUMNS = (
+    Column("ROAR", "an area", False, exact(GC=0.9, VBP=0.8, RANDOM=0.7, IG=0.8), frozenset({"GC"})),
+    Column("ROAD", "a gap", True, exact(GC=0.1, VBP=0.2, RANDOM=0.0, IG=0.3)),
+    Column("sanity", "likeness", False, exact(GC=0.1, VBP=0.2)),
+)
+
+
+def test_places_marks_and_agreement():
+    one = Summary("mnist", "SimpleCNN", COLUMNS)
+    assert one.methods == ["GC", "VBP", "IG", "RANDOM"]
+    assert COLUMNS[0].places == {"GC": 4, "VBP": 2.5, "RANDOM": 1, "IG": 2.5}
+    assert COLUMNS[1].places == {"GC": 3, "VBP": 2, "RANDOM": 4, "IG": 1}
+    assert "0.900 †" in one.table
+    assert "0.800 †" not in one.table
+    # ranks 4, 2.5, 1, 2.5 and 3, 2, 4, 1: deviations (1.5, 0, −1.5, 0) · (0.5, −0.5, 1.5, −1.5) / √(4.5 · 5)
+    assert one.correlations[0, 1] == pytest.approx(-1.5 / np.sqrt(22.5))
+    assert np.isnan(one.correlations[0, 2]), "two methods are too few"
+    assert one.csv.splitlines()[1] == "mnist,SimpleCNN,ROAR,GC,0.900000,0.900000,0.900000,4,True"
+
+
+def test_as_many_methods_and_seeds_as_possible():
+    found = {(METHODS[0], seed): {} for seed in range(3)} | {(METHODS[1], 0): {}}
+    assert most_finished(found) == ((METHODS[0],), (0, 1, 2))
+    assert most_finished(found | {(METHODS[1], 1): {}}) == (METHODS, (0, 1))
+
+
+def test_values_are_those_of_the_files(finished, tmp_path):  # noqa: F811
+    results = finished / "results"
+    (one,) = summaries(results, ("planted",), Retrainings.of(results, ("planted",)))
+    assert [column.name for column in one.columns] == list(EVALUATIONS)
+    for column in one.columns:
+        assert column.values["evaluation.planted:TrueMap"].mean > column.values["RANDOM"].mean
+        assert column.places["evaluation.planted:ReversedMap"] == len(column.values)
+    assert "2 seeds" in one.note
+
+
+def test_explained_by_the_mask_is_marked(tmp_path):
+    for name in ("ROAR", "KAR"):
+        keep(tmp_path, protocol(evaluation=name))
+    (one,) = summaries(tmp_path, ("mnist",), Retrainings.of(tmp_path))
+    assert [column.name for column in one.columns] == ["ROAR", "KAR"]
+    assert [column.higher_is_better for column in one.columns] == [False, True]
+    assert [column.marked for column in one.columns] == [frozenset({"GC"})] * 2
+
+
+@pytest.fixture
+def written(tmp_path):
+    for name in ("ROAR", "KAR"):
+        keep(tmp_path / "results", protocol(evaluation=name))
+    keep(tmp_path / "results", protocol(dataset="cifar10", seeds=1))
+    assert main.main(["--report", f"--output-dir={tmp_path}"]) == 0
+    return tmp_path / "results" / "report.html"
+
+
+def test_the_page_stands_alone_and_has_everything(written):
+    text = written.read_text()
+    assert len(text) < 5e6
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", text), "something is fetched"
+    assert "http" not in text.replace("http-equiv", "")
+    for words in (
+        'id="mnist-SimpleCNN"',
+        'id="cifar10-SimpleCNN"',
+        "GC, mask alone",
+        "recipe.epochs",
+        "Do the evaluations",
+    ):
+        assert words in text
+    runs = len(list((written.parent / "runs").iterdir()))
+    assert f"{runs} runs" in text
+    shared = {line for line in text.splitlines() if line.startswith("<tr><td>")}
+    assert any("<td>GC</td>" in line and "<td>mask</td>" in line for line in shared)
+
+
+def test_names_from_outside_stay_text(tmp_path):
+    bad = '<script>alert("x")</script>'
+    one = Summary("mnist", "SimpleCNN", (Column("ROAR", bad, False, {bad: Estimate(0.5, 0.4, 0.6)}),))
+    text = write_page([one], Retrainings((), ()), [], tmp_path).read_text()
+    assert bad not in text
+    assert "&lt;script&gt;" in text
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser here")
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_real_browser_shows_it(written, width, tmp_path):
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,900", "--dump-dom"]
+    # Its own script clicks on a head, and looks whether something sticks out to the right at this width.
+    inspected = tmp_path / "inspected.html"
+    look = (
+        f"document.documentElement.style.width = '{width}px';"
+        f"document.body.dataset.wide = document.body.scrollWidth > {width};"
+    )
+    click = "document.querySelector('table.sorts th:nth-child(2) button').click();"
+    inspected.write_text(written.read_text().replace("</body>", f"<script>{click}{look}</script></body>"))
+    found = subprocess.run(
+        [*command, inspected.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    ).stdout
+    assert 'data-ready="yes"' in found, "the script ran"
+    assert 'aria-sort="ascending"' in found
+    assert 'data-wide="false"' in found
+
+
+def test_nothing_measured_makes_no_page(tmp_path, capsys):
+    assert main.main(["--report", f"--output-dir={tmp_path}"]) == 0
+    assert not (tmp_path / "results" / "report.html").exists()
+    assert kept_removals(tmp_path / "results") == []
