@@ -60,6 +60,7 @@ class Retrainings:
             findings, missing = _findings(key, methods, runs)
             found += [findings] if findings else []
             left_out += [f"{key.evaluation} on {key.dataset}, {key.model}: {missing}"] if missing else []
+        found.sort(key=lambda one: len(one.mask_words))  # the default protocol first
         return cls(tuple(found), tuple(left_out))
 
     @cached_property
