@@ -76,12 +76,13 @@ def _solved(known: Tensor, unknown: Tensor) -> Tensor:
         active = squared > enough  # the others are finished, and stay as they are: no image depends on its batch
         if not active.any():
             break
-        image = neighbour_mean(direction).mul_(mask).neg_().addcmul_(weight, direction)
+        image = (weight * direction).addcmul_(mask, neighbour_mean(direction), value=-1)
         step = torch.where(active, squared / dot(direction, image).where(active, 1), 0).view(1, -1, 1, 1)
         x.addcmul_(step, direction)
         residual.addcmul_(step, image, value=-1)
         new = torch.where(active, dot(residual, residual), squared)
-        direction.mul_(torch.where(active, new / squared.where(active, 1), 0).view(1, -1, 1, 1)).add_(residual)
+        share = torch.where(active, new / squared.where(active, 1), 0).view(1, -1, 1, 1)
+        torch.addcmul(residual, direction, share, out=direction)
         squared = new
     return x[0].contiguous()
 
