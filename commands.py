@@ -244,6 +244,8 @@ def evaluate(options: argparse.Namespace, folders: Folders) -> None:
     """--eval: one evaluation after the other, each with files of its own."""
     if options.control and not set(options.eval) & set(RETRAINING):
         raise InputError(f"--control is for --eval={','.join(RETRAINING)}")
+    if options.random_labels and "sanity" not in options.eval:
+        raise InputError("--random-labels is for --eval=sanity")
     for evaluation in options.eval:
         if options.fill is not None and options.fill not in FILLS_OF.get(evaluation, (options.fill,)):
             raise InputError(f"--eval={evaluation} has no --fill={options.fill}: {'|'.join(FILLS_OF[evaluation])}")
@@ -355,9 +357,8 @@ def sanity_of(options: argparse.Namespace, folders: Folders) -> Iterator[Sanity]
     for pipelines_of_seeds in classifiers(options, folders):
         limit = pipelines_of_seeds[0].limit_test
         assert limit is not None
-        yield Sanity(
-            pipelines_of_seeds, with_controls(options), SanitySettings(limit, options.explain), options.overwrite
-        )
+        settings = SanitySettings(limit, options.explain, random_labels=options.random_labels)
+        yield Sanity(pipelines_of_seeds, with_controls(options), settings, options.overwrite)
 
 
 def retraining_sweeps(options: argparse.Namespace, asked: list[Pipeline]) -> list[Sweep]:

@@ -326,6 +326,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--draws", metavar="N", type=whole, default=DRAWS, help="random removals averaged (default: %(default)s)"
     )
 
+    checks = parser.add_argument_group("sanity")
+    checks.add_argument(
+        "--random-labels",
+        action="store_true",
+        help="compare with a network trained on shuffled labels, too (which takes a training)",
+    )
+
     running = parser.add_argument_group("running")
     running.add_argument(
         "--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N (default: %(default)s)"

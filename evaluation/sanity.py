@@ -7,22 +7,24 @@ shows the image, not what the network learned. Beside it infidelity and maximum 
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from attribution.choice import Choice
 from attribution.folding import folded
 from attribution.maps import attributions
+from datasets import Dataset
 from evaluation.measurements import Found, Measurements, Task
-from evaluation.pipeline import Pipeline, given_by_setting
+from evaluation.pipeline import Pipeline, classifier_line, given_by_setting
 from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.sanity_report import SanityReport, Settings
 from evaluation.similarity import between_0_and_1, rank_correlation, structural_similarity
-from training.classifier import restore
+from training.classifier import find_classifier, restore, train_classifier
 from training.inputs import Images, labels_of
 from training.loop import seed_for
 
@@ -71,6 +73,7 @@ class Sanity(Measurements):
         self, pipelines: Sequence[Pipeline], methods: Sequence[Choice], settings: Settings, overwrite: bool = False
     ) -> None:
         self.settings = settings
+        self._misled: dict[Pipeline, nn.Module] = {}  # trained on shuffled labels
         super().__init__("sanity", pipelines, methods, overwrite)
 
     def settings_of(self, task: Task) -> dict[str, Any]:
@@ -80,7 +83,9 @@ class Sanity(Measurements):
         return [f"check   {one.method.label} seed {one.pipeline.order.seed}" for one in todo]
 
     def prepare(self, todo: Sequence[Task]) -> None:
-        """Nothing is needed but the classifiers."""
+        """The networks that shuffled labels misled, if asked for."""
+        if self.settings.random_labels:
+            self._misled = {one: misled(one) for one in dict.fromkeys(task.pipeline for task in todo)}
 
     @property
     def images_each(self) -> int:
@@ -98,8 +103,10 @@ class Sanity(Measurements):
             randomised(model, [*chain(*names[: place + 1])], seed_for(pipeline.order.seed, "random weights"))
             for place in range(len(names))
         ]
+        if self.settings.random_labels:
+            networks.append(self._misled[pipeline])
         sums = dict.fromkeys(("infidelity", "sensitivity"), 0.0)
-        alike: dict[str, list[float]] = {name: [0.0] * len(names) for name in ("rank", "absolute_rank", "ssim")}
+        alike: dict[str, list[float]] = {name: [0.0] * len(networks) for name in ("rank", "absolute_rank", "ssim")}
         for rows in torch.arange(len(test), device=pipeline.device).split(BATCH):
             batch = images.batch(rows).contiguous(memory_format=torch.channels_last)
             with torch.no_grad():
@@ -118,7 +125,10 @@ class Sanity(Measurements):
             for name, values in zip(sums, of_batch, strict=True):
                 sums[name] += values.double().sum().item() / len(test)
             on_images(len(rows))
-        return {"stages": names, **alike, **sums, "test_images": len(test)}
+        found: Found = {"stages": names, **sums, "test_images": len(test)}
+        if self.settings.random_labels:
+            found["random_labels"] = {name: values.pop() for name, values in alike.items()}
+        return found | alike
 
     def _explained(self, task: Task, model: nn.Module, batch: Tensor, target: Tensor) -> tuple[Tensor, Any]:
         network = folded(model)
@@ -132,6 +142,26 @@ class Sanity(Measurements):
         quick = self.pipelines[0].order.quick
         report = SanityReport(self.settings, self.dataset, self.model, tuple(self.methods), seeds, found, quick)
         return report.write(self.folder)
+
+
+def misled(pipeline: Pipeline) -> nn.Module:
+    """The same classifier trained on shuffled labels, kept in `checkpoints/random_labels`; trained now if need be."""
+    folder = pipeline.folders.checkpoints / "random_labels"
+    path = pipeline.order.path(folder)
+    with pipeline.claims.alone(f"random_labels {path.name}"):
+        kept = find_classifier(pipeline.order, pipeline.dataset_sum, folder)
+        if kept is None:
+            print(f"model: {path} is not there: training it on shuffled labels ...", flush=True)
+            shuffled = with_random_labels(pipeline.whole, pipeline.order.seed)
+            kept = train_classifier(pipeline.order, shuffled, folder, pipeline.device)
+            print(classifier_line(kept, path), flush=True)
+    return restore(kept, pipeline.device)
+
+
+def with_random_labels(dataset: Dataset, seed: int) -> Dataset:
+    """The same images and as many of each class, but the training labels shuffled."""
+    labels = np.random.default_rng(seed_for(seed, "random labels")).permutation(dataset.train.labels)
+    return replace(dataset, train=replace(dataset.train, labels=labels))
 
 
 def similarities(maps: Tensor, others: Tensor) -> dict[str, float]:

@@ -31,6 +31,7 @@ class Settings:
         noise: standard deviation of infidelity's perturbations, in units of the network's input.
         radius: of the cube that sensitivity's perturbations are drawn from, in the same units.
         samples: perturbations of each.
+        random_labels: whether the maps are compared with those of a network trained on shuffled labels, too.
     """
 
     limit_test: int
@@ -38,6 +39,7 @@ class Settings:
     noise: float = NOISE
     radius: float = RADIUS
     samples: int = SAMPLES
+    random_labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,17 @@ class SanityReport:
             cells = [areas_cell(self.values(method, name, place)) for place in range(len(self.stages))]
             rows.append([method.label, *cells])
         return markdown_rows(rows)
+
+    @property
+    def other_labels(self) -> str:
+        """Likeness to the maps of networks that were trained on shuffled labels; nothing where there are none."""
+        if not self.settings.random_labels:
+            return ""
+        rows = [["method", *MEASURES.values()]]
+        for method in self.methods:
+            found = [self.found[method, seed]["random_labels"] for seed in self.seeds]
+            rows.append([method.label, *(areas_cell([float(one[name]) for one in found]) for name in MEASURES)])
+        return f"Likeness to the maps of a network that was trained on shuffled labels\n\n{markdown_rows(rows)}\n"
 
     @property
     def nearby(self) -> str:
@@ -129,7 +142,7 @@ class SanityReport:
     def text(self) -> str:
         tables = "\n".join(f"{words[0].upper()}{words[1:]}\n\n{self.table(name)}" for name, words in MEASURES.items())
         sentences = "".join(f"- {method.label} {self.sentence(method)}\n" for method in self.methods)
-        return f"{self.title}\n\n{self.note}\n\n{tables}\n{self.nearby}\n{sentences}"
+        return f"{self.title}\n\n{self.note}\n\n{tables}\n{self.other_labels}{self.nearby}\n{sentences}"
 
     @property
     def csv(self) -> str:
@@ -148,7 +161,7 @@ class SanityReport:
         one = self.settings
         words = ["sanity", self.dataset, self.model, filed_methods(self.methods)]
         words += [f"{one.limit_test}-tested"] * (one.limit_test != usual_images(self.dataset))
-        words += [one.explain] * (one.explain != EXPLAIN[0])
+        words += [one.explain] * (one.explain != EXPLAIN[0]) + ["random-labels"] * one.random_labels
         words += usual_or_not(pair for method in self.methods for pair in method.parameters)
         return "_".join([*words, *[f"{len(self.seeds)}-seeds"] * (len(self.seeds) > 1), *["quick"] * self.quick])
 

@@ -10,11 +10,13 @@ from captum.metrics import sensitivity_max
 from scipy.stats import spearmanr
 
 from attribution import build_method
+from datasets import load_dataset
 from evaluation.robustness import infidelity, max_sensitivity
-from evaluation.sanity import STAGES, randomised, similarities, stages
+from evaluation.sanity import STAGES, randomised, similarities, stages, with_random_labels
 from evaluation.similarity import SSIM_REACH, SSIM_SIGMA, between_0_and_1, rank_correlation, structural_similarity
 from models import build_model
 from tests.test_cli import run
+from training.checkpoint import load_checkpoint
 
 
 def maps_of(seed: int, shape: tuple[int, ...] = (5, 1, 16, 16)) -> torch.Tensor:
@@ -158,3 +160,28 @@ def test_controls_stay_the_same_and_gradients_do_not(data_dir, tmp_path, capsys)
             assert abs(last) < 0.2
     assert run(data_dir, tmp_path, options) == 0
     assert "3 of 3 measurements are finished" in capsys.readouterr().out
+
+
+def test_networks_of_shuffled_labels_learn_nothing_and_are_compared(tmp_path, capsys):
+    options = ["--eval=sanity", "--target=planted", "--quick", "--method=VBP", "--limit-test=30", "--random-labels"]
+    assert run(tmp_path / "data", tmp_path, options) == 0
+    printed = capsys.readouterr().out
+    assert "trained on shuffled labels" in printed
+    path = tmp_path / "checkpoints" / "random_labels" / "planted_SimpleCNN_seed0_quick.pt"
+    assert load_checkpoint(path).metadata["test_accuracy"] < 0.2
+    assert load_checkpoint(tmp_path / "checkpoints" / path.name).metadata["test_accuracy"] > 0.8
+    for record in (tmp_path / "results" / "sanity").iterdir():
+        content = json.loads(record.read_text())
+        likeness, method = content["result"]["random_labels"]["rank"], content["configuration"]["method"]
+        assert likeness == pytest.approx(1) if method == "RANDOM" else abs(likeness) < 0.3
+        assert len(content["result"]["rank"]) == 5
+    assert run(tmp_path / "data", tmp_path, ["--eval=ROAD", "--target=planted", "--random-labels"]) == 2
+
+
+def test_shuffled_labels_are_the_same_ones_in_another_order():
+    dataset = load_dataset("planted").limited(500, 10)
+    shuffled = with_random_labels(dataset, 3)
+    assert (np.bincount(shuffled.train.labels) == np.bincount(dataset.train.labels)).all()
+    assert (shuffled.train.labels != dataset.train.labels).mean() > 0.8
+    assert shuffled.test is dataset.test
+    assert (with_random_labels(dataset, 3).train.labels == shuffled.train.labels).all()
