@@ -27,9 +27,10 @@ from evaluation.retraining import Protocol
 from evaluation.runs import Run
 from evaluation.sanity import Sanity
 from evaluation.sanity_report import Settings as SanitySettings
-from evaluation.selectivity import Selectivity, Settings, usual_images
+from evaluation.selectivity import Selectivity, Settings
 from evaluation.summary import summaries
 from evaluation.sweep import Sweep
+from evaluation.wording import usual_images
 from models import ATTENTIONS, OPTIONS, variant
 from progress import progress_bar
 from storage import free_bytes

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 
@@ -19,9 +19,6 @@ from attribution import CONTROLS
 from evaluation.falls import Fall
 from evaluation.statistics import Curve, Estimate
 from storage import replacing
-
-if TYPE_CHECKING:
-    from evaluation.summary import Summary
 
 # Okabe & Ito's colours, which people with any kind of colour vision can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#7F3C8D")
@@ -117,38 +114,49 @@ def draw_lines(
     return save_figure(figure, path)
 
 
-def draw_summary(summary: "Summary", path: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Grid:
+    """Numbers of methods in several evaluations.
+
+    Attributes:
+        cells: (rows, columns) of text; empty where there is none.
+        places: (rows, columns) from 0, the best, to 1, the worst; NaN where there is none.
+        agreement: (columns, columns), correlations between the columns.
+    """
+
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    cells: Sequence[Sequence[str]]
+    places: Any
+    agreement: Any
+
+
+def draw_grid_of_places(grid: Grid, note: str, path: Path) -> list[Path]:
     """Methods × evaluations with their numbers, coloured by place; beside it how the evaluations agree."""
-    methods, columns = summary.methods, summary.columns
-    height = 0.34 * max(len(methods), len(columns)) + 1.6
-    figure, ((left, right),) = new_figure((1.25 * len(columns) + 0.62 * len(columns) + 3.2, height), 1, 2)
-    places = np.full((len(methods), len(columns)), np.nan)
-    for place, column in enumerate(columns):
-        for row, method in enumerate(methods):
-            if method in column.places:
-                places[row, place] = (column.places[method] - 1) / max(1, len(column.values) - 1)
-                dark = places[row, place] < 0.35
-                text = column.cell(method).replace(" ± ", "\n± ")
-                left.text(place, row, text, ha="center", va="center", fontsize=6, color="white" if dark else "black")
-    left.imshow(places, cmap="viridis", vmin=0, vmax=1, aspect="auto")
-    left.set_yticks(range(len(methods)), methods, fontsize=8)
-    heads = [f"{one.name} {'↑' if one.higher_is_better else '↓'}" for one in columns]
-    left.set_xticks(range(len(columns)), heads, rotation=30, ha="right", fontsize=8)
-    left.set_title(f"{summary.title}: dark is best", loc="left", fontsize=10)
-    right.imshow(summary.correlations, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
-    for row, values in enumerate(summary.correlations):
+    height = 0.34 * max(len(grid.rows), len(grid.columns)) + 1.6
+    figure, ((left, right),) = new_figure((1.87 * len(grid.columns) + 3.2, height), 1, 2)
+    for row, cells in enumerate(grid.cells):
+        for place, text in enumerate(cells):
+            colour = "white" if grid.places[row, place] < 0.35 else "black"
+            words = text.replace(" ± ", "\n± ")
+            left.text(place, row, words, ha="center", va="center", fontsize=6, color=colour)
+    left.imshow(grid.places, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    left.set_yticks(range(len(grid.rows)), grid.rows, fontsize=8)
+    left.set_title(f"{grid.title}: dark is best", loc="left", fontsize=10)
+    right.imshow(grid.agreement, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+    for row, values in enumerate(grid.agreement):
         for place, value in enumerate(values):
             if not np.isnan(value):
                 colour = "white" if abs(value) > 0.6 else "black"
                 right.text(place, row, f"{value:+.2f}", ha="center", va="center", fontsize=6.5, color=colour)
-    names = [one.name for one in columns]
-    right.set_yticks(range(len(names)), names, fontsize=7)
-    right.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=7)
+    right.set_yticks(range(len(grid.columns)), grid.columns, fontsize=7)
     right.set_title("do the evaluations agree? (rank correlation)", loc="left", fontsize=10)
     for axes in (left, right):
+        axes.set_xticks(range(len(grid.columns)), grid.columns, rotation=30, ha="right", fontsize=8)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    _write_note(figure, summary.note.replace("- ", "").replace("\n\n", "\n"))
+    _write_note(figure, note)
     return save_figure(figure, path)
 
 

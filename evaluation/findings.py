@@ -1,19 +1,19 @@
 """What the finished retrainings of one protocol say: curves, table, verdicts and a figure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attribution import LEVEL, SAMPLES, STEPS
-from attribution.choice import Choice, filed_methods
+from attribution.choice import filed_methods
 from datasets.catalog import CATALOG
 from evaluation import QUICK_RATIOS, RATIOS
 from evaluation.retraining import Protocol
 from evaluation.runs import Result, Run
 from evaluation.statistics import READABLE, Curve, Estimate, estimate, ranking, share_of_mask, verdict
 from evaluation.tables import csv_table, gap_table, markdown_table, runs_csv
+from evaluation.wording import counted, described_parameters, unusual_parameters
 from models import model_name
 from storage import plain_sum, write_text
 from training.recipe import quick_train_images, recipe_for
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from evaluation.figures import Panel
 
 MASK_OPTIONS = ("granularity", "rank", "fill", "mask_split", "explain", "map_dtype")
-USUAL_PARAMETERS = {"steps": STEPS, "samples": SAMPLES, "level": LEVEL, "baseline": "black"}
 LONGEST_RATIOS = 40  # letters
 
 
@@ -173,7 +172,7 @@ class Findings:
         protocol = self.protocol
         quick = ["quick"] if self.quick else []
         words = [protocol.evaluation, protocol.dataset, self.model, filed_methods(protocol.methods)]
-        return "_".join([*words, *self.mask_words, *parameter_words(protocol), *quick, *self._amounts()])
+        return "_".join([*words, *self.mask_words, *unusual_parameters(protocol.methods), *quick, *self._amounts()])
 
     @property
     def mask_words(self) -> list[str]:
@@ -225,33 +224,6 @@ class Findings:
     def ordered(self) -> dict[Run, Result]:
         """The runs in the order of the protocol, whoever did them and when."""
         return {run: self.results[run] for run in self.protocol.runs(self.dataset_sum, self.checkpoint_sum)}
-
-
-def counted(number: int, unit: str, space: str = " ") -> str:
-    """A number with its unit: 1 seed, 3 seeds."""
-    return f"{number}{space}{unit}{'' if number == 1 else 's'}"
-
-
-def parameter_words(protocol: Protocol) -> list[str]:
-    """The parameters of methods and ensembles that are not the default, as parts of file names."""
-    return usual_or_not(pair for method in protocol.methods for pair in method.parameters)
-
-
-def described_parameters(methods: Iterable[Choice]) -> str:
-    """A sentence for each method that has parameters, with a space before it; nothing for none."""
-    said = {
-        f"{method.label}: {', '.join(f'{name} {value}' for name, value in method.parameters)}."
-        for method in methods
-        if method.parameters
-    }
-    return "".join(f" {sentence}" for sentence in sorted(said))
-
-
-def usual_or_not(parameters: Iterable[tuple[str, float | str]]) -> list[str]:
-    """Of pairs of name and value those that are not the default: ("steps", 10) -> "steps-10"."""
-    return list(
-        dict.fromkeys(f"{name}-{value}" for name, value in parameters if value != USUAL_PARAMETERS.get(name, value))
-    )
 
 
 @dataclass(frozen=True)

@@ -141,16 +141,17 @@ def _cell(text: str, background: str = "") -> str:
 
 
 def _summary_table(one: Summary) -> str:
-    head = ["method", *(f"{column.name} {'↑' if column.higher_is_better else '↓'}" for column in one.columns)]
-    rows = []
-    for method in one.methods:
-        cells = [_cell(method)]
-        for column in one.columns:
-            place, count = column.places.get(method), len(column.values)
-            shade = _mixed((place - 1) / max(1, count - 1)) if place is not None else ""
-            cells.append(_cell(column.cell(method), shade))
-        rows.append(cells)
-    return _table(head, rows)
+    rows = [
+        [
+            _cell(method),
+            *(
+                _cell(column.cell(method), "" if np.isnan(share) else _mixed(share))
+                for column, share in zip(one.columns, shares, strict=True)
+            ),
+        ]
+        for method, shares in zip(one.methods, one.shares, strict=True)
+    ]
+    return _table(["method", *one.heads], rows)
 
 
 def _mixed(share: float) -> str:

@@ -9,11 +9,10 @@ from typing import Any
 from attribution.choice import Choice, filed_methods
 from datasets.catalog import CATALOG
 from evaluation import DRAWS, EXPLAIN, FILLS_OF, INSERTION_RATIOS, MOST, ORDERS, RANKS, RATIOS, SHARE
-from evaluation.findings import counted, described_parameters, usual_or_not
 from evaluation.perturbation import Imputed, Perturbation, RandomPart, Replaced
-from evaluation.selectivity import usual_images
 from evaluation.statistics import Curve, Estimate, difference, estimate
 from evaluation.tables import areas_cell, cell, distance_cell, markdown_rows
+from evaluation.wording import counted, described_parameters, unusual_parameters, usual_images
 from storage import plain_sum, write_text
 from training.inputs import Normalisation
 from training.recipe import Recipe
@@ -219,7 +218,7 @@ class Removals:
         special = [f"{name}-{getattr(one, name)}" for name, value in usual.items() if getattr(one, name) != value]
         if tuple(one.ratios) != usual_ratios(one.evaluation):
             special.append(f"ratios-{plain_sum(list(one.ratios))[:6]}")
-        special += usual_or_not(pair for method in self.methods for pair in method.parameters)
+        special += unusual_parameters(self.methods)
         special += [f"{len(self.seeds)}-seeds"] * (len(self.seeds) > 1) + ["quick"] * self.quick
         return "_".join([one.evaluation, self.dataset, self.model, filed_methods(self.methods), *special])
 

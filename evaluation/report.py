@@ -13,12 +13,13 @@ from attribution.choice import Choice
 from datasets import DATASETS
 from evaluation import RETRAINING
 from evaluation.accuracy import order_of, original_figures
-from evaluation.findings import Findings, Gap, counted
+from evaluation.findings import Findings, Gap
 from evaluation.kept import method_place
 from evaluation.retraining import Protocol
 from evaluation.runs import Result, Run, kept_results
 from evaluation.statistics import Curve
 from evaluation.tables import markdown_rows, runs_csv
+from evaluation.wording import counted
 from models import NO_ATTENTION, attention_of
 from storage import write_text
 

@@ -8,10 +8,9 @@ from typing import Any
 from attribution import CONTROLS
 from attribution.choice import Choice, filed_methods
 from evaluation import EXPLAIN
-from evaluation.findings import counted, described_parameters, usual_or_not
-from evaluation.selectivity import usual_images
 from evaluation.statistics import mean_interval
 from evaluation.tables import areas_cell, markdown_rows
+from evaluation.wording import counted, described_parameters, unusual_parameters, usual_images
 from storage import write_text
 
 NOISE, RADIUS, SAMPLES = 0.2, 0.02, 10  # σ of infidelity's perturbations, half width of sensitivity's, of either
@@ -162,7 +161,7 @@ class SanityReport:
         words = ["sanity", self.dataset, self.model, filed_methods(self.methods)]
         words += [f"{one.limit_test}-tested"] * (one.limit_test != usual_images(self.dataset))
         words += [one.explain] * (one.explain != EXPLAIN[0]) + ["random-labels"] * one.random_labels
-        words += usual_or_not(pair for method in self.methods for pair in method.parameters)
+        words += unusual_parameters(self.methods)
         return "_".join([*words, *[f"{len(self.seeds)}-seeds"] * (len(self.seeds) > 1), *["quick"] * self.quick])
 
     def write(self, folder: Path) -> str:

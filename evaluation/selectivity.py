@@ -21,13 +21,12 @@ from attribution.folding import folded
 from attribution.maps import attributions
 from attribution.method import Method
 from attribution.pixel_hash import pixel_hash
-from datasets.catalog import CATALOG
 from errors import InputError
-from evaluation import FILLS, ORDERS, REMOVALS, TEST_SHARE
+from evaluation import FILLS, ORDERS, REMOVALS
 from evaluation.falls import Fall, selectivity_csv, selectivity_table
-from evaluation.findings import described_parameters, usual_or_not
 from evaluation.masking import TIE_SEED, importance
 from evaluation.pipeline import Pipeline, given_by_setting
+from evaluation.wording import described_parameters, unusual_parameters, usual_images
 from models import IMAGE_SHAPES, model_name
 from progress import progress_bar
 from storage import plain_sum, replacing, require_space, write_text
@@ -303,15 +302,10 @@ class Selectivity:
             for name, value in asdict(self.settings).items()
             if value != getattr(usual, name)
         ]
-        special += usual_or_not(pair for method in self.methods for pair in method.parameters)
+        special += unusual_parameters(self.methods)
         quick = ["quick"] if order.quick else []
         methods = filed_methods(self.methods)
         return "_".join(["selectivity", self.dataset, model_name(order.attention), methods, *special, *quick])
-
-
-def usual_images(dataset: str) -> int:
-    """How many test images selectivity looks at unless told otherwise."""
-    return round(TEST_SHARE * int(CATALOG[dataset].shapes["test_images"][0]))
 
 
 def pixels_of(kept: list[Tensor], normalisation: Any) -> Array:

@@ -12,11 +12,12 @@ from scipy.stats import rankdata, spearmanr
 
 from attribution import CONTROLS
 from evaluation import REMOVING, RETRAINING
-from evaluation.findings import Findings, counted
+from evaluation.findings import Findings
 from evaluation.kept import kept_checks, kept_falls, kept_removals, largest
 from evaluation.report import Retrainings
 from evaluation.statistics import Estimate, mean_interval
 from evaluation.tables import markdown_rows
+from evaluation.wording import counted
 from storage import write_text
 
 FEWEST = 3  # methods that two evaluations must share for a correlation
@@ -75,11 +76,23 @@ class Summary:
         return f"Methods × evaluations on {self.dataset}, {self.model}"
 
     @property
+    def heads(self) -> list[str]:
+        """The evaluations, and which end is the good one."""
+        return [f"{one.name} {'↑' if one.higher_is_better else '↓'}" for one in self.columns]
+
+    @cached_property
+    def shares(self) -> npt.NDArray[np.float64]:
+        """(methods, columns): places from 0, the best, to 1, the worst; NaN where there is none."""
+        found = [
+            [(one.places.get(method, np.nan) - 1) / max(1, len(one.values) - 1) for one in self.columns]
+            for method in self.methods
+        ]
+        return np.array(found)
+
+    @property
     def table(self) -> str:
-        head = ["method", *(f"{one.name} {'↑' if one.higher_is_better else '↓'}" for one in self.columns)]
-        return markdown_rows(
-            [head, *([method, *(one.cell(method) for one in self.columns)] for method in self.methods)]
-        )
+        rows = [[method, *(one.cell(method) for one in self.columns)] for method in self.methods]
+        return markdown_rows([["method", *self.heads], *rows])
 
     @cached_property
     def correlations(self) -> npt.NDArray[np.float64]:
@@ -130,13 +143,16 @@ class Summary:
 
     def write(self, folder: Path) -> list[Path]:
         """Write table and figure; return their paths."""
-        from evaluation.figures import draw_summary  # here, so that nothing else waits for matplotlib
+        from evaluation.figures import Grid, draw_grid_of_places  # here, so that nothing else waits for matplotlib
 
         stem = folder / f"summary_{self.dataset}_{self.model}"
         table, values = stem.with_name(stem.name + ".md"), stem.with_name(stem.name + ".csv")
         write_text(table, self.text)
         write_text(values, self.csv)
-        return [table, values, *draw_summary(self, stem)]
+        cells = [[column.cell(method) for column in self.columns] for method in self.methods]
+        grid = Grid(self.title, self.methods, self.heads, cells, self.shares, self.correlations)
+        note = self.note.replace("- ", "").replace("\n\n", "\n")
+        return [table, values, *draw_grid_of_places(grid, note, stem)]
 
 
 def summaries(results: Path, datasets: Sequence[str], retrainings: Retrainings) -> list[Summary]:

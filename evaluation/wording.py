@@ -1,0 +1,36 @@
+"""How conditions are said, in notes and in file names."""
+
+from collections.abc import Iterable
+
+from attribution import BASELINES, LEVEL, SAMPLES, STEPS
+from attribution.choice import Choice
+from datasets.catalog import CATALOG
+from evaluation import TEST_SHARE
+
+USUAL_PARAMETERS = {"steps": STEPS, "samples": SAMPLES, "level": LEVEL, "baseline": BASELINES[0]}
+
+
+def counted(number: int, unit: str, space: str = " ") -> str:
+    """A number with its unit: 1 seed, 3 seeds."""
+    return f"{number}{space}{unit}{'' if number == 1 else 's'}"
+
+
+def described_parameters(methods: Iterable[Choice]) -> str:
+    """A sentence for each method that has parameters, with a space before it; nothing for none."""
+    said = {
+        f"{method.label}: {', '.join(f'{name} {value}' for name, value in method.parameters)}."
+        for method in methods
+        if method.parameters
+    }
+    return "".join(f" {sentence}" for sentence in sorted(said))
+
+
+def unusual_parameters(methods: Iterable[Choice]) -> list[str]:
+    """The parameters that are not the default, as parts of file names: ["steps-10"]."""
+    pairs = (pair for method in methods for pair in method.parameters)
+    return list(dict.fromkeys(f"{name}-{value}" for name, value in pairs if value != USUAL_PARAMETERS.get(name, value)))
+
+
+def usual_images(dataset: str) -> int:
+    """How many test images are looked at unless told otherwise, where nothing is retrained."""
+    return round(TEST_SHARE * int(CATALOG[dataset].shapes["test_images"][0]))
