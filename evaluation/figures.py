@@ -107,7 +107,7 @@ def draw_lines(
             axes.plot(values, color=colours[method], linestyle=LINES.get(method, "-"), marker="o", markersize=3)
             labels.append((values[-1], method, colours[method], 8.0))
         axes.set_xticks(range(len(ticks)), ticks, rotation=30, ha="right", fontsize=7)
-        axes.set(xlabel=xlabel, ylim=(min(0.0, *(height for height, *_rest in labels)) - 0.02, 1.02))
+        axes.set(xlabel=xlabel, ylim=(min(0.0, *(min(values) for values in lines.values())) - 0.02, 1.02))
         _finish(axes, title)
         _label_ends(axes, labels, x=len(ticks) - 0.9)
     _write_note(figure, note)
