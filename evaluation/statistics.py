@@ -153,10 +153,12 @@ def verdict(image: Curve, mask: Curve, chance: float, clean_test: bool = False) 
         )
     if len(explained) == len(points):
         return f"explained by the mask at every ratio ({reached}): this curve says nothing about importance"
+    if len(telling) == len(points) and min(shares) >= READABLE and len(explained) == len(reaching):
+        whole = f", all of it at {', '.join(explained)}" if explained else ""
+        share = f"{min(shares):.0%} or more of it above chance can be read off the mask{whole}"
+        return f"{share} ({reached}): not to be believed"
     if explained:
         return f"explained by the mask at {', '.join(explained)} ({reached}): not to be believed there"
     if reaching:
         return f"its interval is too wide to tell it from the mask's ({reached}): give more --seeds or test images"
-    if len(telling) == len(points) and min(shares) >= READABLE:
-        return f"{min(shares):.0%} or more of it above chance can be read off the mask ({reached}): not to be believed"
     return f"up to {max(shares):.0%} of it above chance can be read off the mask ({reached}): believe it in part"

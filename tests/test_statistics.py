@@ -38,6 +38,11 @@ def test_area_by_hand():
     ("image", "mask", "words"),
     [
         ((0.99, 0.98, 0.97), (0.99, 0.99, 0.969), "explained by the mask at every ratio"),
+        (
+            (0.99, 0.98, 0.97),
+            (0.99, 0.90, 0.969),
+            "91% or more of it above chance can be read off the mask, all of it at 10 %, 90 %",
+        ),
         ((0.99, 0.98, 0.97), (0.99, 0.90, 0.969), "explained by the mask at 10 %, 90 %"),
         ((0.99, 0.98, 0.97), (0.95, 0.97, 0.96), "96% or more of it above chance can be read off the mask"),
         ((0.80, 0.71, 0.60), (0.30, 0.43, 0.33), "up to 54% of it above chance can be read off the mask"),
