@@ -98,13 +98,14 @@ def report(options: argparse.Namespace, folders: Folders) -> None:
     print(report_accuracy(datasets, folders.checkpoints, folders.results, suffix, options.quick, not options.dry_run))
     retrainings = Retrainings.of(folders.results, datasets)
     print(retrainings.summary())
-    pages = summaries(folders.results, datasets, retrainings)
+    removals = kept_removals(folders.results)
+    pages = summaries(folders.results, datasets, retrainings, removals)
     print("\n\n".join(page.text for page in pages))
     if not options.dry_run:
         written = retrainings.write(folders.results, suffix)
         written += [path for page in pages for path in page.write(folders.results)]
         if pages:
-            written.append(write_page(pages, retrainings, kept_removals(folders.results), folders.results))
+            written.append(write_page(pages, retrainings, removals, folders.results))
         print("\n".join(f"written: {path}" for path in written))
 
 

@@ -1,6 +1,6 @@
 """What is chosen when maps are asked for: a method, perhaps an ensemble around it, and their parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,12 @@ class Choice:
         wanted = {"steps", "baseline"} if method == "IG" else set()
         wanted |= set(ENSEMBLE_PARAMETERS) if ensemble else set()
         return cls(method, ensemble, tuple(sorted((name, known[name]) for name in wanted & set(known))))
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> "Choice":
+        """The one of which a record holds `plain`, and perhaps `blur`, among other things."""
+        parameters = tuple(sorted(record["parameters"].items()))
+        return cls(record["method"], record["ensemble"], parameters, record.get("blur", False))
 
     @property
     def label(self) -> str:

@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,7 @@ def order_of(model: str) -> int:
     return next((place for place, name in enumerate(MODELS) if model.startswith(name)), len(MODELS))
 
 
+@cache
 def original_figures() -> dict[str, Any]:
     """What the original White Box published."""
     published: dict[str, Any] = json.loads(ORIGINAL.read_text(encoding="utf-8"))

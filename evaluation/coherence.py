@@ -19,6 +19,7 @@ from datasets import Split
 from errors import InputError
 from evaluation.pictures import SCALE_NOTE, Caption, Column, draw_grid
 from evaluation.pipeline import Pipeline, given_by_setting
+from evaluation.wording import explained_class
 from models import model_name
 from models.inspection import attention_maps, layers
 from training.classifier import restore
@@ -190,8 +191,8 @@ class Coherence:
     ) -> list[Path]:
         examples, classes = subject.examples, subject.pipeline.whole.classes
         rows = [classes[label] for label in examples.labels]
-        explained_class = "predicted class" if subject.pipeline.explain == "prediction" else "label"
-        about = f"Maps explain the {explained_class}, and are summed over the colour channels. {SCALE_NOTE}"
+        explained = explained_class(subject.pipeline.explain)
+        about = f"Maps explain the {explained}, and are summed over the colour channels. {SCALE_NOTE}"
         shown = f"Test images {', '.join(map(str, examples.index))}. Below: prediction and probability, red if wrong. "
         path = self._path("_".join(word for word in (name, part) if word))
         return draw_grid(rows, columns, title, shown + (note or about), path)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import integrate
 
 from evaluation.statistics import Estimate, mean_interval, proportion_interval
-from evaluation.tables import cell, distance_cell, markdown_rows
+from evaluation.tables import cell, distance_cell, markdown_rows, numbers
 
 Array = npt.NDArray[Any]
 
@@ -75,6 +75,5 @@ def selectivity_csv(falls: Sequence[Fall]) -> str:
     for fall in falls:
         for step, (accuracy, column) in enumerate(zip(fall.accuracy, fall.score.T, strict=True)):
             score = mean_interval(column)
-            numbers = (accuracy.mean, accuracy.low, accuracy.high, score.mean, score.low, score.high)
-            lines.append(f"{fall.method},{step}," + ",".join(f"{number:.6f}" for number in numbers))
+            lines.append(",".join([fall.method, str(step), *numbers(accuracy), *numbers(score)]))
     return "\n".join(lines) + "\n"

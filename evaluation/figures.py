@@ -15,14 +15,11 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from attribution import CONTROLS
 from evaluation.falls import Fall
+from evaluation.palette import colours_of
 from evaluation.statistics import Curve, Estimate
 from storage import replacing
 
-# Okabe & Ito's colours, which people with any kind of colour vision can tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#7F3C8D")
-CONTROL_COLOUR = "#444444"
 LINES = {"RANDOM": (0, (5, 3)), "SOBEL": (0, (1, 1.5))}
 LABEL_DISTANCE = 0.045  # of the height of the axes
 LETTERS_PER_INCH = 20  # of a note
@@ -158,13 +155,6 @@ def draw_grid_of_places(grid: Grid, note: str, path: Path) -> list[Path]:
         axes.spines[:].set_visible(False)
     _write_note(figure, note)
     return save_figure(figure, path)
-
-
-def colours_of(methods: Sequence[str]) -> dict[str, str]:
-    """A colour for each method, grey for the controls."""
-    attributed = [method for method in methods if method not in CONTROLS]
-    colours = {method: COLOURS[place % len(COLOURS)] for place, method in enumerate(attributed)}
-    return {method: colours.get(method, CONTROL_COLOUR) for method in methods}
 
 
 def draw_falls(falls: Sequence[Fall], title: str, note: str, path: Path) -> list[Path]:

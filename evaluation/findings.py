@@ -12,8 +12,15 @@ from evaluation import QUICK_RATIOS, RATIOS
 from evaluation.retraining import Protocol
 from evaluation.runs import Result, Run
 from evaluation.statistics import READABLE, Curve, Estimate, estimate, ranking, share_of_mask, verdict
-from evaluation.tables import csv_table, gap_table, markdown_table, runs_csv
-from evaluation.wording import counted, described_parameters, unusual_parameters
+from evaluation.tables import csv_table, gap_table, markdown_table, runs_csv, write_table
+from evaluation.wording import (
+    ONE_SEED,
+    counted,
+    described_parameters,
+    explained_class,
+    interval_over,
+    unusual_parameters,
+)
 from models import model_name
 from storage import plain_sum, write_text
 from training.recipe import quick_train_images, recipe_for
@@ -112,10 +119,9 @@ class Findings:
         images = f"{protocol.limit_train:,}" if protocol.limit_train else "all"
         tested = f"{protocol.limit_test:,}" if protocol.limit_test else "all"
         importance = "Most" if protocol.evaluation == "ROAR" else "Least"
-        explained_class = "predicted class" if protocol.explain == "prediction" else "label"
         return (
             f"{importance} important {protocol.granularity}s of {self.masked}, by the {protocol.rank} attribution of "
-            f"the {explained_class}, replaced by {protocol.fill}."
+            f"the {explained_class(protocol.explain)}, replaced by {protocol.fill}."
             f"{described_parameters(protocol.methods)}\n"
             f"{images} training images, {counted(protocol.recipe.epochs, 'epoch')}, {tested} test images, "
             f"{counted(protocol.seeds, 'seed')}; one explained network (seed 0)."
@@ -125,10 +131,9 @@ class Findings:
     def about(self) -> str:
         """What the numbers mean."""
         protocol = self.protocol
-        wilson = "Wilson's over the test images (one seed: the spread between networks is unknown)"
-        interval = wilson if protocol.seeds == 1 else "Student's t over the seeds"
+        interval = interval_over(protocol.seeds)
         if protocol.seeds > 1 == protocol.mask_seeds:
-            interval += f", of the mask alone {wilson}"
+            interval += f", of the mask alone {ONE_SEED}"
         return (
             f"± is the 95 % interval, {interval}. Ties: share of the pixels whose order is random.\n"
             "Mask alone (thin, ×): a network that sees only which pixels are replaced."
@@ -205,8 +210,7 @@ class Findings:
         from evaluation.figures import draw_curves  # here, so that nothing else waits for matplotlib
 
         stem = folder / self.stem
-        write_text(stem.with_name(stem.name + ".md"), self.text)
-        write_text(stem.with_name(stem.name + ".csv"), csv_table(self.curves, self.baseline))
+        write_table(stem, self.text, csv_table(self.curves, self.baseline))
         write_text(stem.with_name(stem.name + "_runs.csv"), runs_csv(self.ordered))
         figures = draw_curves([self.panel], self.note, stem)
         files = f"table:  {stem}.md and .csv, each run in {stem}_runs.csv\nfigure: {' and '.join(map(str, figures))}"

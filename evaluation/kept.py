@@ -2,9 +2,9 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 
@@ -25,6 +25,7 @@ OF_ONE = (*OF_METHOD, "seed", "checkpoint_sum")
 OF_ALL = ("evaluation", "dataset", "dataset_sum", "model", "map_dtype")
 
 Found = Mapping[tuple[Choice, int], Mapping[str, Any]]
+Measured = TypeVar("Measured", Removals, SanityReport)
 
 
 def method_place(method: Choice) -> tuple[object, ...]:
@@ -32,11 +33,6 @@ def method_place(method: Choice) -> tuple[object, ...]:
     known = METHODS.index(method.method) if method.method in METHODS else len(METHODS)
     ensemble = ENSEMBLES.index(method.ensemble) + 1 if method.ensemble else 0
     return method.method in CONTROLS, known, method.method, ensemble, method.blur, method.parameters
-
-
-def choice_of(configuration: Mapping[str, Any]) -> Choice:
-    parameters = tuple(sorted(configuration["parameters"].items()))
-    return Choice(configuration["method"], configuration["ensemble"], parameters, configuration.get("blur", False))
 
 
 def kept_removals(results: Path) -> list[Removals]:
@@ -76,7 +72,7 @@ def kept_falls(results: Path, dataset: str, model: str) -> list[Fall]:
             configuration = json.loads(file.attrs["configuration"])
         if (configuration["model"], configuration["order"]) == (model, ORDERS[0]):
             common = {name: value for name, value in configuration.items() if name not in OF_METHOD}
-            groups[json.dumps(common, sort_keys=True)][choice_of(configuration)] = path
+            groups[json.dumps(common, sort_keys=True)][Choice.read(configuration)] = path
     if not groups:
         return []
     largest = max(groups.values(), key=len)
@@ -99,7 +95,7 @@ def _groups(folder: Path) -> Iterator[tuple[dict[str, Any], tuple[Choice, ...], 
     for path in sorted(folder.glob("*.json")):
         configuration, result = read_record(path)
         common = {name: value for name, value in configuration.items() if name not in OF_ONE}
-        key = choice_of(configuration), int(configuration["seed"])
+        key = Choice.read(configuration), int(configuration["seed"])
         groups[json.dumps(common, sort_keys=True)][key] = result
     for common_text, found in groups.items():
         methods, seeds = most_finished(found)
@@ -118,10 +114,7 @@ def most_finished(found: Found) -> tuple[tuple[Choice, ...], tuple[int, ...]]:
     return best
 
 
-OnSize = Callable[[Any], int]
-
-
-def largest(candidates: Sequence[Any], dataset: str, model: str, size: OnSize) -> Any | None:
-    """Of those on one data set and model the one with most in it; None if there is none."""
+def largest(candidates: Iterable[Measured], dataset: str, model: str) -> Measured | None:
+    """Of those on one data set and model the one of most methods and seeds; None if there is none."""
     fitting = [one for one in candidates if (one.dataset, one.model) == (dataset, model)]
-    return max(fitting, key=size, default=None)
+    return max(fitting, key=lambda one: len(one.methods) * len(one.seeds), default=None)

@@ -108,6 +108,12 @@ class Measurements(ABC):
                 raise ValueError("another configuration")
             return result
 
+    def facts(self) -> tuple[str, str, tuple[Choice, ...], tuple[int, ...], dict[tuple[Choice, int], Found], bool]:
+        """What a report takes beside its settings: data set, model, methods, seeds, the results, whether quick."""
+        found = {(task.method, task.pipeline.order.seed): found for task, found in self.results.items()}
+        seeds = tuple(pipeline.order.seed for pipeline in self.pipelines)
+        return self.dataset, self.model, tuple(self.methods), seeds, found, self.pipelines[0].order.quick
+
     def _todo(self) -> list[Task]:
         return [task for task in self.tasks if task not in self.results]
 
@@ -120,8 +126,8 @@ class Measurements(ABC):
     def complete(self) -> None:
         """Do what is not finished, each measurement kept as soon as it is done."""
         for task in self._todo():
-            if (found := self._find(task)) is not None:
-                self.results[task] = found
+            if task.pipeline.kept is None and (found := self._find(task)) is not None:
+                self.results[task] = found  # of a classifier that another process, or this one, trained meanwhile
         todo = self._todo()
         said = f"{self.evaluation}: {len(self.results)} of {len(self.tasks)} measurements are finished"
         print(f"{said}, {len(todo)} to do", flush=True)

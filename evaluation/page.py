@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from attribution import CONTROLS
 from evaluation import ORDERS
 from evaluation.findings import Findings
+from evaluation.palette import colours_of
 from evaluation.removals import Removals
 from evaluation.report import Retrainings
 from evaluation.runs import Result, Run
@@ -21,8 +21,7 @@ from evaluation.tables import flat
 from storage import write_text
 
 HERE = Path(__file__).parent
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#7F3C8D")
-GREY, DASHES = "#444444", {"RANDOM": "6 4", "SOBEL": "2 3"}
+DASHES = {"RANDOM": "6 4", "SOBEL": "2 3"}
 BEST, WORST = (230, 159, 0), (247, 249, 251)  # colours of a cell, from the best place to the worst
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 400, 260, 34, 30, 8
 LARGEST_PICTURES = 3_000_000  # bytes of all pictures together
@@ -94,7 +93,6 @@ def _anchor(one: Summary) -> str:
 
 def _section(one: Summary, retrainings: Retrainings, removals: Sequence[Removals], results: Path) -> str:
     findings = [each for each in retrainings.found if (each.protocol.dataset, each.model) == (one.dataset, one.model)]
-    findings.sort(key=lambda each: len(each.mask_words))  # the default protocol first
     removed = [each for each in removals if (each.dataset, each.model) == (one.dataset, one.model)]
     charts = charts_of(findings, removed)
     verdicts = "".join(
@@ -161,28 +159,19 @@ def _mixed(share: float) -> str:
 
 
 def _agreement(one: Summary) -> str:
-    names = [column.name for column in one.columns]
-    rows = [
-        [_cell(name), *(_cell("" if np.isnan(value) else f"{value:+.2f}") for value in values)]
-        for name, values in zip(names, one.correlations, strict=True)
-    ]
-    return _table(["", *names], rows)
+    head, *rows = one.agreement
+    return _table(head, [[_cell(text) for text in row] for row in rows])
 
 
 def _keys(methods: Sequence[str]) -> str:
     """What colour a method has, with a box to show and hide it."""
+    colours = colours_of(methods)
     boxes = "".join(
         f'<label><input type="checkbox" checked value="{escape(method)}"> '
-        f'<i style="border-color:{_colour(method, methods)}"></i> {escape(method)}</label>'
+        f'<i style="border-color:{colours[method]}"></i> {escape(method)}</label>'
         for method in methods
     )
     return f'<p class="keys">{boxes}</p>'
-
-
-def _colour(method: str, methods: Sequence[str]) -> str:
-    if method in CONTROLS:
-        return GREY
-    return COLOURS[[one for one in methods if one not in CONTROLS].index(method) % len(COLOURS)]
 
 
 def _charts(charts: Iterable[Chart], methods: Sequence[str]) -> str:
@@ -190,8 +179,9 @@ def _charts(charts: Iterable[Chart], methods: Sequence[str]) -> str:
 
 
 def _figure(chart: Chart, methods: Sequence[str]) -> str:
-    lines = [_line(curve, _colour(curve.method, methods), thin=True) for curve in chart.alone]
-    lines += [_line(curve, _colour(curve.method, methods), thin=False) for curve in chart.image]
+    colours = colours_of(methods)
+    lines = [_line(curve, colours[curve.method], thin=True) for curve in chart.alone]
+    lines += [_line(curve, colours[curve.method], thin=False) for curve in chart.image]
     grid = "".join(
         f'<line x1="{LEFT}" x2="{WIDTH - 6}" y1="{_y(height):.1f}" y2="{_y(height):.1f}" stroke="#e3e7ea"/>'
         f'<text x="{LEFT - 5}" y="{_y(height) + 3:.1f}" text-anchor="end">{height:g}</text>'

@@ -12,8 +12,8 @@ from evaluation import ORDERS
 from evaluation.imputation import noisy_impute
 from evaluation.masking import Removal, blurred
 from training.inputs import Images
+from training.loop import TEST_BATCH
 
-BATCH = 250
 DRAW_SEED = 1
 KINDS = {"most": "ROAR", "least": "KAR"}  # which end of the ranks is removed
 
@@ -137,7 +137,7 @@ def measure(
         score = logits.softmax(dim=1).gather(1, target[rows].view(-1, 1)).double().sum()
         return torch.stack([(logits.argmax(dim=1) == labels[rows]).double().sum(), score]).cpu()
 
-    for rows in torch.arange(len(labels), device=labels.device).split(BATCH):
+    for rows in torch.arange(len(labels), device=labels.device).split(TEST_BATCH):
         batch = images.batch(rows)
         whole += hits_and_score(batch, rows)
         for order, removals in points.items():

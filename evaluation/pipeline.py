@@ -229,11 +229,10 @@ class Pipeline:
     def explained_test(self, method: Choice, rank: str) -> tuple[Tensor, Tensor]:
         """Of the test images the ranks of the pixels (N, 1, H, W) and the class explained (N,), on the device."""
         reader, test = self.maps(method), self.dataset.test
-        ranks, _tied = ranks_of_maps(
-            reader.rows("test", test.index), self.dataset.shape[0], "pixel", rank, self.device, method.blur
-        )
+        parts = list(reader.rows("test", test.index))
+        ranks, _tied = ranks_of_maps(parts, self.dataset.shape[0], "pixel", rank, self.device, method.blur)
         name = "prediction" if self.explain == "prediction" else "label"
-        target = np.concatenate([getattr(rows, name) for rows in reader.rows("test", test.index)])
+        target = np.concatenate([getattr(rows, name) for rows in parts])
         return ranks, torch.from_numpy(target).to(self.device)
 
     def ranks(self, method: Choice, granularity: str, rank: str) -> Ranked:

@@ -11,9 +11,16 @@ from datasets.catalog import CATALOG
 from evaluation import DRAWS, EXPLAIN, FILLS_OF, INSERTION_RATIOS, MOST, ORDERS, RANKS, RATIOS, SHARE
 from evaluation.perturbation import Imputed, Perturbation, RandomPart, Replaced
 from evaluation.statistics import Curve, Estimate, difference, estimate
-from evaluation.tables import areas_cell, cell, distance_cell, markdown_rows
-from evaluation.wording import counted, described_parameters, unusual_parameters, usual_images
-from storage import plain_sum, write_text
+from evaluation.tables import areas_cell, cell, distance_cell, markdown_rows, numbers, write_table
+from evaluation.wording import (
+    counted,
+    described_parameters,
+    explained_class,
+    interval_over,
+    unusual_parameters,
+    usual_images,
+)
+from storage import plain_sum
 from training.inputs import Normalisation
 from training.recipe import Recipe
 
@@ -184,9 +191,7 @@ class Removals:
     def note(self) -> str:
         one = self.settings
         seeds = counted(len(self.seeds), "seed")
-        wilson = "Wilson's over the test images (one seed: the spread between networks is unknown)"
-        interval = wilson if len(self.seeds) == 1 else "Student's t over the seeds, differences paired by seed"
-        explained_class = "predicted class" if one.explain == "prediction" else "label"
+        interval = interval_over(len(self.seeds)) + ", differences paired by seed" * (len(self.seeds) > 1)
         tuned = ""
         if one.tuning is not None:
             tuned = (
@@ -199,7 +204,7 @@ class Removals:
         return (
             f"{ABOUT[one.evaluation]}{tuned} Fill: {one.fill}. Values: {what}.\n"
             f"{one.limit_test:,} test images, {seeds} (a classifier with its own maps each); by the {one.rank} "
-            f"attribution of the {explained_class}.{described_parameters(self.methods)}\n"
+            f"attribution of the {explained_class(one.explain)}.{described_parameters(self.methods)}\n"
             f"± is the 95 % interval, {interval}. Least − most: the difference of the two areas, the higher the "
             "better, 0 for a random order."
         )
@@ -227,8 +232,7 @@ class Removals:
         from evaluation.figures import Panel, draw_curves  # here, so that nothing else waits for matplotlib
 
         stem, value = folder / self.stem, self.settings.value
-        write_text(stem.with_name(stem.name + ".md"), self.text)
-        write_text(stem.with_name(stem.name + ".csv"), self.csv)
+        write_table(stem, self.text, self.csv)
         chance = 1 / len(CATALOG[self.dataset].classes)
         ylabel = "probability of the explained class" if value == "score" else "test accuracy"
         panels = []
@@ -248,6 +252,5 @@ class Removals:
             for order in ORDERS:
                 for curve in self.curves(order, value):
                     for ratio, one in zip(curve.ratios, curve.estimates, strict=True):
-                        numbers = ",".join(f"{number:.6f}" for number in (one.mean, one.low, one.high))
-                        lines.append(f"{curve.method},{order},{ratio:g},{value},{numbers}")
+                        lines.append(",".join([curve.method, order, f"{ratio:g}", value, *numbers(one)]))
         return "\n".join(lines) + "\n"

@@ -102,8 +102,4 @@ class Removing(Measurements):
         return find_finetuned(self._tuned_path(pipeline), self._wanted(pipeline)) if pipeline.kept else None
 
     def report(self) -> str:
-        found = {(task.method, task.pipeline.order.seed): found for task, found in self.results.items()}
-        seeds = tuple(pipeline.order.seed for pipeline in self.pipelines)
-        quick = self.pipelines[0].order.quick
-        removals = Removals(self.settings, self.dataset, self.model, tuple(self.methods), seeds, found, quick)
-        return removals.write(self.folder)
+        return Removals(self.settings, *self.facts()).write(self.folder)

@@ -57,8 +57,8 @@ class Retrainings:
         """
         runs = {run: result for run, result in kept_results(folder) if run.dataset in datasets}
         found, left_out = [], []
-        for key, methods in sorted(_grouped(runs).items(), key=lambda item: _place(item[0], datasets)):
-            findings, missing = _findings(key, methods, runs)
+        for key, of_key in sorted(_grouped(runs).items(), key=lambda item: _place(item[0], datasets)):
+            findings, missing = _findings(key, of_key, runs)
             found += [findings] if findings else []
             left_out += [f"{key.evaluation} on {key.dataset}, {key.model}: {missing}"] if missing else []
         found.sort(key=lambda one: len(one.mask_words))  # the default protocol first
@@ -136,13 +136,13 @@ class Retrainings:
         return "\n".join([*lines, *(f"left out: {line}" for line in self.left_out)])
 
 
-def _grouped(runs: Results) -> dict[Run, list[Choice]]:
-    """The curves' common configuration -> their methods."""
-    groups: dict[Run, set[Choice]] = defaultdict(set)
+def _grouped(runs: Results) -> dict[Run, list[Run]]:
+    """The common configuration of the points of all curves that can stand in one table -> these points."""
+    groups: dict[Run, list[Run]] = defaultdict(list)
     for run in runs:
         if run.method is not None and run.sees == "image":
-            groups[replace(run, method=None, ratio=0.0, seed=0)].add(run.method)
-    return {key: sorted(methods, key=method_place) for key, methods in groups.items()}
+            groups[replace(run, method=None, ratio=0.0, seed=0)].append(run)
+    return groups
 
 
 def _place(key: Run, datasets: Sequence[str]) -> tuple[object, ...]:
@@ -154,9 +154,9 @@ def _place(key: Run, datasets: Sequence[str]) -> tuple[object, ...]:
     )
 
 
-def _findings(key: Run, methods: Sequence[Choice], runs: Results) -> tuple[Findings | None, str]:
+def _findings(key: Run, of_key: Sequence[Run], runs: Results) -> tuple[Findings | None, str]:
     """Of all ratios and numbers of seeds those of which most is finished, and a line on what that leaves out."""
-    of_key = [run for run in runs if replace(run, method=None, ratio=0.0, seed=0) == key]
+    methods = sorted({run.method for run in of_key if run.method}, key=method_place)
     ratios_of = {method: tuple(sorted({run.ratio for run in of_key if run.method == method})) for method in methods}
     seeds = range(1, 2 + max(run.seed for run in of_key))
     sums = key.dataset_sum, key.checkpoint_sum or ""

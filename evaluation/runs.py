@@ -53,9 +53,8 @@ class Run:
     @classmethod
     def of(cls, configuration: Mapping[str, Any]) -> "Run":
         """The run of a `configuration()`."""
-        given = dict(configuration)
-        method, ensemble, parameters, blur = (given.pop(name) for name in ("method", "ensemble", "parameters", "blur"))
-        choice = Choice(method, ensemble, tuple(sorted(parameters.items())), blur) if method else None
+        choice = Choice.read(configuration) if configuration["method"] else None
+        given = {name: value for name, value in configuration.items() if name not in ("ensemble", "parameters", "blur")}
         return cls(**given | {"method": choice, "recipe": Recipe(**given["recipe"])})
 
     @property

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from attribution.choice import Choice
 from attribution.folding import folded
-from attribution.maps import attributions
+from attribution.maps import BATCH, attributions
+from attribution.method import Method
 from datasets import Dataset
 from evaluation.measurements import Found, Measurements, Task
 from evaluation.pipeline import Pipeline, classifier_line, given_by_setting
@@ -29,7 +30,13 @@ from training.inputs import Images, labels_of
 from training.loop import seed_for
 
 STAGES = 12  # at most; deeper networks are randomised several layers at a time
-BATCH = 250
+
+
+@runtime_checkable
+class Resettable(Protocol):
+    """A layer that can draw its initial weights anew."""
+
+    def reset_parameters(self) -> None: ...
 
 
 def stages(model: nn.Module) -> list[list[str]]:
@@ -39,7 +46,7 @@ def stages(model: nn.Module) -> list[list[str]]:
     """
     groups: list[list[str]] = []
     for name, module in model.named_modules():
-        if not list(module.parameters(recurse=False)) or not hasattr(module, "reset_parameters"):
+        if not list(module.parameters(recurse=False)) or not isinstance(module, Resettable):
             continue
         if isinstance(module, nn.modules.batchnorm._NormBase) and groups:
             groups[-1].append(name)
@@ -61,7 +68,9 @@ def randomised(model: nn.Module, names: Sequence[str], seed: int) -> nn.Module:
         for name in names:
             layer = copied.get_submodule(name)
             device = next(layer.parameters()).device
-            layer.cpu().reset_parameters()  # type: ignore[operator]
+            layer.cpu()
+            assert isinstance(layer, Resettable)
+            layer.reset_parameters()
             layer.to(device)
     return copied.eval()
 
@@ -105,6 +114,9 @@ class Sanity(Measurements):
         ]
         if self.settings.random_labels:
             networks.append(self._misled[pipeline])
+        trained = folded(model)
+        method = explaining(task, trained)
+        others = [explaining(task, folded(network)) for network in networks]
         sums = dict.fromkeys(("infidelity", "sensitivity"), 0.0)
         alike: dict[str, list[float]] = {name: [0.0] * len(networks) for name in ("rank", "absolute_rank", "ssim")}
         for rows in torch.arange(len(test), device=pipeline.device).split(BATCH):
@@ -112,14 +124,13 @@ class Sanity(Measurements):
             with torch.no_grad():
                 predicted = model(batch).argmax(dim=1)
             target = predicted if self.settings.explain == "prediction" else labels[rows]
-            maps, method = self._explained(task, model, batch, target)
-            for place, network in enumerate(networks):
-                other, _method = self._explained(task, network, batch, target)
-                for name, value in similarities(maps, other).items():
+            maps = attributions(method, batch, target)
+            for place, other in enumerate(others):
+                for name, value in similarities(maps, attributions(other, batch, target)).items():
                     alike[name][place] += value * len(rows) / len(test)
             noise, cube = perturbations(batch, self.settings, drawn)
             of_batch = (
-                infidelity(folded(model), maps, batch, target, noise),
+                infidelity(trained, maps, batch, target, noise),
                 max_sensitivity(method, maps, batch, target, cube),
             )
             for name, values in zip(sums, of_batch, strict=True):
@@ -130,18 +141,14 @@ class Sanity(Measurements):
             found["random_labels"] = {name: values.pop() for name, values in alike.items()}
         return found | alike
 
-    def _explained(self, task: Task, model: nn.Module, batch: Tensor, target: Tensor) -> tuple[Tensor, Any]:
-        network = folded(model)
-        given = given_by_setting(task.method, network, task.pipeline.normalisation.black)
-        method = task.method.build(network, **given)
-        return attributions(method, batch, target), method
-
     def report(self) -> str:
-        found = {(task.method, task.pipeline.order.seed): found for task, found in self.results.items()}
-        seeds = tuple(pipeline.order.seed for pipeline in self.pipelines)
-        quick = self.pipelines[0].order.quick
-        report = SanityReport(self.settings, self.dataset, self.model, tuple(self.methods), seeds, found, quick)
-        return report.write(self.folder)
+        return SanityReport(self.settings, *self.facts()).write(self.folder)
+
+
+def explaining(task: Task, network: nn.Module) -> Method:
+    """The method of `task` for another network, whose batch normalisation is folded."""
+    given = given_by_setting(task.method, network, task.pipeline.normalisation.black)
+    return task.method.build(network, **given)
 
 
 def misled(pipeline: Pipeline) -> nn.Module:

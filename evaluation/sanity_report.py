@@ -9,9 +9,8 @@ from attribution import CONTROLS
 from attribution.choice import Choice, filed_methods
 from evaluation import EXPLAIN
 from evaluation.statistics import mean_interval
-from evaluation.tables import areas_cell, markdown_rows
+from evaluation.tables import areas_cell, markdown_rows, numbers, write_table
 from evaluation.wording import counted, described_parameters, unusual_parameters, usual_images
-from storage import write_text
 
 NOISE, RADIUS, SAMPLES = 0.2, 0.02, 10  # σ of infidelity's perturbations, half width of sensitivity's, of either
 ALIKE, PARTLY = 0.4, 0.2  # mean of both similarities from which on a map is called (partly) independent of the weights
@@ -152,7 +151,8 @@ class SanityReport:
             for name, place in [*points, ("infidelity", None), ("sensitivity", None)]:
                 values = self.values(method, name, place)
                 stage = "" if place is None else self.stages[place]
-                lines.append(f"{method.label},{name},{stage},{_numbers(values)}")
+                cells = [f"{values[0]:.6f}", "", ""] if len(values) == 1 else numbers(mean_interval(values))
+                lines.append(",".join([method.label, name, stage, *cells]))
         return "\n".join(lines) + "\n"
 
     @property
@@ -169,8 +169,7 @@ class SanityReport:
         from evaluation.figures import draw_lines  # here, so that nothing else waits for matplotlib
 
         stem = folder / self.stem
-        write_text(stem.with_name(stem.name + ".md"), self.text)
-        write_text(stem.with_name(stem.name + ".csv"), self.csv)
+        write_table(stem, self.text, self.csv)
         lines = {
             words: {method.label: self._means(method, name) for method in self.methods}
             for name, words in MEASURES.items()
@@ -185,10 +184,3 @@ class SanityReport:
         """1 for the trained network's own map, then each stage."""
         stages = range(len(self.stages))
         return [1.0, *(sum(self.values(method, name, place)) / len(self.seeds) for place in stages)]
-
-
-def _numbers(values: Sequence[float]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.6f},,"
-    one = mean_interval(values)
-    return ",".join(f"{number:.6f}" for number in (one.mean, one.low, one.high))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from attribution.choice import Choice, filed_methods
 from attribution.folding import folded
-from attribution.maps import attributions
+from attribution.maps import BATCH, attributions
 from attribution.method import Method
 from attribution.pixel_hash import pixel_hash
 from errors import InputError
@@ -26,10 +26,11 @@ from evaluation import FILLS, ORDERS, REMOVALS
 from evaluation.falls import Fall, selectivity_csv, selectivity_table
 from evaluation.masking import TIE_SEED, importance
 from evaluation.pipeline import Pipeline, given_by_setting
-from evaluation.wording import described_parameters, unusual_parameters, usual_images
+from evaluation.tables import write_table
+from evaluation.wording import described_parameters, explained_class, unusual_parameters, usual_images
 from models import IMAGE_SHAPES, model_name
 from progress import progress_bar
-from storage import plain_sum, replacing, require_space, write_text
+from storage import plain_sum, replacing, require_space
 from training.checkpoint import versions
 from training.classifier import restore
 from training.device import device_name
@@ -39,7 +40,6 @@ Array = npt.NDArray[Any]
 
 FORMAT = 1
 KEEP_EVERY = 5  # steps: images and maps in the file
-BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -269,8 +269,7 @@ class Selectivity:
         random = next((fall for fall in falls if fall.method == "RANDOM"), None)
         stem = self.pipeline.folders.results / self.stem
         text = f"{self.title}\n\n{self.note}\n\n{selectivity_table(falls, random)}"
-        write_text(stem.with_name(stem.name + ".md"), text)
-        write_text(stem.with_name(stem.name + ".csv"), selectivity_csv(falls))
+        write_table(stem, text, selectivity_csv(falls))
         figures = draw_falls(falls, self.title, self.note, stem.with_name(stem.name + "_accuracy"))
         figures += draw_scores(falls, self.title, self.note, stem.with_name(stem.name + "_scores"))
         files = "\n".join(f"figure: {path}" for path in figures)
@@ -284,11 +283,11 @@ class Selectivity:
     @property
     def note(self) -> str:
         one = self.settings
-        explained_class = "predicted class" if one.explain == "prediction" else "label"
         return (
             f"{one.limit_test:,} test images; {one.removals} of {self.shape[1] * self.shape[2]} pixels replaced by "
-            f"{one.fill}, one after the other, by the {one.rank} attribution of the {explained_class} of the image as "
-            f"it then is. One network (seed 0).{described_parameters(self.methods)}\n"
+            f"{one.fill}, one after the other, by the {one.rank} attribution of the "
+            f"{explained_class(one.explain)} of the image as it then is. One network (seed 0)."
+            f"{described_parameters(self.methods)}\n"
             "± is the 95 % interval over the test images, of accuracies Wilson's, of scores and areas Student's t."
         )
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +12,15 @@ from scipy.stats import rankdata, spearmanr
 
 from attribution import CONTROLS
 from evaluation import REMOVING, RETRAINING
+from evaluation.falls import Fall
 from evaluation.findings import Findings
-from evaluation.kept import kept_checks, kept_falls, kept_removals, largest
+from evaluation.kept import kept_checks, kept_falls, largest
+from evaluation.removals import Removals
 from evaluation.report import Retrainings
+from evaluation.sanity_report import SanityReport
 from evaluation.statistics import Estimate, mean_interval
-from evaluation.tables import markdown_rows
+from evaluation.tables import markdown_rows, numbers, write_table
 from evaluation.wording import counted
-from storage import write_text
 
 FEWEST = 3  # methods that two evaluations must share for a correlation
 LEAKS = "†"
@@ -109,14 +111,14 @@ class Summary:
         return found
 
     @property
-    def agreement(self) -> str:
+    def agreement(self) -> list[list[str]]:
+        """The correlations as a table, its head first."""
         names = [one.name for one in self.columns]
-        rows = [["", *names]]
-        rows += [
+        rows = [
             [name, *("" if np.isnan(value) else f"{value:+.2f}" for value in values)]
             for name, values in zip(names, self.correlations, strict=True)
         ]
-        return markdown_rows(rows)
+        return [["", *names], *rows]
 
     @property
     def note(self) -> str:
@@ -129,16 +131,15 @@ class Summary:
     @property
     def text(self) -> str:
         agree = "Do the evaluations agree? Rank correlation of the methods' places, 1 for the same order\n\n"
-        return f"{self.title}\n\n{self.table}\n{self.note}\n{agree}{self.agreement}"
+        return f"{self.title}\n\n{self.table}\n{self.note}\n{agree}{markdown_rows(self.agreement)}"
 
     @property
     def csv(self) -> str:
         lines = ["dataset,model,evaluation,method,mean,low,high,place,explained_by_the_mask"]
         for column in self.columns:
             for method, one in column.values.items():
-                numbers = ",".join(f"{number:.6f}" for number in (one.mean, one.low, one.high))
-                facts = f"{column.places[method]:g},{method in column.marked}"
-                lines.append(f"{self.dataset},{self.model},{column.name},{method},{numbers},{facts}")
+                facts = [f"{column.places[method]:g}", str(method in column.marked)]
+                lines.append(",".join([self.dataset, self.model, column.name, method, *numbers(one), *facts]))
         return "\n".join(lines) + "\n"
 
     def write(self, folder: Path) -> list[Path]:
@@ -146,45 +147,37 @@ class Summary:
         from evaluation.figures import Grid, draw_grid_of_places  # here, so that nothing else waits for matplotlib
 
         stem = folder / f"summary_{self.dataset}_{self.model}"
-        table, values = stem.with_name(stem.name + ".md"), stem.with_name(stem.name + ".csv")
-        write_text(table, self.text)
-        write_text(values, self.csv)
+        tables = write_table(stem, self.text, self.csv)
         cells = [[column.cell(method) for column in self.columns] for method in self.methods]
         grid = Grid(self.title, self.methods, self.heads, cells, self.shares, self.correlations)
         note = self.note.replace("- ", "").replace("\n\n", "\n")
-        return [table, values, *draw_grid_of_places(grid, note, stem)]
+        return [*tables, *draw_grid_of_places(grid, note, stem)]
 
 
-def summaries(results: Path, datasets: Sequence[str], retrainings: Retrainings) -> list[Summary]:
+def summaries(
+    results: Path, datasets: Sequence[str], retrainings: Retrainings, removals: Sequence[Removals]
+) -> list[Summary]:
     """For each data set and model of which something is finished.
+
+    Args:
+        removals: those that `kept_removals` found in `results`.
 
     Raises:
         InputError: a damaged file.
     """
-    removals, checks = kept_removals(results), kept_checks(results)
+    checks = kept_checks(results)
     plain = [one for one in retrainings.chosen if not one.mask_words]
-    models = [one.model for one in plain] + [one.model for one in removals] + [one.model for one in checks]
+    measured: list[Findings | Removals | SanityReport] = [*plain, *removals, *checks]
     found = []
-    for dataset in datasets:
-        for model in dict.fromkeys(models):
-            columns = [_of_retraining(one) for one in plain if (one.protocol.dataset, one.model) == (dataset, model)]
-            falls = kept_falls(results, dataset, model)
-            if falls:
-                areas = {fall.method: mean_interval(fall.areas) for fall in falls}
-                images = len(falls[0].score)
-                about = f"area under the class's probability, one network, interval over {images:,} images"
-                columns.append(Column("selectivity", about, False, areas))
-            for evaluation in REMOVING:
-                of_kind = [one for one in removals if one.settings.evaluation == evaluation]
-                one = largest(of_kind, dataset, model, lambda one: len(one.methods) * len(one.seeds))
-                if one is not None:
-                    gaps = {method: _estimate(values) for method, values in one.gaps.items()}
-                    said = f"area of least minus area of most important first, {counted(len(one.seeds), 'seed')}"
-                    columns.append(Column(evaluation, said, True, gaps))
-            check = largest(checks, dataset, model, lambda one: len(one.methods) * len(one.seeds))
-            columns += _of_checks(check) if check is not None else []
-            if columns:
-                found.append(Summary(dataset, model, tuple(columns)))
+    for dataset, model in product(datasets, dict.fromkeys(one.model for one in measured)):
+        columns = [_of_retraining(one) for one in plain if (one.protocol.dataset, one.model) == (dataset, model)]
+        columns += _of_falls(kept_falls(results, dataset, model))
+        for evaluation in REMOVING:
+            of_kind = [one for one in removals if one.settings.evaluation == evaluation]
+            columns += _of_removals(largest(of_kind, dataset, model))
+        columns += _of_checks(largest(checks, dataset, model))
+        if columns:
+            found.append(Summary(dataset, model, tuple(columns)))
     return found
 
 
@@ -198,7 +191,24 @@ def _of_retraining(one: Findings) -> Column:
     return Column(evaluation, about, evaluation == RETRAINING[1], values, explained)
 
 
-def _of_checks(check: Any) -> list[Column]:
+def _of_falls(falls: Sequence[Fall]) -> list[Column]:
+    if not falls:
+        return []
+    about = f"area under the class's probability, one network, interval over {len(falls[0].score):,} images"
+    return [Column("selectivity", about, False, {fall.method: mean_interval(fall.areas) for fall in falls})]
+
+
+def _of_removals(one: Removals | None) -> list[Column]:
+    if one is None:
+        return []
+    gaps = {method: _estimate(values) for method, values in one.gaps.items()}
+    about = f"area of least minus area of most important first, {counted(len(one.seeds), 'seed')}"
+    return [Column(one.settings.evaluation, about, True, gaps)]
+
+
+def _of_checks(check: SanityReport | None) -> list[Column]:
+    if check is None:
+        return []
     seeds = counted(len(check.seeds), "seed")
     alike = {method.label: _estimate(check.alike(method)) for method in check.methods}
     columns = [Column("sanity", f"likeness of the maps of a random network, {seeds}", False, alike)]

@@ -4,10 +4,12 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from evaluation.runs import Result, Run
 from evaluation.statistics import Curve, Estimate, Values, difference, mean_interval
+from storage import write_text
 
 
 def markdown_table(curves: Sequence[Curve], baseline: Estimate) -> str:
@@ -98,12 +100,21 @@ def csv_table(curves: Sequence[Curve], baseline: Estimate) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["method", "sees", "ratio", "accuracy", "low", "high"])
-    writer.writerow(["baseline", "image", 0, *_numbers(baseline)])
+    writer.writerow(["baseline", "image", 0, *numbers(baseline)])
     for curve in curves:
         for ratio, one in zip(curve.ratios, curve.estimates, strict=True):
-            writer.writerow([curve.method, curve.sees, f"{ratio:g}", *_numbers(one)])
+            writer.writerow([curve.method, curve.sees, f"{ratio:g}", *numbers(one)])
     return text.getvalue()
 
 
-def _numbers(one: Estimate) -> list[str]:
+def numbers(one: Estimate) -> list[str]:
+    """Mean and interval as cells of a CSV."""
     return [f"{number:.6f}" for number in (one.mean, one.low, one.high)]
+
+
+def write_table(stem: Path, text: str, values: str) -> list[Path]:
+    """Write the Markdown `text` and the CSV `values` to `stem` with their suffixes; return both paths."""
+    table, data = (stem.with_name(stem.name + suffix) for suffix in (".md", ".csv"))
+    write_text(table, text)
+    write_text(data, values)
+    return [table, data]

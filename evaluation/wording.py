@@ -7,12 +7,23 @@ from attribution.choice import Choice
 from datasets.catalog import CATALOG
 from evaluation import TEST_SHARE
 
+ONE_SEED = "Wilson's over the test images (one seed: the spread between networks is unknown)"
 USUAL_PARAMETERS = {"steps": STEPS, "samples": SAMPLES, "level": LEVEL, "baseline": BASELINES[0]}
 
 
 def counted(number: int, unit: str, space: str = " ") -> str:
     """A number with its unit: 1 seed, 3 seeds."""
     return f"{number}{space}{unit}{'' if number == 1 else 's'}"
+
+
+def explained_class(explain: str) -> str:
+    """What the value of --explain is called in a sentence."""
+    return "predicted class" if explain == "prediction" else "label"
+
+
+def interval_over(seeds: int) -> str:
+    """What the interval of a mean over `seeds` networks is of."""
+    return ONE_SEED if seeds == 1 else "Student's t over the seeds"
 
 
 def described_parameters(methods: Iterable[Choice]) -> str:

@@ -6,6 +6,9 @@ import torch
 
 from datasets import DATASETS, Dataset, load_dataset
 from datasets.catalog import CATALOG
+from evaluation import REMOVING
+from tests.planted import OPTIONS
+from tests.run_main import run
 from tests.samples import sample_entry, write_sample
 
 torch.set_num_threads(min(2, len(os.sched_getaffinity(0))))
@@ -25,6 +28,14 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: dict) -
         monkeypatch.setitem(CATALOG, name, sample_entry(name))
         write_sample(name, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder with the evaluations that remove without retraining, of known maps, two seeds."""
+    output = tmp_path_factory.mktemp("finished")
+    assert run(output / "data", output, [f"--eval={','.join(REMOVING)}", *OPTIONS, "--draws=4"]) == 0
+    return output
 
 
 @pytest.fixture

@@ -1,11 +1,21 @@
-"""`main.py` in a process of its own on the sample data: `python -m tests.run_main DATA_DIR OPTIONS...`."""
+"""`main.py` in this process, or in one of its own on sample data: `python -m tests.run_main DATA_DIR OPTIONS...`."""
 
 import sys
+from pathlib import Path
 
 import main
 from datasets import DATASETS
 from datasets.catalog import CATALOG
 from tests.samples import sample_entry
+
+
+def run(data_dir: Path, output: Path, options: list[str]) -> int:
+    """The exit status."""
+    try:
+        return main.main([f"--data-dir={data_dir}", f"--output-dir={output}", *options])
+    except SystemExit as stop:  # argparse's own way to end
+        return int(stop.code or 0)
+
 
 if __name__ == "__main__":
     CATALOG.update({name: sample_entry(name) for name in DATASETS})

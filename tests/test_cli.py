@@ -5,15 +5,9 @@ import h5py
 import pytest
 
 import main
+from tests.run_main import run
 
 ROAR = ["--eval=ROAR", "--method=GC", "--quick", "--epochs=1", "--ratios=0.5"]
-
-
-def run(data_dir: Path, output: Path, options: list[str]) -> int:
-    try:
-        return main.main([f"--data-dir={data_dir}", f"--output-dir={output}", *options])
-    except SystemExit as stop:  # argparse's own way to end
-        return int(stop.code or 0)
 
 
 WRONG = {

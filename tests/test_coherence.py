@@ -9,7 +9,7 @@ import evaluation.coherence as coherence
 import main
 from attribution.choice import Choice
 from evaluation.pictures import Caption, Column, colour_limits, draw_grid
-from tests.test_cli import run
+from tests.run_main import run
 
 QUICK = ["--eval=coherence", "--quick", "--target=mnist"]
 

@@ -12,7 +12,7 @@ from datasets.planted import BLOCK, informative
 from evaluation.planted import LabelMap, ReversedMap, TrueMap
 from evaluation.runs import Run
 from evaluation.statistics import Curve
-from tests.test_cli import run
+from tests.run_main import run
 
 MAPS = {name: f"evaluation.planted:{name}" for name in ("TrueMap", "ReversedMap", "LabelMap")}
 

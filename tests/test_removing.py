@@ -9,18 +9,15 @@ import torch
 
 from attribution.choice import Choice
 from datasets import load_dataset
-from evaluation import ORDERS
+from evaluation import ORDERS, REMOVING
 from evaluation.masking import Removal, blurred, ranks
 from evaluation.perturbation import Imputed, RandomPart, Replaced, measure
 from evaluation.removals import Removals, Settings
 from evaluation.statistics import mean_interval
-from tests.test_cli import run
+from tests.planted import OPTIONS
+from tests.run_main import run
 from training.finetuning import RandomlyMasked
 from training.inputs import Images, Normalisation
-
-MAPS = {name: f"evaluation.planted:{name}" for name in ("TrueMap", "ReversedMap")}
-EVALUATIONS = ("ROAD", "F-Fidelity", "insertion-deletion")
-OPTIONS = ["--target=planted", "--quick", f"--method={','.join(MAPS.values())}", "--seeds=2", "--ratios=0.1,0.5"]
 
 
 @pytest.fixture(scope="module")
@@ -111,15 +108,7 @@ def test_fine_tuning_masks_no_more_than_asked_and_another_part_each_time(images)
     assert torch.equal(again.batch(rows), RandomlyMasked(held, 0.2, torch.tensor([99.0]), seed=3).batch(rows))
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """All three evaluations of known maps, two seeds."""
-    output = tmp_path_factory.mktemp("removing")
-    assert run(output / "data", output, [f"--eval={','.join(EVALUATIONS)}", *OPTIONS, "--draws=4"]) == 0
-    return output
-
-
-@pytest.mark.parametrize("evaluation", EVALUATIONS)
+@pytest.mark.parametrize("evaluation", REMOVING)
 def test_known_maps_are_ranked_in_every_seed(finished, evaluation):
     areas = {}
     for path in (finished / "results" / evaluation).iterdir():
@@ -132,7 +121,7 @@ def test_known_maps_are_ranked_in_every_seed(finished, evaluation):
         assert areas["TrueMap", seed] > areas["RANDOM", seed] + 0.05 > areas["ReversedMap", seed] + 0.1
 
 
-@pytest.mark.parametrize("evaluation", EVALUATIONS)
+@pytest.mark.parametrize("evaluation", REMOVING)
 def test_finished_measurements_are_found_and_the_table_is_the_same(finished, evaluation, capsys):
     tables = sorted((finished / "results").glob(f"{evaluation}_*.md"))
     before = [path.read_text() for path in tables]

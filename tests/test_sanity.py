@@ -15,7 +15,7 @@ from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.sanity import STAGES, randomised, similarities, stages, with_random_labels
 from evaluation.similarity import SSIM_REACH, SSIM_SIGMA, between_0_and_1, rank_correlation, structural_similarity
 from models import build_model
-from tests.test_cli import run
+from tests.run_main import run
 from training.checkpoint import load_checkpoint
 
 

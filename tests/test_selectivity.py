@@ -12,7 +12,7 @@ from evaluation.falls import Fall, area_of_rows, selectivity_table
 from evaluation.masking import TIE_SEED, ranks
 from evaluation.selectivity import KEEP_EVERY, Settings, first_of, remove_one_by_one
 from evaluation.statistics import estimate, mean_interval, proportion_interval
-from tests.test_cli import run
+from tests.run_main import run
 
 OPTIONS = ["--eval=selectivity", "--quick", "--target=mnist", "--method=VBP,GC", "--removals=7", "--limit-test=30"]
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import main
+from evaluation import REMOVING
 from evaluation.kept import kept_removals, most_finished
 from evaluation.page import write_page
 from evaluation.report import Retrainings
 from evaluation.statistics import Estimate
 from evaluation.summary import Column, Summary, summaries
 from tests.test_findings import METHODS, keep, protocol
-from tests.test_removing import EVALUATIONS, finished  # noqa: F401, a fixture
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -49,10 +49,10 @@ def test_as_many_methods_and_seeds_as_possible():
     assert most_finished(found | {(METHODS[1], 1): {}}) == (METHODS, (0, 1))
 
 
-def test_values_are_those_of_the_files(finished, tmp_path):  # noqa: F811
+def test_values_are_those_of_the_files(finished):
     results = finished / "results"
-    (one,) = summaries(results, ("planted",), Retrainings.of(results, ("planted",)))
-    assert [column.name for column in one.columns] == list(EVALUATIONS)
+    (one,) = summaries(results, ("planted",), Retrainings.of(results, ("planted",)), kept_removals(results))
+    assert [column.name for column in one.columns] == list(REMOVING)
     for column in one.columns:
         assert column.values["evaluation.planted:TrueMap"].mean > column.values["RANDOM"].mean
         assert column.places["evaluation.planted:ReversedMap"] == len(column.values)
@@ -62,7 +62,7 @@ def test_values_are_those_of_the_files(finished, tmp_path):  # noqa: F811
 def test_explained_by_the_mask_is_marked(tmp_path):
     for name in ("ROAR", "KAR"):
         keep(tmp_path, protocol(evaluation=name))
-    (one,) = summaries(tmp_path, ("mnist",), Retrainings.of(tmp_path))
+    (one,) = summaries(tmp_path, ("mnist",), Retrainings.of(tmp_path), [])
     assert [column.name for column in one.columns] == ["ROAR", "KAR"]
     assert [column.higher_is_better for column in one.columns] == [False, True]
     assert [column.marked for column in one.columns] == [frozenset({"GC"})] * 2
