@@ -1,9 +1,12 @@
 # make demo   an honest ROAR curve on real MNIST, from nothing
 # make test   ruff, mypy and the tests
+# make benchmark   speed, side by side with other people's code
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test clean
+BENCHMARKS := start_up training explaining selectivity side_by_side imputation
+
+.PHONY: demo test benchmark clean
 
 demo: .venv/run
 	$(BIN)/python main.py --eval=ROAR --method=GC --target=mnist --quick
@@ -13,6 +16,10 @@ test: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# In an environment of its own, with the libraries that are compared with.
+benchmark: .venv-benchmark/run
+	for name in $(BENCHMARKS); do .venv-benchmark/bin/python -m benchmarks.$$name || exit 1; done
 
 # The stamps are touched last: an installation that was cut off is done again.
 .venv/run: requirements.txt
@@ -24,5 +31,10 @@ test: .venv/dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
+.venv-benchmark/run: requirements.txt requirements-benchmark.txt
+	$(PYTHON) -m venv .venv-benchmark
+	.venv-benchmark/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-benchmark.txt
+	touch $@
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-benchmark .mypy_cache .pytest_cache .ruff_cache

@@ -35,31 +35,36 @@ class Claims:
     def shared(self, tasks: Iterable[Task], name: Callable[[Task], str]) -> Iterator[Task]:
         """Those of `tasks` that no other process is at, each claimed while the caller is at it.
 
-        The others come later, when they are free: the caller must look whether they are done by then.
+        The others come as soon as they are free: the caller must look whether they are done by then.
         """
         todo = list(tasks)
         while todo:
-            left = []
-            for task in todo:
+            for place, task in enumerate(todo):
                 with self.tried(name(task)) as mine:
                     if mine:
                         yield task
-                    else:
-                        left.append(task)
-            if left == todo:
+                        del todo[place]
+                        break
+            else:
                 time.sleep(WAIT_SECONDS)
-            todo = left
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:
         """`name` is this process's alone in the `with` block; waits while another process has it."""
-        if not self._lock(name, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not (mine := self._lock(name, fcntl.LOCK_EX | fcntl.LOCK_NB)) and time.monotonic() < deadline:
+            time.sleep(WAIT_SECONDS / 20)
+        if not mine:
             print(f"waiting: another process is at {name}", flush=True)
             self._lock(name, fcntl.LOCK_EX)
         try:
             yield
         finally:
             self._lock(name, fcntl.LOCK_UN)
+
+    def __getstate__(self) -> dict[str, object]:
+        """For another process, which has its own locks."""
+        return {"path": self.path, "_file": None}
 
     def _lock(self, name: str, operation: int) -> bool:
         # One byte range per name. The file stays open: POSIX frees all of a process's locks when it closes the file.

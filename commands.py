@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -29,10 +30,11 @@ from evaluation.sanity import Sanity
 from evaluation.sanity_report import Settings as SanitySettings
 from evaluation.selectivity import Selectivity, Settings
 from evaluation.summary import summaries
-from evaluation.sweep import Sweep
+from evaluation.sweep import Sweep, complete_all
 from evaluation.wording import usual_images
 from models import ATTENTIONS, OPTIONS, variant
 from progress import progress_bar
+from side_by_side import sharing, usual_jobs
 from storage import free_bytes
 from training.checkpoint import Checkpoint
 from training.classifier import Order, find_classifier, train_classifier
@@ -273,22 +275,31 @@ def evaluate(options: argparse.Namespace, folders: Folders) -> None:
         if options.dry_run:
             print(one.plan())
         else:
-            one.complete()
+            if isinstance(one, Measurements):
+                one.complete(jobs_of(options))
+            else:
+                one.complete()
             print(one.report(), flush=True)
     if options.dry_run:
         planned: set[Run | Path] = set()
-        print("\n".join(sweep.plan(planned) for sweep in sweeps))
+        print("\n".join(sweep.plan(planned, jobs_of(options)) for sweep in sweeps))
     elif sweeps:
-        retrain(sweeps)
+        retrain(sweeps, jobs_of(options))
 
 
-def retrain(sweeps: list[Sweep]) -> None:
-    """All retrainings under one progress bar, then all tables."""
+def jobs_of(options: argparse.Namespace) -> int:
+    """How many processes work side by side."""
+    return options.jobs or usual_jobs(options.device)
+
+
+def retrain(sweeps: list[Sweep], jobs: int) -> None:
+    """All retrainings under one progress bar, `jobs` of them side by side, then all tables."""
     for sweep in sweeps:
         sweep.prepare()
     with progress_bar(sum(sweep.images_to_do for sweep in sweeps), "retraining", "images") as bar:
-        for sweep in sweeps:
-            sweep.complete(bar)
+        todo = sum(len(sweep.todo) for sweep in sweeps)
+        with sharing(partial(complete_all, sweeps), jobs, todo):
+            complete_all(sweeps, bar.update, lambda name: bar.set_postfix_str(name, refresh=False))
     for sweep in sweeps:
         print(sweep.findings.write(sweep.folder), flush=True)
     for roar, kar in product(sweeps, sweeps):

@@ -338,6 +338,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:N (default: %(default)s)"
     )
     running.add_argument(
+        "--jobs",
+        metavar="N",
+        type=whole,
+        help="networks that are retrained, or methods that are measured, side by side, a process each (default: one "
+        "for each core; on a GPU one)",
+    )
+    running.add_argument(
         "--data-dir",
         metavar="DIR",
         type=Path,

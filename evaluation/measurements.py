@@ -11,6 +11,7 @@ from evaluation.pipeline import Pipeline
 from evaluation.runs import naming_damage, read_record, write_record
 from models import model_name
 from progress import progress_bar
+from side_by_side import sharing
 from storage import plain_sum
 from training.checkpoint import versions
 from training.device import device_name
@@ -123,8 +124,8 @@ class Measurements(ABC):
         lines += self.lines_of(self._todo())
         return "\n".join([*lines, f"{len(self.tasks)} measurements, {len(self.results)} finished, nothing written"])
 
-    def complete(self) -> None:
-        """Do what is not finished, each measurement kept as soon as it is done."""
+    def complete(self, jobs: int = 1) -> None:
+        """Do what is not finished, each measurement kept as soon as it is done, `jobs` of them side by side."""
         for task in self._todo():
             if task.pipeline.kept is None and (found := self._find(task)) is not None:
                 self.results[task] = found  # of a classifier that another process, or this one, trained meanwhile
@@ -133,16 +134,33 @@ class Measurements(ABC):
         print(f"{said}, {len(todo)} to do", flush=True)
         if not todo:
             return
+        if self.overwrite:  # what is there from now on was done now, by whatever process
+            for task in todo:
+                self.path(task).unlink(missing_ok=True)
+            self.overwrite = False
         self.prepare(todo)
         with progress_bar(len(todo) * self.images_each, self.evaluation, "images") as bar:
-            for task in self.pipelines[0].claims.shared(todo, lambda task: self.path(task).name):
-                found = self._find(task)  # another process may have done it by now
-                if found is None:
-                    bar.set_postfix_str(f"{task.method.label} seed {task.pipeline.order.seed}", refresh=False)
-                    how = {"device": device_name(task.pipeline.device), "versions": versions()}
-                    found = self.measure(task, bar.update) | how
-                    configuration = self.configuration(task, task.pipeline.checkpoint.sum)
-                    write_record(self.path(task), configuration, found)
-                else:
-                    bar.update(self.images_each)
-                self.results[task] = found
+
+            def begun(task: Task) -> None:
+                bar.set_postfix_str(f"{task.method.label} seed {task.pipeline.order.seed}", refresh=False)
+
+            with sharing(self.work, jobs, len(todo)):
+                self.work(bar.update, begun)
+
+    def work(self, on_images: Callable[[int], object], on_task: Callable[[Task], object] = lambda task: None) -> None:
+        """Do what no other process is at.
+
+        Args:
+            on_images: told how many images were just done, here or in other processes.
+            on_task: told of each measurement that begins here.
+        """
+        for task in self.pipelines[0].claims.shared(self._todo(), lambda task: self.path(task).name):
+            found = self._find(task)  # another process may have done it by now
+            if found is None:
+                on_task(task)
+                how = {"device": device_name(task.pipeline.device), "versions": versions()}
+                found = self.measure(task, on_images) | how
+                write_record(self.path(task), self.configuration(task, task.pipeline.checkpoint.sum), found)
+            else:
+                on_images(self.images_each)
+            self.results[task] = found

@@ -95,6 +95,10 @@ class Pipeline:
         self._values: dict[Choice, int] = {}  # what `check` found
         self.kept = find_classifier(order, self.dataset_sum, folders.checkpoints)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: without what lies on a device, or is a part of the rest."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("normalisation", "dataset")}
+
     @cached_property
     def whole(self) -> Dataset:
         return load_dataset(self.order.dataset, self.folders.data)

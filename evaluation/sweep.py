@@ -1,11 +1,8 @@
 """A sweep of retrainings, from the plan to the last run; what is finished is not done again."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
 
 from attribution.choice import Choice
 from datasets.catalog import CATALOG
@@ -17,6 +14,7 @@ from evaluation.pipeline import Pipeline, explain_line
 from evaluation.retraining import Protocol, Retraining
 from evaluation.runs import Result, Run, find_result, save_result
 from models import IMAGE_SHAPES
+from side_by_side import threads_of_one
 from training.speed import TEST_COST, step_seconds
 
 Results = dict[Run, Result]
@@ -65,11 +63,12 @@ class Sweep:
         runs = self.protocol.runs(self.pipeline.dataset_sum, checkpoint_sum)
         return {} if self.overwrite else finished_runs(runs, self.folder)
 
-    def plan(self, planned: set[Run | Path]) -> str:
+    def plan(self, planned: set[Run | Path], jobs: int) -> str:
         """What `complete` would do, in lines.
 
         Args:
             planned: runs and maps of sweeps before this one, which are not done again; this one's are added.
+            jobs: how many processes would do it side by side.
         """
         protocol, pipeline = self.protocol, self.pipeline
         checkpoint_sum = pipeline.kept.sum if pipeline.kept else "not trained yet"
@@ -84,8 +83,10 @@ class Sweep:
         left = [run for run in runs if run not in self.finished and run not in planned]
         lines += [f"retrain {run.name}" for run in left]
         if left:
-            seconds = sum(self._seconds_of_a_run(run) for run in left)
-            lines.append(f"about {in_words(seconds)} of retraining on this device, by a step measured now")
+            with threads_of_one(jobs):
+                seconds = sum(self._seconds_of_a_run(run) for run in left) / jobs
+            beside = "" if jobs == 1 else f", {jobs} side by side"
+            lines.append(f"about {in_words(seconds)} of retraining on this device{beside}, by a step measured now")
         size = sum(pipeline.map_bytes(method) for method in unexplained)
         maps = f"maps of at most {size / 1e6:,.1f} MB to write, " if unexplained else ""
         shared = len(planned & set(runs))
@@ -126,6 +127,9 @@ class Sweep:
             f"runs: {len(self.finished)} of {len(runs)} retrainings are finished, {len(self.todo)} to do",
             flush=True,
         )
+        if self.overwrite:  # what is there from now on was done now, by whatever process
+            for run in self.todo:
+                run.path(self.folder).unlink(missing_ok=True)
         for method in self._unfinished_methods(pipeline.checkpoint.sum):
             pipeline.maps(method)
 
@@ -134,10 +138,14 @@ class Sweep:
         """How many images the runs that are left will be trained on."""
         return len(self.todo) * self.protocol.recipe.epochs * len(self.pipeline.dataset.train) if self.todo else 0
 
-    def complete(self, bar: "tqdm[Any]") -> None:
+    def complete(self, on_images: Callable[[int], object], on_run: Callable[[str], object] = lambda name: None) -> None:
         """Do the runs that are left, each kept as soon as it is done.
 
         Runs that another process is at are left to it; at the end this one waits for them.
+
+        Args:
+            on_images: told how many images networks were just trained on, here or in other processes.
+            on_run: told the name of each run that begins here.
         """
         protocol, pipeline = self.protocol, self.pipeline
         if not self.todo:
@@ -150,13 +158,13 @@ class Sweep:
         )
         images = self.images_to_do // len(self.todo)
         for run in pipeline.claims.shared(self.todo, lambda run: run.path(self.folder).name):
-            result = None if self.overwrite else find_result(run, self.folder)  # another process may have done it
+            result = find_result(run, self.folder)  # another process may have done it
             if result is None:
-                bar.set_postfix_str(run.name, refresh=False)
-                result = retraining.execute(run, bar.update)
+                on_run(run.name)
+                result = retraining.execute(run, on_images)
                 save_result(run, result, self.folder)
             else:
-                bar.update(images)
+                on_images(images)
             self.finished[run] = result
 
     @property
@@ -165,6 +173,14 @@ class Sweep:
         pipeline = self.pipeline
         sums = pipeline.dataset_sum, pipeline.checkpoint.sum
         return Findings(self.protocol, *sums, self.finished, quick=pipeline.order.quick)
+
+
+def complete_all(
+    sweeps: Sequence[Sweep], on_images: Callable[[int], object], on_run: Callable[[str], object] = lambda name: None
+) -> None:
+    """`Sweep.complete` of one after the other."""
+    for sweep in sweeps:
+        sweep.complete(on_images, on_run)
 
 
 def in_words(seconds: float) -> str:

@@ -46,3 +46,9 @@ def mnist(data_dir: Path) -> Dataset:
 @pytest.fixture
 def cifar10(data_dir: Path) -> Dataset:
     return load_dataset("cifar10", data_dir)
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other process beside the test's own, unless it asks for some with --jobs."""
+    monkeypatch.setattr("commands.usual_jobs", lambda device: 1)

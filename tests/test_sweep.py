@@ -84,6 +84,31 @@ def test_same_seed_gives_the_same_accuracies_and_bit_identical_maps(data_dir, tm
         assert first.read_bytes() == second.read_bytes()
 
 
+def test_side_by_side_the_results_are_the_same(data_dir, tmp_path, monkeypatch, capsys):
+    """With one thread each; with other numbers of threads the last digits differ."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert run(data_dir, tmp_path / "alone", *OPTIONS) == 0
+    done, execute = [], Retraining.execute
+
+    def noted(self, one, on_images):
+        done.append(one.name)
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "beside" / "results" / "runs").glob("*.json")):  # the other one's
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return execute(self, one, on_images)
+
+    monkeypatch.setattr(Retraining, "execute", noted)
+    assert run(data_dir, tmp_path / "beside", *OPTIONS, "--jobs=2") == 0
+    torch.set_num_threads(threads)
+    assert accuracies(tmp_path / "beside") == accuracies(tmp_path / "alone")
+    assert len(set(done)) == len(done) < 9, "none was done twice"
+    tables = [(tmp_path / name / f"results/{STEM}.csv").read_text() for name in ("alone", "beside")]
+    assert tables[0] == tables[1]
+    assert "waiting" not in capsys.readouterr().out
+
+
 def test_dry_run_says_what_is_to_be_done_and_writes_nothing(data_dir, tmp_path, capsys):
     output = tmp_path / "out"
     assert run(data_dir, output, *OPTIONS, "--dry-run") == 0
@@ -110,8 +135,8 @@ def test_damaged_run_is_named_and_refused(data_dir, tmp_path, capsys):
     assert path.name in capsys.readouterr().err
 
 
-def background(data_dir: Path, output: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "tests.run_main", str(data_dir), f"--output-dir={output}", *OPTIONS]
+def background(data_dir: Path, output: Path, jobs: str = "--jobs=1") -> subprocess.Popen:
+    command = [sys.executable, "-m", "tests.run_main", str(data_dir), f"--output-dir={output}", *OPTIONS, jobs]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -123,16 +148,18 @@ def wait_for(condition, process: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("moment", ["checkpoints/*.pt", "results/runs/*GC*0.9*.json"])
-def test_killed_in_the_middle_it_goes_on_and_the_result_is_the_same(moment, data_dir, tmp_path):
+@pytest.mark.parametrize(
+    ("moment", "jobs"), [("checkpoints/*.pt", "--jobs=1"), ("results/runs/*GC*0.9*.json", "--jobs=2")]
+)
+def test_killed_in_the_middle_it_goes_on_and_the_result_is_the_same(moment, jobs, data_dir, tmp_path):
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    assert run(data_dir, unbroken, *OPTIONS) == 0
-    process = background(data_dir, broken)
+    assert run(data_dir, unbroken, *OPTIONS, jobs) == 0
+    process = background(data_dir, broken, jobs)
     wait_for(lambda: list(broken.glob(moment)), process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (broken / f"results/{STEM}.csv").exists()
-    assert run(data_dir, broken, *OPTIONS) == 0
+    assert run(data_dir, broken, *OPTIONS, jobs) == 0
     assert accuracies(broken) == accuracies(unbroken)
     for name in (f"results/{STEM}.csv", "saliency_maps/mnist_SimpleCNN_GC_quick.h5"):
         assert (broken / name).read_bytes() == (unbroken / name).read_bytes()
@@ -300,7 +327,7 @@ def test_captum_goes_all_the_way_to_a_curve(data_dir, tmp_path, capsys):
 def test_two_processes_share_a_sweep(data_dir, tmp_path):
     """Neither does a run of the other, and both end with the whole table."""
     output = tmp_path / "out"
-    options = [*OPTIONS, "--ratios=0.1,0.3,0.5,0.7,0.9"]
+    options = [*OPTIONS, "--ratios=0.1,0.3,0.5,0.7,0.9", "--jobs=1"]
     command = [sys.executable, "-m", "tests.run_main", str(data_dir), f"--output-dir={output}", *options]
     both = [
         subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -1,0 +1,110 @@
+"""How many maps a second, beside Captum with the same steps and samples: `python -m benchmarks.explaining`.
+
+Both get the same images and the same trained network (ResNet-18 as it is initialised: speed does not depend on what
+it learned), Captum's as PyTorch makes them. This project folds the batch normalisation first and keeps the channels
+last in memory; by how much the maps differ is printed. SG draws other noise than Captum's NoiseTunnel: there the
+difference is to Captum's gradients of the same noisy images.
+"""
+
+import argparse
+import copy
+import warnings
+from pathlib import Path
+
+import captum.attr
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from attribution import build_method
+from attribution.folding import folded
+from attribution.maps import attributions
+from benchmarks.captum_oracles import ORACLES, SAMPLES, Oracle
+from benchmarks.timing import alternated, goal_cell, published
+from datasets import DATA_DIR, DATASETS
+from evaluation.pipeline import Folders, Pipeline
+from training.classifier import Order, restore
+from training.device import device_name, resolve_device
+from training.inputs import Images
+from training.recipe import recipe_for
+
+METHODS = ("VBP", "IB", "IG", "DeconvNet", "GB", "GC", "GB-GC", "VBP SG")
+GOALS = {("SimpleCNN", "cpu"): 2.0, ("ResNet-18", "cpu"): 1.2, ("SimpleCNN", "cuda"): 3.0, ("ResNet-18", "cuda"): 1.2}
+REPEATS = 5
+IMAGES = {"cpu": {"SimpleCNN": 250, "ResNet-18": 4}, "cuda": {"SimpleCNN": 2000, "ResNet-18": 64}}
+SLOW = {"IG": 10, "VBP SG": 5}  # times fewer images
+
+
+def noise_tunnel(model: nn.Module, inputs: Tensor, target: Tensor) -> Tensor:
+    """Captum's own SmoothGrad, with as many samples."""
+    tunnel = captum.attr.NoiseTunnel(captum.attr.Saliency(model))
+    maps: Tensor = tunnel.attribute(inputs, nt_samples=SAMPLES, stdevs=0.15, target=target, abs=False)
+    return maps
+
+
+TIMED: dict[str, Oracle] = {"VBP SG": noise_tunnel}
+
+
+def subjects(options: argparse.Namespace, device: torch.device) -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
+    """The networks, some images for each, and the classes that it predicts."""
+    found = {}
+    for name in DATASETS:
+        folders = Folders.below(options.output_dir, options.data_dir)
+        pipeline = Pipeline(Order(name, None, 0, recipe_for(name)), folders, device)
+        test = pipeline.whole.test.limited(IMAGES[device.type]["SimpleCNN"])
+        images = Images(test, pipeline.normalisation, device).batch(torch.arange(len(test), device=device))
+        found[f"SimpleCNN, {name}"] = (restore(pipeline.checkpoint, device), images)
+    torch.manual_seed(0)
+    large = torchvision.models.resnet18().to(device).eval()
+    found["ResNet-18"] = (large, torch.randn(IMAGES[device.type]["ResNet-18"], 3, 224, 224, device=device))
+    with torch.no_grad():
+        return {name: (model, images, model(images).argmax(dim=1)) for name, (model, images) in found.items()}
+
+
+def compared(
+    model: nn.Module, images: Tensor, target: Tensor, name: str, device: torch.device, repeats: int
+) -> dict[str, float]:
+    """Maps per second of both, and how far apart the maps are."""
+    count = max(2, len(images) // SLOW.get(name, 1))
+    images, target = images[:count].contiguous(), target[:count]
+    fast = images.contiguous(memory_format=torch.channels_last)
+    parameters, oracle = ORACLES[name]
+    timed = TIMED.get(name, oracle)
+    model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+    method = build_method(name.split()[0], folded(model), *name.split()[1:], **parameters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        want, got = oracle(model, images, target).detach(), attributions(method, fast, target)
+        timings = alternated(
+            {"ours": lambda: attributions(method, fast, target), "captum": lambda: timed(model, images, target)},
+            repeats,
+            device,
+        )
+    rates = {side: count / timing.median for side, timing in timings.items()}
+    return {**rates, "ratio": rates["ours"] / rates["captum"], "error": float((got - want).norm() / want.norm())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-dir", type=Path, default=Path(DATA_DIR))
+    parser.add_argument("--output-dir", type=Path, default=Path())
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--repeats", type=int, default=REPEATS)
+    options = parser.parse_args()
+    device = resolve_device(options.device)
+    rows, facts = [], []
+    for network, (model, images, target) in subjects(options, device).items():
+        for name in METHODS:
+            one = compared(model, images, target, name, device, options.repeats)
+            goal = GOALS[network.split(",")[0], device.type]
+            cells = [f"{one['ours']:,.1f}", f"{one['captum']:,.1f}", goal_cell(one["ratio"], goal)]
+            rows.append([f"{network}: {name}", *cells, f"{one['error']:.0e}"])
+            facts.append({"network": network, "method": name, **one})
+    about = f"IG with 50 steps, SG with 5 samples; median of {options.repeats}"
+    title = f"Explaining, beside Captum {captum.__version__}: {about}"
+    head = ["network and method", "ours, maps/s", "Captum, maps/s", "ratio", "relative difference"]
+    published("explaining", title, head, rows, {"device": device_name(device), "rows": facts}, options.output_dir)
+
+
+if __name__ == "__main__":
+    main()

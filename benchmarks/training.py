@@ -1,0 +1,224 @@
+"""How fast training is beside a plain PyTorch loop, same model, batch and steps: `python -m benchmarks.training`.
+
+The plain loop is what a tutorial writes: a `DataLoader` over images that are decoded, transformed and collated one by
+one, float32, no memory format. `--to-accuracy` also times both to the same accuracy on held-out training images, there
+with the original's recipe (batch 128, SGD with learning rate 0.01).
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision import transforms
+
+from benchmarks.timing import Side, alternated, goal_cell, published, wait_for
+from datasets import DATA_DIR, DATASETS, Split, load_dataset
+from models import build_model
+from training.device import device_name, mixed_precision, resolve_device
+from training.inputs import Images, Normalisation, labels_of
+from training.loop import initialised, predict, train
+from training.recipe import Recipe, recipe_for
+
+GOALS = {"cpu": 3.0, "cuda": 20.0}
+STEPS, REPEATS = 30, 5
+ACCURACIES = {"mnist": 0.98, "cifar10": 0.70}  # of --to-accuracy
+HELD_OUT = 5_000
+MOST_SECONDS = 600
+
+
+class OneByOne(Dataset[tuple[Tensor, int]]):
+    """As torchvision's data sets do it: a PIL image from an array, then the transforms."""
+
+    def __init__(self, split: Split, transform: Any) -> None:
+        self.split, self.transform = split, transform
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        return self.transform(transforms.functional.to_pil_image(self.split.images[place])), self.split.labels[place]
+
+
+def usual_transform(recipe: Recipe, size: int, normalisation: Normalisation) -> Any:
+    parts: list[Any] = [transforms.RandomCrop(size, padding=recipe.crop)] if recipe.crop else []
+    parts += [transforms.RandomHorizontalFlip()] if recipe.flip else []
+    mean, std = normalisation.mean.tolist(), normalisation.std.tolist()
+    return transforms.Compose([*parts, transforms.ToTensor(), transforms.Normalize(mean, std)])
+
+
+def plain_steps(model: nn.Module, loader: "DataLoader[Any]", optimiser: torch.optim.Optimizer) -> Iterator[int]:
+    """The tutorial's loop, step by step; yields the images of each."""
+    device = next(model.parameters()).device
+    criterion = nn.CrossEntropyLoss()
+    while True:
+        for images, labels in loader:
+            model.train()
+            optimiser.zero_grad()
+            loss = criterion(model(images.to(device)), labels.to(device))
+            loss.backward()
+            optimiser.step()
+            yield len(labels)
+
+
+class Comparison:
+    """Both ways of training SimpleCNN on one data set."""
+
+    def __init__(self, name: str, data_dir: Path, device: torch.device) -> None:
+        self.name, self.device = name, device
+        self.dataset, self.recipe = load_dataset(name, data_dir), recipe_for(name)
+        self.normalisation = Normalisation.of(self.dataset, device)
+        self.transform = usual_transform(self.recipe, self.dataset.shape[1], Normalisation.of(self.dataset, CPU))
+
+    def loader(self, images: int, batch: int, workers: int) -> "DataLoader[Any]":
+        split = self.dataset.train.limited(images)
+        return DataLoader(OneByOne(split, self.transform), batch, shuffle=True, drop_last=True, num_workers=workers)
+
+    def model(self) -> nn.Module:
+        return initialised(lambda: build_model(self.name), 0, self.device)
+
+    def plain(self, workers: int) -> None:
+        batch = self.recipe.batch_size
+        model = build_model(self.name).to(self.device)
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+        for _step, _images in zip(
+            range(STEPS), plain_steps(model, self.loader(STEPS * batch, batch, workers), optimiser), strict=False
+        ):
+            pass
+
+    def ours(self) -> None:
+        recipe = Recipe(**self.recipe.plain() | {"epochs": 1})
+        split = self.dataset.train.limited(STEPS * recipe.batch_size)
+        images = Images(split, self.normalisation, self.device)
+        train(self.model(), images, labels_of(split, self.device), recipe, 0)
+
+    def floating_point_operations(self) -> float:
+        """Of training on one image: forward and backward, in matrix products and convolutions."""
+        model, images = build_model(self.name), torch.zeros(2, *self.dataset.shape)
+        with FlopCounterMode(display=False) as counter:
+            model(images).sum().backward()
+        return counter.get_total_flops() / 2
+
+    def seconds_to_accuracy(self, ours: bool) -> tuple[float, float]:
+        """Seconds of training until the held-out images are classified well enough, and how well they then are.
+
+        Validation is read after every fifth of an epoch, and its time is not counted.
+        """
+        goal, train_images = ACCURACIES[self.name], len(self.dataset.train) - HELD_OUT
+        shuffled = torch.randperm(len(self.dataset.train), generator=torch.Generator().manual_seed(0)).numpy()
+        split, held = self.dataset.train.take(shuffled[:train_images]), self.dataset.train.take(shuffled[train_images:])
+        images, labels = Images(held, self.normalisation, self.device), labels_of(held, self.device)
+
+        def accuracy(model: nn.Module) -> float:
+            found = (predict(model, images) == labels).float().mean().item()
+            model.train()
+            return found
+
+        if ours:
+            for epochs in range(1, 41):  # a one-cycle training ends when it is planned to: the shortest that suffices
+                model, recipe = self.model(), Recipe(**self.recipe.plain() | {"epochs": epochs})
+                trained = train(
+                    model, Images(split, self.normalisation, self.device), labels_of(split, self.device), recipe, 0
+                )
+                if (reached := accuracy(model)) >= goal:
+                    return trained.seconds, reached
+            return float("inf"), reached
+        model = build_model(self.name).to(self.device)
+        loader = DataLoader(OneByOne(split, self.transform), 128, shuffle=True, drop_last=True, num_workers=2)
+        each, seconds, reached = len(split) // 128 // 5, 0.0, 0.0
+        started = time.perf_counter()
+        steps = plain_steps(model, loader, torch.optim.SGD(model.parameters(), lr=0.01))
+        for done, _images in enumerate(steps, start=1):
+            if done % each == 0:
+                wait_for(self.device)
+                seconds += time.perf_counter() - started
+                reached = accuracy(model)
+                if reached >= goal or seconds > MOST_SECONDS:
+                    break
+                started = time.perf_counter()
+        return (seconds if reached >= goal else float("inf")), reached
+
+
+CPU = torch.device("cpu")
+
+
+def largest_rate(device: torch.device, repeats: int) -> float:
+    """Floating-point operations per second of a large matrix product in the precision that training uses."""
+    size = 2048 if device.type == "cpu" else 8192
+    a, b = (torch.randn(size, size, device=device) for _ in range(2))
+    with mixed_precision(device) as _, torch.no_grad():
+        timing = alternated({"product": lambda: a @ b}, repeats, device, warm_up=2)["product"]
+    return 2 * size**3 / min(timing.seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-dir", type=Path, default=Path(DATA_DIR))
+    parser.add_argument("--output-dir", type=Path, default=Path())
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--to-accuracy", action="store_true", help="time both to the same accuracy, too (minutes)")
+    options = parser.parse_args()
+    device = resolve_device(options.device)
+    limit, goal = largest_rate(device, options.repeats), GOALS[device.type]
+    rows, facts = [], []
+    for name in DATASETS:
+        one = Comparison(name, options.data_dir, device)
+        sides: dict[str, Side] = {
+            "ours": one.ours,
+            "plain": partial(one.plain, 0),
+            "plain, 2 workers": partial(one.plain, 2),
+        }
+        timings = alternated(sides, options.repeats, device)
+        rates = {side: STEPS * one.recipe.batch_size / timing.median for side, timing in timings.items()}
+        plain = max(rates["plain"], rates["plain, 2 workers"])
+        operations = one.floating_point_operations()
+        share = rates["ours"] * operations / limit
+        facts.append(
+            {
+                "dataset": name,
+                "seconds": {side: list(timing.seconds) for side, timing in timings.items()},
+                "images_per_second": rates,
+                "ratio": rates["ours"] / plain,
+                "operations_per_image": operations,
+                "share_of_matrix_product": share,
+            }
+        )
+        cells = [f"{rates[side]:,.0f}" for side in sides]
+        rows.append([name, *cells, goal_cell(rates["ours"] / plain, goal), f"{share:.0%}"])
+    head = ["SimpleCNN", "ours, images/s", "plain loop", "plain loop, 2 workers", "ratio to the faster", "of the limit"]
+    batches = ", ".join(f"{name} {recipe_for(name).batch_size}" for name in DATASETS)
+    title = (
+        f"Training: {STEPS} steps (batch: {batches}), median of {options.repeats}; limit: a large matrix product, "
+        f"{limit / 1e12:.2f} · 10¹² operations/s"
+    )
+    about = {"device": device_name(device), "limit": limit, "rows": facts}
+    published("training", title, head, rows, about, options.output_dir)
+    if options.to_accuracy:
+        to_accuracy(options, device)
+
+
+def to_accuracy(options: argparse.Namespace, device: torch.device) -> None:
+    rows, facts = [], []
+    for name in DATASETS:
+        one = Comparison(name, options.data_dir, device)
+        (seconds, reached), (plain, plain_reached) = (one.seconds_to_accuracy(ours) for ours in (True, False))
+        said = f"{plain:.0f}" if plain < float("inf") else f"more than {MOST_SECONDS} ({plain_reached:.3f})"
+        ratio = f"{plain / seconds:.1f}" if plain < float("inf") else f"more than {MOST_SECONDS / seconds:.1f}"
+        rows.append([name, f"{ACCURACIES[name]:.2f}", f"{seconds:.1f} ({reached:.3f})", said, ratio])
+        facts.append(
+            {"dataset": name, "accuracy": ACCURACIES[name], "ours": [seconds, reached], "plain": [plain, plain_reached]}
+        )
+    head = ["SimpleCNN", "held-out accuracy", "ours, s", "the original's recipe, s", "ratio"]
+    title = "Training to an accuracy on 5,000 held-out training images"
+    published("to_accuracy", title, head, rows, {"device": device_name(device), "rows": facts}, options.output_dir)
+
+
+if __name__ == "__main__":
+    main()
