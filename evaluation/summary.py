@@ -211,7 +211,14 @@ def _of_checks(check: SanityReport | None) -> list[Column]:
         return []
     seeds = counted(len(check.seeds), "seed")
     alike = {method.label: _estimate(check.alike(method)) for method in check.methods}
-    columns = [Column("sanity", f"likeness of the maps of a random network, {seeds}", False, alike)]
+    columns = [
+        Column(
+            "sanity",
+            f"likeness of the maps while layer after layer is made random, mean over the cascade, {seeds}",
+            False,
+            alike,
+        )
+    ]
     for name in ("infidelity", "sensitivity"):
         values = {method.label: _estimate(check.values(method, name)) for method in check.methods}
         columns.append(Column(name, f"mean over the images, {seeds}", False, values))
