@@ -9,8 +9,8 @@ from pathlib import Path
 
 from attribution import CONTROLS, ENSEMBLES
 from attribution.choice import Choice
-from datasets import DATASETS, dataset_sum, load_dataset
-from datasets.catalog import CATALOG
+from datasets import DATASETS, dataset_sum, entry_of, load_dataset
+from datasets.folders import ASKED, folder_name
 from errors import InputError
 from evaluation import FILLS_OF, QUICK_CONTROLS, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
 from evaluation.accuracy import report_accuracy
@@ -52,6 +52,10 @@ def run(options: argparse.Namespace) -> None:
     folders = Folders.below(options.output_dir, options.data_dir)
     folders.require_usable()
     options.device = resolve_device(options.device)
+    if options.target is not None:
+        options.target = tuple(
+            folder_name(one, folders.data) if one.startswith(ASKED) else one for one in options.target
+        )
     if options.tensorboard and not options.train:
         raise InputError("--tensorboard is for --train")
     if options.target is None and not options.report:
@@ -112,15 +116,17 @@ def report(options: argparse.Namespace, folders: Folders) -> None:
 
 
 def asked_attentions(options: argparse.Namespace) -> list[str | None]:
-    """The models that --attention names, each with the option that it has.
+    """The models that --attention names, each with the option that it has; or the one of --model.
 
     Raises:
-        InputError: an option for a model that --attention doesn't name.
+        InputError: an option for a model that --attention doesn't name, or both.
     """
+    if options.model and options.attention != ("none",):
+        raise InputError("--model takes the place of --attention: give one of them")
     for attention, (option, _values) in OPTIONS.items():
         if getattr(options, option) is not None and attention not in options.attention:
             raise InputError(f"--{option} is for --attention={attention}")
-    return [asked_variant(options, name) for name in options.attention]
+    return [options.model] if options.model else [asked_variant(options, name) for name in options.attention]
 
 
 def asked_variant(options: argparse.Namespace, name: str) -> str | None:
@@ -166,8 +172,13 @@ def recipe(options: argparse.Namespace, target: str, attention: str | None) -> R
 
 def train_limit(options: argparse.Namespace, target: str, attention: str | None) -> int | None:
     if options.limit_train is None and options.quick:
-        return quick_train_images(target, attention)
+        return train_limit_of_quick(target, attention)
     return checked_limit(options.limit_train, target, "train")
+
+
+def train_limit_of_quick(target: str, attention: str | None) -> int:
+    """The training images of --quick, as many as there are."""
+    return min(quick_train_images(target, attention), entry_of(target).shapes["train_images"][0])
 
 
 def checked_limit(limit: int | None, target: str, split: str) -> int | None:
@@ -176,7 +187,7 @@ def checked_limit(limit: int | None, target: str, split: str) -> int | None:
     Raises:
         InputError: the split has fewer images.
     """
-    images = CATALOG[target].shapes[f"{split}_images"][0]
+    images = int(entry_of(target).shapes[f"{split}_images"][0])
     if limit is not None and limit > images:
         raise InputError(f"--limit-{split}={limit}: {target} has {images:,} {split} images")
     return None if limit == images else limit
@@ -203,7 +214,7 @@ def pipeline_of(
         limits: how many training and test images are explained.
     """
     plain_recipe = recipe_for(target, attention, quick=options.quick)
-    quick_limit = quick_train_images(target, attention) if options.quick else None
+    quick_limit = train_limit_of_quick(target, attention) if options.quick else None
     return Pipeline(
         Order(target, attention, seed, plain_recipe, quick_limit, quick=options.quick),
         folders,

@@ -18,6 +18,7 @@ from attribution import (
     canonical_method,
 )
 from datasets import DATA_DIR, DATASETS, GENERATED
+from datasets.folders import ASKED
 from errors import InputError
 from evaluation import (
     ALL_FILLS,
@@ -73,6 +74,16 @@ def among(what: str, known: Sequence[str]) -> Callable[[str], str]:
         return found
 
     return name
+
+
+def target(text: str) -> str:
+    return text if text.startswith(ASKED) else among("target", (*DATASETS, *GENERATED))(text)
+
+
+def own_model(text: str) -> str:
+    if ":" not in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not package.module:factory")
+    return text
 
 
 def number(kind: type, low: float, high: float = float("inf"), low_counts: bool = True) -> Callable[[str], float]:
@@ -144,9 +155,9 @@ def build_parser() -> argparse.ArgumentParser:
     on_what.add_argument(
         "--target",
         metavar="NAME",
-        type=one_or_more(among("target", (*DATASETS, *GENERATED)), DATASETS),
+        type=one_or_more(target, DATASETS),
         help=f"data set: {', '.join(DATASETS)}, several with commas, or {ALL} (default: mnist); or planted, a test of "
-        "evaluations",
+        f"evaluations; or {ASKED}PATH, images of your own, a folder for each class",
     )
     on_what.add_argument(
         "--attention",
@@ -154,6 +165,13 @@ def build_parser() -> argparse.ArgumentParser:
         type=one_or_more(among("attention", (NONE, *ATTENTIONS)), (NONE, *ATTENTIONS)),
         default=(NONE,),
         help=f"model: {NONE} (SimpleCNN), {', '.join(ATTENTIONS)}, several with commas, or {ALL} (default: {NONE})",
+    )
+    on_what.add_argument(
+        "--model",
+        metavar="PACKAGE.MODULE:FACTORY",
+        type=own_model,
+        help="a model of your own instead of --attention: what FACTORY(shape, classes) returns, a torch.nn.Module that "
+        "maps (N, C, H, W) to logits (N, classes)",
     )
     for attention, (option, values) in OPTIONS.items():
         on_what.add_argument(

@@ -1,12 +1,12 @@
 """Methods of the user's own, by their place: `package.module:Name`."""
 
-import importlib
 from typing import Any
 
 from torch import nn
 
 from attribution.method import Method
 from errors import InputError
+from own import named
 
 
 def load_method(place: str, model: nn.Module, **params: Any) -> Method:
@@ -15,12 +15,7 @@ def load_method(place: str, model: nn.Module, **params: Any) -> Method:
     Raises:
         InputError: there is no such module or name, or what it gives has no `attribute`.
     """
-    module_name, _, name = place.partition(":")
-    try:
-        found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{place}: {error}; give a method as package.module:Name") from error
-    method: Method = found(model, **params)
+    method: Method = named(place, "a method")(model, **params)
     if not callable(getattr(method, "attribute", None)):
         raise InputError(f"{place} has no attribute(inputs, target), which a method needs")
     return method

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from attribution.ensembles import normal
 from attribution.pixel_hash import image_number
-from models.inspection import last_block
+from models.inspection import Inspectable, last_block
 
 STEPS = 50
 SAMPLES, SEED = 5, 3
@@ -44,9 +44,14 @@ def deconvolution(model: nn.Module, inputs: Tensor, target: Tensor) -> Tensor:
     return maps
 
 
+def layer_of(model: nn.Module) -> str:
+    """The layer that Grad-CAM explains: a model's own choice, or the last stage of torchvision's ResNets."""
+    return last_block(model) if isinstance(model, Inspectable) else "layer4"
+
+
 def gradcam(model: nn.Module, inputs: Tensor, target: Tensor) -> Tensor:
     """With the paper's ReLU and bilinear interpolation, neither of which is Captum's default."""
-    cam = captum.attr.LayerGradCam(model, model.get_submodule(last_block(model)))
+    cam = captum.attr.LayerGradCam(model, model.get_submodule(layer_of(model)))
     maps = cam.attribute(inputs, target, relu_attributions=True)
     interpolated: Tensor = captum.attr.LayerAttribution.interpolate(maps, inputs.shape[2:], "bilinear")
     return interpolated

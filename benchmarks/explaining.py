@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from attribution import build_method
 from attribution.folding import folded
 from attribution.maps import attributions
-from benchmarks.captum_oracles import ORACLES, SAMPLES, Oracle
+from benchmarks.captum_oracles import ORACLES, SAMPLES, Oracle, layer_of
 from benchmarks.timing import alternated, goal_cell, published
 from datasets import DATA_DIR, DATASETS
-from evaluation.pipeline import Folders, Pipeline
+from evaluation.pipeline import LAYER_METHODS, Folders, Pipeline
 from training.classifier import Order, restore
 from training.device import device_name, resolve_device
 from training.inputs import Images
@@ -71,6 +71,8 @@ def compared(
     parameters, oracle = ORACLES[name]
     timed = TIMED.get(name, oracle)
     model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+    if name in LAYER_METHODS:
+        parameters = {**parameters, "layer": layer_of(model)}
     method = build_method(name.split()[0], folded(model), *name.split()[1:], **parameters)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -90,10 +92,13 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, default=Path())
     parser.add_argument("--device", default="auto")
     parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--networks", nargs="+", help="only these (default: all)")
     options = parser.parse_args()
     device = resolve_device(options.device)
     rows, facts = [], []
     for network, (model, images, target) in subjects(options, device).items():
+        if options.networks and network.split(",")[0] not in options.networks:
+            continue
         for name in METHODS:
             one = compared(model, images, target, name, device, options.repeats)
             goal = GOALS[network.split(",")[0], device.type]

@@ -28,6 +28,12 @@ class Entry:
     package: str
     file_sums: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        height, width, *channels = self.shapes["train_images"][1:]
+        return (channels[0] if channels else 1), height, width
+
 
 MNIST = Entry(
     name="mnist",

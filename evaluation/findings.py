@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attribution.choice import filed_methods
-from datasets.catalog import CATALOG
+from datasets import entry_of
 from evaluation import QUICK_RATIOS, RATIOS
 from evaluation.retraining import Protocol
 from evaluation.runs import Result, Run
@@ -90,7 +90,7 @@ class Findings:
 
     @property
     def chance(self) -> float:
-        return 1 / len(CATALOG[self.protocol.dataset].classes)
+        return 1 / len(entry_of(self.protocol.dataset).classes)
 
     @property
     def title(self) -> str:

@@ -15,18 +15,18 @@ from attribution.folding import folded
 from attribution.maps import explained, write_maps
 from attribution.store import SPLITS, MapReader, MapWriter, Provenance, map_bytes, map_path
 from claims import Claims
-from datasets import Dataset, dataset_sum, load_dataset
-from datasets.catalog import CATALOG
+from datasets import Dataset, dataset_sum, entry_of, load_dataset
 from datasets.load import limited_index
 from errors import InputError
 from evaluation.masking import Ranked, ranks_of_maps
-from models import IMAGE_SHAPES, build_model, model_name
-from models.inspection import last_block
+from models import model_name
+from models.inspection import Inspectable, last_block
 from progress import progress_bar
 from storage import require_writable
 from training.checkpoint import Checkpoint
 from training.classifier import Order, find_classifier, restore, train_classifier
 from training.inputs import Images, Normalisation
+from training.networks import new_model
 
 LAYER_METHODS = ("GC", "GB-GC", "CO")
 
@@ -167,7 +167,7 @@ class Pipeline:
 
     def _limits(self) -> dict[str, tuple[int, int | None]]:
         """For each split how many images it has, and how many of them are asked for (None: all)."""
-        shapes, limits = CATALOG[self.order.dataset].shapes, (self.limit_train, self.limit_test)
+        shapes, limits = entry_of(self.order.dataset).shapes, (self.limit_train, self.limit_test)
         return {split: (shapes[f"{split}_images"][0], limit) for split, limit in zip(SPLITS, limits, strict=True)}
 
     def kept_or_checked(self, method: Choice) -> MapReader | None:
@@ -224,8 +224,8 @@ class Pipeline:
         return self._values[method]
 
     def _explained_values(self, method: Choice) -> int:
-        model = build_model(self.order.dataset, self.order.attention).eval()
-        black = torch.zeros(1, *IMAGE_SHAPES[self.order.dataset])
+        model = new_model(self.order.dataset, self.order.attention).eval()
+        black = torch.zeros(1, *entry_of(self.order.dataset).image_shape)
         given = given_by_setting(method, model, torch.zeros(len(black[0])))
         label = torch.zeros(1, dtype=torch.int64)
         return explained(method.build(model, **given), model, black, label, self.explain).attribution.size
@@ -259,7 +259,8 @@ def given_by_setting(method: Choice, model: nn.Module, black: Tensor) -> dict[st
     """
     if method.method == "IG":
         return {"black": black}
-    return {"layer": last_block(model)} if method.method in LAYER_METHODS else {}
+    named = method.method in LAYER_METHODS and isinstance(model, Inspectable)  # others leave it to the method
+    return {"layer": last_block(model)} if named else {}
 
 
 def explain_line(pipeline: Pipeline, method: Choice) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attribution.choice import Choice, filed_methods
-from datasets.catalog import CATALOG
+from datasets import entry_of
 from evaluation import DRAWS, EXPLAIN, FILLS_OF, INSERTION_RATIOS, MOST, ORDERS, RANKS, RATIOS, SHARE
 from evaluation.perturbation import Imputed, Perturbation, RandomPart, Replaced
 from evaluation.statistics import Curve, Estimate, difference, estimate
@@ -233,7 +233,7 @@ class Removals:
 
         stem, value = folder / self.stem, self.settings.value
         write_table(stem, self.text, self.csv)
-        chance = 1 / len(CATALOG[self.dataset].classes)
+        chance = 1 / len(entry_of(self.dataset).classes)
         ylabel = "probability of the explained class" if value == "score" else "test accuracy"
         panels = []
         for order in ORDERS:

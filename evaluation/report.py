@@ -106,7 +106,8 @@ class Retrainings:
                 stem = "_".join([evaluation, *([] if model == NO_ATTENTION else [model]), *words])
                 written += draw_curves([one.panel for one in shown], _notes(shown), folder / f"{stem}{suffix}")
             for method in dict.fromkeys(method for one in findings for method in one.protocol.methods):
-                panels = [_across_models(method, findings, dataset) for dataset in DATASETS]
+                datasets = dict.fromkeys(one.protocol.dataset for one in findings)
+                panels = [_across_models(method, findings, dataset) for dataset in datasets]
                 if any(len(panel) > 1 for panel in panels):
                     shown = [one for panel in panels for one in panel]
                     stem = "_".join([evaluation, "models", method.filed, *words])

@@ -12,11 +12,12 @@ from datasets import Dataset
 from evaluation import EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, RANKS
 from evaluation.masking import ImputedImages, MaskedImages, MasksAlone, Ranked, Removal
 from evaluation.runs import Result, Run
-from models import attention_of, build_model, model_name
+from models import attention_of, model_name
 from training.checkpoint import versions
 from training.device import device_name
 from training.inputs import Images, Inputs, Normalisation, labels_of
 from training.loop import initialised, predict, seed_for, train
+from training.networks import new_model
 from training.recipe import Recipe
 
 METHODS_ON_DEVICE = 4
@@ -120,7 +121,7 @@ class Retraining:
         The seed of a run decides on initialisation, order and augmentation, the same for every method and ratio.
         """
         seed = seed_for(run.seed, "retraining")
-        model = initialised(lambda: build_model(run.dataset, attention_of(run.model)), seed, self.device)
+        model = initialised(lambda: new_model(run.dataset, attention_of(run.model)), seed, self.device)
         inputs = self.inputs(run, "train")
         trained = train(model, inputs, self.labels["train"], run.recipe, seed, on_step=lambda n, _: on_images(n))
         correct = predict(model, self.inputs(run, "test")) == self.labels["test"]

@@ -21,6 +21,7 @@ from attribution.folding import folded
 from attribution.maps import BATCH, attributions
 from attribution.method import Method
 from attribution.pixel_hash import pixel_hash
+from datasets import entry_of
 from errors import InputError
 from evaluation import FILLS, ORDERS, REMOVALS
 from evaluation.falls import Fall, selectivity_csv, selectivity_table
@@ -28,7 +29,7 @@ from evaluation.masking import TIE_SEED, importance
 from evaluation.pipeline import Pipeline, given_by_setting
 from evaluation.tables import write_table
 from evaluation.wording import described_parameters, explained_class, unusual_parameters, usual_images
-from models import IMAGE_SHAPES, model_name
+from models import model_name
 from progress import progress_bar
 from storage import plain_sum, replacing, require_space
 from training.checkpoint import versions
@@ -152,7 +153,7 @@ class Selectivity:
         """
         self.pipeline, self.methods, self.settings, self.overwrite = pipeline, methods, settings, overwrite
         self.dataset = pipeline.order.dataset
-        self.shape = IMAGE_SHAPES[self.dataset]
+        self.shape = entry_of(self.dataset).image_shape
         pixels = self.shape[1] * self.shape[2]
         if settings.removals > pixels:
             raise InputError(f"--removals={settings.removals}: an image of {self.dataset} has {pixels} pixels")

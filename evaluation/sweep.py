@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from attribution.choice import Choice
-from datasets.catalog import CATALOG
+from datasets import entry_of
 from errors import InputError
 from evaluation.findings import Findings
 from evaluation.imputation import imputation_seconds
@@ -13,7 +13,6 @@ from evaluation.masking import Removal
 from evaluation.pipeline import Pipeline, explain_line
 from evaluation.retraining import Protocol, Retraining
 from evaluation.runs import Result, Run, find_result, save_result
-from models import IMAGE_SHAPES
 from side_by_side import threads_of_one
 from training.speed import TEST_COST, step_seconds
 
@@ -51,7 +50,7 @@ class Sweep:
         return list(dict.fromkeys(run.method for run in runs if run.method and run not in self.finished))
 
     def _require_something_removed(self) -> None:
-        channels, height, width = IMAGE_SHAPES[self.protocol.dataset]
+        channels, height, width = entry_of(self.protocol.dataset).image_shape
         positions = height * width * (channels if self.protocol.granularity == "element" else 1)
         for ratio in self.protocol.ratios:
             if not 0 < Removal(self.protocol.evaluation, ratio).count(positions) < positions:
@@ -98,7 +97,7 @@ class Sweep:
 
     def _seconds_of_a_run(self, run: Run) -> float:
         """Training and testing of one network, from the measured time of a step, and the imputation of its images."""
-        shapes = CATALOG[run.dataset].shapes
+        shapes = entry_of(run.dataset).shapes
         trained = run.limit_train or shapes["train_images"][0]
         tested = run.limit_test or shapes["test_images"][0]
         steps = (run.recipe.epochs * trained + TEST_COST * tested) / run.recipe.batch_size
@@ -114,7 +113,7 @@ class Sweep:
 
     @cached_property
     def _imputation(self) -> float:
-        return imputation_seconds(IMAGE_SHAPES[self.protocol.dataset], self.pipeline.device)
+        return imputation_seconds(entry_of(self.protocol.dataset).image_shape, self.pipeline.device)
 
     def prepare(self) -> None:
         """Make what the runs need, the classifier and the maps, and see what is left to do."""

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 from attribution import BASELINES, LEVEL, SAMPLES, STEPS
 from attribution.choice import Choice
-from datasets.catalog import CATALOG
+from datasets import entry_of
 from evaluation import TEST_SHARE
 
+FEWEST_IMAGES = 100  # where there are as many
 ONE_SEED = "Wilson's over the test images (one seed: the spread between networks is unknown)"
 USUAL_PARAMETERS = {"steps": STEPS, "samples": SAMPLES, "level": LEVEL, "baseline": BASELINES[0]}
 
@@ -44,4 +45,5 @@ def unusual_parameters(methods: Iterable[Choice]) -> list[str]:
 
 def usual_images(dataset: str) -> int:
     """How many test images are looked at unless told otherwise, where nothing is retrained."""
-    return round(TEST_SHARE * int(CATALOG[dataset].shapes["test_images"][0]))
+    images = int(entry_of(dataset).shapes["test_images"][0])
+    return max(round(TEST_SHARE * images), min(images, FEWEST_IMAGES))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from errors import InputError
+from own import named
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,24 +15,49 @@ OPTIONS = {"RAN": ("depth", (56, 92)), "WARN": ("width", (4, 10))}
 """Attention -> its option, and the values; the first is the default, the others are part of the model's name."""
 
 IMAGE_SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "planted": (1, 16, 16)}
-_CLASSES = 10
 
 
-def build_model(dataset: str, attention: str | None = None, **options: int) -> "nn.Module":
-    """A freshly initialised classifier for `dataset`; its forward pass maps (N, C, H, W) to logits (N, 10).
+def build_model(
+    dataset: str,
+    attention: str | None = None,
+    *,
+    shape: tuple[int, int, int] | None = None,
+    classes: int = 10,
+    **options: int,
+) -> "nn.Module":
+    """A freshly initialised classifier for `dataset`; its forward pass maps (N, C, H, W) to logits (N, classes).
 
     Args:
-        dataset: "mnist", "cifar10" or "planted".
-        attention: None gives SimpleCNN; or one of `ATTENTIONS`; or a name that `variant` gives, such as "RAN92".
+        dataset: "mnist", "cifar10" or "planted"; any other name with `shape`.
+        attention: None gives SimpleCNN; or one of `ATTENTIONS`; or a name that `variant` gives, such as "RAN92"; or
+            `package.module:factory`, which is called with `shape` and `classes`.
+        shape: (C, H, W) of an image of another data set.
         options: depth=56 or 92 of RAN, width=4 or 10 of WARN.
 
     Raises:
-        InputError: unknown data set, attention or option.
+        InputError: unknown data set, attention or option; no such factory, or it gives no module.
     """
-    if dataset not in IMAGE_SHAPES:
+    if shape is None and dataset not in IMAGE_SHAPES:
         raise InputError(f"unknown data set {dataset!r}: choose from {', '.join(IMAGE_SHAPES)}")
+    of_images = shape or IMAGE_SHAPES[dataset]
+    if attention is not None and is_own(attention):
+        return _own_model(attention, of_images, classes)
     family, its_options = family_of(variant(attention, **options))
-    return _model_class(family)(IMAGE_SHAPES[dataset], _CLASSES, **its_options)
+    return _model_class(family)(of_images, classes, **its_options)
+
+
+def is_own(attention: str) -> bool:
+    """Whether it is the place of somebody's own model, `package.module:factory`."""
+    return ":" in attention
+
+
+def _own_model(place: str, shape: tuple[int, int, int], classes: int) -> "nn.Module":
+    from torch import nn
+
+    model = named(place, "a model")(shape, classes)
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{place} gave {type(model).__name__}, not a torch.nn.Module")
+    return model
 
 
 def _model_class(family: str | None) -> "Callable[..., nn.Module]":
@@ -76,10 +102,12 @@ def family_of(name: str | None) -> tuple[str | None, dict[str, int]]:
 
 
 def model_name(attention: str | None) -> str:
-    """The name under which a model is filed: the attention's, or SimpleCNN without one."""
-    return attention or NO_ATTENTION
+    """The name under which a model is filed: the attention's, or SimpleCNN without one; of one's own with a dot."""
+    return (attention or NO_ATTENTION).replace(":", ".")
 
 
 def attention_of(model: str) -> str | None:
     """The attention of a model's name: the inverse of `model_name`."""
+    if "." in model:  # only names of one's own have dots, the last of them for a colon
+        return ":".join(model.rsplit(".", 1))
     return None if model == NO_ATTENTION else model

@@ -27,18 +27,21 @@ class Inspectable(Protocol):
 
 
 def layers(model: nn.Module) -> list[str]:
-    """The layers of `model` in order."""
-    return list(_inspectable(model).layers)
+    """The layers of `model` in order; none of a model that doesn't name them."""
+    return list(model.layers) if isinstance(model, Inspectable) else []
 
 
 def last_block(model: nn.Module) -> str:
     """The last convolution block: its output is the last feature map, before any pooling."""
-    return layers(model)[-1]
+    found = layers(model)
+    if not found:
+        raise InputError(f"{type(model).__name__} doesn't name its layers: give the layer to look at")
+    return found[-1]
 
 
 def attention_layers(model: nn.Module) -> list[str]:
     """The modules of `model` that return attention maps (N, 1 | C | K, H, W) or gates (N, K), in order."""
-    return list(_inspectable(model).attention_layers)
+    return list(model.attention_layers) if isinstance(model, Inspectable) else []
 
 
 @torch.no_grad()
@@ -58,9 +61,3 @@ def attention_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
             hooks.callback(model.get_submodule(name).register_forward_hook(keep(name)).remove)
         model(images)
     return maps
-
-
-def _inspectable(model: nn.Module) -> Inspectable:
-    if not isinstance(model, Inspectable):
-        raise InputError(f"{type(model).__name__} doesn't name its layers: give the layer to look at")
-    return model

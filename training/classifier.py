@@ -10,13 +10,14 @@ from torch import nn
 
 from datasets import Dataset
 from errors import InputError
-from models import attention_of, build_model, model_name
+from models import attention_of, model_name
 from progress import progress_bar
 from training import VALIDATION_RATE
 from training.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint, versions
 from training.device import device_name
 from training.inputs import Images, Normalisation, labels_of
 from training.loop import initialised, predict, train
+from training.networks import new_model
 from training.recipe import Recipe
 from training.resume import ResumeFile, TrainingState
 
@@ -78,7 +79,7 @@ def train_classifier(
     normalisation = Normalisation.of(dataset, device)
     training = dataset.train.limited(order.limit_train)
     images, labels = Images(training, normalisation, device), labels_of(training, device)
-    model = initialised(lambda: build_model(order.dataset, order.attention), order.seed, device)
+    model = initialised(lambda: new_model(order.dataset, order.attention), order.seed, device)
     kept = len(training) - round(order.validation_rate * len(training))
     description = f"train {order.dataset} {model_name(order.attention)} seed {order.seed}"
     with progress_bar(order.recipe.epochs * kept, description, "images") as bar:
@@ -132,7 +133,7 @@ def restore(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
         InputError: the weights don't fit the model that the checkpoint names.
     """
     name = checkpoint.metadata["model"]
-    model = build_model(checkpoint.metadata["dataset"], attention_of(name))
+    model = new_model(checkpoint.metadata["dataset"], attention_of(name))
     try:
         model.load_state_dict(checkpoint.weights)
     except RuntimeError as error:

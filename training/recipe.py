@@ -3,8 +3,9 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from datasets.folders import is_folder
 from errors import InputError
-from models import ATTENTIONS, NO_ATTENTION, family_of, model_name
+from models import ATTENTIONS, NO_ATTENTION, family_of, is_own, model_name
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,10 @@ _SMALL_MNIST = Quick(train_images=8_000, epochs=2, batch_size=64, learning_rate=
 _SMALL_CIFAR10 = Quick(train_images=10_000, epochs=6, batch_size=64, learning_rate=0.05)
 _LARGE = Quick(train_images=2_000, epochs=2, batch_size=32, learning_rate=0.02)
 
+# Of image folders, whatever is on them: neither flipped nor shifted far, since that may change what an image means.
+_FOLDER = Recipe(epochs=20, batch_size=64, learning_rate=0.05, crop=2, flip=False)
+_SMALL_FOLDER = Quick(train_images=8_000, epochs=6, batch_size=64, learning_rate=0.05)
+
 _SMALL_PLANTED = Quick(train_images=2_000, epochs=4, batch_size=64, learning_rate=0.05)
 
 QUICK = {
@@ -101,10 +106,10 @@ def recipe_for(
     Raises:
         InputError: unknown data set or attention.
     """
-    pair = _pair(dataset, attention)
+    usual, small = _recipes(dataset, attention)
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    preset = {name: getattr(QUICK[pair], name) for name in given} if quick else {}
-    return replace(RECIPES[pair], **preset | {name: value for name, value in given.items() if value is not None})
+    preset = {name: getattr(small, name) for name in given} if quick else {}
+    return replace(usual, **preset | {name: value for name, value in given.items() if value is not None})
 
 
 def finetuning_recipe(recipe: Recipe) -> Recipe:
@@ -118,15 +123,20 @@ def quick_train_images(dataset: str, attention: str | None = None) -> int:
     Raises:
         InputError: unknown data set or attention.
     """
-    return QUICK[_pair(dataset, attention)].train_images
+    return _recipes(dataset, attention)[1].train_images
 
 
-def _pair(dataset: str, attention: str | None) -> tuple[str, str]:
-    """The key of both tables; RAN and WARN have one recipe, whatever their depth and width."""
-    family, _options = family_of(attention)
+def _recipes(dataset: str, attention: str | None) -> tuple[Recipe, Quick]:
+    """The usual one and that of `--quick`.
+
+    RAN and WARN have one, whatever their depth and width; a model of one's own has SimpleCNN's.
+    """
+    family = None if attention is not None and is_own(attention) else family_of(attention)[0]
+    if is_folder(dataset):
+        return _FOLDER, _SMALL_FOLDER
     pair = (dataset, model_name(family))
     if pair not in RECIPES:
         raise InputError(
             f"no recipe for data set {dataset!r}: choose from {', '.join(dict.fromkeys(name for name, _ in RECIPES))}"
         )
-    return pair
+    return RECIPES[pair], QUICK[pair]
