@@ -1,0 +1,42 @@
+"""What the README promises can be done, done as it says."""
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.run_main import run
+from tests.samples import sample_arrays
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(
+    r"Save this as `(\S+)`[^`]*`main.py`:\n\n```python\n(.+?)```\n\nand `python main.py (.+?)`", README, re.S
+)
+OWN_IMAGES = re.findall(r"`python main.py (--eval=ROAR --target=folder:birds .+?)`", README)
+
+
+def test_there_is_an_example_of_a_method_and_of_a_model():
+    assert [name for name, _code, _command in EXAMPLES] == ["border.py", "strided.py"]
+
+
+@pytest.mark.parametrize(("name", "code", "command"), EXAMPLES)
+def test_own_code_reaches_a_curve(name, code, command, data_dir, tmp_path, monkeypatch, capsys):
+    (tmp_path / name).write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run(data_dir, tmp_path / "out", [*command.split(), "--target=mnist"]) == 0
+    assert "\n- RANDOM: " in capsys.readouterr().out
+    assert list((tmp_path / "out" / "results").glob("ROAR_mnist_*.png"))
+
+
+def test_own_images_reach_a_curve(tmp_path, monkeypatch, capsys):
+    arrays = sample_arrays("mnist")
+    for label, name in ((0, "owl"), (1, "tit")):
+        folder = tmp_path / "birds" / name
+        folder.mkdir(parents=True)
+        for place, image in enumerate(arrays["train_images"][arrays["train_labels"] == label]):
+            Image.fromarray(image).save(folder / f"{place}.png")
+    monkeypatch.chdir(tmp_path)
+    (command,) = OWN_IMAGES
+    assert run(tmp_path / "data", tmp_path / "out", command.split()) == 0
+    assert "ROAR on folder-birds, SimpleCNN" in capsys.readouterr().out
