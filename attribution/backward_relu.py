@@ -33,25 +33,34 @@ class Deconvolved(torch.autograd.Function):
     """R -> max(R, 0), whatever the sign of the activation (Zeiler and Fergus 2014)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.clamp(min=0)
+    def forward(ctx: Any, x: Tensor, in_place: bool) -> Tensor:
+        return positive_part(ctx, x, in_place)
 
     @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> Tensor:
-        return relevance.clamp(min=0)
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:
+        return relevance.clamp(min=0), None
 
 
 class Guided(torch.autograd.Function):
     """R -> max(R, 0) · 1[x > 0] (Springenberg et al. 2015)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x > 0)
-        return x.clamp(min=0)
+    def forward(ctx: Any, x: Tensor, in_place: bool) -> Tensor:
+        output = positive_part(ctx, x, in_place)
+        ctx.save_for_backward(output)  # positive where x was, and kept by the next layer anyway
+        return output
 
     @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> Tensor:
-        return relevance.clamp(min=0) * ctx.saved_tensors[0]
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:
+        return torch.ops.aten.threshold_backward(relevance, ctx.saved_tensors[0], 0).clamp_(min=0), None
+
+
+def positive_part(ctx: Any, x: Tensor, in_place: bool) -> Tensor:
+    """max(x, 0), in the place of x if so asked."""
+    if not in_place:
+        return x.clamp(min=0)
+    ctx.mark_dirty(x)
+    return x.clamp_(min=0)
 
 
 class BackwardReLU(TorchFunctionMode):
@@ -77,9 +86,8 @@ class BackwardReLU(TorchFunctionMode):
             return func(*args, **kwargs)
         if name in OTHER_RECTIFIERS or (name == "threshold" and any((*args[1:3], *map(kwargs.get, THRESHOLD)))):
             raise InputError(f"the network uses {name}: DeconvNet and GB are defined for ReLU only")
-        output = self.rule.apply(x)
         in_place = function.endswith("_") or kwargs.get("inplace") or (args and args[-1] is True)
-        return x.copy_(output) if in_place else output
+        return self.rule.apply(x, bool(in_place))
 
 
 def rectified(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:

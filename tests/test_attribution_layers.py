@@ -210,8 +210,10 @@ def test_chunks_are_as_small_as_the_memory_and_change_nothing(monkeypatch):
     methods = ("VBP", "GB", "GC", "CO", "IG", "GB-GC")
     quick = {"IG": {"steps": 4}}
     whole = [build_method(name, model, **quick.get(name, {})).attribute(inputs, target) for name in methods]
-    monkeypatch.setitem(attribution.chunks.ACTIVATION_BYTES, "cpu", 3 * activation_bytes(model, inputs[:1]))
-    assert [part.stop - part.start for part in Chunks(model)(inputs)] == [3, 3, 3, 3]
+    monkeypatch.setitem(attribution.chunks.ACTIVATION_BYTES, "cpu", 6 * activation_bytes(model, inputs[:1]))
+    assert [len(inputs[part]) for part in Chunks(model)(inputs)] == [6, 5]
+    monkeypatch.setitem(attribution.chunks.ACTIVATION_BYTES, "cpu", 1)
+    assert [len(inputs[part]) for part in Chunks(model)(inputs)] == [4, 4, 3]
     assert [len(inputs[part]) for part in Chunks(model)(inputs[:4])] == [2, 2]
     seen = []
     model.register_forward_pre_hook(lambda module, arguments: seen.append(len(arguments[0])))
