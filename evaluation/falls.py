@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import integrate
 
-from evaluation.statistics import Estimate, mean_interval, proportion_interval
+from evaluation.statistics import Estimate, mean_interval, proportion_interval, trapezoids
 from evaluation.tables import cell, distance_cell, markdown_rows, numbers
 
 Array = npt.NDArray[Any]
@@ -52,8 +51,7 @@ class Fall:
 
 def area_of_rows(rows: Array) -> Array:
     """(N, steps + 1) -> (N,): trapezoids of width 1 / steps."""
-    area: Array = integrate.trapezoid(rows, axis=1) / (rows.shape[1] - 1)
-    return area
+    return trapezoids(rows.T, np.arange(rows.shape[1]))
 
 
 def selectivity_table(falls: Sequence[Fall], random: Fall | None) -> str:

@@ -4,7 +4,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from scipy.stats import rankdata
 from torch import Tensor
 
 SSIM_SIGMA, SSIM_REACH = 1.5, 5  # of the Gaussian window, 11×11 pixels
@@ -13,6 +12,8 @@ K1, K2 = 0.01, 0.03
 
 def rank_correlation(maps: Tensor, others: Tensor) -> npt.NDArray[np.float64]:
     """Spearman's rank correlation of each pair of maps (N, …): (N,); 0 where a map is constant."""
+    from scipy.stats import rankdata  # here, since it takes a second to import
+
     first, second = (rankdata(one.flatten(1).cpu().numpy(), axis=1) for one in (maps, others))
     first, second = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (first, second))
     scale = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))

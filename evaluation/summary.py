@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata, spearmanr
 
 from attribution import CONTROLS
 from evaluation import REMOVING, RETRAINING
@@ -47,6 +46,8 @@ class Column:
     @cached_property
     def places(self) -> dict[str, float]:
         """1 for the best method; equals share their mean place."""
+        from scipy.stats import rankdata  # here, since it takes a second to import
+
         heights = np.array([one.mean for one in self.values.values()])
         ranks = rankdata(-heights if self.higher_is_better else heights)
         return dict(zip(self.values, map(float, ranks), strict=True))
@@ -99,6 +100,8 @@ class Summary:
     @cached_property
     def correlations(self) -> npt.NDArray[np.float64]:
         """Spearman's, of the methods' places in each two evaluations; NaN for fewer than `FEWEST` common methods."""
+        from scipy.stats import spearmanr
+
         count = len(self.columns)
         found = np.full((count, count), np.nan)
         for row, first in enumerate(self.columns):

@@ -1,6 +1,18 @@
+import numpy as np
 import pytest
+from scipy import integrate, stats
 
-from evaluation.statistics import Curve, Estimate, difference, estimate, ranking, verdict
+from evaluation.statistics import (
+    Curve,
+    Estimate,
+    difference,
+    estimate,
+    mean_interval,
+    proportion_interval,
+    ranking,
+    trapezoids,
+    verdict,
+)
 from evaluation.tables import csv_table, gap_table, markdown_table
 
 
@@ -16,6 +28,24 @@ def test_interval_of_one_seed_by_hand():
     """Wilson's interval of 90 out of 100: (90 + z²/2 ± z√(9 + z²/4)) / (100 + z²), z = 1.959964."""
     one = estimate([0.9], 100)
     assert (one.low, one.high) == pytest.approx((0.825634, 0.944771), abs=1e-5)
+
+
+@pytest.mark.parametrize(("hits", "total"), [(0, 7), (7, 7), (90, 100), (9911, 10_000)])
+def test_interval_of_a_share_is_scipys(hits, total):
+    one = proportion_interval(hits, total)
+    wanted = stats.binomtest(hits, total).proportion_ci(0.95, "wilson")
+    assert (one.low, one.high) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 1000])
+def test_interval_of_a_mean_and_areas_are_scipys(count):
+    values = np.random.default_rng(count).normal(0.9, 0.01, count)
+    one = mean_interval(values)
+    wanted = stats.t.interval(0.95, count - 1, loc=values.mean(), scale=stats.sem(values))
+    assert (one.low, one.high) == pytest.approx(wanted, abs=1e-9)
+    places = np.sort(np.random.default_rng(0).uniform(size=count))
+    wanted = integrate.trapezoid(values, places) / (places[-1] - places[0])
+    assert trapezoids(values, places) == pytest.approx(wanted)
 
 
 def test_equal_seeds_have_no_width():
