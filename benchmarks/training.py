@@ -21,7 +21,7 @@ from torchvision import transforms
 from benchmarks.timing import Side, alternated, goal_cell, published, wait_for
 from datasets import DATA_DIR, DATASETS, Split, load_dataset
 from models import build_model
-from training.device import device_name, mixed_precision, resolve_device
+from training.device import device_name, has_bfloat16, resolve_device
 from training.inputs import Images, Normalisation, labels_of
 from training.loop import initialised, predict, train
 from training.recipe import Recipe, recipe_for
@@ -151,9 +151,9 @@ CPU = torch.device("cpu")
 def largest_rate(device: torch.device, repeats: int) -> float:
     """Floating-point operations per second of a large matrix product in the precision that training uses."""
     size = 2048 if device.type == "cpu" else 8192
-    a, b = (torch.randn(size, size, device=device) for _ in range(2))
-    with mixed_precision(device) as _, torch.no_grad():
-        timing = alternated({"product": lambda: a @ b}, repeats, device, warm_up=2)["product"]
+    kind = torch.bfloat16 if has_bfloat16(device.type) else torch.float32
+    a, b = (torch.randn(size, size, device=device).to(kind) for _ in range(2))
+    timing = alternated({"product": lambda: a @ b}, 4 * repeats, device, warm_up=2)["product"]
     return 2 * size**3 / min(timing.seconds)
 
 
