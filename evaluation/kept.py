@@ -60,7 +60,7 @@ def kept_checks(results: Path) -> list[SanityReport]:
     ]
 
 
-def kept_falls(results: Path, dataset: str, model: str) -> list[Fall]:
+def kept_falls(results: Path, dataset: str, model: str) -> dict[Choice, Fall]:
     """Selectivity, most important first: of all methods with the same settings, of which there are most.
 
     Raises:
@@ -73,10 +73,8 @@ def kept_falls(results: Path, dataset: str, model: str) -> list[Fall]:
         if (configuration["model"], configuration["order"]) == (model, ORDERS[0]):
             common = {name: value for name, value in configuration.items() if name not in OF_METHOD}
             groups[json.dumps(common, sort_keys=True)][Choice.read(configuration)] = path
-    if not groups:
-        return []
-    largest = max(groups.values(), key=len)
-    return [Fall.of(method.label, read_result(largest[method])) for method in sorted(largest, key=method_place)]
+    most = max(groups.values(), key=len, default={})
+    return {method: Fall.of(method.label, read_result(most[method])) for method in sorted(most, key=method_place)}
 
 
 def _settings(common: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One page for each data set and model: methods × evaluations, and whether the evaluations agree."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attribution import CONTROLS
+from attribution.choice import Choice
 from evaluation import REMOVING, RETRAINING
 from evaluation.falls import Fall
 from evaluation.findings import Findings
@@ -19,7 +20,7 @@ from evaluation.report import Retrainings
 from evaluation.sanity_report import SanityReport
 from evaluation.statistics import Estimate, mean_interval
 from evaluation.tables import markdown_rows, numbers, write_table
-from evaluation.wording import counted
+from evaluation.wording import counted, unusual_parameters
 
 FEWEST = 3  # methods that two evaluations must share for a correlation
 LEAKS = "†"
@@ -70,8 +71,9 @@ class Summary:
 
     @cached_property
     def methods(self) -> list[str]:
-        """In the order of the columns, the controls last."""
-        found = dict.fromkeys(method for column in self.columns for method in column.values)
+        """In the order of the column that has most of them, then of the others; the controls last."""
+        columns = sorted(self.columns, key=lambda column: -len(column.values))
+        found = dict.fromkeys(method for column in columns for method in column.values)
         return [one for one in found if one not in CONTROLS] + [one for one in found if one in CONTROLS]
 
     @property
@@ -194,25 +196,33 @@ def _of_retraining(one: Findings) -> Column:
     return Column(evaluation, about, evaluation == RETRAINING[1], values, explained)
 
 
-def _of_falls(falls: Sequence[Fall]) -> list[Column]:
+def _of_falls(falls: Mapping[Choice, Fall]) -> list[Column]:
     if not falls:
         return []
-    about = f"area under the class's probability, one network, interval over {len(falls[0].score):,} images"
-    return [Column("selectivity", about, False, {fall.method: mean_interval(fall.areas) for fall in falls})]
+    images = len(next(iter(falls.values())).score)
+    about = f"area under the class's probability, one network, interval over {images:,} images{_unusual(falls)}"
+    return [Column("selectivity", about, False, {fall.method: mean_interval(fall.areas) for fall in falls.values()})]
+
+
+def _unusual(methods: Iterable[Choice]) -> str:
+    """Parameters that are not the default, with a comma before each."""
+    return "".join(f", {words}" for words in unusual_parameters(methods))
 
 
 def _of_removals(one: Removals | None) -> list[Column]:
     if one is None:
         return []
     gaps = {method: _estimate(values) for method, values in one.gaps.items()}
-    about = f"area of least minus area of most important first, {counted(len(one.seeds), 'seed')}"
+    about = (
+        f"area of least minus area of most important first, {counted(len(one.seeds), 'seed')}{_unusual(one.methods)}"
+    )
     return [Column(one.settings.evaluation, about, True, gaps)]
 
 
 def _of_checks(check: SanityReport | None) -> list[Column]:
     if check is None:
         return []
-    seeds = counted(len(check.seeds), "seed")
+    seeds = counted(len(check.seeds), "seed") + _unusual(check.methods)
     alike = {method.label: _estimate(check.alike(method)) for method in check.methods}
     columns = [
         Column(
