@@ -70,7 +70,7 @@ def _draw_panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
         if curve.sees == "mask":
             axes.plot(percent, curve.means, color=colour, linewidth=0.9, marker="x", markersize=3.5, alpha=0.75)
             if few:
-                labels.append((curve.means[-1], f"{curve.method}, mask alone", colour, 7.5))
+                labels.append((curve.means, f"{curve.method}, mask alone", colour, 7.5))
             continue
         baseline = panel.baselines[curve.method]
         axes.plot(
@@ -84,7 +84,7 @@ def _draw_panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
         )
         low, high = ([getattr(one, side) for one in (baseline, *curve.estimates)] for side in ("low", "high"))
         axes.fill_between([0, *percent], low, high, color=colour, alpha=0.18, linewidth=0)
-        labels.append((curve.means[-1], curve.method, colour, 9.0 if few else 8.0))
+        labels.append((curve.means, curve.method, colour, 9.0 if few else 8.0))
     axes.axhline(panel.chance, color="#999999", linewidth=0.8, linestyle=(0, (1, 3)))
     axes.text(0, panel.chance + 0.012, "chance", color="#777777", fontsize=7.5)
     axes.set(xlabel=f"{panel.removed} (%)", ylabel=panel.ylabel)
@@ -102,7 +102,7 @@ def draw_lines(
         colours, labels = colours_of(list(lines)), []
         for method, values in lines.items():
             axes.plot(values, color=colours[method], linestyle=LINES.get(method, "-"), marker="o", markersize=3)
-            labels.append((values[-1], method, colours[method], 8.0))
+            labels.append((values, method, colours[method], 8.0))
         axes.set_xticks(range(len(ticks)), ticks, rotation=30, ha="right", fontsize=7)
         axes.set(xlabel=xlabel, ylim=(min(0.0, *(min(values) for values in lines.values())) - 0.02, 1.02))
         _finish(axes, title)
@@ -167,7 +167,7 @@ def draw_falls(falls: Sequence[Fall], title: str, note: str, path: Path) -> list
         low, high = ([getattr(one, side) for one in fall.accuracy] for side in ("low", "high"))
         axes.plot(means, color=colour, linewidth=1.6, linestyle=LINES.get(fall.method, "-"))
         axes.fill_between(range(len(means)), low, high, color=colour, alpha=0.12, linewidth=0)
-        labels.append((means[-1], fall.method, colour, 8.5))
+        labels.append((means, fall.method, colour, 8.5))
     steps = len(falls[0].accuracy) - 1
     axes.set(xlabel="pixels removed", ylabel="accuracy", xlim=(0, steps), ylim=(0, 1.02))
     _finish(axes, title)
@@ -230,9 +230,20 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
     return written
 
 
-def _label_ends(axes: Axes, labels: list[tuple[float, str, str, float]], x: float) -> None:
-    """Write each curve's name at its end, moved down where names would overlap."""
-    lowest = float("inf")
-    for height, text, colour, size in sorted(labels, reverse=True):
-        lowest = min(height, lowest - LABEL_DISTANCE)
-        axes.text(x, lowest, text, color=colour, fontsize=size, va="center", clip_on=False)
+def _label_ends(axes: Axes, labels: Sequence[tuple[Sequence[float], str, str, float]], x: float) -> None:
+    """Write each curve's name at its end; where curves meet, in the order of their mean heights."""
+    ordered = sorted(labels, key=lambda label: (round(label[0][-1], 2), sum(label[0])), reverse=True)
+    lowest = axes.get_ylim()[0] + LABEL_DISTANCE
+    heights = spread([float(label[0][-1]) for label in ordered], LABEL_DISTANCE, lowest)
+    for height, (_values, text, colour, size) in zip(heights, ordered, strict=True):
+        axes.text(x, height, text, color=colour, fontsize=size, va="center", clip_on=False)
+
+
+def spread(heights: Sequence[float], distance: float, lowest: float) -> list[float]:
+    """Descending heights, moved down to lie `distance` apart, and up again where that leads below `lowest`."""
+    placed: list[float] = []
+    for height in heights:
+        placed.append(min([height, *(above - distance for above in placed[-1:])]))
+    for place in reversed(range(len(placed))):
+        placed[place] = max(placed[place], lowest + distance * (len(placed) - 1 - place))
+    return placed

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from evaluation.figures import spread
 from evaluation.statistics import (
     Curve,
     Estimate,
@@ -46,6 +47,12 @@ def test_interval_of_a_mean_and_areas_are_scipys(count):
     places = np.sort(np.random.default_rng(0).uniform(size=count))
     wanted = integrate.trapezoid(values, places) / (places[-1] - places[0])
     assert trapezoids(values, places) == pytest.approx(wanted)
+
+
+def test_names_at_the_ends_of_curves_lie_apart():
+    assert spread([0.9, 0.9, 0.2], 0.1, 0.0) == pytest.approx([0.9, 0.8, 0.2])
+    assert spread([0.15, 0.15, 0.1], 0.1, 0.05) == pytest.approx([0.25, 0.15, 0.05]), "up again from the bottom"
+    assert spread([], 0.1, 0.0) == []
 
 
 def test_equal_seeds_have_no_width():
