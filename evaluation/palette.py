@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from attribution import CONTROLS
 
-# Okabe & Ito's colours, which people with any kind of colour vision can tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#7F3C8D")
+# The first six are Okabe & Ito's, which people with any kind of colour vision can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#7F3C8D", "#882255", "#44AA99")
 CONTROL_COLOUR = "#444444"
 
 
