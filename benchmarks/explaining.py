@@ -9,7 +9,6 @@ difference is to Captum's gradients of the same noisy images.
 import argparse
 import copy
 import warnings
-from pathlib import Path
 
 import captum.attr
 import torch
@@ -20,8 +19,8 @@ from attribution import build_method
 from attribution.folding import folded
 from attribution.maps import attributions
 from benchmarks.captum_oracles import ORACLES, SAMPLES, Oracle, layer_of
-from benchmarks.timing import alternated, goal_cell, published
-from datasets import DATA_DIR, DATASETS
+from benchmarks.timing import alternated, goal_cell, parser_of, published
+from datasets import DATASETS
 from evaluation.pipeline import LAYER_METHODS, Folders, Pipeline
 from training.classifier import Order, restore
 from training.device import device_name, resolve_device
@@ -87,11 +86,7 @@ def compared(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-dir", type=Path, default=Path(DATA_DIR))
-    parser.add_argument("--output-dir", type=Path, default=Path())
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser = parser_of(__doc__, REPEATS)
     parser.add_argument("--networks", nargs="+", help="only these (default: all)")
     options = parser.parse_args()
     device = resolve_device(options.device)

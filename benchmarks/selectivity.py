@@ -5,8 +5,6 @@ a time. Quantus (where it is installed) explains each image once, and removes 16
 work.
 """
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +14,7 @@ from torch import Tensor, nn
 from attribution import build_method
 from attribution.folding import folded
 from attribution.maps import BATCH
-from benchmarks.timing import Side, alternated, goal_cell, published
-from datasets import DATA_DIR
+from benchmarks.timing import Side, alternated, goal_cell, parser_of, published
 from evaluation.pipeline import Folders, Pipeline
 from evaluation.selectivity import Settings, remove_one_by_one
 from training.classifier import Order, restore
@@ -76,12 +73,7 @@ def quantus_flipping(model: nn.Module, images: Tensor, target: Tensor) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-dir", type=Path, default=Path(DATA_DIR))
-    parser.add_argument("--output-dir", type=Path, default=Path())
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--repeats", type=int, default=REPEATS)
-    options = parser.parse_args()
+    options = parser_of(__doc__, REPEATS).parse_args()
     device = resolve_device(options.device)
     pipeline = Pipeline(
         Order("mnist", None, 0, recipe_for("mnist")), Folders.below(options.output_dir, options.data_dir), device

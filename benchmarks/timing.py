@@ -1,5 +1,6 @@
 """Side by side in one run: repeats that alternate between the sides, their medians, and a record of it all."""
 
+import argparse
 import json
 import statistics
 import time
@@ -10,10 +11,26 @@ from typing import Any
 
 import torch
 
+from datasets import DATA_DIR
 from evaluation.tables import markdown_rows
 from storage import write_text
 from training.checkpoint import versions
 from training.device import device_name
+
+
+def parser_of(about: str | None, repeats: int) -> argparse.ArgumentParser:
+    """The options that these scripts have in common.
+
+    Args:
+        about: the script's docstring.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--data-dir", type=Path, default=DATA_DIR)
+    parser.add_argument("--output-dir", type=Path, default=Path())
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--repeats", type=int, default=repeats, help="of each side (default: %(default)s)")
+    return parser
+
 
 Side = Callable[[], object]
 

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-from benchmarks.timing import Side, alternated, goal_cell, published, wait_for
-from datasets import DATA_DIR, DATASETS, Split, load_dataset
+from benchmarks.timing import Side, alternated, goal_cell, parser_of, published, wait_for
+from datasets import DATASETS, Split, load_dataset
 from models import build_model
 from training.device import device_name, has_bfloat16, resolve_device
 from training.inputs import Images, Normalisation, labels_of
@@ -158,11 +158,7 @@ def largest_rate(device: torch.device, repeats: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-dir", type=Path, default=Path(DATA_DIR))
-    parser.add_argument("--output-dir", type=Path, default=Path())
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser = parser_of(__doc__, REPEATS)
     parser.add_argument("--to-accuracy", action="store_true", help="time both to the same accuracy, too (minutes)")
     options = parser.parse_args()
     device = resolve_device(options.device)
