@@ -164,8 +164,9 @@ def test_attention_maps(attention):
 def test_other_peoples_models_are_told_apart_and_trained_on_cross_entropy():
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     model.loss = F.mse_loss  # a name that others use for other things
+    assert layers(model) == attention_layers(model) == []
     with pytest.raises(InputError, match="give the layer"):
-        layers(model)
+        last_block(model)
     images, labels, recipe = some_images("mnist"), torch.arange(4), recipe_for("mnist")
     want = F.cross_entropy(model(images), labels, label_smoothing=recipe.label_smoothing)
     torch.testing.assert_close(loss_of(model, images, labels, recipe), want)
