@@ -172,13 +172,8 @@ def recipe(options: argparse.Namespace, target: str, attention: str | None) -> R
 
 def train_limit(options: argparse.Namespace, target: str, attention: str | None) -> int | None:
     if options.limit_train is None and options.quick:
-        return train_limit_of_quick(target, attention)
+        return quick_train_images(target, attention)
     return checked_limit(options.limit_train, target, "train")
-
-
-def train_limit_of_quick(target: str, attention: str | None) -> int:
-    """The training images of --quick, as many as there are."""
-    return min(quick_train_images(target, attention), entry_of(target).shapes["train_images"][0])
 
 
 def checked_limit(limit: int | None, target: str, split: str) -> int | None:
@@ -214,7 +209,7 @@ def pipeline_of(
         limits: how many training and test images are explained.
     """
     plain_recipe = recipe_for(target, attention, quick=options.quick)
-    quick_limit = train_limit_of_quick(target, attention) if options.quick else None
+    quick_limit = quick_train_images(target, attention) if options.quick else None
     return Pipeline(
         Order(target, attention, seed, plain_recipe, quick_limit, quick=options.quick),
         folders,

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from datasets import entry_of
 from datasets.folders import is_folder
 from errors import InputError
 from models import ATTENTIONS, NO_ATTENTION, family_of, is_own, model_name
@@ -118,12 +119,12 @@ def finetuning_recipe(recipe: Recipe) -> Recipe:
 
 
 def quick_train_images(dataset: str, attention: str | None = None) -> int:
-    """How many training images `--quick` takes.
+    """How many training images `--quick` takes, as far as there are so many.
 
     Raises:
         InputError: unknown data set or attention.
     """
-    return _recipes(dataset, attention)[1].train_images
+    return min(_recipes(dataset, attention)[1].train_images, entry_of(dataset).shapes["train_images"][0])
 
 
 def _recipes(dataset: str, attention: str | None) -> tuple[Recipe, Quick]:
