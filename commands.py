@@ -15,18 +15,21 @@ from errors import InputError
 from evaluation import FILLS_OF, QUICK_CONTROLS, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
 from evaluation.accuracy import report_accuracy
 from evaluation.coherence import Coherence, Wanted
-from evaluation.findings import Gap
-from evaluation.kept import kept_removals
+from evaluation.findings import Findings, Gap
+from evaluation.kept import kept_checks, kept_removals
 from evaluation.measurements import Measurements
 from evaluation.page import write_page
 from evaluation.pipeline import Folders, Pipeline, classifier_line, explain_line, maps_line
+from evaluation.publishing import gather
+from evaluation.readme import write_readme
+from evaluation.removals import Removals, usual_ratios
 from evaluation.removals import Settings as RemovalSettings
-from evaluation.removals import usual_ratios
 from evaluation.removing import Removing
 from evaluation.report import Retrainings
 from evaluation.retraining import Protocol
 from evaluation.runs import Run
 from evaluation.sanity import Sanity
+from evaluation.sanity_report import SanityReport
 from evaluation.sanity_report import Settings as SanitySettings
 from evaluation.selectivity import Selectivity, Settings
 from evaluation.summary import summaries
@@ -41,6 +44,9 @@ from training.classifier import Order, find_classifier, train_classifier
 from training.device import resolve_device
 from training.recipe import Recipe, finetuning_recipe, quick_train_images, recipe_for
 from training.scalars import require_tensorboard, scalars
+
+ROOT = Path(__file__).parent
+README, PUBLISHED = ROOT / "README.md", ROOT / "results" / "published"
 
 
 def run(options: argparse.Namespace) -> None:
@@ -58,10 +64,13 @@ def run(options: argparse.Namespace) -> None:
         )
     if options.tensorboard and not options.train:
         raise InputError("--tensorboard is for --train")
+    if options.publish and not options.report:
+        raise InputError("--publish is for --report")
     if options.target is None and not options.report:
         options.target = ("mnist",)
         print("target: mnist (choose another with --target)", flush=True)
-    command = train if options.train else write_maps if options.saliency else report if options.report else evaluate
+    reporting = publish if options.publish else report
+    command = train if options.train else write_maps if options.saliency else reporting if options.report else evaluate
     command(options, folders)
 
 
@@ -96,6 +105,17 @@ def trained_now(options: argparse.Namespace, order: Order, folders: Folders) -> 
         return train_classifier(order, dataset, folders.checkpoints, options.device, options.resume, on_epoch)
 
 
+def publish(options: argparse.Namespace, folders: Folders) -> None:
+    """--report --publish: gather what is finished, and write tables, figures and README from all that is gathered."""
+    if options.dry_run or options.target or options.quick:
+        raise InputError("--publish writes everything: it takes no --dry-run, --target or --quick")
+    print(gather(folders.checkpoints, folders.results, PUBLISHED), flush=True)
+    gathered = Folders(folders.data, PUBLISHED, folders.maps, PUBLISHED)
+    report(options, gathered)
+    write_readme(README, PUBLISHED)
+    print(f"written: {README}")
+
+
 def report(options: argparse.Namespace, folders: Folders) -> None:
     """--report: tables from what the commands kept, for all data sets unless --target names some."""
     datasets, suffix = options.target or DATASETS, ""
@@ -104,12 +124,15 @@ def report(options: argparse.Namespace, folders: Folders) -> None:
     print(report_accuracy(datasets, folders.checkpoints, folders.results, suffix, options.quick, not options.dry_run))
     retrainings = Retrainings.of(folders.results, datasets)
     print(retrainings.summary())
-    removals = kept_removals(folders.results)
+    removals, checks = kept_removals(folders.results), kept_checks(folders.results)
     pages = summaries(folders.results, datasets, retrainings, removals)
     print("\n\n".join(page.text for page in pages))
     if not options.dry_run:
         written = retrainings.write(folders.results, suffix)
         written += [path for page in pages for path in page.write(folders.results)]
+        own_files: list[Findings | Removals | SanityReport] = [*retrainings.quick, *removals, *checks]
+        for one in own_files:
+            one.write(folders.results)
         if pages:
             written.append(write_page(pages, retrainings, removals, folders.results))
         print("\n".join(f"written: {path}" for path in written))

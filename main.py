@@ -142,7 +142,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--train", action="store_true", help="train the classifier and report its test accuracy")
     command.add_argument("--saliency", action="store_true", help="write the maps of a method for a whole data set")
     command.add_argument(
-        "--report", action="store_true", help="tables of what the trained classifiers reached, beside the original's"
+        "--report",
+        action="store_true",
+        help="tables, figures and a page of all that is finished, beside the original's",
     )
     command.add_argument(
         "--eval",
@@ -253,6 +255,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     training.add_argument(
         "--tensorboard", action="store_true", help="write loss, learning rate and accuracy per epoch for TensorBoard"
+    )
+
+    reports = parser.add_argument_group("reports")
+    reports.add_argument(
+        "--publish",
+        action="store_true",
+        help="with --report: gather what is finished in results/published; write its tables and the README's numbers",
     )
 
     pictures = parser.add_argument_group("coherence")

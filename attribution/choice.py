@@ -80,10 +80,12 @@ class Choice:
 def filed_methods(choices: Sequence[Choice]) -> str:
     """Several methods as a part of file names.
 
-    "all" for every method once, as it is; else their names; and their number with a hash where that is too long.
+    "all" for every method as it is; the names of others; and their number with a hash where that is too long.
     """
     plain = {choice.method for choice in choices if choice.ensemble is None and not choice.blur}
-    if plain >= set(ANY_MODEL_METHODS) and len(plain) == len(choices):
-        return "all"
-    names = "-".join(choice.filed for choice in choices)
+    if plain >= set(ANY_MODEL_METHODS):
+        others = [choice.filed for choice in choices if choice.ensemble is not None or choice.blur]
+        names = "-".join(["all", *others])
+    else:
+        names = "-".join(choice.filed for choice in choices)
     return names if len(names) <= LONGEST_NAMES else f"{len(choices)}-methods-{plain_sum(names)[:8]}"

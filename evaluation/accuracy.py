@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from datasets import entry_of
+from evaluation.runs import kept_records
 from evaluation.statistics import estimate
 from evaluation.tables import markdown_rows
 from models import ATTENTIONS, NO_ATTENTION
@@ -21,6 +22,7 @@ from training.checkpoint import load_checkpoint
 ORIGINAL = Path(__file__).with_name("original_results.json")
 ORIGINAL_NAMES = {NO_ATTENTION: "Simple CNN", "CAM": "Simple CNN + CAM", "CBAM": "Simple CNN + CBAM", "RAN": "RAN"}
 MODELS = (NO_ATTENTION, *ATTENTIONS)
+TRAININGS = "checkpoints"  # among gathered records
 NOT_RUN = "not run"
 NOT_PUBLISHED = "not published"
 
@@ -71,13 +73,27 @@ def kept_trainings(folder: Path, dataset: str, quick: bool = False) -> list[Trai
         InputError: a damaged checkpoint.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(folder.glob(f"{dataset}_*_seed*.pt")):
-        if path.stem.endswith("_quick") == quick:
-            metadata = load_checkpoint(path).metadata
+    for name, metadata in kept_metadata(folder, dataset).items():
+        if name.endswith("_quick") == quick:
             same = [metadata[name] for name in ("model", "recipe", "limit_train", "validation_rate", "dataset_sum")]
             groups.setdefault(json.dumps(same, sort_keys=True), []).append(metadata)
     found = [Trainings(tuple(sorted(group, key=lambda one: int(one["seed"])))) for group in groups.values()]
     return sorted(found, key=lambda one: order_of(one.model))
+
+
+def kept_metadata(folder: Path, dataset: str = "") -> dict[str, dict[str, Any]]:
+    """Name of a classifier -> what is known of it: from the checkpoints, and from their gathered records.
+
+    Args:
+        dataset: of one data set only.
+
+    Raises:
+        InputError: a damaged checkpoint.
+    """
+    gathered = {path.stem: metadata for path, _nothing, metadata in kept_records(folder, TRAININGS)}
+    kept = {path.stem: load_checkpoint(path).metadata for path in folder.glob(f"{dataset}*_seed*.pt")}
+    found = sorted({**gathered, **kept}.items())
+    return {name: metadata for name, metadata in found if dataset in ("", metadata["dataset"])}
 
 
 def order_of(model: str) -> int:

@@ -14,7 +14,7 @@ from evaluation import ORDERS, REMOVING
 from evaluation.falls import Fall
 from evaluation.removals import Removals
 from evaluation.removals import Settings as RemovalSettings
-from evaluation.runs import read_record
+from evaluation.runs import kept_records
 from evaluation.sanity_report import SanityReport
 from evaluation.sanity_report import Settings as SanitySettings
 from evaluation.selectivity import read_result
@@ -44,7 +44,7 @@ def kept_removals(results: Path) -> list[Removals]:
     return [
         Removals(_removal_settings(common), common["dataset"], common["model"], methods, seeds, found)
         for evaluation in REMOVING
-        for common, methods, seeds, found in _groups(results / evaluation)
+        for common, methods, seeds, found in _groups(results, evaluation)
     ]
 
 
@@ -56,7 +56,7 @@ def kept_checks(results: Path) -> list[SanityReport]:
     """
     return [
         SanityReport(SanitySettings(**_settings(common)), common["dataset"], common["model"], methods, seeds, found)
-        for common, methods, seeds, found in _groups(results / "sanity")
+        for common, methods, seeds, found in _groups(results, "sanity")
     ]
 
 
@@ -87,11 +87,10 @@ def _removal_settings(common: Mapping[str, Any]) -> RemovalSettings:
     return RemovalSettings(evaluation=common["evaluation"], **given)
 
 
-def _groups(folder: Path) -> Iterator[tuple[dict[str, Any], tuple[Choice, ...], tuple[int, ...], Found]]:
+def _groups(results: Path, kind: str) -> Iterator[tuple[dict[str, Any], tuple[Choice, ...], tuple[int, ...], Found]]:
     """What the files of each group have in common, and of its methods and seeds the most that are finished."""
     groups: dict[str, dict[tuple[Choice, int], Mapping[str, Any]]] = defaultdict(dict)
-    for path in sorted(folder.glob("*.json")):
-        configuration, result = read_record(path)
+    for _path, configuration, result in kept_records(results, kind):
         common = {name: value for name, value in configuration.items() if name not in OF_ONE}
         key = Choice.read(configuration), int(configuration["seed"])
         groups[json.dumps(common, sort_keys=True)][key] = result

@@ -22,6 +22,7 @@ from evaluation.tables import markdown_rows, runs_csv
 from evaluation.wording import counted
 from models import NO_ATTENTION, attention_of
 from storage import write_text
+from training.recipe import quick_train_images, recipe_for
 
 if TYPE_CHECKING:
     from evaluation.figures import Panel
@@ -74,6 +75,11 @@ class Retrainings:
             if kind not in largest or _size(one) > _size(largest[kind]):
                 largest[kind] = one
         return list(largest.values())
+
+    @property
+    def quick(self) -> list[Findings]:
+        """Those of `--quick`, whose tables and figures have names of their own."""
+        return [one for one in self.found if one.quick]
 
     def gaps(self) -> Iterator[Gap]:
         """KAR − ROAR, where both are there with the same methods, ratios and seeds."""
@@ -193,7 +199,14 @@ def _findings(key: Run, of_key: Sequence[Run], runs: Results) -> tuple[Findings 
     said = [f"{', '.join(missing)} not finished"] if missing else []
     said += [f"ratios {', '.join(f'{ratio:g}' for ratio in sorted(more_ratios))}"] if more_ratios else []
     said += [f"seeds from {best.seeds}"] if best.seeds < max(seeds) else []
-    return Findings(best, *sums, runs), "; ".join(said)
+    return Findings(best, *sums, runs, _is_quick(best)), "; ".join(said)
+
+
+def _is_quick(protocol: Protocol) -> bool:
+    """Whether it is what `--quick` does."""
+    dataset, attention = protocol.dataset, protocol.attention
+    quick = recipe_for(dataset, attention, quick=True), quick_train_images(dataset, attention)
+    return (protocol.recipe, protocol.limit_train) == quick
 
 
 def _is_whole(protocol: Protocol, sums: tuple[str, str], runs: Results) -> bool:

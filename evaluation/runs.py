@@ -1,4 +1,4 @@
-"""One retraining: its configuration, and the file that says it is finished."""
+"""One retraining: its configuration, and the file that says it is finished; records of any measurement."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,6 +13,7 @@ from storage import plain_sum, write_text
 from training.recipe import Recipe
 
 FORMAT = 1
+GATHERED = "records.jsonl"  # the records of many measurements in one file, for publishing
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,11 @@ def find_result(run: Run, results: Path) -> Result | None:
     path = run.path(results)
     if not path.exists():
         return None
-    found, result = read_result(path)
-    if found != run:
-        raise _damaged(path, "another configuration")
-    return result
+    with naming_damage(path):
+        configuration, result = read_record(path)
+        if Run.of(configuration) != run:
+            raise ValueError("another configuration")
+        return Result(**result)
 
 
 def kept_results(results: Path) -> Iterator[tuple[Run, Result]]:
@@ -118,17 +120,62 @@ def kept_results(results: Path) -> Iterator[tuple[Run, Result]]:
     Raises:
         InputError: a file is damaged.
     """
-    return (read_result(path) for path in sorted((results / "runs").glob("*.json")))
+    for path, configuration, result in kept_records(results, "runs"):
+        with naming_damage(path):
+            yield Run.of(configuration), Result(**result)
 
 
-def read_result(path: Path) -> tuple[Run, Result]:
+def kept_records(folder: Path, kind: str) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
+    """Path, configuration and result of each finished measurement.
+
+    First `<folder>/<kind>/*.json` in the order of their names, then what was gathered in `<folder>/records.jsonl` under
+    such a path and has no file of its own.
+
+    Raises:
+        InputError: a file is damaged.
     """
+    paths = sorted((folder / kind).glob("*.json"))
+    for path in paths:
+        yield path, *read_record(path)
+    for name, (configuration, result) in gathered_records(folder).items():
+        if name.startswith(f"{kind}/") and folder / name not in paths:
+            yield folder / name, configuration, result
+
+
+def gathered_records(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Of `<folder>/records.jsonl`: `<kind>/<file name>` -> configuration and result.
+
     Raises:
         InputError: the file is damaged, or has another format.
     """
+    path = folder / GATHERED
+    if not path.exists():
+        return {}
     with naming_damage(path):
-        configuration, result = read_record(path)
-        return Run.of(configuration), Result(**result)
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if any(line["format"] != FORMAT for line in lines):
+            raise ValueError(f"another format, this program reads {FORMAT}")
+        return {line["name"]: (line["configuration"], line["result"]) for line in lines}
+
+
+def gather_records(records: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]], folder: Path) -> int:
+    """Put `records` into `<folder>/records.jsonl`, in the place of those of the same name; return how many are there.
+
+    Raises:
+        InputError: the file that is there is damaged.
+    """
+    everything = {**gathered_records(folder), **records}
+    lines = [
+        json.dumps(
+            {"name": name, "format": FORMAT, "configuration": configuration, "result": result},
+            separators=(",", ":"),
+            sort_keys=True,
+            allow_nan=False,
+        )
+        for name, (configuration, result) in sorted(everything.items())
+    ]
+    write_text(folder / GATHERED, "".join(f"{line}\n" for line in lines))
+    return len(lines)
 
 
 def write_record(path: Path, configuration: Mapping[str, Any], result: Mapping[str, Any]) -> None:

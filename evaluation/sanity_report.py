@@ -13,6 +13,11 @@ from evaluation.tables import areas_cell, markdown_rows, numbers, write_table
 from evaluation.wording import counted, described_parameters, unusual_parameters, usual_images
 
 NOISE, RADIUS, SAMPLES = 0.2, 0.02, 10  # σ of infidelity's perturbations, half width of sensitivity's, of either
+MEANING = {
+    "fails": "its map stays much the same while layer after layer forgets what it learned",
+    "fails in part": "some of its map is the image's, not the network's",
+    "passes": "its map is lost with what was learned",
+}
 ALIKE, PARTLY = 0.4, 0.2  # mean of both similarities from which on a map is called (partly) independent of the weights
 MEASURES = {
     "rank": "rank correlation",
@@ -108,6 +113,13 @@ class SanityReport:
     def _places(self) -> range:
         return range(len(self.stages))
 
+    def outcome(self, method: Choice) -> str:
+        """In a word or two: "passes", "fails", "fails in part", or "–" for a control."""
+        if method.method in CONTROLS:
+            return "–"
+        alike = sum(self.alike(method)) / len(self.seeds)
+        return "fails" if alike >= ALIKE else "fails in part" if alike >= PARTLY else "passes"
+
     def sentence(self, method: Choice) -> str:
         """What it means for one method."""
         last = len(self.stages) - 1
@@ -119,12 +131,8 @@ class SanityReport:
         )
         if method.method in CONTROLS:
             return f"never looks at the network ({facts}): what a map without any explanation scores"
-        alike = sum(self.alike(method)) / len(self.seeds)
-        if alike >= ALIKE:
-            return f"fails: its map stays much the same while layer after layer forgets what it learned ({facts})"
-        if alike >= PARTLY:
-            return f"fails in part: some of its map is the image's, not the network's ({facts})"
-        return f"passes: its map is lost with what was learned ({facts})"
+        outcome = self.outcome(method)
+        return f"{outcome}: {MEANING[outcome]} ({facts})"
 
     @property
     def title(self) -> str:

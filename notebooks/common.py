@@ -1,0 +1,96 @@
+"""What all notebooks share: where things lie, a trained classifier with some images, the command line, pictures.
+
+Run from this folder, as Jupyter does. Nothing here computes anything that the toolkit doesn't: read `subject` to see
+which classifier a notebook explains.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import main  # noqa: E402
+from errors import InputError  # noqa: E402
+from evaluation.coherence import Subject, Wanted, chosen_examples  # noqa: E402
+from evaluation.pictures import Column, draw_grid  # noqa: E402
+from evaluation.pipeline import Folders, Pipeline  # noqa: E402
+from training.classifier import Order  # noqa: E402
+from training.device import resolve_device  # noqa: E402
+from training.recipe import quick_train_images, recipe_for  # noqa: E402
+
+OUTPUT = Path(os.environ.get("WHITEBOX_OUTPUT", ROOT))
+DATA = Path(os.environ.get("WHITEBOX_DATA", ROOT / "data")).absolute()
+os.chdir(OUTPUT)  # so that the paths that are printed begin at checkpoints/, saliency_maps/ and results/
+
+
+class Picture:
+    """A PNG file that a notebook shows when it is the last value of a cell."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.content = Path(path).read_bytes()
+
+    def _repr_png_(self) -> bytes:
+        return self.content
+
+
+def has_trained(dataset: str, attention: str | None = None) -> bool:
+    """Whether the classifier of the full recipe is there (`python main.py --train`)."""
+    return Order(dataset, attention, 0, recipe_for(dataset, attention)).path(Path("checkpoints")).exists()
+
+
+def subject(
+    dataset: str, attention: str | None = None, classes: Sequence[str] = (), correct_only: bool = True
+) -> Subject:
+    """The classifier of seed 0 with one test image of each of `classes` (none: of all), ready to be explained.
+
+    Where nobody has run `python main.py --train`, it is that of `--quick`, trained now unless it is there: minutes
+    on a processor instead of half an hour, and less accurate.
+
+    Args:
+        correct_only: images that it classifies correctly, where there are such.
+    """
+    quick = not has_trained(dataset, attention)
+    limit = quick_train_images(dataset, attention) if quick else None
+    order = Order(dataset, attention, 0, recipe_for(dataset, attention, quick=quick), limit, quick=quick)
+    found = Subject(Pipeline(order, Folders.below(Path(), DATA), resolve_device("auto")))
+    try:
+        found.show(chosen_examples([found], Wanted(tuple(classes), correct_only=correct_only)))
+    except InputError:  # a class of which it gets nothing right
+        found.show(chosen_examples([found], Wanted(tuple(classes))))
+    return found
+
+
+def about(one: Subject) -> str:
+    """Which classifier it is, and how good."""
+    known = one.pipeline.checkpoint.metadata
+    kind = " (--quick)" if one.pipeline.order.quick else ""
+    return f"{known['dataset']}, {known['model']}{kind}: test accuracy {known['test_accuracy']:.3f}"
+
+
+def image_columns(one: Subject) -> list[Column]:
+    """The images of `one`, with what it says of them."""
+    return [Column("image", list(one.examples.images), one.captions())]
+
+
+def grid(one: Subject, maps: Mapping[str, Sequence[NDArray[np.floating]]], title: str, note: str = "") -> Picture:
+    """The images of `one` and beside them named maps, one (H, W) for each image."""
+    columns = image_columns(one) + [Column(name, cells) for name, cells in maps.items()]
+    rows = [one.pipeline.whole.classes[label] for label in one.examples.labels]
+    with tempfile.TemporaryDirectory() as folder:
+        return Picture(draw_grid(rows, columns, title, note, Path(folder) / "grid")[0])
+
+
+def whitebox(*options: str) -> None:
+    """`python main.py OPTIONS`, with --quick where it is asked for; without its progress bars."""
+    with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+        status = main.main([f"--data-dir={DATA}", *options])
+    if status:
+        raise RuntimeError(f"python main.py {' '.join(options)} ended with {status}")

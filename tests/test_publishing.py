@@ -1,0 +1,108 @@
+"""What is published agrees with itself: the README and the tables say what the records in git say."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import commands
+from errors import InputError
+from evaluation import REMOVING
+from evaluation.accuracy import TRAININGS
+from evaluation.kept import kept_checks, kept_falls, kept_removals
+from evaluation.publishing import gather
+from evaluation.readme import BLOCK, BLOCKS, Published, written
+from evaluation.report import Retrainings
+from evaluation.runs import GATHERED
+from evaluation.summary import summaries
+from tests.run_main import run
+
+ROOT = Path(__file__).parent.parent
+README, PUBLISHED = ROOT / "README.md", ROOT / "results" / "published"
+
+
+def test_the_readme_says_what_is_published():
+    text = README.read_text(encoding="utf-8")
+    assert {match["name"] for match in BLOCK.finditer(text)} == set(BLOCKS), "every block stands in it"
+    assert written(text, PUBLISHED) == text, "python main.py --report --publish writes it"
+
+
+def test_no_result_stands_outside_the_markers():
+    prose = BLOCK.sub("", README.read_text(encoding="utf-8"))
+    prose = re.sub(r"```.*?```|`[^`]*`|arXiv [\d.]+|Python 3\.\d+|95 % interval", "", prose, flags=re.DOTALL)
+    assert not re.findall(r"±\s*\d|\b\d\.\d{2,}|\b\d+(?:\.\d+)? (?:%|times as)", prose)
+
+
+def test_the_tables_say_what_is_published():
+    published = Published(PUBLISHED)
+    for one in (*published.removals, *published.checks, *published.retrainings.quick, *published.summaries):
+        stem = f"summary_{one.dataset}_{one.model}" if one in published.summaries else one.stem
+        assert (PUBLISHED / f"{stem}.md").read_text(encoding="utf-8") == one.text
+    kept = (PUBLISHED / "retraining.md").read_text(encoding="utf-8")
+    assert all(f"## {one.text}" in kept for one in (*published.retrainings.found, *published.retrainings.gaps()))
+    assert len(published.removals) == 6
+    assert len(published.checks) == 2
+
+
+def test_what_was_gathered_is_reported_as_where_it_was_made(finished, tmp_path):
+    gather(finished / "checkpoints", finished / "results", tmp_path)
+    names = {json.loads(line)["name"] for line in (tmp_path / GATHERED).read_text().splitlines()}
+    files = {f"{kind}/{path.name}" for kind in REMOVING for path in (finished / "results" / kind).glob("*.json")}
+    models = {f"{TRAININGS}/{path.stem}.json" for path in (finished / "checkpoints").glob("*.pt")}
+    assert names == files | models
+    there, here = kept_removals(finished / "results"), kept_removals(tmp_path)
+    assert [one.text for one in here] == [one.text for one in there] != []
+    before = (tmp_path / GATHERED).read_bytes()
+    gather(finished / "checkpoints", finished / "results", tmp_path)
+    gather(tmp_path / "nothing", tmp_path / "nothing", tmp_path)
+    assert (tmp_path / GATHERED).read_bytes() == before, "the same again, and nothing, change nothing"
+    pages = [
+        summaries(folder, ["planted"], Retrainings.of(folder), kept_removals(folder))
+        for folder in (tmp_path, finished / "results")
+    ]
+    assert [one.text for one in pages[0]] == [one.text for one in pages[1]] != []
+    assert kept_checks(tmp_path) == []
+
+
+def test_selectivity_is_published_without_its_pictures(data_dir, tmp_path):
+    options = [
+        "--eval=selectivity",
+        "--target=mnist",
+        "--method=VBP",
+        "--quick",
+        "--epochs=1",
+        "--limit-test=16",
+        "--removals=5",
+    ]
+    assert run(data_dir, tmp_path, options) == 0
+    results, published = tmp_path / "results", tmp_path / "published"
+    gather(tmp_path / "checkpoints", results, published)
+    whole, short = (kept_falls(folder, "mnist", "SimpleCNN") for folder in (results, published))
+    assert [method.label for method in short] == [method.label for method in whole] == ["VBP", "RANDOM"]
+    for method, fall in whole.items():
+        assert abs(fall.score - short[method].score).max() < 5e-4  # half precision
+        assert (fall.correct == short[method].correct).all()
+    sizes = [sum(path.stat().st_size for path in (folder / "selectivity").iterdir()) for folder in (results, published)]
+    assert sizes[1] < sizes[0]
+
+
+def test_publish_writes_tables_and_readme(finished, tmp_path, monkeypatch, capsys):
+    readme, published = tmp_path / "README.md", tmp_path / "published"
+    readme.write_text("Before.\n\n<!-- report: everything -->\n\n<!-- /report -->\n\nAfter.\n")
+    monkeypatch.setattr(commands, "README", readme)
+    monkeypatch.setattr(commands, "PUBLISHED", published)
+    assert run(finished / "data", finished, ["--report", "--publish"]) == 0
+    assert {"accuracy.md", GATHERED} <= {path.name for path in published.iterdir()}
+    text = readme.read_text()
+    assert text.startswith("Before.") and text.endswith("After.\n")
+    assert "All methods × all evaluations" in text
+    assert run(finished / "data", finished, ["--report", "--publish", "--target=mnist"]) == 2
+    assert run(finished / "data", finished, ["--eval=ROAR", "--publish"]) == 2
+    assert "--publish is for --report" in capsys.readouterr().err
+    assert readme.read_text() == text
+
+
+def test_an_unknown_block_is_refused(tmp_path):
+    with pytest.raises(InputError, match="unknown block 'weather'"):
+        written("<!-- report: weather -->\nold\n<!-- /report -->\n", tmp_path)
