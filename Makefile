@@ -1,12 +1,14 @@
 # make demo   an honest ROAR curve on real MNIST, from nothing
 # make test   ruff, mypy and the tests
+# make reproduce   all that the README's tables need, a day on two cores; OPTIONS=--quick in small, OPTIONS=--dry-run how long
+# make notebooks   execute every notebook
 # make benchmark   speed, side by side with other people's code
 PYTHON ?= python3
 BIN := .venv/bin
 
 BENCHMARKS := start_up training explaining selectivity side_by_side imputation
 
-.PHONY: demo test benchmark clean
+.PHONY: demo test reproduce notebooks benchmark clean
 
 demo: .venv/run
 	$(BIN)/python main.py --eval=ROAR --method=GC --target=mnist --quick
@@ -16,6 +18,14 @@ test: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+reproduce: .venv/run
+	$(BIN)/python main.py --reproduce $(OPTIONS)
+
+notebooks: .venv/notebooks
+	for name in notebooks/*.ipynb; do \
+		$(BIN)/python -m nbconvert --to notebook --execute --inplace --log-level=WARN $$name || exit 1; \
+	done
 
 # In an environment of its own, with the libraries that are compared with.
 benchmark: .venv-benchmark/run
@@ -29,6 +39,10 @@ benchmark: .venv-benchmark/run
 
 .venv/dev: requirements-dev.txt .venv/run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+.venv/notebooks: requirements-notebooks.txt .venv/run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-notebooks.txt
 	touch $@
 
 .venv-benchmark/run: requirements.txt requirements-benchmark.txt

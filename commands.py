@@ -1,7 +1,7 @@
 """The commands: from the options of the command line to calls of the packages."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -15,6 +15,7 @@ from errors import InputError
 from evaluation import FILLS_OF, QUICK_CONTROLS, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
 from evaluation.accuracy import report_accuracy
 from evaluation.coherence import Coherence, Wanted
+from evaluation.cost import Costs
 from evaluation.findings import Findings, Gap
 from evaluation.kept import kept_checks, kept_removals
 from evaluation.measurements import Measurements
@@ -37,6 +38,7 @@ from evaluation.sweep import Sweep, complete_all
 from evaluation.wording import usual_images
 from models import ATTENTIONS, OPTIONS, variant
 from progress import progress_bar
+from reproduction import steps
 from side_by_side import sharing, usual_jobs
 from storage import free_bytes
 from training.checkpoint import Checkpoint
@@ -49,8 +51,11 @@ ROOT = Path(__file__).parent
 README, PUBLISHED = ROOT / "README.md", ROOT / "results" / "published"
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace, costs: Costs | None = None) -> None:
     """Carry out the command that `options` ask for.
+
+    Args:
+        costs: where a dry run notes what is to be made; without it, it is said how long that takes.
 
     Raises:
         InputError: something that the options name can't be used.
@@ -71,10 +76,30 @@ def run(options: argparse.Namespace) -> None:
         print("target: mnist (choose another with --target)", flush=True)
     reporting = publish if options.publish else report
     command = train if options.train else write_maps if options.saliency else reporting if options.report else evaluate
-    command(options, folders)
+    noted = costs or Costs(options.device, jobs_of(options))
+    command(options, folders, noted)
+    if options.dry_run and costs is None and noted.seconds:
+        print(noted)
 
 
-def train(options: argparse.Namespace, folders: Folders) -> None:
+def reproduce(options: argparse.Namespace, parse: Callable[[Sequence[str]], argparse.Namespace]) -> None:
+    """--reproduce: all commands that the README's tables need, one after the other.
+
+    Args:
+        parse: from the words of a command line to its options.
+    """
+    passed_on = [f"--data-dir={options.data_dir}", f"--output-dir={options.output_dir}", f"--device={options.device}"]
+    passed_on += [f"--jobs={options.jobs}"] * bool(options.jobs) + ["--dry-run"] * options.dry_run
+    device = resolve_device(options.device)
+    costs = Costs(device, options.jobs or usual_jobs(device))
+    for words in steps(options.quick):
+        print(f"\n$ python main.py {' '.join(words)}", flush=True)
+        run(parse([*words, *passed_on]), costs)
+    if options.dry_run:
+        print(f"\n{costs}")
+
+
+def train(options: argparse.Namespace, folders: Folders, costs: Costs) -> None:
     """--train: each data set, each model, each seed; what is trained already is reported from its checkpoint."""
     orders = [
         asked_order(options, target, attention, seed)
@@ -89,6 +114,7 @@ def train(options: argparse.Namespace, folders: Folders) -> None:
         path, checkpoint = order.path(folders.checkpoints), kept.get(order)
         if checkpoint is None and options.dry_run:
             print(f"train   {path}: {order.recipe}")
+            costs.training(order)
             continue
         if checkpoint is None:
             checkpoint = trained_now(options, order, folders)
@@ -105,18 +131,18 @@ def trained_now(options: argparse.Namespace, order: Order, folders: Folders) -> 
         return train_classifier(order, dataset, folders.checkpoints, options.device, options.resume, on_epoch)
 
 
-def publish(options: argparse.Namespace, folders: Folders) -> None:
+def publish(options: argparse.Namespace, folders: Folders, costs: Costs) -> None:
     """--report --publish: gather what is finished, and write tables, figures and README from all that is gathered."""
     if options.dry_run or options.target or options.quick:
         raise InputError("--publish writes everything: it takes no --dry-run, --target or --quick")
     print(gather(folders.checkpoints, folders.results, PUBLISHED), flush=True)
     gathered = Folders(folders.data, PUBLISHED, folders.maps, PUBLISHED)
-    report(options, gathered)
+    report(options, gathered, costs)
     write_readme(README, PUBLISHED)
     print(f"written: {README}")
 
 
-def report(options: argparse.Namespace, folders: Folders) -> None:
+def report(options: argparse.Namespace, folders: Folders, _costs: Costs) -> None:
     """--report: tables from what the commands kept, for all data sets unless --target names some."""
     datasets, suffix = options.target or DATASETS, ""
     if tuple(datasets) != DATASETS:  # under a name of its own, so that it doesn't replace the whole report
@@ -256,7 +282,7 @@ def chosen_methods(options: argparse.Namespace) -> list[Choice]:
     ]
 
 
-def write_maps(options: argparse.Namespace, folders: Folders) -> None:
+def write_maps(options: argparse.Namespace, folders: Folders, costs: Costs) -> None:
     """--saliency: the maps of each method for each data set and model."""
     size = 0
     for pipeline in list(pipelines(options, folders)):
@@ -268,12 +294,13 @@ def write_maps(options: argparse.Namespace, folders: Folders) -> None:
                 print(f"finished {pipeline.map_path(method)}")
             else:
                 print(explain_line(pipeline, method))
+                costs.maps(pipeline, method)
                 size += pipeline.map_bytes(method)
     if options.dry_run:
         print(f"at most {size / 1e6:,.1f} MB to write, {free_bytes(folders.maps) / 1e6:,.1f} MB free, nothing written")
 
 
-def evaluate(options: argparse.Namespace, folders: Folders) -> None:
+def evaluate(options: argparse.Namespace, folders: Folders, costs: Costs) -> None:
     """--eval: one evaluation after the other, each with files of its own."""
     if options.control and not set(options.eval) & set(RETRAINING):
         raise InputError(f"--control is for --eval={','.join(RETRAINING)}")
@@ -299,6 +326,15 @@ def evaluate(options: argparse.Namespace, folders: Folders) -> None:
             print(drawn.plan())
         else:
             print("\n".join(f"figure: {path}" for path in drawn.draw()), flush=True)
+    if options.dry_run:
+        for pipeline in asked:
+            costs.classifier(pipeline)
+        for fall in falls:
+            costs.selectivity(fall)
+        for one_measured in measured:
+            costs.measurements(one_measured)
+        for sweep in sweeps:
+            costs.sweep(sweep)
     unretrained: list[Selectivity | Measurements] = [*falls, *measured]
     for one in unretrained:
         if options.dry_run:

@@ -147,6 +147,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="tables, figures and a page of all that is finished, beside the original's",
     )
     command.add_argument(
+        "--reproduce",
+        action="store_true",
+        help="everything that the README's tables need, one command after the other; with --quick in small",
+    )
+    command.add_argument(
         "--eval",
         metavar="NAME",
         type=one_or_more(among("evaluation", EVALUATIONS), EVALUATIONS),
@@ -398,11 +403,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 2 for a wrong input, or 130 when interrupted."""
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options = parser.parse_args(arguments)
     try:
-        from commands import run  # the heavy imports come after a wrong argument was answered
+        from commands import reproduce, run  # the heavy imports come after a wrong argument was answered
 
-        run(options)
+        if options.reproduce:
+            reproduce(options, parser.parse_args)
+        else:
+            run(options)
     except InputError as error:
         return fail(str(error))
     except OSError as error:

@@ -115,21 +115,23 @@ class Measurements(ABC):
         seeds = tuple(pipeline.order.seed for pipeline in self.pipelines)
         return self.dataset, self.model, tuple(self.methods), seeds, found, self.pipelines[0].order.quick
 
-    def _todo(self) -> list[Task]:
+    @property
+    def todo(self) -> list[Task]:
+        """What is not finished."""
         return [task for task in self.tasks if task not in self.results]
 
     def plan(self) -> str:
         """What `complete` would do, in lines."""
         lines = [line for pipeline in self.pipelines for line in pipeline.train_lines()]
-        lines += self.lines_of(self._todo())
+        lines += self.lines_of(self.todo)
         return "\n".join([*lines, f"{len(self.tasks)} measurements, {len(self.results)} finished, nothing written"])
 
     def complete(self, jobs: int = 1) -> None:
         """Do what is not finished, each measurement kept as soon as it is done, `jobs` of them side by side."""
-        for task in self._todo():
+        for task in self.todo:
             if task.pipeline.kept is None and (found := self._find(task)) is not None:
                 self.results[task] = found  # of a classifier that another process, or this one, trained meanwhile
-        todo = self._todo()
+        todo = self.todo
         said = f"{self.evaluation}: {len(self.results)} of {len(self.tasks)} measurements are finished"
         print(f"{said}, {len(todo)} to do", flush=True)
         if not todo:
@@ -154,7 +156,7 @@ class Measurements(ABC):
             on_images: told how many images were just done, here or in other processes.
             on_task: told of each measurement that begins here.
         """
-        for task in self.pipelines[0].claims.shared(self._todo(), lambda task: self.path(task).name):
+        for task in self.pipelines[0].claims.shared(self.todo, lambda task: self.path(task).name):
             found = self._find(task)  # another process may have done it by now
             if found is None:
                 on_task(task)

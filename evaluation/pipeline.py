@@ -170,6 +170,11 @@ class Pipeline:
         shapes, limits = entry_of(self.order.dataset).shapes, (self.limit_train, self.limit_test)
         return {split: (shapes[f"{split}_images"][0], limit) for split, limit in zip(SPLITS, limits, strict=True)}
 
+    @property
+    def images_to_explain(self) -> int:
+        """Training and test images together."""
+        return sum(total if limit is None else limit for total, limit in self._limits().values())
+
     def kept_or_checked(self, method: Choice) -> MapReader | None:
         """`kept_maps`; where there are none, `method` is tried first, so that a hopeless one is refused at once."""
         kept = self.kept_maps(method)
@@ -207,8 +212,7 @@ class Pipeline:
 
     def map_bytes(self, method: Choice) -> int:
         """What the maps of `method` take on the disk at most."""
-        images = sum(total if limit is None else limit for total, limit in self._limits().values())
-        return map_bytes(images, self.check(method), self.map_dtype)
+        return map_bytes(self.images_to_explain, self.check(method), self.map_dtype)
 
     def check(self, method: Choice) -> int:
         """Explain one black image with an untrained model, to see beforehand whether `method` works on it.

@@ -92,6 +92,10 @@ class Removing(Measurements):
     def _tuned_path(self, pipeline: Pipeline) -> Path:
         return finetuned_path(pipeline.folders.checkpoints, pipeline.order.path(pipeline.folders.checkpoints))
 
+    def is_tuned(self, pipeline: Pipeline) -> bool:
+        """Whether the network that judges is there, where it has to be fine-tuned."""
+        return self._kept_tuned(pipeline) is not None
+
     def _wanted(self, pipeline: Pipeline) -> dict[str, Any]:
         settings = self.settings
         assert settings.tuning is not None

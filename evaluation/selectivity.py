@@ -191,9 +191,14 @@ class Selectivity:
         configuration = plain_sum(self.configuration(method, checkpoint_sum))[:12]
         return self.pipeline.folders.results / "selectivity" / f"{name}-{configuration}.h5"
 
+    @property
+    def todo(self) -> list[Choice]:
+        """What is not finished."""
+        return [method for method in self.methods if method not in self.results]
+
     def plan(self) -> str:
         """What `complete` would do, in lines."""
-        todo = [method for method in self.methods if method not in self.results]
+        todo = self.todo
         lines = [
             *self.pipeline.train_lines(),
             *(f"remove  {self.settings.removals} pixels by {method.label}" for method in todo),
@@ -215,7 +220,7 @@ class Selectivity:
         pipeline = self.pipeline
         if pipeline.kept is None:
             self._find(pipeline.checkpoint.sum)
-        todo = [method for method in self.methods if method not in self.results]
+        todo = self.todo
         print(f"methods: {len(self.results)} of {len(self.methods)} are finished, {len(todo)} to do", flush=True)
         if not todo:
             return

@@ -62,6 +62,22 @@ class Sweep:
         runs = self.protocol.runs(self.pipeline.dataset_sum, checkpoint_sum)
         return {} if self.overwrite else finished_runs(runs, self.folder)
 
+    @property
+    def _sum(self) -> str:
+        """Of the classifier, if it is there."""
+        return self.pipeline.kept.sum if self.pipeline.kept else "not trained yet"
+
+    @property
+    def unfinished_methods(self) -> list[Choice]:
+        """Those whose maps are needed."""
+        return self._unfinished_methods(self._sum)
+
+    @property
+    def left(self) -> list[Run]:
+        """The runs that are not finished, as far as that can be told before anything is made."""
+        runs = self.protocol.runs(self.pipeline.dataset_sum, self._sum)
+        return [run for run in runs if run not in self.finished]
+
     def plan(self, planned: set[Run | Path], jobs: int) -> str:
         """What `complete` would do, in lines.
 
@@ -70,20 +86,19 @@ class Sweep:
             jobs: how many processes would do it side by side.
         """
         protocol, pipeline = self.protocol, self.pipeline
-        checkpoint_sum = pipeline.kept.sum if pipeline.kept else "not trained yet"
-        runs = protocol.runs(pipeline.dataset_sum, checkpoint_sum)
+        runs = protocol.runs(pipeline.dataset_sum, self._sum)
         lines = pipeline.train_lines()
         unexplained = [
             method
-            for method in self._unfinished_methods(checkpoint_sum)
+            for method in self.unfinished_methods
             if pipeline.map_path(method) not in planned and not pipeline.has_maps(method)
         ]
         lines += [explain_line(pipeline, method) for method in unexplained]
-        left = [run for run in runs if run not in self.finished and run not in planned]
+        left = [run for run in self.left if run not in planned]
         lines += [f"retrain {run.name}" for run in left]
         if left:
             with threads_of_one(jobs):
-                seconds = sum(self._seconds_of_a_run(run) for run in left) / jobs
+                seconds = sum(self.seconds_of_a_run(run) for run in left) / jobs
             beside = "" if jobs == 1 else f", {jobs} side by side"
             lines.append(f"about {in_words(seconds)} of retraining on this device{beside}, by a step measured now")
         size = sum(pipeline.map_bytes(method) for method in unexplained)
@@ -95,7 +110,7 @@ class Sweep:
             [*lines, f"{len(runs)} retrainings, {len(self.finished)} finished, {above}{maps}nothing written"]
         )
 
-    def _seconds_of_a_run(self, run: Run) -> float:
+    def seconds_of_a_run(self, run: Run) -> float:
         """Training and testing of one network, from the measured time of a step, and the imputation of its images."""
         shapes = entry_of(run.dataset).shapes
         trained = run.limit_train or shapes["train_images"][0]

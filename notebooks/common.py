@@ -7,23 +7,28 @@ which classifier a notebook explains.
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import main  # noqa: E402
+from attribution.folding import folded  # noqa: E402
 from errors import InputError  # noqa: E402
 from evaluation.coherence import Subject, Wanted, chosen_examples  # noqa: E402
+from evaluation.figures import Figure, save_figure  # noqa: E402
 from evaluation.pictures import Column, draw_grid  # noqa: E402
 from evaluation.pipeline import Folders, Pipeline  # noqa: E402
 from training.classifier import Order  # noqa: E402
 from training.device import resolve_device  # noqa: E402
+from training.loop import initialised  # noqa: E402
+from training.networks import new_model  # noqa: E402
 from training.recipe import quick_train_images, recipe_for  # noqa: E402
 
 OUTPUT = Path(os.environ.get("WHITEBOX_OUTPUT", ROOT))
@@ -68,6 +73,17 @@ def subject(
     return found
 
 
+def untrained(dataset: str, attention: str | None = None, classes: Sequence[str] = ()) -> Subject:
+    """The same network with the weights that it begins with, and the first test image of each of `classes`."""
+    device = resolve_device("auto")
+    found = Subject(
+        Pipeline(Order(dataset, attention, 0, recipe_for(dataset, attention)), Folders.below(Path(), DATA), device)
+    )
+    found.model = folded(initialised(lambda: new_model(dataset, attention), 0, device).eval())
+    found.show(chosen_examples([found], Wanted(tuple(classes))))
+    return found
+
+
 def about(one: Subject) -> str:
     """Which classifier it is, and how good."""
     known = one.pipeline.checkpoint.metadata
@@ -80,12 +96,41 @@ def image_columns(one: Subject) -> list[Column]:
     return [Column("image", list(one.examples.images), one.captions())]
 
 
-def grid(one: Subject, maps: Mapping[str, Sequence[NDArray[np.floating]]], title: str, note: str = "") -> Picture:
-    """The images of `one` and beside them named maps, one (H, W) for each image."""
-    columns = image_columns(one) + [Column(name, cells) for name, cells in maps.items()]
+def grid(
+    one: Subject,
+    maps: Mapping[str, Sequence[NDArray[np.floating]]],
+    title: str,
+    note: str = "",
+    from_minimum: bool = False,
+) -> Picture:
+    """The images of `one` and beside them named maps, one (H, W) for each image.
+
+    Args:
+        from_minimum: let each map's colours begin at its smallest value instead of at zero.
+    """
+    columns = image_columns(one) + [Column(name, cells, from_minimum=from_minimum) for name, cells in maps.items()]
     rows = [one.pipeline.whole.classes[label] for label in one.examples.labels]
     with tempfile.TemporaryDirectory() as folder:
         return Picture(draw_grid(rows, columns, title, note, Path(folder) / "grid")[0])
+
+
+def drawn(figure: Figure) -> Picture:
+    """A figure of `evaluation.figures.new_figure`, which is closed."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Picture(save_figure(figure, Path(folder) / "figure")[0])
+
+
+@contextmanager
+def evened(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
+    """In the `with` block the layers `names` give their mean over all positions at every position."""
+
+    def mean(_module: nn.Module, _arguments: object, output: Tensor) -> Tensor:
+        return output.mean(dim=(2, 3), keepdim=True).expand_as(output)
+
+    with ExitStack() as hooks:
+        for name in names:
+            hooks.callback(model.get_submodule(name).register_forward_hook(mean).remove)
+        yield
 
 
 def whitebox(*options: str) -> None:

@@ -1,0 +1,43 @@
+"""The commands that the README's tables need, in their order: `python main.py --reproduce`."""
+
+RETRAINED = "--limit-train=20000 --batch-size=64"
+FULL = (
+    "--eval=ROAR --method=GC --target=mnist --quick",  # the demo
+    "--train --target=all --attention=none,CAM,CBAM --seeds=3",
+    "--train --target=mnist --attention=RAN --epochs=1 --batch-size=64 --limit-train=36000",
+    "--train --target=mnist --attention=WARN --epochs=1 --batch-size=64 --limit-train=40000",
+    "--train --target=cifar10 --attention=RAN --epochs=1 --batch-size=64 --limit-train=12000",
+    "--train --target=cifar10 --attention=WARN --epochs=1 --batch-size=64 --limit-train=36000",
+    "--eval=coherence --target=all --method=all --correct-only",
+    "--eval=selectivity --target=all --method=all --steps=10",
+    f"--eval=ROAR,KAR --target=mnist --method=all --seeds=3 --epochs=1 {RETRAINED}",
+    f"--eval=ROAR,KAR --target=cifar10 --method=VBP,GC,GB --ratios=0.1,0.3,0.5,0.7,0.9 --epochs=2 {RETRAINED}",
+    "--eval=ROAR,KAR --target=mnist --method=VBP,IB,IG,GC --ratios=0.1,0.3,0.5,0.7,0.9 --mask-split=train "
+    f"--granularity=element --epochs=1 {RETRAINED}",
+    "--eval=ROAD,F-Fidelity,insertion-deletion --target=all --method=all --seeds=3",
+    "--eval=ROAD,F-Fidelity,insertion-deletion --target=all --method=VBP --ensemble=SG-SQ --seeds=3",
+    "--eval=sanity --target=all --method=all --steps=10 --seeds=3",
+    "--report",
+)
+QUICK = (
+    "--eval=ROAR --method=GC --target=mnist --quick",
+    "--train --target=all --attention=none,CAM,CBAM --quick",
+    "--eval=coherence --target=all --method=all --steps=10 --quick",
+    "--eval=selectivity --target=all --method=all --steps=10 --limit-test=50 --removals=20 --quick",
+    "--eval=ROAR,KAR --target=mnist --method=all --steps=10 --ratios=0.5,0.9 --epochs=1 --quick",
+    "--eval=ROAR,KAR --target=cifar10 --method=GC,GB --ratios=0.5,0.9 --epochs=2 --quick",
+    "--eval=ROAR --target=mnist --method=VBP,GC --ratios=0.5,0.9 --mask-split=train --granularity=element --epochs=1 "
+    "--quick",
+    "--eval=ROAD,F-Fidelity,insertion-deletion --target=all --method=all --steps=10 --limit-test=200 --quick",
+    "--eval=sanity --target=all --method=all --steps=10 --limit-test=50 --quick",
+    "--report --quick",
+)
+
+
+def steps(quick: bool) -> list[list[str]]:
+    """The words of each command line.
+
+    Args:
+        quick: the same tables in small, of fewer and smaller networks and fewer images, in half an hour on two cores.
+    """
+    return [command.split() for command in (QUICK if quick else FULL)]

@@ -1,0 +1,84 @@
+"""`--reproduce`: the commands that the README's tables need, and how long they take here."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import main
+from evaluation.cost import Costs
+from main import build_parser
+from reproduction import FULL, QUICK, steps
+from tests.planted import OPTIONS
+from tests.run_main import run
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_every_step_is_a_command(quick):
+    parser = build_parser()
+    options = [parser.parse_args(words) for words in steps(quick)]
+    assert options[-1].report
+    assert all(one.quick for one in options) or not quick
+    assert {name for one in options for name in one.eval or ()} >= {"ROAR", "KAR", "ROAD", "sanity", "selectivity"}
+
+
+def test_the_readme_names_the_commands_of_the_full_tables():
+    """In its words: what stands under a table is what reproduces it."""
+    text = " ".join(README.split())
+    for command in FULL[1:-1]:
+        if "--attention=RAN" not in command and "--attention=WARN" not in command and "coherence" not in command:
+            words = [word for word in command.split() if word not in ("--target=mnist", "--target=cifar10")]
+            assert all(word in text for word in words), command
+
+
+def test_a_dry_run_of_everything_writes_nothing_and_says_how_long_it_takes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("evaluation.cost.step_seconds", lambda *_: 0.01)
+    monkeypatch.setattr("evaluation.sweep.step_seconds", lambda *_: 0.01)
+    monkeypatch.setattr("evaluation.cost.REPEATS", 1)
+    output = tmp_path / "out"
+    assert run(tmp_path / "data", output, ["--reproduce", "--quick", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert [line[len("$ python main.py ") :] for line in printed.splitlines() if line.startswith("$")] == list(QUICK)
+    assert re.fullmatch(r"about [\d.]+ (seconds|minutes|hours) in all on this device.*", printed.splitlines()[-1])
+    assert not output.exists()
+
+
+def test_each_step_is_run_with_the_same_folders(data_dir, tmp_path, monkeypatch, capsys):
+    done = []
+    monkeypatch.setattr("commands.steps", lambda quick: [["--train", "--target=mnist"], ["--report"]])
+    monkeypatch.setattr("commands.run", lambda options, costs: done.append(options))
+    options = [f"--data-dir={data_dir}", f"--output-dir={tmp_path}", "--device=cpu", "--jobs=1", "--reproduce"]
+    assert main.main(options) == 0
+    assert [(one.train, one.report) for one in done] == [(True, False), (False, True)]
+    assert {(one.data_dir, one.output_dir, one.device, one.jobs) for one in done} == {(data_dir, tmp_path, "cpu", 1)}
+
+
+@pytest.mark.parametrize("evaluation", ["ROAR", "ROAD", "F-Fidelity", "sanity", "selectivity"])
+def test_what_is_finished_costs_nothing(evaluation, tmp_path, capsys):
+    options = [f"--eval={evaluation}", *OPTIONS, "--limit-test=20", "--limit-train=64", "--epochs=1", "--draws=2"]
+    if evaluation in ("sanity", "selectivity"):
+        options = [one for one in options if not one.startswith("--ratios")]
+    if evaluation == "selectivity":
+        options += ["--removals=3"]
+    options = [one for one in options if evaluation == "ROAR" or not one.startswith(("--seeds", "--limit-train"))]
+    assert run(tmp_path / "data", tmp_path, [*options, "--dry-run"]) == 0
+    assert "in all on this device" in capsys.readouterr().out
+    assert run(tmp_path / "data", tmp_path, options) == 0
+    capsys.readouterr()
+    assert run(tmp_path / "data", tmp_path, [*options, "--dry-run"]) == 0
+    assert "in all on this device" not in capsys.readouterr().out
+
+
+def test_what_two_commands_need_is_counted_once(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("evaluation.cost.step_seconds", lambda *_: 0.01)
+    from commands import run as run_command
+
+    costs = Costs(torch.device("cpu"), 1)
+    words = ["--train", "--target=mnist", "--quick", "--dry-run", f"--data-dir={data_dir}", f"--output-dir={tmp_path}"]
+    run_command(build_parser().parse_args(words), costs)
+    once = costs.total
+    run_command(build_parser().parse_args(words), costs)
+    assert costs.total == once > 0
