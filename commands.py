@@ -118,7 +118,7 @@ def train(options: argparse.Namespace, folders: Folders, costs: Costs) -> None:
             continue
         if checkpoint is None:
             checkpoint = trained_now(options, order, folders)
-        print(classifier_line(checkpoint, path), flush=True)
+        print(classifier_line(checkpoint.metadata, path), flush=True)
     if options.tensorboard:
         print(f"scalars: tensorboard --logdir {folders.tensorboard}", flush=True)
 

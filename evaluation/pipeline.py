@@ -1,5 +1,6 @@
 """What a command needs: data, a trained classifier, maps. What is not there is made first, and kept."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -123,7 +124,7 @@ class Pipeline:
             if trained is None:
                 print(f"model: {path} is not there: training it ({self.order.recipe.epochs} epochs) ...", flush=True)
                 trained = train_classifier(self.order, self.whole, self.folders.checkpoints, self.device, self.resume)
-        print(classifier_line(trained, path), flush=True)
+        print(classifier_line(trained.metadata, path), flush=True)
         return trained
 
     def train_lines(self) -> list[str]:
@@ -282,9 +283,12 @@ def maps_line(reader: MapReader) -> str:
     return f"{said}; completeness gap: median {median:.2%}, 95 % of the images below {most:.2%}"
 
 
-def classifier_line(checkpoint: Checkpoint, path: Path) -> str:
-    """What is to be said of a trained classifier, in one line."""
-    found = checkpoint.metadata
+def classifier_line(found: Mapping[str, Any], path: Path) -> str:
+    """What is to be said of a trained classifier, in one line.
+
+    Args:
+        found: the metadata of its checkpoint.
+    """
     return (
         f"model: {found['dataset']} {found['model']} seed {found['seed']}, {found['parameters']:,} parameters: "
         f"test accuracy {found['test_accuracy']:.4f} after {found['recipe']['epochs']} epochs "

@@ -18,10 +18,18 @@ from attribution.choice import Choice
 from datasets import DATASETS, entry_of
 from errors import InputError
 from evaluation import REMOVING
-from evaluation.accuracy import ORIGINAL_NAMES, Trainings, accuracy_text, kept_trainings, original_figures
+from evaluation.accuracy import (
+    ORIGINAL_NAMES,
+    Trainings,
+    accuracy_text,
+    kept_metadata,
+    kept_trainings,
+    original_figures,
+)
 from evaluation.falls import Fall
 from evaluation.findings import Findings, Gap
 from evaluation.kept import kept_checks, kept_falls, kept_removals, largest
+from evaluation.pipeline import classifier_line
 from evaluation.removals import Removals
 from evaluation.report import Retrainings
 from evaluation.sanity_report import SanityReport
@@ -29,8 +37,9 @@ from evaluation.statistics import difference, estimate, mean_interval
 from evaluation.summary import Summary, summaries
 from evaluation.tables import areas_cell, cell, distance_cell, markdown_rows
 from evaluation.wording import counted
-from models import NO_ATTENTION
+from models import NO_ATTENTION, model_name
 from storage import write_text
+from training.checkpoint import checkpoint_path
 
 BLOCK = re.compile(r"(?P<head><!-- report: (?P<name>[\w-]+) -->\n).*?(?P<tail>\n<!-- /report -->)", re.DOTALL)
 TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
@@ -278,6 +287,18 @@ def models(published: Published) -> str:
     return f"{markdown_rows(rows)}\n{_small(note)}\n\n{_folded('Accuracy by class', by_class)}"
 
 
+def trained(published: Published) -> str:
+    """What `--train` prints of two models."""
+    lines = []
+    for dataset, attention in (("mnist", None), ("cifar10", "CBAM")):
+        name = checkpoint_path(Path("checkpoints"), dataset, model_name(attention), seed=0)
+        metadata = kept_metadata(published.folder, dataset).get(name.stem)
+        option = f" --attention={attention}" if attention else ""
+        said = [classifier_line(metadata, name)] if metadata else []
+        lines += [f"$ python main.py --train --target={dataset}{option}", *said]
+    return "\n".join(["```", *lines, "```"])
+
+
 def agreement(published: Published) -> str:
     """How far our maps are from Captum's."""
     found = published.json("agreement")
@@ -363,6 +384,7 @@ BLOCKS: Mapping[str, Callable[[Published], str]] = {
         sanity,
         selectivity,
         models,
+        trained,
         agreement,
         speed,
     )

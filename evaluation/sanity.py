@@ -161,7 +161,7 @@ def misled(pipeline: Pipeline) -> nn.Module:
             print(f"model: {path} is not there: training it on shuffled labels ...", flush=True)
             shuffled = with_random_labels(pipeline.whole, pipeline.order.seed)
             kept = train_classifier(pipeline.order, shuffled, folder, pipeline.device)
-            print(classifier_line(kept, path), flush=True)
+            print(classifier_line(kept.metadata, path), flush=True)
     return restore(kept, pipeline.device)
 
 
