@@ -4,6 +4,7 @@ Run from this folder, as Jupyter does. Nothing here computes anything that the t
 which classifier a notebook explains.
 """
 
+import csv
 import os
 import sys
 import tempfile
@@ -131,6 +132,20 @@ def evened(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
         for name in names:
             hooks.callback(model.get_submodule(name).register_forward_hook(mean).remove)
         yield
+
+
+def evaluated(method: str) -> None:
+    """Print what the published evaluations say of a method on SimpleCNN, and its place among the methods."""
+    for dataset in ("mnist", "cifar10"):
+        path = ROOT / "results" / "published" / f"summary_{dataset}_SimpleCNN.csv"
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        for one in (row for row in rows if row["method"] == method):
+            others = [row for row in rows if row["evaluation"] == one["evaluation"]]
+            half = (float(one["high"]) - float(one["low"])) / 2
+            leak = ", explained by the mask" if one["explained_by_the_mask"] == "True" else ""
+            value = f"{float(one['mean']):7.3f}" + (f" ± {half:.3f}" if half else "")
+            place = f"place {float(one['place']):g} of {len(others)}"
+            print(f"{dataset:8} {one['evaluation']:19} {value:16} {place}{leak}")
 
 
 def whitebox(*options: str) -> None:
