@@ -1,7 +1,7 @@
 # make demo   an honest ROAR curve on real MNIST, from nothing
 # make test   ruff, mypy and the tests
 # make reproduce   all that the README's tables need, a day on two cores; OPTIONS=--quick in small, OPTIONS=--dry-run how long
-# make notebooks   execute every notebook
+# make notebooks   execute every notebook, into results/notebooks
 # make benchmark   speed, side by side with other people's code
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,7 +24,7 @@ reproduce: .venv/run
 
 notebooks: .venv/notebooks
 	for name in notebooks/*.ipynb; do \
-		$(BIN)/python -m nbconvert --to notebook --execute --inplace --log-level=WARN $$name || exit 1; \
+		$(BIN)/python -m nbconvert --to notebook --execute --log-level=WARN --output-dir=results/notebooks $$name || exit 1; \
 	done
 
 # In an environment of its own, with the libraries that are compared with.
