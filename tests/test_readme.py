@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from main import build_parser
 from tests.run_main import run
 from tests.samples import sample_arrays
 
@@ -40,3 +41,11 @@ def test_own_images_reach_a_curve(tmp_path, monkeypatch, capsys):
     (command,) = OWN_IMAGES
     assert run(tmp_path / "data", tmp_path / "out", command.split()) == 0
     assert "ROAR on folder-birds, SimpleCNN" in capsys.readouterr().out
+
+
+def test_every_command_is_one_that_there_is():
+    """In code spans and blocks; what follows a line's end within a span belongs to it."""
+    commands = re.findall(r"python main\.py ([^`#]+?)(?:`|\n\n|\n\$|\n```|\nmodel:)", README)
+    assert len(commands) > 25
+    for command in set(commands) - {"--help"}:
+        build_parser().parse_args(command.split())
