@@ -1,6 +1,6 @@
 # make demo   an honest ROAR curve on real MNIST, from nothing
 # make test   ruff, mypy and the tests
-# make reproduce   all that the README's tables need, a day on two cores; OPTIONS=--quick in small, OPTIONS=--dry-run how long
+# make reproduce   all that the README's tables need, many hours on two cores; OPTIONS=--quick in small, OPTIONS=--dry-run how long
 # make notebooks   execute every notebook, into results/notebooks
 # make benchmark   speed, side by side with other people's code
 PYTHON ?= python3

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from training.speed import TEST_COST, step_seconds
 
 TIMED = 16  # images
 REPEATS = 3
+FEW, LONG = 8, 0.5  # images of a first step, and seconds of a step from which on it is the only one
 PLACE = Path()  # files are told apart by their names
 
 
@@ -131,10 +133,16 @@ class Costs:
     def _training(self, dataset: str, attention: str | None, recipe: Recipe, limit: int | None) -> float:
         shapes = entry_of(dataset).shapes
         images = recipe.epochs * (limit or shapes["train_images"][0]) + TEST_COST * shapes["test_images"][0]
-        step = self._once(
-            ("step", dataset, attention, recipe), lambda: step_seconds(dataset, attention, recipe, self.device)
-        )
-        return images / recipe.batch_size * step
+        key = ("training", dataset, attention, recipe)
+        return images * self._once(key, partial(self._training_on_one, dataset, attention, recipe))
+
+    def _training_on_one(self, dataset: str, attention: str | None, recipe: Recipe) -> float:
+        """Seconds for an image: of a step of the recipe's batch, or of a few images where that would take long."""
+        few = replace(recipe, batch_size=min(FEW, recipe.batch_size))
+        of_one = step_seconds(dataset, attention, few, self.device) / few.batch_size
+        if of_one * recipe.batch_size > LONG:
+            return of_one
+        return step_seconds(dataset, attention, recipe, self.device) / recipe.batch_size
 
     def _explaining(self, pipeline: Pipeline, method: Choice, images: int = 1) -> float:
         """Seconds for the maps of `images` images."""

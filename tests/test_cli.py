@@ -154,11 +154,13 @@ def test_attention_takes_several_names_in_any_case(data_dir, tmp_path, capsys):
     assert (tmp_path / "out/saliency_maps/mnist_CBAM_GC_quick.h5").exists()
 
 
-def test_depth_and_width_are_part_of_the_name(data_dir, tmp_path, capsys):
+def test_depth_and_width_are_part_of_the_name(data_dir, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("evaluation.cost.step_seconds", lambda *_: 1.0)
     plan = ["--train", "--dry-run", "--target=all", "--attention=all", "--depth=92", "--width=10"]
     assert run(data_dir, tmp_path / "out", plan) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 11
+    assert re.fullmatch(r"about [\d.]+ \w+ in all on this device.*", lines.pop())
     for model in ("SimpleCNN", "CAM", "CBAM", "RAN92", "WARN10"):
         assert sum(f"_{model}_seed0.pt" in line for line in lines) == 2
 
