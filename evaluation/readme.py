@@ -36,7 +36,7 @@ from evaluation.sanity_report import SanityReport
 from evaluation.statistics import difference, estimate, mean_interval
 from evaluation.summary import Summary, summaries
 from evaluation.tables import areas_cell, cell, distance_cell, markdown_rows
-from evaluation.wording import counted
+from evaluation.wording import counted, described_parameters
 from models import NO_ATTENTION, model_name
 from storage import write_text
 from training.checkpoint import checkpoint_path
@@ -249,9 +249,10 @@ def selectivity(published: Published) -> str:
         columns.append({name: distance_cell(fall.areas, random.areas) for name, fall in others.items() if random})
     names = dict.fromkeys(name for column in columns for name in column)
     images = {len(fall.score) for dataset in DATASETS for fall in published.falls(dataset).values()}
+    methods = dict.fromkeys(method for dataset in DATASETS for method in published.falls(dataset))
     note = (
         f"Area under the probability of the explained class; {' and '.join(f'{one:,}' for one in images)} test images, "
-        "one network (seed 0), IG with 10 steps. ± is the 95 % interval over the images."
+        f"one network (seed 0).{described_parameters(methods)} ± is the 95 % interval over the images."
     )
     rows = [[name, *(column.get(name, "") for column in columns)] for name in names]
     return f"{markdown_rows([head, *rows])}\n{_small(note)}"
