@@ -4,7 +4,8 @@ import scipy.sparse
 import scipy.sparse.linalg
 import torch
 
-from evaluation.imputation import BESIDE, DIAGONAL, NOISE, impute, noisy_impute
+from evaluation import imputation
+from evaluation.imputation import BESIDE, DIAGONAL, NOISE, impute, impute_by_gradients, noisy_impute
 from evaluation.masking import Removal
 from tests.samples import sample_arrays
 
@@ -38,46 +39,80 @@ def images_of(name: str, count: int) -> torch.Tensor:
     return (images - images.mean()) / images.std()
 
 
+WAYS = pytest.mark.parametrize("way", [impute, impute_by_gradients])
+
+
+@WAYS
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
-def test_equals_the_sparse_direct_solution(name, ratio):
+def test_equals_the_sparse_direct_solution(name, ratio, way):
     images = images_of(name, 4)
     random = torch.rand(len(images), 1, *images.shape[2:], generator=torch.Generator().manual_seed(0))
     blocks = torch.arange(images[0, 0].numel()).view(1, 1, *images.shape[2:]).expand_as(random)
     for order in (random.flatten(1).argsort(1).argsort(1).view_as(random), blocks):
         removed = Removal("ROAR", ratio).mask(order)
-        got = impute(images, removed)
+        got = way(images, removed)
         for n, channels in enumerate(images):
             for c, channel in enumerate(channels):
                 want = solved_directly(channel.numpy(), removed[n, 0].numpy())
                 np.testing.assert_allclose(got[n, c], want, atol=1e-4)
 
 
-def test_known_pixels_stay_and_removed_ones_have_no_influence():
+@WAYS
+def test_known_pixels_stay_and_removed_ones_have_no_influence(way):
     images = images_of("cifar10", 3)
     removed = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1)) < 0.6
-    got = impute(images, removed)
+    before = images.clone()
+    got = way(images, removed)
+    assert torch.equal(images, before), "changed its argument"
     torch.testing.assert_close(got[~removed], images[~removed], rtol=0, atol=0)
-    torch.testing.assert_close(impute(images.masked_fill(removed, 99), removed), got)
+    torch.testing.assert_close(way(images.masked_fill(removed, 99), removed), got)
     assert (got.amax(dim=(2, 3)) <= images.amax(dim=(2, 3)) + 1e-4).all(), "means lie between what is known"
 
 
-def test_each_image_alone_is_the_same_as_in_a_batch():
-    images = images_of("mnist", 6)
-    removed = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(2)) < torch.linspace(0.1, 0.95, 6).view(
-        -1, 1, 1, 1
-    )
-    together = impute(images, removed)
-    alone = torch.cat([impute(images[n : n + 1], removed[n : n + 1]) for n in range(6)])
+@WAYS
+def test_each_image_alone_is_the_same_as_in_a_batch(way):
+    count = 40  # more than a thread takes at once
+    images = images_of("mnist", count)
+    share = torch.linspace(0.1, 0.95, count).view(-1, 1, 1, 1)
+    removed = torch.rand(count, 1, 28, 28, generator=torch.Generator().manual_seed(2)) < share
+    together = way(images, removed)
+    alone = torch.cat([way(images[n : n + 1], removed[n : n + 1]) for n in range(count)])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
 
 
-def test_constant_image_and_nothing_removed():
+@WAYS
+def test_constant_image_nothing_and_everything_removed(way):
     images = torch.full((2, 1, 8, 8), 3.0)
     removed = torch.zeros(2, 1, 8, 8, dtype=torch.bool)
-    torch.testing.assert_close(impute(images, removed), images)
+    torch.testing.assert_close(way(images, removed), images)
     removed[:, :, :7] = True
-    torch.testing.assert_close(impute(images, removed), images)
+    torch.testing.assert_close(way(images, removed), images)
+    removed[0] = True
+    torch.testing.assert_close(
+        way(images, removed)[0], torch.zeros(1, 8, 8), msg="what was removed must not shine through"
+    )
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 5, 9), (3, 2, 9, 5), (2, 4, 1, 7), (2, 3, 7, 1), (1, 5, 12, 12)])
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_direct_solution_equals_conjugate_gradients(shape, shared):
+    pytest.importorskip("numba")
+    generator = torch.Generator().manual_seed(4)
+    images = torch.randn(shape, generator=generator)
+    removed = torch.rand(shape[0], 1 if shared else shape[1], *shape[2:], generator=generator) < 0.7
+    torch.testing.assert_close(impute(images, removed), impute_by_gradients(images, removed), rtol=0, atol=1e-4)
+
+
+def test_without_numba_and_for_wide_images_by_gradients(monkeypatch):
+    images = images_of("mnist", 2)
+    removed = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(5)) < 0.5
+    want = impute_by_gradients(images, removed)
+    with monkeypatch.context() as patch:
+        patch.setattr(imputation, "direct_solution", lambda: None)
+        assert torch.equal(impute(images, removed), want)
+    monkeypatch.setattr(imputation, "WIDEST", 27)
+    assert torch.equal(impute(images, removed), want)
 
 
 def test_noise_has_its_deviation_and_is_fixed():
