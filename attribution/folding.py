@@ -9,13 +9,16 @@ from torch import nn
 from torch.fx import GraphModule, Node, symbolic_trace
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from attribution.image_convolution import hasten
+
 
 def folded(model: nn.Module) -> nn.Module:
     """A copy of `model` for explaining: batch norm folded where it is safe, channels_last, no parameter gradients.
 
     A batch norm in evaluation mode that alone reads a convolution's output is folded into the convolution and
     becomes the identity; modules keep their names. What reads what is asked of `torch.fx`; a network that it can't
-    trace stays unfolded. The logits are the same but for rounding, and so are the maps of all methods, except those
+    trace stays unfolded. The way back through the first convolution is another one (`image_convolution`). The logits
+    are the same but for rounding, and so are the maps of all methods, except those
     of GC and CO for a `layer=` that is such a convolution.
     """
     copied = copy.deepcopy(model).requires_grad_(False).to(memory_format=torch.channels_last)
@@ -24,6 +27,7 @@ def folded(model: nn.Module) -> nn.Module:
         assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         copied.set_submodule(convolution_name, fuse_conv_bn_eval(convolution, norm).requires_grad_(False))
         copied.set_submodule(norm_name, nn.Identity())
+    hasten(copied)
     return copied
 
 

@@ -1,5 +1,7 @@
 """CAM, CO, SOBEL; folding; memory."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,7 @@ import attribution.chunks
 from attribution import ANY_MODEL_METHODS, build_method
 from attribution.chunks import Chunks, activation_bytes
 from attribution.folding import folded
+from attribution.image_convolution import ImageConvolution, hasten
 from errors import InputError
 from models import build_model
 
@@ -221,3 +224,60 @@ def test_chunks_are_as_small_as_the_memory_and_change_nothing(monkeypatch):
         got = build_method(name, model, **quick.get(name, {})).attribute(inputs, target)
         torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-6)
     assert max(seen) == 4
+
+
+CONVOLUTIONS = [
+    {"in_channels": 1, "kernel_size": 3, "padding": 1},
+    {"in_channels": 3, "kernel_size": 7, "padding": 3, "stride": 2, "bias": False},
+    {"in_channels": 3, "kernel_size": (2, 5), "padding": (0, 3), "stride": (3, 1)},
+    {"in_channels": 4, "kernel_size": 1},
+]
+
+
+@pytest.mark.parametrize("options", CONVOLUTIONS)
+def test_the_first_convolution_has_the_same_gradient(options):
+    torch.manual_seed(0)
+    plain = nn.Conv2d(out_channels=6, **options).requires_grad_(False)
+    fast = copy.deepcopy(plain)
+    hasten(fast)
+    assert type(fast) is ImageConvolution
+    images = torch.randn(3, options["in_channels"], 15, 13, requires_grad=True)
+    output = plain(images)
+    assert torch.equal(fast(images), output)
+    weight = torch.randn_like(output)
+
+    def gradient(network):
+        return torch.autograd.grad((weight * network(images)).sum(), images)[0]
+
+    torch.testing.assert_close(gradient(fast), gradient(plain))
+    small = images[:1, :, :7, :7].detach().double().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: fast.double()(x) ** 2, small)
+
+
+def test_the_first_convolution_under_torch_func_and_with_learning_weights():
+    torch.manual_seed(0)
+    plain = nn.Conv2d(1, 6, 3, padding=1).requires_grad_(False)
+    fast = copy.deepcopy(plain)
+    hasten(fast)
+    images = torch.randn(4, 1, 8, 8)
+
+    def each(network):
+        return torch.func.vmap(torch.func.grad(lambda one: network(one.unsqueeze(0)).square().sum()))(images)
+
+    torch.testing.assert_close(each(fast), each(plain))
+    for network in (plain, fast):
+        network.requires_grad_(True)
+        network(images.requires_grad_()).square().sum().backward()
+    torch.testing.assert_close(fast.weight.grad, plain.weight.grad)
+
+
+def test_other_convolutions_keep_their_way_back():
+    left = nn.Sequential(
+        nn.Conv2d(5, 4, 3),
+        nn.Conv2d(2, 4, 3, groups=2),
+        nn.Conv2d(3, 4, 3, dilation=2),
+        nn.Conv2d(3, 4, 3, padding="same"),
+        nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"),
+    )
+    hasten(left)
+    assert all(type(module) is nn.Conv2d for module in left)
