@@ -5,7 +5,8 @@ made anew of each image as it then is. All images of a step go through the netwo
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -111,16 +112,26 @@ def remove_one_by_one(
     sign = 1 if settings.order == "most" else -1
     scores, correct, pixels, kept, maps = [], [], [], [], []
     with torch.no_grad():
-        target = model(images).argmax(dim=1) if settings.explain == "prediction" else label
+        logits = model(images)
+    target = logits.argmax(dim=1) if settings.explain == "prediction" else label
+    says_the_same = False  # the network, when a method asks it
     for step in range(settings.removals + 1):
-        with torch.no_grad():
-            logits = model(images)
+        last = step == settings.removals
+        said = None
+        if not last or step % KEEP_EVERY == 0:
+            with overheard(model, images) as answers:
+                attribution = attributions(method, images, target)
+            values = importance(attribution, channels, "pixel", settings.rank).flatten(1)
+            said = torch.cat(answers) if sum(map(len, answers)) == n else None
+        if step == 0:
+            says_the_same = said is not None and torch.allclose(said, logits, rtol=1e-3, atol=1e-3)
+        elif said is not None and says_the_same:
+            logits = said
+        else:
+            with torch.no_grad():
+                logits = model(images)
         scores.append(logits.softmax(dim=1).gather(1, target.view(-1, 1)).squeeze(1))
         correct.append(logits.argmax(dim=1) == label)
-        last = step == settings.removals
-        if last and step % KEEP_EVERY:
-            break
-        values = importance(attributions(method, images, target), channels, "pixel", settings.rank).flatten(1)
         if step % KEEP_EVERY == 0:
             kept.append(images.clone())
             maps.append(values.view(n, height, width))
@@ -132,6 +143,32 @@ def remove_one_by_one(
         images[rows, :, pixel // width, pixel % width] = fill
         on_step(n)
     return torch.stack(scores, 1), torch.stack(correct, 1), torch.stack(pixels, 1), kept, maps
+
+
+@contextmanager
+def overheard(model: nn.Module, images: Tensor) -> Iterator[list[Tensor]]:
+    """In the `with` block, the logits that `model` gives, as long as it is asked about exactly `images`, in turn.
+
+    A method that begins with a gradient at the image itself has them, and they need not be computed again.
+    """
+    answers: list[Tensor] = []
+
+    def note(_module: nn.Module, inputs: tuple[Any, ...], answer: Any) -> None:
+        done = sum(map(len, answers))
+        if done == len(images):
+            return
+        asked = inputs[0] if len(inputs) == 1 else None
+        for start in (done, 0):  # what came before may have been a trial of the first image
+            if isinstance(asked, Tensor) and torch.equal(asked, images[start : start + len(asked)]):
+                answers[:] = [*(answers if start else []), answer.detach()]
+                return
+        answers.clear()
+
+    hook = model.register_forward_hook(note)
+    try:
+        yield answers
+    finally:
+        hook.remove()
 
 
 def first_of(values: Tensor, remaining: Tensor, tie: Tensor) -> Tensor:

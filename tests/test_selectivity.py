@@ -46,6 +46,38 @@ def plainly(method, model, image, label, number, fill, settings):
     return scores, hits, removed[:-1]
 
 
+class OfAnother:
+    """The gradient of the network with half of its last layer's weights: what it says is not what is measured."""
+
+    def __init__(self, model):
+        self.model, self.gradient = model, build_method("VBP", model)
+
+    def attribute(self, inputs, target):
+        whole = self.model[-1].weight.data
+        self.model[-1].weight.data = whole / 2
+        try:
+            return self.gradient.attribute(inputs, target)
+        finally:
+            self.model[-1].weight.data = whole
+
+
+@pytest.mark.parametrize(("method", "each"), [("VBP", 1), ("GC", 1), ("SOBEL", 1), ("another", 2)])
+def test_a_method_that_asks_the_network_about_the_image_answers_for_the_score_too(network, method, each):
+    model, inputs, label = network
+    fill, asked = torch.tensor([0.1, -0.2]), []
+    built = OfAnother(model) if method == "another" else build_method(method, model)
+    model.register_forward_hook(lambda *_: asked.append(1))
+    calls = {}
+    for removals in (6, 6, 7):  # the first time a method may look at the network
+        before, settings = len(asked), Settings(9, removals=removals)
+        score = remove_one_by_one(built, model, inputs, label, torch.arange(9), fill, settings)[0]
+        calls[removals] = len(asked) - before
+    assert calls[7] - calls[6] == each
+    for number in range(9):
+        want, _hits, _removed = plainly(built, model, inputs[number], label[number], number, fill, settings)
+        torch.testing.assert_close(score[number], torch.tensor(want))
+
+
 @pytest.mark.parametrize("method", ["VBP", "GC", "SOBEL"])
 @pytest.mark.parametrize(
     "settings",
