@@ -55,7 +55,7 @@ class Costs:
 
     def training(self, order: Order) -> None:
         """A classifier that is not there."""
-        work = partial(self._training, order.dataset, order.attention, order.recipe, order.limit_train)
+        work = partial(self.training_seconds, order.dataset, order.attention, order.recipe, order.limit_train)
         self._add(order.path(PLACE), work)
 
     def classifier(self, pipeline: Pipeline) -> None:
@@ -93,7 +93,9 @@ class Costs:
             self.maps(pipeline, task.method)
             if tuning is not None and not one.is_tuned(pipeline):
                 judge = ("tuned", order.path(PLACE), plain_sum(tuning.plain()))
-                self._add(judge, partial(self._training, order.dataset, order.attention, tuning, order.limit_train))
+                self._add(
+                    judge, partial(self.training_seconds, order.dataset, order.attention, tuning, order.limit_train)
+                )
             key = (one.evaluation, order.path(PLACE), task.method, plain_sum(one.settings_of(task)))
             self._add(key, partial(self._removing, pipeline, one.settings), side_by_side=True)
 
@@ -130,7 +132,8 @@ class Costs:
             with threads_of_one(self.jobs if side_by_side else 1):
                 self.seconds[key] = seconds() / (self.jobs if side_by_side else 1)
 
-    def _training(self, dataset: str, attention: str | None, recipe: Recipe, limit: int | None) -> float:
+    def training_seconds(self, dataset: str, attention: str | None, recipe: Recipe, limit: int | None) -> float:
+        """Seconds of a training of `limit` images (None: all), and of testing on all test images."""
         shapes = entry_of(dataset).shapes
         images = recipe.epochs * (limit or shapes["train_images"][0]) + TEST_COST * shapes["test_images"][0]
         key = ("training", dataset, attention, recipe)
