@@ -17,6 +17,7 @@ SCRIPTS = (
     ("training", "--repeats=2", "--to-accuracy"),
     ("explaining", "--repeats=2", "--networks", "SimpleCNN", "ResNet-18"),
     ("side_by_side", "--sizes", "few", "many"),
+    ("imputation", "--repeats=3"),
     ("selectivity", "--repeats=1"),
 )
 NEEDED = {"explaining": "captum"}

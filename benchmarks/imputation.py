@@ -3,12 +3,9 @@
 `python -m benchmarks.imputation` prints a table and writes `results/benchmarks/imputation.json`.
 """
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +14,11 @@ from scipy.sparse import csc_matrix, lil_matrix
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
-from benchmarks.timing import goal_cell
-from datasets import DATA_DIR, DATASETS, load_dataset
+from benchmarks.timing import goal_cell, parser_of, published, wait_for
+from datasets import DATASETS, load_dataset
 from evaluation.imputation import BESIDE, DIAGONAL, impute, impute_by_gradients
 from evaluation.masking import Removal, ranks
-from evaluation.tables import markdown_rows
-from storage import write_text
-from training.device import device_name
+from training.device import device_name, resolve_device
 
 GOAL = 50.0
 IMAGES = 64  # solved one by one, and compared
@@ -83,17 +78,24 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
     return statistics.median(found)
 
 
-def compared(images: Tensor, removed: Tensor) -> dict[str, float]:
+def compared(images: Tensor, removed: Tensor, repeats: int, device: torch.device) -> dict[str, float]:
     """Time per image of both, their ratio, and the largest difference."""
     plain, masks = images[:IMAGES].double().numpy(), removed[:IMAGES].numpy()
 
     def one_by_one() -> Array:
         return np.stack([solved_per_image(image, mask[0]) for image, mask in zip(plain, masks, strict=True)])
 
-    error = float(np.abs(impute(images[:IMAGES], removed[:IMAGES]).numpy() - one_by_one()).max())
+    there = images.to(device), removed.to(device)
+
+    def together(way: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        found = way(*there)
+        wait_for(device)
+        return found
+
+    error = float(np.abs(together(impute)[:IMAGES].cpu().numpy() - one_by_one()).max())
     direct = seconds(one_by_one, DIRECT_REPEATS) / len(plain)
-    batched = seconds(lambda: impute(images, removed), REPEATS) / len(images)
-    by_gradients = seconds(lambda: impute_by_gradients(images, removed), 1) / len(images)
+    batched = seconds(lambda: together(impute), repeats) / len(images)
+    by_gradients = seconds(lambda: together(impute_by_gradients), 1) / len(images)
     return {
         "direct_ms": direct * 1000,
         "batched_ms": batched * 1000,
@@ -104,28 +106,23 @@ def compared(images: Tensor, removed: Tensor) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-dir", type=Path, default=Path(DATA_DIR))
-    parser.add_argument("--output-dir", type=Path, default=Path())
-    options = parser.parse_args()
+    options = parser_of(__doc__, REPEATS).parse_args()
+    device = resolve_device(options.device)
     head = ["data set", "removed", "pixels", "sparse solve, ms per image", "ours, ms per image"]
     head += ["by conjugate gradients, ms", "ratio", "largest error"]
-    rows, found = [head], []
+    rows, found = [], []
     for name in DATASETS:
         test = load_dataset(name, options.data_dir).test.limited(TOGETHER)
         images = torch.from_numpy(test.images).permute(0, 3, 1, 2).float() / 255
         for ratio in RATIOS:
             for kind, order in orders(images).items():
-                one = compared(images, Removal("ROAR", ratio).mask(order))
+                one = compared(images, Removal("ROAR", ratio).mask(order), options.repeats, device)
                 found.append({"dataset": name, "ratio": ratio, "pixels": kind, **one})
                 times = [f"{one['direct_ms']:.2f}", f"{one['batched_ms']:.4f}", f"{one['gradients_ms']:.3f}"]
                 ratios = [goal_cell(one["ratio"], GOAL), f"{one['error']:.1e}"]
                 rows.append([name, f"{ratio:.0%}", kind, *times, *ratios])
-    about = f"{IMAGES} images one by one, {TOGETHER:,} together, {device_name(torch.device('cpu'))}"
-    print(f"{about}\n\n{markdown_rows(rows)}")
-    path = options.output_dir / "results" / "benchmarks" / "imputation.json"
-    write_text(path, json.dumps({"device": device_name(torch.device("cpu")), "rows": found}, indent=1) + "\n")
-    print(f"written: {path}")
+    title = f"Imputation: {IMAGES} images one by one, {TOGETHER:,} together; the largest error of the {IMAGES}"
+    published("imputation", title, head, rows, {"device": device_name(device), "rows": found}, options.output_dir)
 
 
 if __name__ == "__main__":
