@@ -6,7 +6,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-BENCHMARKS := start_up training explaining selectivity side_by_side imputation
+BENCHMARKS := start_up training explaining selectivity side_by_side retrainings imputation
 
 .PHONY: demo test reproduce notebooks benchmark clean
 

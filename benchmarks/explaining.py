@@ -4,6 +4,9 @@ Both get the same images and the same trained network (ResNet-18 as it is initia
 it learned), Captum's as PyTorch makes them. This project folds the batch normalisation first and keeps the channels
 last in memory; by how much the maps differ is printed. SG draws other noise than Captum's NoiseTunnel: there the
 difference is to Captum's gradients of the same noisy images.
+
+All images are given in one call, which this project cuts into chunks that fit the processor's cache. Captum does not,
+and so is timed again with a loop around it, of some 64 images at a time.
 """
 
 import argparse
@@ -18,8 +21,8 @@ from torch import Tensor, nn
 from attribution import build_method
 from attribution.folding import folded
 from attribution.maps import attributions
-from benchmarks.captum_oracles import ORACLES, SAMPLES, Oracle, layer_of
-from benchmarks.timing import alternated, goal_cell, parser_of, published
+from benchmarks.captum_oracles import ORACLES, SAMPLES, STEPS, Oracle, layer_of
+from benchmarks.timing import Side, alternated, goal_cell, parser_of, published
 from datasets import DATASETS
 from evaluation.pipeline import LAYER_METHODS, Folders, Pipeline
 from training.classifier import Order, restore
@@ -32,6 +35,8 @@ GOALS = {("SimpleCNN", "cpu"): 2.0, ("ResNet-18", "cpu"): 1.2, ("SimpleCNN", "cu
 REPEATS = 5
 IMAGES = {"cpu": {"SimpleCNN": 1000, "ResNet-18": 4}, "cuda": {"SimpleCNN": 2000, "ResNet-18": 64}}
 SLOW = {"IG": 25, "VBP SG": 5}  # times fewer images
+CUT = 64  # images that go through the network at once, each step and sample counted
+COPIES = {"IG": STEPS, "VBP SG": SAMPLES}
 
 
 def noise_tunnel(model: nn.Module, inputs: Tensor, target: Tensor) -> Tensor:
@@ -76,13 +81,18 @@ def compared(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         want, got = oracle(model, images, target).detach(), attributions(method, fast, target)
-        timings = alternated(
-            {"ours": lambda: attributions(method, fast, target), "captum": lambda: timed(model, images, target)},
-            repeats,
-            device,
-        )
+        sides: dict[str, Side] = {
+            "ours": lambda: attributions(method, fast, target),
+            "captum": lambda: timed(model, images, target),
+        }
+        parts = torch.arange(count, device=device).split(max(1, CUT // COPIES.get(name, 1)))
+        if len(parts) > 1:
+            sides["captum, cut"] = lambda: [timed(model, images[part], target[part]) for part in parts]
+        timings = alternated(sides, repeats, device)
     rates = {side: count / timing.median for side, timing in timings.items()}
-    return {**rates, "ratio": rates["ours"] / rates["captum"], "error": float((got - want).norm() / want.norm())}
+    fastest = max(rate for side, rate in rates.items() if side != "ours")
+    error = float((got - want).norm() / want.norm())
+    return {**rates, "ratio": rates["ours"] / rates["captum"], "to_faster": rates["ours"] / fastest, "error": error}
 
 
 def main() -> None:
@@ -97,12 +107,15 @@ def main() -> None:
         for name in METHODS:
             one = compared(model, images, target, name, device, options.repeats)
             goal = GOALS[network.split(",")[0], device.type]
-            cells = [f"{one['ours']:,.1f}", f"{one['captum']:,.1f}", goal_cell(one["ratio"], goal)]
-            rows.append([f"{network}: {name}", *cells, f"{one['error']:.0e}"])
+            cut = one.get("captum, cut")
+            cells = [f"{one['ours']:,.1f}", f"{one['captum']:,.1f}", "" if cut is None else f"{cut:,.1f}"]
+            ratios = [goal_cell(one["ratio"], goal), f"{one['to_faster']:.1f}"]
+            rows.append([f"{network}: {name}", *cells, *ratios, f"{one['error']:.0e}"])
             facts.append({"network": network, "method": name, **one})
     about = f"IG with 50 steps, SG with 5 samples; median of {options.repeats}"
     title = f"Explaining, beside Captum {captum.__version__}: {about}"
-    head = ["network and method", "ours, maps/s", "Captum, maps/s", "ratio", "relative difference"]
+    head = ["network and method", "ours, maps/s", "Captum", "Captum in a loop", "ratio in one call", "to the faster"]
+    head.append("relative difference")
     published("explaining", title, head, rows, {"device": device_name(device), "rows": facts}, options.output_dir)
 
 
