@@ -137,7 +137,13 @@ def test_damaged_run_is_named_and_refused(data_dir, tmp_path, capsys):
 
 def background(data_dir: Path, output: Path, jobs: str = "--jobs=1") -> subprocess.Popen:
     command = [sys.executable, "-m", "tests.run_main", str(data_dir), f"--output-dir={output}", *OPTIONS, jobs]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, preexec_fn=hear_ctrl_c, **pipes)
+
+
+def hear_ctrl_c() -> None:
+    """What a shell starts in the background ignores it, and hands that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(condition, process: subprocess.Popen) -> None:
