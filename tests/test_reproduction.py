@@ -1,12 +1,15 @@
 """`--reproduce`: the commands that the README's tables need, and how long they take here."""
 
+import json
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
 
 import main
+from commands import PUBLISHED, asked_attentions, asked_order
 from evaluation.cost import Costs
 from main import build_parser
 from reproduction import FULL, QUICK, steps
@@ -32,6 +35,22 @@ def test_the_readme_names_the_commands_of_the_full_tables():
         if "--attention=RAN" not in command and "--attention=WARN" not in command and "coherence" not in command:
             words = [word for word in command.split() if word not in ("--target=mnist", "--target=cifar10")]
             assert all(word in text for word in words), command
+
+
+def test_every_published_classifier_is_trained_by_one_of_the_commands():
+    """With the same recipe and images, whose test accuracy the tables tell."""
+    trained = {}
+    for options in map(build_parser().parse_args, steps(quick=False)):
+        if options.train or options.quick:
+            for dataset, attention in product(options.target or ["mnist"], asked_attentions(options)):
+                for seed in range(options.seeds):
+                    order = asked_order(options, dataset, attention, seed)
+                    trained[order.path(Path()).stem] = order.plain()
+    records = [json.loads(line) for line in (PUBLISHED / "records.jsonl").read_text(encoding="utf-8").splitlines()]
+    published = {Path(one["name"]).stem: one["result"] for one in records if one["name"].startswith("checkpoints/")}
+    assert len(published) > 15
+    for name, result in published.items():
+        assert {key: result[key] for key in trained[name]} == trained[name], name
 
 
 def test_a_dry_run_of_everything_writes_nothing_and_says_how_long_it_takes(tmp_path, capsys, monkeypatch):
