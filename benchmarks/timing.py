@@ -69,7 +69,8 @@ def goal_cell(ratio: float, goal: float | None) -> str:
     """A ratio, and whether it reaches what was aimed at."""
     if goal is None:
         return f"{ratio:.1f}"
-    return f"{ratio:.1f} ({'reaches' if ratio >= goal else 'falls short of'} {goal:g})"
+    digits = 1 if round(ratio, 1) != goal else 2
+    return f"{ratio:.{digits}f} ({'reaches' if ratio >= goal else 'falls short of'} {goal:g})"
 
 
 def published(name: str, title: str, head: Sequence[str], rows: Sequence[list[str]], facts: Any, output: Path) -> None:
