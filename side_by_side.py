@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 import torch.multiprocessing
 
+from training.device import set_up_process
+
 Work = Callable[[Callable[[int], object]], object]
 """Called with what is to be told how much was just done."""
 
@@ -96,5 +98,6 @@ def _help(work: Work, threads: int, parent: int) -> None:
             sys.exit()
 
     torch.set_num_threads(threads)
+    set_up_process()
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         work(done)

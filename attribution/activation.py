@@ -25,14 +25,19 @@ class Captured:
 
 
 @contextmanager
-def capture(layer: nn.Module) -> Iterator[Captured]:
+def capture(layer: nn.Module, from_here: bool = False) -> Iterator[Captured]:
     """Hold the output of `layer` during the forward passes in the `with` block.
 
     The network goes on with a copy, so that a following in-place operation leaves the captured tensor as it was.
+
+    Args:
+        from_here: the output is cut from what it was computed from, and asks for a gradient of its own.
     """
     captured = Captured()
 
     def hold(_module: nn.Module, _arguments: object, output: Tensor) -> Tensor:
+        if from_here and isinstance(output, Tensor):
+            output = output.detach().requires_grad_()
         captured.activation = output
         return output.clone()
 

@@ -55,6 +55,28 @@ class Guided(torch.autograd.Function):
         return torch.ops.aten.threshold_backward(relevance, ctx.saved_tensors[0], 0).clamp_(min=0), None
 
 
+class Switch:
+    """On or off; read by a backward pass when it comes by, in whatever thread."""
+
+    on = False
+
+
+class SwitchedGuided(torch.autograd.Function):
+    """`Guided` while the switch is on, and ReLU's own derivative while it is off: two ways back from one way there."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, in_place: bool, guiding: Switch) -> Tensor:
+        output = positive_part(ctx, x, in_place)
+        ctx.save_for_backward(output)
+        ctx.guiding = guiding
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None, None]:
+        plain = torch.ops.aten.threshold_backward(relevance, ctx.saved_tensors[0], 0)
+        return plain.clamp_(min=0) if ctx.guiding.on else plain, None, None
+
+
 def positive_part(ctx: Any, x: Tensor, in_place: bool) -> Tensor:
     """max(x, 0), in the place of x if so asked."""
     if not in_place:
@@ -66,9 +88,10 @@ def positive_part(ctx: Any, x: Tensor, in_place: bool) -> Tensor:
 class BackwardReLU(TorchFunctionMode):
     """Within `with BackwardReLU(rule):` every ReLU that is called has `rule` as its backward pass."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, *settings: Switch) -> None:
+        """`settings`: what `rule` is given beside the activation, and whether to work in its place."""
         super().__init__()
-        self.rule = rule
+        self.rule, self.settings = rule, settings
 
     def __torch_function__(
         self,
@@ -87,7 +110,7 @@ class BackwardReLU(TorchFunctionMode):
         if name in OTHER_RECTIFIERS or (name == "threshold" and any((*args[1:3], *map(kwargs.get, THRESHOLD)))):
             raise InputError(f"the network uses {name}: DeconvNet and GB are defined for ReLU only")
         in_place = function.endswith("_") or kwargs.get("inplace") or (args and args[-1] is True)
-        return self.rule.apply(x, bool(in_place))
+        return self.rule.apply(x, bool(in_place), *self.settings)
 
 
 def rectified(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:

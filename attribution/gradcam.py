@@ -1,7 +1,5 @@
 """Methods made of one layer's activation: Grad-CAM, and the mean activation."""
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,18 +18,23 @@ class LayerMethod:
         self.model, self.layer = model, layer
         self.chunks = Chunks(model)
 
-    def _activations(self, inputs: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Per chunk: its place, the layer's activation (n, K, h, w), and the logits."""
+    def activation_and_logits(self, inputs: Tensor, from_here: bool) -> tuple[Tensor, Tensor]:
+        """The layer's activation (n, K, h, w) of some images, and the logits.
+
+        Args:
+            from_here: the graph of the logits begins at the activation; what comes before keeps nothing for a way back.
+
+        Raises:
+            InputError: the layer gives no feature map.
+        """
         if self.layer is None:
-            self.layer = last_convolution_block(self.model, inputs[:1].clone())
-        layer = layer_named(self.model, self.layer)
-        for part in self.chunks(inputs):
-            with capture(layer) as captured:
-                logits = self.model(inputs[part].detach().requires_grad_().clone())
-            activation = getattr(captured, "activation", None)
-            if not isinstance(activation, Tensor) or activation.ndim != 4:
-                raise InputError(f"layer {self.layer!r} gives no feature map (images, channels, height, width)")
-            yield part, activation, logits
+            self.layer = last_convolution_block(self.model, inputs[:1].detach().clone())
+        with capture(layer_named(self.model, self.layer), from_here) as captured:
+            logits = self.model(inputs)
+        activation = getattr(captured, "activation", None)
+        if not isinstance(activation, Tensor) or activation.ndim != 4:
+            raise InputError(f"layer {self.layer!r} gives no feature map (images, channels, height, width)")
+        return activation, logits
 
 
 class GradCAM(LayerMethod):
@@ -49,14 +52,24 @@ class GradCAM(LayerMethod):
             InputError: the layer gives no feature map, or the logits don't depend on it.
         """
         maps = []
-        for part, activation, logits in self._activations(inputs):
-            score = target_logits(logits, target[part]).sum()
-            (gradient,) = torch.autograd.grad(score, activation, allow_unused=True)
-            if gradient is None:
-                raise InputError(f"the logits don't depend on layer {self.layer!r}: choose another with layer=")
-            weights = gradient.mean(dim=(2, 3), keepdim=True)
-            maps.append((weights * activation.detach()).sum(dim=1, keepdim=True).relu())
+        for part in self.chunks(inputs):
+            activation, logits = self.activation_and_logits(inputs[part].detach().clone(), from_here=True)
+            maps.append(self.of_activation(activation, target_logits(logits, target[part]).sum()))
         return to_size_of(inputs, torch.cat(maps))
+
+    def of_activation(self, activation: Tensor, score: Tensor, retain_graph: bool = False) -> Tensor:
+        """The map (n, 1, h, w) of some images, of the activation (n, K, h, w) and the sum of their logits.
+
+        Raises:
+            InputError: the logits don't depend on the activation.
+        """
+        gradient = None
+        if score.requires_grad and activation.requires_grad:
+            (gradient,) = torch.autograd.grad(score, activation, retain_graph=retain_graph, allow_unused=True)
+        if gradient is None:
+            raise InputError(f"the logits don't depend on layer {self.layer!r}: choose another with layer=")
+        weights = gradient.mean(dim=(2, 3), keepdim=True)
+        return (weights * activation.detach()).sum(dim=1, keepdim=True).relu()
 
 
 class ConvolutionOutput(LayerMethod):
@@ -69,7 +82,10 @@ class ConvolutionOutput(LayerMethod):
         Raises:
             InputError: the layer gives no feature map.
         """
-        maps = [activation.mean(dim=1, keepdim=True) for _part, activation, _logits in self._activations(inputs)]
+        maps = []
+        for part in self.chunks(inputs):
+            activation, _logits = self.activation_and_logits(inputs[part].clone(), from_here=False)
+            maps.append(activation.mean(dim=1, keepdim=True))
         return to_size_of(inputs, torch.cat(maps))
 
 

@@ -1,10 +1,19 @@
 """Methods that change the backward pass of ReLU."""
 
+import torch
 from torch import Tensor, nn
 
-from attribution.backward_relu import BackwardReLU, Deconvolved, Guided, Rule, require_visible_calls
-from attribution.gradcam import GradCAM
-from attribution.method import LogitGradient
+from attribution.backward_relu import (
+    BackwardReLU,
+    Deconvolved,
+    Guided,
+    Rule,
+    Switch,
+    SwitchedGuided,
+    require_visible_calls,
+)
+from attribution.gradcam import GradCAM, to_size_of
+from attribution.method import LogitGradient, target_logits
 
 
 class ModifiedBackprop:
@@ -46,13 +55,33 @@ class GuidedBackprop(ModifiedBackprop):
 class GuidedGradCAM:
     """GB-GC: GB × GC (Selvaraju et al. 2017, section 3.2), GC computed with the plain gradient.
 
+    Both come from one forward pass, whose ReLUs are told by which rule to go back.
     Captum's GuidedGradCam interpolates GC to the nearest pixel; here bilinearly, as in the paper.
     """
 
     def __init__(self, model: nn.Module, layer: str | None = None) -> None:
-        """`layer`: see GradCAM."""
-        self.guided, self.gradcam = GuidedBackprop(model), GradCAM(model, layer)
+        """`layer`: see GradCAM.
 
+        Raises `InputError` if the ReLUs of `model` can't be reached.
+        """
+        require_visible_calls(model)
+        self.gradcam = GradCAM(model, layer)
+
+    @torch.enable_grad()
     def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """(N, C, H, W), (N,) -> (N, C, H, W)."""
-        return self.guided.attribute(inputs, target) * self.gradcam.attribute(inputs, target)
+        """(N, C, H, W), (N,) -> (N, C, H, W).
+
+        Raises:
+            InputError: the network has a rectifier that is no ReLU, the layer gives no feature map, or the logits don't
+                depend on it.
+        """
+        guided, maps = torch.empty_like(inputs), []
+        for part in self.gradcam.chunks(inputs):
+            leaf, guiding = inputs[part].detach().requires_grad_(), Switch()
+            with BackwardReLU(SwitchedGuided, guiding):
+                activation, logits = self.gradcam.activation_and_logits(leaf.clone(), from_here=False)
+            score = target_logits(logits, target[part]).sum()
+            maps.append(self.gradcam.of_activation(activation, score, retain_graph=True))
+            guiding.on = True
+            (guided[part],) = torch.autograd.grad(score, leaf)
+        return guided * to_size_of(inputs, torch.cat(maps))

@@ -1,3 +1,5 @@
+import copy
+
 import captum.attr
 import pytest
 import torch
@@ -6,6 +8,7 @@ from torchvision.models import resnet18, vgg11
 
 from attribution import ALIASES, ANY_MODEL_METHODS, METHODS, build_method, canonical_method
 from attribution.activation import capture, last_convolution_block
+from attribution.folding import folded
 from attribution.pixel_hash import hash32, pixel_hash
 from attribution.registry import CLASSES
 from datasets import Dataset
@@ -82,6 +85,34 @@ def test_gc_takes_a_layer_and_refuses_an_unknown_one(explained):
     assert not torch.allclose(first, last)
     with pytest.raises(InputError, match=r"no layer 'stem'.*features\.0"):
         build_method("GC", model, layer="stem").attribute(inputs, target)
+
+
+def test_gc_needs_no_way_back_before_its_layer(explained):
+    """Not even one that exists: here the images are rounded by a library that knows no gradient."""
+
+    class Behind(nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, images):
+            return self.network(torch.from_numpy(images.detach().numpy().round(2)))
+
+    model, inputs, target = explained
+    model = copy.deepcopy(model).requires_grad_(False)
+    want = build_method("GC", model).attribute(torch.from_numpy(inputs.numpy().round(2)), target)
+    torch.testing.assert_close(build_method("GC", Behind(model)).attribute(inputs, target), want)
+    assert want.any()
+
+
+@pytest.mark.parametrize("fold", [False, True])
+def test_guided_gradcam_is_the_product_of_the_two_bit_by_bit(fold, explained):
+    model, inputs, target = explained
+    model = folded(model) if fold else model
+    one, other = (build_method(name, model).attribute(inputs, target) for name in ("GB", "GC"))
+    got = build_method("GB-GC", model).attribute(inputs, target)
+    assert torch.equal(got, one * other)
+    assert got.any()
 
 
 class Functional(nn.Module):

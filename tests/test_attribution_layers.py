@@ -89,14 +89,15 @@ def test_layers_without_feature_map_are_refused(method):
         build_method(method, Pooled(), layer="head").attribute(torch.randn(1, 3, 9, 9), torch.tensor([0]))
 
 
-def test_layer_that_decides_nothing_is_refused():
+@pytest.mark.parametrize("method", ["GC", "GB-GC"])
+def test_layer_that_decides_nothing_is_refused(method):
     class Aside(Pooled):
         def forward(self, images):
             self.last(F.relu(self.first(images)))
             return self.head(torch.cat([images, images, images], 1).mean((2, 3))[:, :8])
 
     with pytest.raises(InputError, match="don't depend on layer 'last'"):
-        build_method("GC", Aside(), layer="last").attribute(torch.randn(1, 3, 9, 9), torch.tensor([0]))
+        build_method(method, Aside(), layer="last").attribute(torch.randn(1, 3, 9, 9), torch.tensor([0]))
 
 
 def test_sobel_worked_out_by_hand():
