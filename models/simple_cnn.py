@@ -26,9 +26,29 @@ def convolution_layer(in_channels: int, out_channels: int, cbam: bool = False) -
     )
 
 
+class PooledLayer(nn.Sequential):
+    """A layer, ReLU and max-pooling, in this order; trained in the other.
+
+    The larger of two rectified values is the larger value, rectified, and the gradients are the same bit by bit; but
+    behind the pooling a quarter of the values is left to rectify. In evaluation mode each module does its part in turn,
+    so that the ReLU's output can be explained.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, K, H/2, W/2)."""
+        if not self.training:
+            pooled: Tensor = super().forward(input)
+            return pooled
+        *layer, relu, pool = self
+        for module in layer:
+            input = module(input)
+        rectified: Tensor = relu(pool(input))
+        return rectified
+
+
 def convolution_block(in_channels: int, out_channels: int, cbam: bool = False) -> nn.Sequential:
     """A convolution layer and 2×2 max-pooling, which halves height and width."""
-    return convolution_layer(in_channels, out_channels, cbam).append(nn.MaxPool2d(2))
+    return PooledLayer(*convolution_layer(in_channels, out_channels, cbam), nn.MaxPool2d(2))
 
 
 def linear_head(shape: Shape, classes: int) -> tuple[nn.Module, ...]:

@@ -1,3 +1,4 @@
+import copy
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from models import (
     variant,
 )
 from models.inspection import attention_layers, attention_maps, last_block, layers
+from models.simple_cnn import convolution_block
 from training.inputs import Images, Normalisation, labels_of
 from training.loop import initialised, train
 from training.loss import loss_of
@@ -51,6 +53,27 @@ def built(dataset: str, attention: str | None) -> nn.Module:
 
 def some_images(dataset: str, number: int = 4) -> torch.Tensor:
     return torch.randn(number, *IMAGE_SHAPES[dataset], generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("cbam", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_pooling_before_rectifying_is_the_same_bit_by_bit(training, cbam, bfloat16):
+    """Coarse values, so that many windows hold the same value twice, or none above 0."""
+    torch.manual_seed(0)
+    block = convolution_block(3, 8, cbam).train(training)
+    plain = nn.Sequential(*copy.deepcopy(block)).train(training)
+    images = torch.randint(-2, 2, (16, 3, 9, 9)).float()
+    found = []
+    for model in (block, plain):
+        leaf = images.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+            output = model(leaf)
+        output.float().square().sum().backward()
+        found.append([output, leaf.grad, *(one.grad for one in model.parameters()), *model.buffers()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    assert (found[0][0] == 0).any()
+    assert (found[0][0] > 0).any()
 
 
 @pytest.mark.parametrize(("dataset", "attention"), PARAMETERS)
