@@ -9,9 +9,13 @@ All images are given in one call, which this project cuts into chunks that fit t
 and so is timed again with a loop around it, of some 64 images at a time.
 """
 
-import argparse
 import copy
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import product
+from pathlib import Path
 
 import captum.attr
 import torch
@@ -21,12 +25,13 @@ from torch import Tensor, nn
 from attribution import build_method
 from attribution.folding import folded
 from attribution.maps import attributions
+from benchmarks.apart import Apart, apart
 from benchmarks.captum_oracles import ORACLES, SAMPLES, STEPS, Oracle, layer_of
-from benchmarks.timing import Side, alternated, goal_cell, parser_of, published
+from benchmarks.timing import Side, goal_cell, parser_of, published
 from datasets import DATASETS
 from evaluation.pipeline import LAYER_METHODS, Folders, Pipeline
 from training.classifier import Order, restore
-from training.device import device_name, resolve_device
+from training.device import device_name, exact_float32, resolve_device, set_up_process
 from training.inputs import Images
 from training.recipe import recipe_for
 
@@ -49,50 +54,97 @@ def noise_tunnel(model: nn.Module, inputs: Tensor, target: Tensor) -> Tensor:
 TIMED: dict[str, Oracle] = {"VBP SG": noise_tunnel}
 
 
-def subjects(options: argparse.Namespace, device: torch.device) -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
-    """The networks, some images for each, and the classes that it predicts."""
-    found = {}
-    for name in DATASETS:
-        folders = Folders.below(options.output_dir, options.data_dir)
-        pipeline = Pipeline(Order(name, None, 0, recipe_for(name)), folders, device)
-        test = pipeline.whole.test.limited(IMAGES[device.type]["SimpleCNN"])
-        images = Images(test, pipeline.normalisation, device).batch(torch.arange(len(test), device=device))
-        found[f"SimpleCNN, {name}"] = (restore(pipeline.checkpoint, device), images)
-    torch.manual_seed(0)
-    large = torchvision.models.resnet18().to(device).eval()
-    found["ResNet-18"] = (large, torch.randn(IMAGES[device.type]["ResNet-18"], 3, 224, 224, device=device))
-    with torch.no_grad():
-        return {name: (model, images, model(images).argmax(dim=1)) for name, (model, images) in found.items()}
+@dataclass(frozen=True)
+class Subject:
+    """A network, some images as it sees them, and the classes that it predicts."""
+
+    model: nn.Module
+    images: Tensor
+    target: Tensor
+
+    def taken(self, count: int) -> "Subject":
+        return Subject(self.model, self.images[:count].contiguous(), self.target[:count])
 
 
-def compared(
-    model: nn.Module, images: Tensor, target: Tensor, name: str, device: torch.device, repeats: int
-) -> dict[str, float]:
-    """Maps per second of both, and how far apart the maps are."""
-    count = max(2, len(images) // SLOW.get(name, 1))
-    images, target = images[:count].contiguous(), target[:count]
-    fast = images.contiguous(memory_format=torch.channels_last)
-    parameters, oracle = ORACLES[name]
-    timed = TIMED.get(name, oracle)
-    model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
-    if name in LAYER_METHODS:
-        parameters = {**parameters, "layer": layer_of(model)}
-    method = build_method(name.split()[0], folded(model), *name.split()[1:], **parameters)
-    with warnings.catch_warnings():
+@dataclass(frozen=True)
+class Sides:
+    """Any side of any row, made ready in the process that is to do it."""
+
+    data_dir: Path
+    output_dir: Path
+    device: torch.device
+
+    def subject(self, network: str, method: str) -> Subject:
+        """With as many images as `method` is timed with."""
+        whole = self._subjects[network] if network in self._subjects else self._made(network)
+        return whole.taken(max(2, len(whole.images) // SLOW.get(method, 1)))
+
+    @cached_property
+    def _subjects(self) -> dict[str, Subject]:
+        return {}
+
+    def _made(self, network: str) -> Subject:
+        name, _, dataset = network.partition(", ")
+        if dataset:
+            folders = Folders.below(self.output_dir, self.data_dir)
+            pipeline = Pipeline(Order(dataset, None, 0, recipe_for(dataset)), folders, self.device)
+            test = pipeline.whole.test.limited(IMAGES[self.device.type][name])
+            rows = torch.arange(len(test), device=self.device)
+            images = Images(test, pipeline.normalisation, self.device).batch(rows)
+            model = restore(pipeline.checkpoint, self.device)
+        else:
+            torch.manual_seed(0)
+            model = torchvision.models.resnet18().to(self.device).eval()
+            images = torch.randn(IMAGES[self.device.type][name], 3, 224, 224, device=self.device)
+        with torch.no_grad():
+            self._subjects[network] = Subject(model, images, model(images).argmax(dim=1))
+        return self._subjects[network]
+
+    def maps(self, side: str, network: str, name: str) -> Callable[[], Tensor]:
+        """What makes the maps of the method `name`; the last side of the three in parts of `CUT` passes."""
+        one, (parameters, oracle) = self.subject(network, name), ORACLES[name]
+        model = copy.deepcopy(one.model).to(memory_format=torch.contiguous_format)
+        if side == "ours":
+            if name in LAYER_METHODS:
+                parameters = {**parameters, "layer": layer_of(model)}
+            method = build_method(name.split()[0], folded(model), *name.split()[1:], **parameters)
+            images = one.images.contiguous(memory_format=torch.channels_last)
+            return lambda: attributions(method, images, one.target)
+        timed, parts = TIMED.get(name, oracle), [torch.arange(len(one.images), device=self.device)]
+        if side == SIDES[2]:
+            parts = self.parts(network, name)
+        return lambda: torch.cat([timed(model, one.images[part], one.target[part]).detach() for part in parts])
+
+    def parts(self, network: str, name: str) -> list[Tensor]:
+        index = torch.arange(len(self.subject(network, name).images), device=self.device)
+        return list(index.split(max(1, CUT // COPIES.get(name, 1))))
+
+    def error(self, network: str, name: str) -> float:
+        """How far the maps of ours are from Captum's, relative to these."""
+        one = self.subject(network, name)
+        want = ORACLES[name][1](one.model, one.images, one.target).detach()
+        return float((self.maps("ours", network, name)() - want).norm() / want.norm())
+
+    def __call__(self, side: str, network: str, name: str) -> Side:
         warnings.simplefilter("ignore")
-        want, got = oracle(model, images, target).detach(), attributions(method, fast, target)
-        sides: dict[str, Side] = {
-            "ours": lambda: attributions(method, fast, target),
-            "captum": lambda: timed(model, images, target),
-        }
-        parts = torch.arange(count, device=device).split(max(1, CUT // COPIES.get(name, 1)))
-        if len(parts) > 1:
-            sides["captum, cut"] = lambda: [timed(model, images[part], target[part]) for part in parts]
-        timings = alternated(sides, repeats, device)
+        exact_float32()
+        if side == "ours":
+            set_up_process()
+        return self.maps(side, network, name)
+
+
+SIDES = ("ours", "captum", "captum, cut")
+
+
+def compared(sides: Sides, processes: Apart, network: str, name: str, repeats: int) -> dict[str, float]:
+    """Maps per second of all sides, and how far apart the maps are."""
+    cut = len(sides.parts(network, name)) > 1
+    timings = processes.alternated(repeats, network, name, sides=SIDES if cut else SIDES[:2])
+    count = len(sides.subject(network, name).images)
     rates = {side: count / timing.median for side, timing in timings.items()}
     fastest = max(rate for side, rate in rates.items() if side != "ours")
-    error = float((got - want).norm() / want.norm())
-    return {**rates, "ratio": rates["ours"] / rates["captum"], "to_faster": rates["ours"] / fastest, "error": error}
+    ratios = {"ratio": rates["ours"] / rates["captum"], "to_faster": rates["ours"] / fastest}
+    return {**rates, **ratios, "error": sides.error(network, name)}
 
 
 def main() -> None:
@@ -100,14 +152,17 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", help="only these (default: all)")
     options = parser.parse_args()
     device = resolve_device(options.device)
-    rows, facts = [], []
-    for network, (model, images, target) in subjects(options, device).items():
-        if options.networks and network.split(",")[0] not in options.networks:
-            continue
-        for name in METHODS:
-            one = compared(model, images, target, name, device, options.repeats)
+    sides, rows, facts = Sides(options.data_dir, options.output_dir, device), [], []
+    networks = [*(f"SimpleCNN, {name}" for name in DATASETS), "ResNet-18"]
+    chosen = [one for one in networks if not options.networks or one.split(",")[0] in options.networks]
+    warnings.simplefilter("ignore")
+    for network in chosen:
+        sides.subject(network, METHODS[0])  # trained here, where it is not, before the others look for it
+    with apart({side: partial(sides, side) for side in SIDES}, device) as processes:
+        for network, name in product(chosen, METHODS):
+            one = compared(sides, processes, network, name, options.repeats)
             goal = GOALS[network.split(",")[0], device.type]
-            cut = one.get("captum, cut")
+            cut = one.get(SIDES[2])
             cells = [f"{one['ours']:,.1f}", f"{one['captum']:,.1f}", "" if cut is None else f"{cut:,.1f}"]
             ratios = [goal_cell(one["ratio"], goal), f"{one['to_faster']:.1f}"]
             rows.append([f"{network}: {name}", *cells, *ratios, f"{one['error']:.0e}"])

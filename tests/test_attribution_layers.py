@@ -232,6 +232,12 @@ CONVOLUTIONS = [
     {"in_channels": 3, "kernel_size": 7, "padding": 3, "stride": 2, "bias": False},
     {"in_channels": 3, "kernel_size": (2, 5), "padding": (0, 3), "stride": (3, 1)},
     {"in_channels": 4, "kernel_size": 1},
+    {"in_channels": 3, "kernel_size": 3, "stride": 2},
+    {"in_channels": 1, "kernel_size": (4, 3), "padding": (1, 2), "stride": 3},
+    {"in_channels": 2, "kernel_size": 1, "padding": 3, "stride": 2},
+    {"in_channels": 3, "kernel_size": 4, "stride": 4},
+    {"in_channels": 2, "kernel_size": 2, "padding": (0, 1), "stride": 5},
+    {"in_channels": 1, "kernel_size": 7, "padding": 5, "stride": 4},
 ]
 
 

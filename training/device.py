@@ -29,13 +29,15 @@ def resolve_device(name: str) -> torch.device:
 
 
 def set_up_process() -> None:
-    """What every process that computes needs: float32 meant as float32, and memory that stays.
+    """What every process that computes needs: float32 meant as float32, and memory that stays."""
+    exact_float32()
+    keep_freed_memory()
 
-    PyTorch lets a GPU convolve with ten bits of mantissa (TF32).
-    """
+
+def exact_float32() -> None:
+    """PyTorch lets a GPU convolve float32 with ten bits of mantissa (TF32); here it doesn't."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-    keep_freed_memory()
 
 
 # Of glibc's malloc.h. Blocks larger than the one go back to the system when they are freed, the heap's end when it is
