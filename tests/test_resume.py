@@ -92,8 +92,8 @@ def test_a_state_that_can_not_be_used_is_refused(mnist, tmp_path, monkeypatch):
 def test_a_training_that_diverged_leaves_nothing_to_resume(mnist, tmp_path, monkeypatch):
     interrupt(monkeypatch, 99)
     losses = iter([1.0, 1.0])
-    real = training.loop.loss_of
-    monkeypatch.setattr(training.loop, "loss_of", lambda *a: real(*a) * next(losses, float("nan")))
+    real = training.step.loss_of
+    monkeypatch.setattr(training.step, "loss_of", lambda *a: real(*a) * next(losses, float("nan")))
     with pytest.raises(InputError, match="diverged"):
         train_classifier(order(), mnist, tmp_path, CPU)
     assert list(tmp_path.glob("*.pt*")) == []

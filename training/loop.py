@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from errors import InputError
 from storage import plain_sum
 from training.augmentation import Augmentation
-from training.device import mixed_precision
 from training.inputs import Inputs
-from training.loss import loss_of
 from training.recipe import Recipe
 from training.resume import TrainingState
+from training.step import step_for
 
 TEST_BATCH = 250  # larger batches leave the processor's cache, and are slower
 
@@ -93,6 +92,7 @@ def train(
             part.load_state_dict(resumed.parts[name])
         if on_step is not None:
             on_step(done * steps * batch_size, accuracy)
+    take = step_for(model, optimiser, recipe, device, steps * (recipe.epochs - done))
     for epoch in range(done, recipe.epochs):
         model.train()
         order = training[torch.randperm(len(training), generator=generator)].to(device)
@@ -101,15 +101,8 @@ def train(
         for step in range(steps):
             rows = slice(step * batch_size, (step + 1) * batch_size)
             images = augment(inputs.batch(order[rows]), rows, inputs.border)
-            with mixed_precision(device):
-                batch_loss = loss_of(
-                    model, images.contiguous(memory_format=torch.channels_last), labels[order[rows]], recipe
-                )
-            optimiser.zero_grad(set_to_none=True)
-            batch_loss.backward()
-            optimiser.step()
+            loss_sum += take(images.contiguous(memory_format=torch.channels_last), labels[order[rows]])
             schedule.step()
-            loss_sum += batch_loss.detach()
             if on_step is not None:
                 on_step(batch_size, None)
         loss = (loss_sum / steps).item()
@@ -129,9 +122,10 @@ def train(
 def _optimiser(
     model: nn.Module, recipe: Recipe, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    device = next(model.parameters()).device
     optimiser = torch.optim.SGD(
         model.parameters(),
-        lr=recipe.learning_rate,
+        lr=torch.tensor(recipe.learning_rate, device=device) if device.type == "cuda" else recipe.learning_rate,
         momentum=recipe.momentum,
         nesterov=True,
         weight_decay=recipe.weight_decay,

@@ -1,0 +1,168 @@
+"""Recorded steps of training, on a CPU with a recorder that does what a CUDA graph does: operations, no Python."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from models import build_model
+from training.device import exact_float32
+from training.recipe import recipe_for
+from training.step import FEWEST_STEPS, RecordedStep, Step, as_cuda_graph, step_for
+
+RECIPE = recipe_for("mnist")
+CPU = torch.device("cpu")
+RATES = [0.05, 0.1, 0.2, 0.01, 0.03, 0.3]
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+class Tape(TorchDispatchMode):
+    """Notes each operation with the tensors that it works on and those that it makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        self.operations.append((func, args, kwargs or {}, made))
+        return made
+
+    @torch.no_grad()
+    def play(self):
+        for func, args, kwargs, made in self.operations:
+            again = func(*args, **kwargs)
+            pairs = zip(*((one if isinstance(one, list | tuple) else [one]) for one in (made, again)), strict=True)
+            for old, new in pairs:
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+def taped(body):
+    body()  # as a warm-up does
+    with Tape() as tape:
+        loss = body()
+    assert len(tape.operations) > 50
+
+    def play():
+        tape.play()
+        return loss
+
+    return play
+
+
+def batches(device=CPU):
+    random = torch.Generator().manual_seed(1)
+    for _rate in RATES:
+        images = torch.randn(16, 1, 28, 28, generator=random).contiguous(memory_format=torch.channels_last)
+        yield images.to(device), torch.randint(10, (16,), generator=random).to(device)
+
+
+def built(rate=None, device=CPU, model=None):
+    """A step, and what sets its learning rate."""
+    torch.manual_seed(0)
+    model = (model or build_model("mnist")).to(device).to(memory_format=torch.channels_last).train()
+    rate = torch.tensor(RATES[0], device=device) if rate is None else rate
+    settings = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-3, "fused": True}
+    return Step(model, torch.optim.SGD(model.parameters(), lr=rate, **settings), RECIPE)
+
+
+def trained(take, step):
+    """The losses, and all that the steps changed."""
+    losses = []
+    for (images, labels), rate in zip(batches(next(step.model.parameters()).device), RATES, strict=True):
+        (group,) = step.optimiser.param_groups
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+        losses.append(take(images, labels).item())
+    return losses, [tensor.detach().clone() for part in step.state() for tensor in part]
+
+
+def same(some, others):
+    return some[0] == others[0] and all(torch.equal(one, other) for one, other in zip(some[1], others[1], strict=True))
+
+
+def test_recorded_steps_are_the_plain_ones_bit_by_bit():
+    plain, step = built(), built()
+    recorded = RecordedStep(step, taped)
+    assert same(trained(recorded, step), trained(plain, plain))
+    assert recorded.play is not None
+    assert recorded.batches == len(RATES)
+
+
+def test_a_recording_keeps_numbers_that_are_no_tensors():
+    """So that the learning rate must be one; it also shows that what is tested above is a recording."""
+    plain, step = built(), built(rate=RATES[0])
+    assert not same(trained(RecordedStep(step, taped), step), trained(plain, plain))
+
+
+def refused(body):
+    body()
+    raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def idle(body):
+    loss = body()
+    return lambda: loss
+
+
+def stale(body):
+    """Plays with the batch of the recording."""
+    step = body.__closure__[0].cell_contents
+    images, labels = step.images.clone(), step.labels.clone()
+    return lambda: step.step(images, labels)
+
+
+def twice(body):
+    def play():
+        body()
+        return body()
+
+    return play
+
+
+@pytest.mark.parametrize("record", [refused, idle, stale, twice])
+def test_a_recording_that_fails_is_not_used_and_leaves_no_trace(record):
+    plain, step = built(), built()
+    recorded = RecordedStep(step, record)
+    assert same(trained(recorded, step), trained(plain, plain))
+    assert recorded.play is None
+
+
+def test_chance_is_not_recorded():
+    step = built(model=nn.Sequential(nn.Dropout(0.5), nn.Flatten(), nn.Linear(784, 10)))
+    recorded = RecordedStep(step, taped)
+    trained(recorded, step)
+    assert recorded.play is None
+
+
+def test_other_mistakes_are_not_hidden():
+    def mistaken(body):
+        raise KeyError("no such thing")
+
+    step = built()
+    with pytest.raises(KeyError):
+        trained(RecordedStep(step, mistaken), step)
+
+
+def test_a_cpu_takes_plain_steps():
+    step = built()
+    assert type(step_for(step.model, step.optimiser, RECIPE, CPU, FEWEST_STEPS)) is Step
+
+
+@CUDA
+@pytest.mark.parametrize("attention", [None, "CAM", "CBAM"])
+def test_cuda_graph_is_used_and_comes_to_the_same(attention):
+    exact_float32()
+    model, device = build_model("mnist", attention), torch.device("cuda")
+    plain, step = built(model=copy.deepcopy(model), device=device), built(model=model, device=device)
+    recorded = step_for(step.model, step.optimiser, RECIPE, device, FEWEST_STEPS)
+    assert isinstance(recorded, RecordedStep)
+    assert recorded.record is as_cuda_graph
+    got, want = trained(recorded, step), trained(plain, plain)
+    assert recorded.play is not None
+    torch.testing.assert_close(got[0], want[0], rtol=0.02, atol=0.02)
