@@ -30,7 +30,7 @@ from training.recipe import Recipe, recipe_for
 GOALS = {"cpu": 3.0, "cuda": 20.0}
 SIDES = {"ours": 0, "plain": 0, "plain, 2 workers": 2}
 """And how many workers each has."""
-STEPS, REPEATS = 30, 5
+STEPS, REPEATS = {"cpu": 30, "cuda": 200}, 5
 ACCURACIES = {  # of --to-accuracy
     "cpu": {"mnist": 0.98, "cifar10": 0.70},
     "cuda": {"mnist": 0.99, "cifar10": 0.87},
@@ -79,7 +79,7 @@ class Comparison:
     """Both ways of training SimpleCNN on one data set."""
 
     def __init__(self, name: str, data_dir: Path, device: torch.device) -> None:
-        self.name, self.device = name, device
+        self.name, self.device, self.steps = name, device, STEPS[device.type]
         self.dataset, self.recipe = load_dataset(name, data_dir), recipe_for(name)
         self.normalisation = Normalisation.of(self.dataset, device)
         self.transform = usual_transform(self.recipe, self.dataset.shape[1], Normalisation.of(self.dataset, CPU))
@@ -96,13 +96,15 @@ class Comparison:
         model = build_model(self.name).to(self.device)
         optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
         for _step, _images in zip(
-            range(STEPS), plain_steps(model, self.loader(STEPS * batch, batch, workers), optimiser), strict=False
+            range(self.steps),
+            plain_steps(model, self.loader(self.steps * batch, batch, workers), optimiser),
+            strict=False,
         ):
             pass
 
     def ours(self) -> None:
         recipe = Recipe(**self.recipe.plain() | {"epochs": 1})
-        split = self.dataset.train.limited(STEPS * recipe.batch_size)
+        split = self.dataset.train.limited(self.steps * recipe.batch_size)
         images = Images(split, self.normalisation, self.device)
         train(self.model(), images, labels_of(split, self.device), recipe, 0)
 
@@ -185,7 +187,7 @@ def main() -> None:
         one = Comparison(name, options.data_dir, device)
         with apart({side: partial(one.side, side) for side in SIDES}, device) as processes:
             timings = processes.alternated(options.repeats)
-        rates = {side: STEPS * one.recipe.batch_size / timing.median for side, timing in timings.items()}
+        rates = {side: one.steps * one.recipe.batch_size / timing.median for side, timing in timings.items()}
         plain = max(rates["plain"], rates["plain, 2 workers"])
         operations = one.floating_point_operations()
         share = rates["ours"] * operations / limit
@@ -204,8 +206,8 @@ def main() -> None:
     head = ["SimpleCNN", "ours, images/s", "plain loop", "plain loop, 2 workers", "ratio to the faster", "of the limit"]
     batches = ", ".join(f"{name} {recipe_for(name).batch_size}" for name in DATASETS)
     title = (
-        f"Training: {STEPS} steps (batch: {batches}), median of {options.repeats}; limit: a large matrix product, "
-        f"{limit / 1e12:.2f} · 10¹² operations/s"
+        f"Training: {STEPS[device.type]} steps (batch: {batches}), median of {options.repeats}; "
+        f"limit: a large matrix product, {limit / 1e12:.2f} · 10¹² operations/s"
     )
     about = {"device": device_name(device), "limit": limit, "rows": facts}
     published("training", title, head, rows, about, options.output_dir)

@@ -1,14 +1,18 @@
 """Recorded steps of training, on a CPU with a recorder that does what a CUDA graph does: operations, no Python."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import training.loop
 from models import build_model
 from training.device import exact_float32
+from training.inputs import Images, Normalisation, labels_of
+from training.loop import initialised, train
 from training.recipe import recipe_for
 from training.step import FEWEST_STEPS, RecordedStep, Step, as_cuda_graph, step_for
 
@@ -152,6 +156,32 @@ def test_other_mistakes_are_not_hidden():
 def test_a_cpu_takes_plain_steps():
     step = built()
     assert type(step_for(step.model, step.optimiser, RECIPE, CPU, FEWEST_STEPS)) is Step
+
+
+def test_a_whole_training_of_recorded_steps_also_interrupted(mnist, monkeypatch):
+    recipe = replace(RECIPE, epochs=2, batch_size=64)
+    normalisation = Normalisation.of(mnist, CPU)
+    images, labels = Images(mnist.train, normalisation, CPU), labels_of(mnist.train, CPU)
+    kept, made = [], []
+
+    def weights(**options):
+        model = initialised(lambda: build_model("mnist"), 0, CPU)
+        train(model, images, labels, recipe, 0, **options)
+        return model.state_dict()
+
+    def recorded_step(model, optimiser, recipe, device, steps):
+        made.append(RecordedStep(Step(model, optimiser, recipe), taped))
+        return made[-1]
+
+    plain = weights()
+    monkeypatch.setattr(training.loop, "step_for", recorded_step)
+    monkeypatch.setattr(training.loop, "learning_rate", lambda value, device: torch.tensor(value, device=device))
+    recorded = weights(keep=lambda state: kept.append(copy.deepcopy(state)))
+    resumed = weights(resumed=kept[0])
+    assert [one.play is not None for one in made] == [True, True]
+    assert all(torch.equal(recorded[name], value) for name, value in resumed.items())
+    for name, value in plain.items():
+        torch.testing.assert_close(recorded[name], value, rtol=1e-3, atol=1e-4)
 
 
 @CUDA

@@ -15,7 +15,7 @@ from training.augmentation import Augmentation
 from training.inputs import Inputs
 from training.recipe import Recipe
 from training.resume import TrainingState
-from training.step import step_for
+from training.step import learning_rate, step_for
 
 TEST_BATCH = 250  # larger batches leave the processor's cache, and are slower
 
@@ -122,10 +122,9 @@ def train(
 def _optimiser(
     model: nn.Module, recipe: Recipe, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    device = next(model.parameters()).device
     optimiser = torch.optim.SGD(
         model.parameters(),
-        lr=torch.tensor(recipe.learning_rate, device=device) if device.type == "cuda" else recipe.learning_rate,
+        lr=learning_rate(recipe.learning_rate, next(model.parameters()).device),
         momentum=recipe.momentum,
         nesterov=True,
         weight_decay=recipe.weight_decay,

@@ -2,35 +2,46 @@
 
 import statistics
 import time
+from dataclasses import replace
+from itertools import pairwise
 
+import numpy as np
 import torch
 
 from datasets import entry_of
-from training.device import mixed_precision
-from training.loop import initialised
-from training.loss import loss_of
+from datasets.load import Split
+from training.inputs import Images, Normalisation, labels_of
+from training.loop import initialised, train
 from training.networks import new_model
 from training.recipe import Recipe
+from training.step import FEWEST_STEPS
 
 TEST_COST = 0.5  # of testing one image in float32, as a share of training on it
-STEPS = 3
+INTERVALS = 3
+STEPS = {"cpu": 1, "cuda": FEWEST_STEPS // INTERVALS}  # of an interval
+WARM_UP = {"cpu": 2, "cuda": 3}  # steps; a GPU's third is the first that is played back
 
 
 def step_seconds(dataset: str, attention: str | None, recipe: Recipe, device: torch.device) -> float:
-    """The median time of a training step of the recipe's batch, on random images."""
-    model = initialised(lambda: new_model(dataset, attention), 0, device).train()
-    optimiser = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9, nesterov=True, fused=True)
-    images = torch.randn(recipe.batch_size, *entry_of(dataset).image_shape, device=device)
-    images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.arange(recipe.batch_size, device=device) % len(entry_of(dataset).classes)
-    seconds = []
-    for _ in range(STEPS + 1):
-        started = time.perf_counter()
-        with mixed_precision(device):
-            loss = loss_of(model, images, labels, recipe)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        loss.item()  # waits for the device
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[1:])
+    """The time of a training step of the recipe's batch, on random images; the median of a few intervals."""
+    model = initialised(lambda: new_model(dataset, attention), 0, device)
+    warm_up, each = WARM_UP[device.type], STEPS[device.type]
+    steps = warm_up + INTERVALS * each
+    random, count = np.random.default_rng(0), steps * recipe.batch_size
+    channels, height, width = entry_of(dataset).image_shape
+    images = random.integers(0, 256, (count, height, width, channels), dtype=np.uint8)
+    split = Split(images, np.arange(count) % len(entry_of(dataset).classes), np.arange(count))
+    normalisation = Normalisation(*(torch.full((channels,), 0.5, device=device) for _ in range(2)))
+    done, times = 0, []
+
+    def note(_images: int, _accuracy: float | None) -> None:
+        nonlocal done
+        done += 1
+        if done >= warm_up and (done - warm_up) % each == 0:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter())
+
+    once = replace(recipe, epochs=1, learning_rate=1e-6)  # small, so that nothing diverges
+    train(model, Images(split, normalisation, device), labels_of(split, device), once, 0, on_step=note)
+    return statistics.median(after - before for before, after in pairwise(times)) / each

@@ -134,6 +134,11 @@ def as_cuda_graph(body: Body) -> Body:
     return play
 
 
+def learning_rate(value: float, device: torch.device) -> float | Tensor:
+    """As an optimiser is given it: a tensor where steps are recorded, since a number would be recorded with them."""
+    return torch.tensor(value, device=device) if device.type == "cuda" else value
+
+
 def step_for(
     model: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe, device: torch.device, steps: int
 ) -> Callable[[Tensor, Tensor], Tensor]:
