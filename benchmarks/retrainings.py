@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from benchmarks.timing import parser_of, published
+from benchmarks.timing import SHORT, parser_of, published
 from datasets import DATASETS
 from evaluation.accuracy import ORIGINAL
 from evaluation.cost import Costs
@@ -58,7 +58,7 @@ def main() -> None:
     }
     for words, seconds in totals.items():
         goal = GOALS.get(device.type, {}).get(words)
-        aim = "" if goal is None else f" ({'below' if seconds < goal else 'falls short of'} {in_words(goal)})"
+        aim = "" if goal is None else f" ({'below' if seconds < goal else f'{SHORT} of'} {in_words(goal)})"
         count = sum(one["runs"] for one in facts if words == "all" or one["model"] != LARGE)
         rows.append([words, f"{count}", "", "", in_words(seconds) + aim])
     beside = f"{jobs} side by side with {threads_each(jobs)} threads each"
