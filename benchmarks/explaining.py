@@ -42,9 +42,9 @@ IMAGES = {"cpu": {"SimpleCNN": 1000, "ResNet-18": 4}, "cuda": {"SimpleCNN": 2000
 SLOW = {"IG": 25, "VBP SG": 5}  # times fewer images
 CUT = 64  # images that go through the network at once, each step and sample counted
 WHY = {
-    "cpu": "a map is a few convolutions forward and backward, which both libraries leave to the same kernels, at nearly "
-    "the limit; on ResNet-18 they take nine tenths of the time. Of SimpleCNN, GC's way back ends at the last block, so "
-    "that most of it is the way forward."
+    "cpu": "a map is a few convolutions forward and backward, which both libraries leave to the same kernels, at "
+    "nearly the limit; on ResNet-18 they take nine tenths of the time. GC's way back ends at the last block, so that "
+    "most of it is the way forward."
 }
 COPIES = {"IG": STEPS, "VBP SG": SAMPLES}
 

@@ -154,9 +154,9 @@ def main() -> None:
 
 
 WHY = {
-    "cpu": "every removal needs a pass forward and one back for each image. The plain loop makes them image by image, and "
-    "all there is to gain is the rate of batches: half of their time goes into convolutions at nearly the limit, the "
-    "rest is bound by memory. Deletion is passes forward alone, which Quantus makes in batches, too."
+    "cpu": "every removal needs a pass forward and one back for each image. The plain loop makes them image by image; "
+    "what there is to gain is the rate of batches: half of their time goes into convolutions at nearly the limit, "
+    "the rest is bound by memory. Deletion is passes forward alone, which Quantus makes in batches, too."
 }
 COMPARED = (
     ("selectivity", "ours", "plain", "a plain loop over images"),
