@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import training.classifier
 import training.loop
 from models import build_model
 from training.device import exact_float32
@@ -98,10 +99,35 @@ def test_recorded_steps_are_the_plain_ones_bit_by_bit():
     assert recorded.batches == len(RATES)
 
 
-def test_a_recording_keeps_numbers_that_are_no_tensors():
-    """So that the learning rate must be one; it also shows that what is tested above is a recording."""
+def test_a_learning_rate_that_is_a_number_is_not_recorded():
     plain, step = built(), built(rate=RATES[0])
-    assert not same(trained(RecordedStep(step, taped), step), trained(plain, plain))
+    recorded = RecordedStep(step, taped)
+    assert same(trained(recorded, step), trained(plain, plain))
+    assert recorded.play is None
+
+
+def test_a_step_that_makes_a_number_of_the_learning_rate_is_found_out():
+    """By the rate that is another one during the recording: the first batch's would be right on the first batch."""
+    plain, step = built(), built()
+
+    class Numbered(Step):
+        def __call__(self, images, labels):
+            (group,) = self.optimiser.param_groups
+            rate, group["lr"] = group["lr"], float(group["lr"])
+            try:
+                return super().__call__(images, labels)
+            finally:
+                group["lr"] = rate
+
+    numbered = Numbered(step.model, step.optimiser, RECIPE)
+    recorded = RecordedStep(numbered, taped)
+    assert same(trained(recorded, numbered), trained(plain, plain))
+    assert recorded.play is None
+
+
+@pytest.fixture(autouse=True)
+def nothing_refused(monkeypatch):
+    monkeypatch.setattr(RecordedStep, "refused", set())
 
 
 def refused(body):
@@ -137,6 +163,39 @@ def test_a_recording_that_fails_is_not_used_and_leaves_no_trace(record):
     assert recorded.play is None
 
 
+class Refusing(nn.Sequential):
+    pass
+
+
+def test_a_network_that_can_not_be_recorded_is_tried_once():
+    tries = []
+
+    def record(body):
+        tries.append(1)
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    for _ in range(2):
+        step = built(model=Refusing(nn.Flatten(), nn.Linear(784, 10)))
+        trained(RecordedStep(step, record), step)
+    assert tries == [1]
+
+
+def test_a_step_that_moves_its_tensors_is_not_recorded():
+    plain, step = built(), built()
+
+    class Moving(Step):
+        def __call__(self, images, labels):
+            loss = super().__call__(images, labels)
+            for parameter in self.model.parameters():
+                parameter.data = parameter.data.clone()
+            return loss
+
+    moving = Moving(step.model, step.optimiser, RECIPE)
+    recorded = RecordedStep(moving, lambda body: body)
+    assert same(trained(recorded, moving), trained(plain, plain))
+    assert recorded.play is None
+
+
 def test_chance_is_not_recorded():
     step = built(model=nn.Sequential(nn.Dropout(0.5), nn.Flatten(), nn.Linear(784, 10)))
     recorded = RecordedStep(step, taped)
@@ -162,7 +221,7 @@ def test_a_whole_training_of_recorded_steps_also_interrupted(mnist, monkeypatch)
     recipe = replace(RECIPE, epochs=2, batch_size=64)
     normalisation = Normalisation.of(mnist, CPU)
     images, labels = Images(mnist.train, normalisation, CPU), labels_of(mnist.train, CPU)
-    kept, made = [], []
+    kept, kept_plain, made = [], [], []
 
     def weights(**options):
         model = initialised(lambda: build_model("mnist"), 0, CPU)
@@ -173,15 +232,17 @@ def test_a_whole_training_of_recorded_steps_also_interrupted(mnist, monkeypatch)
         made.append(RecordedStep(Step(model, optimiser, recipe), taped))
         return made[-1]
 
-    plain = weights()
+    plain = weights(keep=lambda state: kept_plain.append(copy.deepcopy(state)))
     monkeypatch.setattr(training.loop, "step_for", recorded_step)
     monkeypatch.setattr(training.loop, "learning_rate", lambda value, device: torch.tensor(value, device=device))
     recorded = weights(keep=lambda state: kept.append(copy.deepcopy(state)))
     resumed = weights(resumed=kept[0])
-    assert [one.play is not None for one in made] == [True, True]
+    begun_without = weights(resumed=kept_plain[0])
+    assert [one.play is not None for one in made] == [True, True, True]
     assert all(torch.equal(recorded[name], value) for name, value in resumed.items())
     for name, value in plain.items():
         torch.testing.assert_close(recorded[name], value, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(begun_without[name], value, rtol=1e-3, atol=1e-4)
 
 
 @CUDA
@@ -196,3 +257,51 @@ def test_cuda_graph_is_used_and_comes_to_the_same(attention):
     got, want = trained(recorded, step), trained(plain, plain)
     assert recorded.play is not None
     torch.testing.assert_close(got[0], want[0], rtol=0.02, atol=0.02)
+
+
+@CUDA
+def test_trainings_one_after_the_other_and_through_the_file_on_a_gpu(mnist, tmp_path, monkeypatch):
+    device, recipe = torch.device("cuda"), replace(RECIPE, epochs=2, batch_size=5)
+    order = training.classifier.Order("mnist", None, 0, recipe)
+    made = []
+
+    def noted(*arguments):
+        made.append(step_for(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(training.loop, "step_for", noted)
+    first, second = (training.classifier.train_classifier(order, mnist, tmp_path / name, device) for name in "ab")
+
+    class Killed(BaseException):
+        pass
+
+    save = training.classifier.ResumeFile.save
+
+    def save_and_die(file, state):
+        save(file, state)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.classifier.ResumeFile, "save", save_and_die)
+        with pytest.raises(Killed):
+            training.classifier.train_classifier(order, mnist, tmp_path / "c", device)
+    third = training.classifier.train_classifier(order, mnist, tmp_path / "c", device, resume=True)
+    assert [one.play is not None for one in made] == [True] * 4
+    for other in (second, third):
+        assert other.metadata["test_accuracy"] == pytest.approx(first.metadata["test_accuracy"], abs=0.05)
+
+
+@CUDA
+def test_cuda_graph_refuses_what_waits_for_a_result():
+    class Waiting(nn.Sequential):
+        def forward(self, images):
+            logits = super().forward(images)
+            return logits * (1 + 0 * logits.sum().item())
+
+    model, device = Waiting(nn.Flatten(), nn.Linear(784, 10)), torch.device("cuda")
+    plain, step = built(model=copy.deepcopy(model), device=device), built(model=model, device=device)
+    recorded = step_for(step.model, step.optimiser, RECIPE, device, FEWEST_STEPS)
+    got, want = trained(recorded, step), trained(plain, plain)
+    assert recorded.play is None
+    torch.testing.assert_close(got[0], want[0], rtol=0.02, atol=0.02)
+    assert torch.zeros(3, device=device).sum().item() == 0  # the device is still usable

@@ -67,7 +67,7 @@ def keep_freed_memory() -> bool:
 def has_bfloat16(kind: str) -> bool:
     """Whether the processor multiplies bfloat16 in hardware; elsewhere bfloat16 is slower than float32."""
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(_cpu_info().split()))
 
 

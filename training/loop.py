@@ -90,6 +90,8 @@ def train(
         generator.set_state(resumed.random)
         for name, part in parts.items():
             part.load_state_dict(resumed.parts[name])
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(float(group["lr"]), device)
         if on_step is not None:
             on_step(done * steps * batch_size, accuracy)
     take = step_for(model, optimiser, recipe, device, steps * (recipe.epochs - done))
@@ -116,6 +118,7 @@ def train(
             states = {name: part.state_dict() for name, part in parts.items()}
             seconds = time.perf_counter() - started
             keep(TrainingState(epoch + 1, seconds, loss, accuracy, generator.get_state(), states))
+    optimiser.zero_grad(set_to_none=True)  # they would keep the memory of a recorded step
     return Trained(time.perf_counter() - started, loss, accuracy)
 
 

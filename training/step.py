@@ -6,7 +6,10 @@ it can't be made, or does something else, the plain step goes on.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +54,11 @@ class Step:
 class RecordedStep:
     """A `Step` that is recorded at its second batch, once the optimiser has its state.
 
-    All batches must be of one size, and the learning rate a tensor.
+    All batches must be of one size, and the learning rate a tensor on their device: a number would be recorded too.
     """
+
+    refused: ClassVar[set[type[nn.Module]]] = set()
+    """Networks that do something which can't be recorded, to be tried once only."""
 
     def __init__(self, step: Step, record: Recorder) -> None:
         self.step, self.record = step, record
@@ -62,13 +68,19 @@ class RecordedStep:
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         """As `Step`; the loss is overwritten by the next call."""
         self.batches += 1
-        if self.batches == 2:
+        if self.batches == 2 and self._recordable(images.device):
             return self._record(images, labels)
         if self.play is None:
             return self.step(images, labels)
         self.images.copy_(images)
         self.labels.copy_(labels)
         return self.play()
+
+    def _recordable(self, device: torch.device) -> bool:
+        rates = [group["lr"] for group in self.step.optimiser.param_groups]
+        return type(self.step.model) not in self.refused and all(
+            isinstance(rate, Tensor) and rate.device == device for rate in rates
+        )
 
     def _record(self, images: Tensor, labels: Tensor) -> Tensor:
         """Take the plain step, and from the same state the recorded one, which is kept if it comes to the same."""
@@ -79,18 +91,41 @@ class RecordedStep:
         try:
             self.images.copy_(images.flip(0))  # another batch than the one to be played
             self.labels.copy_(labels)
-            play = self.record(lambda: self.step(self.images, self.labels))
+            places = self._places()
+            with self._other_rates(), torch.cuda.device_of(images):
+                play = self.record(lambda: self.step(self.images, self.labels))
             self._restore(before)
             self.images.copy_(images)
             play()
             errors, updates = distances(self.step.state(), after), distances(before, after)
-            if all(error <= FARTHEST * update for error, update in zip(errors, updates, strict=True)):
+            near = all(error <= FARTHEST * update for error, update in zip(errors, updates, strict=True))
+            if near and self._places() == places:
                 self.play = play
-        except RuntimeError:  # the network does something that can't be recorded, or the memory is full
+        except torch.OutOfMemoryError:
             pass
+        except RuntimeError:  # the network does something that can't be recorded
+            self.refused.add(type(self.step.model))
         if self.play is None:
+            self.step.optimiser.zero_grad(set_to_none=True)  # the gradients of a recording are its own memory
             self._restore(after)
         return loss
+
+    @contextmanager
+    def _other_rates(self) -> Iterator[None]:
+        """While recording, so that a learning rate which was recorded as a number shows in the proof."""
+        rates = [group["lr"] for group in self.step.optimiser.param_groups]
+        values = [rate.clone() for rate in rates]
+        for rate in rates:
+            rate.zero_()
+        try:
+            yield
+        finally:
+            for rate, value in zip(rates, values, strict=True):
+                rate.copy_(value)
+
+    def _places(self) -> list[int]:
+        """In memory: a recording writes to those that it saw."""
+        return [tensor.data_ptr() for part in self.step.state() for tensor in part]
 
     def _copied(self) -> State:
         return [[tensor.detach().clone() for tensor in part] for part in self.step.state()]
@@ -111,21 +146,29 @@ def distances(some: State, others: State) -> list[float]:
     ]
 
 
+@cache
+def stream_beside(device: int) -> torch.cuda.Stream:
+    """One for all recordings: memory that is freed on a stream serves that stream alone."""
+    return torch.cuda.Stream(device)
+
+
 def as_cuda_graph(body: Body) -> Body:
     """The kernels that `body` starts, all at once.
 
     Raises:
         RuntimeError: it does something that no graph can, such as waiting for a result.
     """
-    beside = torch.cuda.Stream()
-    beside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(beside):
-        for _ in range(WARM_UP):
-            body()
-    torch.cuda.current_stream().wait_stream(beside)
+    usual, beside = torch.cuda.current_stream(), stream_beside(torch.cuda.current_device())
+    beside.wait_stream(usual)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        loss = body()
+    try:
+        with torch.cuda.stream(beside):
+            for _ in range(WARM_UP):
+                body()
+            with torch.cuda.graph(graph, stream=beside):
+                loss = body()
+    finally:
+        usual.wait_stream(beside)
 
     def play() -> Tensor:
         graph.replay()
@@ -136,7 +179,7 @@ def as_cuda_graph(body: Body) -> Body:
 
 def learning_rate(value: float, device: torch.device) -> float | Tensor:
     """As an optimiser is given it: a tensor where steps are recorded, since a number would be recorded with them."""
-    return torch.tensor(value, device=device) if device.type == "cuda" else value
+    return torch.tensor(value, dtype=torch.float32, device=device) if device.type == "cuda" else value
 
 
 def step_for(
