@@ -133,6 +133,8 @@ class Removal:
 class MaskedImages:
     """Images of which the removed positions are replaced, after normalisation and before augmentation."""
 
+    fixed = True
+
     def __init__(self, images: Images, ranks: Tensor, removal: Removal, fill: str = FILLS[0]) -> None:
         """`fill`: "mean" or "black", one value per channel."""
         self.images, self.ranks, self.removal = images, ranks, removal
@@ -149,6 +151,8 @@ class MaskedImages:
 
 class ImputedImages:
     """Images whose removed positions are filled from their neighbours; all of them at once, since that takes time."""
+
+    fixed = True
 
     def __init__(self, images: Images, ranks: Tensor, removal: Removal) -> None:
         self.border = images.border
@@ -168,6 +172,8 @@ class ImputedImages:
 
 class MasksAlone:
     """The 0/1 mask as the only input: what a network can read off it is the leak, not the image."""
+
+    fixed = True
 
     def __init__(self, images: Images, ranks: Tensor, removal: Removal) -> None:
         self.ranks, self.removal = ranks, removal

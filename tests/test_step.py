@@ -11,13 +11,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import training.classifier
 import training.loop
 from models import build_model
+from training.augmentation import drawn
 from training.device import exact_float32
 from training.inputs import Images, Normalisation, labels_of
 from training.loop import initialised, train
 from training.recipe import recipe_for
-from training.step import FEWEST_STEPS, RecordedStep, Step, as_cuda_graph, step_for
+from training.step import FEWEST_STEPS, RecordedStep, Step, as_cuda_graph, recorded, step_for
 
 RECIPE = recipe_for("mnist")
+CROPPED = replace(RECIPE, flip=True)
 CPU = torch.device("cpu")
 RATES = [0.05, 0.1, 0.2, 0.01, 0.03, 0.3]
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -58,32 +60,63 @@ def taped(body):
     return play
 
 
+class Noise:
+    """96 images, and their labels."""
+
+    fixed = True
+
+    def __init__(self, device):
+        random = torch.Generator().manual_seed(1)
+        self.images = torch.randn(96, 1, 28, 28, generator=random).to(device)
+        self.labels = torch.randint(10, (96,), generator=random).to(device)
+        self.border = self.images[0, :, 0, 0]
+
+    def __len__(self):
+        return len(self.images)
+
+    def batch(self, index):
+        return self.images[index]
+
+
+class NewNoise(Noise):
+    """Noise upon noise, drawn on the CPU at every call."""
+
+    fixed = False
+
+    def __init__(self, device):
+        super().__init__(device)
+        self.random = torch.Generator().manual_seed(2)
+
+    def batch(self, index):
+        images = super().batch(index)
+        return images + torch.rand(images.shape, generator=self.random).to(images.device)
+
+
 def batches(device=CPU):
-    random = torch.Generator().manual_seed(1)
-    for _rate in RATES:
-        images = torch.randn(16, 1, 28, 28, generator=random).contiguous(memory_format=torch.channels_last)
-        yield images.to(device), torch.randint(10, (16,), generator=random).to(device)
+    random = torch.Generator().manual_seed(3)
+    for index in torch.randperm(96, generator=random).split(16):
+        yield tuple(draws.to(device) for draws in (index, *drawn(CROPPED, 16, random, CPU)))
 
 
-def built(rate=None, device=CPU, model=None):
-    """A step, and what sets its learning rate."""
+def built(rate=None, device=CPU, model=None, inputs=Noise, kind=Step):
     torch.manual_seed(0)
     model = (model or build_model("mnist")).to(device).to(memory_format=torch.channels_last).train()
     rate = torch.tensor(RATES[0], device=device) if rate is None else rate
     settings = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-3, "fused": True}
-    return Step(model, torch.optim.SGD(model.parameters(), lr=rate, **settings), RECIPE)
+    inputs = inputs(device)
+    return kind(model, torch.optim.SGD(model.parameters(), lr=rate, **settings), CROPPED, inputs, inputs.labels)
 
 
 def trained(take, step):
     """The losses, and all that the steps changed."""
     losses = []
-    for (images, labels), rate in zip(batches(next(step.model.parameters()).device), RATES, strict=True):
+    for batch, rate in zip(batches(step.labels.device), RATES, strict=True):
         (group,) = step.optimiser.param_groups
         if isinstance(group["lr"], torch.Tensor):
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
-        losses.append(take(images, labels).item())
+        losses.append(take(*batch).item())
     return losses, [tensor.detach().clone() for part in step.state() for tensor in part]
 
 
@@ -93,36 +126,47 @@ def same(some, others):
 
 def test_recorded_steps_are_the_plain_ones_bit_by_bit():
     plain, step = built(), built()
-    recorded = RecordedStep(step, taped)
-    assert same(trained(recorded, step), trained(plain, plain))
-    assert recorded.play is not None
-    assert recorded.batches == len(RATES)
+    recording = recorded(step, taped)
+    assert same(trained(recording, step), trained(plain, plain))
+    assert recording.play is not None
+    assert recording.calls == len(RATES)
+
+
+def test_a_batch_that_is_drawn_anew_stays_out_of_the_recording():
+    plain, step = built(inputs=NewNoise), built(inputs=NewNoise)
+    tapes = []
+
+    def noted(body):
+        tapes.append(taped(body))
+        return tapes[-1]
+
+    assert same(trained(recorded(step, noted), step), trained(plain, plain))
+    assert len(tapes) == 1
 
 
 def test_a_learning_rate_that_is_a_number_is_not_recorded():
     plain, step = built(), built(rate=RATES[0])
-    recorded = RecordedStep(step, taped)
-    assert same(trained(recorded, step), trained(plain, plain))
-    assert recorded.play is None
+    recording = recorded(step, taped)
+    assert same(trained(recording, step), trained(plain, plain))
+    assert recording.play is None
 
 
 def test_a_step_that_makes_a_number_of_the_learning_rate_is_found_out():
     """By the rate that is another one during the recording: the first batch's would be right on the first batch."""
-    plain, step = built(), built()
 
     class Numbered(Step):
-        def __call__(self, images, labels):
+        def __call__(self, *batch):
             (group,) = self.optimiser.param_groups
             rate, group["lr"] = group["lr"], float(group["lr"])
             try:
-                return super().__call__(images, labels)
+                return super().__call__(*batch)
             finally:
                 group["lr"] = rate
 
-    numbered = Numbered(step.model, step.optimiser, RECIPE)
-    recorded = RecordedStep(numbered, taped)
-    assert same(trained(recorded, numbered), trained(plain, plain))
-    assert recorded.play is None
+    plain, numbered = built(), built(kind=Numbered)
+    recording = recorded(numbered, taped)
+    assert same(trained(recording, numbered), trained(plain, plain))
+    assert recording.play is None
 
 
 @pytest.fixture(autouse=True)
@@ -143,8 +187,8 @@ def idle(body):
 def stale(body):
     """Plays with the batch of the recording."""
     step = body.__closure__[0].cell_contents
-    images, labels = step.images.clone(), step.labels.clone()
-    return lambda: step.step(images, labels)
+    given = [tensor.clone() for tensor in step.held]
+    return lambda: step.part(*given)
 
 
 def twice(body):
@@ -158,9 +202,9 @@ def twice(body):
 @pytest.mark.parametrize("record", [refused, idle, stale, twice])
 def test_a_recording_that_fails_is_not_used_and_leaves_no_trace(record):
     plain, step = built(), built()
-    recorded = RecordedStep(step, record)
-    assert same(trained(recorded, step), trained(plain, plain))
-    assert recorded.play is None
+    recording = recorded(step, record)
+    assert same(trained(recording, step), trained(plain, plain))
+    assert recording.play is None
 
 
 class Refusing(nn.Sequential):
@@ -176,31 +220,29 @@ def test_a_network_that_can_not_be_recorded_is_tried_once():
 
     for _ in range(2):
         step = built(model=Refusing(nn.Flatten(), nn.Linear(784, 10)))
-        trained(RecordedStep(step, record), step)
+        trained(recorded(step, record), step)
     assert tries == [1]
 
 
 def test_a_step_that_moves_its_tensors_is_not_recorded():
-    plain, step = built(), built()
-
     class Moving(Step):
-        def __call__(self, images, labels):
-            loss = super().__call__(images, labels)
+        def __call__(self, *batch):
+            loss = super().__call__(*batch)
             for parameter in self.model.parameters():
                 parameter.data = parameter.data.clone()
             return loss
 
-    moving = Moving(step.model, step.optimiser, RECIPE)
-    recorded = RecordedStep(moving, lambda body: body)
-    assert same(trained(recorded, moving), trained(plain, plain))
-    assert recorded.play is None
+    plain, moving = built(), built(kind=Moving)
+    recording = recorded(moving, lambda body: body)
+    assert same(trained(recording, moving), trained(plain, plain))
+    assert recording.play is None
 
 
 def test_chance_is_not_recorded():
     step = built(model=nn.Sequential(nn.Dropout(0.5), nn.Flatten(), nn.Linear(784, 10)))
-    recorded = RecordedStep(step, taped)
-    trained(recorded, step)
-    assert recorded.play is None
+    recording = recorded(step, taped)
+    trained(recording, step)
+    assert recording.play is None
 
 
 def test_other_mistakes_are_not_hidden():
@@ -209,12 +251,12 @@ def test_other_mistakes_are_not_hidden():
 
     step = built()
     with pytest.raises(KeyError):
-        trained(RecordedStep(step, mistaken), step)
+        trained(recorded(step, mistaken), step)
 
 
 def test_a_cpu_takes_plain_steps():
     step = built()
-    assert type(step_for(step.model, step.optimiser, RECIPE, CPU, FEWEST_STEPS)) is Step
+    assert step_for(step, FEWEST_STEPS) is step
 
 
 def test_a_whole_training_of_recorded_steps_also_interrupted(mnist, monkeypatch):
@@ -228,20 +270,20 @@ def test_a_whole_training_of_recorded_steps_also_interrupted(mnist, monkeypatch)
         train(model, images, labels, recipe, 0, **options)
         return model.state_dict()
 
-    def recorded_step(model, optimiser, recipe, device, steps):
-        made.append(RecordedStep(Step(model, optimiser, recipe), taped))
+    def recorded_step(step, steps):
+        made.append(recorded(step, taped))
         return made[-1]
 
     plain = weights(keep=lambda state: kept_plain.append(copy.deepcopy(state)))
     monkeypatch.setattr(training.loop, "step_for", recorded_step)
     monkeypatch.setattr(training.loop, "learning_rate", lambda value, device: torch.tensor(value, device=device))
-    recorded = weights(keep=lambda state: kept.append(copy.deepcopy(state)))
+    through = weights(keep=lambda state: kept.append(copy.deepcopy(state)))
     resumed = weights(resumed=kept[0])
     begun_without = weights(resumed=kept_plain[0])
     assert [one.play is not None for one in made] == [True, True, True]
-    assert all(torch.equal(recorded[name], value) for name, value in resumed.items())
+    assert all(torch.equal(through[name], value) for name, value in resumed.items())
     for name, value in plain.items():
-        torch.testing.assert_close(recorded[name], value, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(through[name], value, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(begun_without[name], value, rtol=1e-3, atol=1e-4)
 
 
@@ -251,11 +293,11 @@ def test_cuda_graph_is_used_and_comes_to_the_same(attention):
     exact_float32()
     model, device = build_model("mnist", attention), torch.device("cuda")
     plain, step = built(model=copy.deepcopy(model), device=device), built(model=model, device=device)
-    recorded = step_for(step.model, step.optimiser, RECIPE, device, FEWEST_STEPS)
-    assert isinstance(recorded, RecordedStep)
-    assert recorded.record is as_cuda_graph
-    got, want = trained(recorded, step), trained(plain, plain)
-    assert recorded.play is not None
+    recording = step_for(step, FEWEST_STEPS)
+    assert isinstance(recording, RecordedStep)
+    assert recording.record is as_cuda_graph
+    got, want = trained(recording, step), trained(plain, plain)
+    assert recording.play is not None
     torch.testing.assert_close(got[0], want[0], rtol=0.02, atol=0.02)
 
 
@@ -300,8 +342,8 @@ def test_cuda_graph_refuses_what_waits_for_a_result():
 
     model, device = Waiting(nn.Flatten(), nn.Linear(784, 10)), torch.device("cuda")
     plain, step = built(model=copy.deepcopy(model), device=device), built(model=model, device=device)
-    recorded = step_for(step.model, step.optimiser, RECIPE, device, FEWEST_STEPS)
-    got, want = trained(recorded, step), trained(plain, plain)
-    assert recorded.play is None
+    recording = step_for(step, FEWEST_STEPS)
+    got, want = trained(recording, step), trained(plain, plain)
+    assert recording.play is None
     torch.testing.assert_close(got[0], want[0], rtol=0.02, atol=0.02)
     assert torch.zeros(3, device=device).sum().item() == 0  # the device is still usable

@@ -12,7 +12,7 @@ from torch import nn
 from datasets import Dataset
 from errors import InputError
 from models import build_model
-from training.augmentation import Augmentation, shifted
+from training.augmentation import augmented, drawn, shifted
 from training.checkpoint import load_checkpoint, save_checkpoint, weights_sum
 from training.classifier import Order, find_classifier, restore, train_classifier
 from training.device import has_bfloat16, resolve_device
@@ -56,7 +56,7 @@ def test_shift_equals_a_plain_loop():
     images = torch.rand(9, 3, 8, 6, generator=generator)
     shifts = torch.tensor([[0, 1, 2, 3, 4, 0, 4, 2, 1], [4, 3, 2, 1, 0, 0, 4, 1, 2]])
     border = torch.tensor([-1.0, -2.0, -3.0])
-    got = shifted(images, shifts, 2, border)
+    got = shifted(images, shifts.T, 2, border)
     for n in range(9):
         for row in range(8):
             for column in range(6):
@@ -68,12 +68,13 @@ def test_shift_equals_a_plain_loop():
 def test_augmentation_draws_per_image_and_flips_half():
     recipe = replace(recipe_for("cifar10"), crop=0)
     images = torch.arange(4.0).expand(1000, 1, 4, 4)
-    augment = Augmentation(recipe, 1000, torch.Generator().manual_seed(0), CPU)
-    got = augment(images, slice(0, 1000), torch.zeros(1))
+    draws = drawn(recipe, 1000, torch.Generator().manual_seed(0), CPU)
+    got = augmented(images, torch.zeros(1), recipe.crop, *draws)
     flipped = (got == images.flip(3)).flatten(1).all(1)
     assert ((got == images).flatten(1).all(1) ^ flipped).all()
     assert 430 < flipped.sum() < 570
-    shifts = Augmentation(recipe_for("cifar10"), 1000, torch.Generator().manual_seed(0), CPU).shifts
+    shifts, _flips = drawn(recipe_for("cifar10"), 1000, torch.Generator().manual_seed(0), CPU)
+    assert shifts.shape == (1000, 2)
     assert set(shifts.flatten().tolist()) == set(range(9))
 
 

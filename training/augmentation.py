@@ -6,20 +6,21 @@ from torch import Generator, Tensor
 from training.recipe import Recipe
 
 
-class Augmentation:
-    """Draws for a whole epoch beforehand, on the CPU, so that every device sees the same draws."""
+def drawn(recipe: Recipe, images: int, generator: Generator, device: torch.device) -> tuple[Tensor, ...]:
+    """For each of `images` images its shift, (N, 2) int64, and where the recipe flips whether it is, (N,) bool.
 
-    def __init__(self, recipe: Recipe, images: int, generator: Generator, device: torch.device) -> None:
-        self.crop = recipe.crop
-        self.shifts = torch.randint(0, 2 * recipe.crop + 1, (2, images), generator=generator).to(device)
-        flips = torch.rand(images, generator=generator) < 0.5 if recipe.flip else None
-        self.flips = None if flips is None else flips.to(device)
+    Drawn on the CPU, so that every device sees the same draws.
+    """
+    shifts = torch.randint(0, 2 * recipe.crop + 1, (2, images), generator=generator).T.contiguous()
+    flips = [torch.rand(images, generator=generator) < 0.5] if recipe.flip else []
+    return tuple(draws.to(device) for draws in (shifts, *flips))
 
-    def __call__(self, images: Tensor, rows: slice, border: Tensor) -> Tensor:
-        """Augment `images` (n, C, H, W) with the draws `rows` of the epoch."""
-        if self.flips is not None:
-            images = torch.where(self.flips[rows].view(-1, 1, 1, 1), images.flip(3), images)
-        return shifted(images, self.shifts[:, rows], self.crop, border) if self.crop else images
+
+def augmented(images: Tensor, border: Tensor, crop: int, shifts: Tensor, flips: Tensor | None = None) -> Tensor:
+    """`images` (n, C, H, W), flipped and shifted by what was `drawn` for them."""
+    if flips is not None:
+        images = torch.where(flips.view(-1, 1, 1, 1), images.flip(3), images)
+    return shifted(images, shifts, crop, border) if crop else images
 
 
 def shifted(images: Tensor, shifts: Tensor, crop: int, border: Tensor) -> Tensor:
@@ -27,11 +28,11 @@ def shifted(images: Tensor, shifts: Tensor, crop: int, border: Tensor) -> Tensor
 
     Args:
         images: (n, C, H, W).
-        shifts: (2, n) int64, row and column, each in 0 … 2·crop; `crop` leaves an image where it is.
+        shifts: (n, 2) int64, row and column, each in 0 … 2·crop; `crop` leaves an image where it is.
         border: (C,) colour of the `crop` pixels around each image.
     """
     n, channels, height, width = images.shape
     bordered = border.view(1, -1, 1, 1).expand(n, channels, height + 2 * crop, width + 2 * crop).clone()
     bordered[:, :, crop : crop + height, crop : crop + width] = images
     windows = bordered.unfold(2, height, 1).unfold(3, width, 1)
-    return windows[torch.arange(n, device=images.device), :, shifts[0], shifts[1]]
+    return windows[torch.arange(n, device=images.device), :, shifts[:, 0], shifts[:, 1]]

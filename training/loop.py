@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from errors import InputError
 from storage import plain_sum
-from training.augmentation import Augmentation
+from training.augmentation import drawn
 from training.inputs import Inputs
 from training.recipe import Recipe
 from training.resume import TrainingState
-from training.step import learning_rate, step_for
+from training.step import Step, learning_rate, step_for
 
 TEST_BATCH = 250  # larger batches leave the processor's cache, and are slower
 
@@ -94,16 +94,14 @@ def train(
             group["lr"] = learning_rate(float(group["lr"]), device)
         if on_step is not None:
             on_step(done * steps * batch_size, accuracy)
-    take = step_for(model, optimiser, recipe, device, steps * (recipe.epochs - done))
+    take = step_for(Step(model, optimiser, recipe, inputs, labels), steps * (recipe.epochs - done))
     for epoch in range(done, recipe.epochs):
         model.train()
         order = training[torch.randperm(len(training), generator=generator)].to(device)
-        augment = Augmentation(recipe, len(training), generator, device)
+        draws = drawn(recipe, len(training), generator, device)
         loss_sum = torch.zeros((), device=device)
-        for step in range(steps):
-            rows = slice(step * batch_size, (step + 1) * batch_size)
-            images = augment(inputs.batch(order[rows]), rows, inputs.border)
-            loss_sum += take(images.contiguous(memory_format=torch.channels_last), labels[order[rows]])
+        for batch in zip(*(each.split(batch_size)[:steps] for each in (order, *draws)), strict=True):
+            loss_sum += take(*batch)
             schedule.step()
             if on_step is not None:
                 on_step(batch_size, None)

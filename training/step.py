@@ -1,4 +1,4 @@
-"""One step of training: forward, backward, update. A GPU records it once, and plays it back.
+"""One step of training: a batch, forward, backward, update. A GPU records it once, and plays it back.
 
 A small network's kernels take less time than starting them one by one does. A recording (a CUDA graph) starts all of
 them at once. It is used after it was seen to do what the plain step does, from the same state on the same batch; where
@@ -6,7 +6,7 @@ it can't be made, or does something else, the plain step goes on.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import ClassVar
@@ -14,7 +14,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from training.augmentation import augmented
 from training.device import mixed_precision
+from training.inputs import Inputs
 from training.loss import loss_of
 from training.recipe import Recipe
 
@@ -30,13 +32,25 @@ FARTHEST = 0.1  # a recorded update from the plain one, relative to this; bfloat
 
 
 class Step:
-    """Trains `model` on a batch in place."""
+    """Trains `model` on a batch of `inputs` and `labels` in place."""
 
-    def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe) -> None:
+    def __init__(
+        self, model: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe, inputs: Inputs, labels: Tensor
+    ) -> None:
         self.model, self.optimiser, self.recipe = model, optimiser, recipe
+        self.inputs, self.labels = inputs, labels
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        """(N, C, H, W) in channels_last, (N,) -> the loss before the update, a scalar without a graph."""
+    def __call__(self, index: Tensor, *draws: Tensor) -> Tensor:
+        """Which inputs (n,) int64, and what was `drawn` for them -> the loss before the update, without a graph."""
+        return self.on(*self.batch(index, *draws))
+
+    def batch(self, index: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Augmented images (n, C, H, W) in channels_last, and their labels (n,)."""
+        images = augmented(self.inputs.batch(index), self.inputs.border, self.recipe.crop, *draws)
+        return images.contiguous(memory_format=torch.channels_last), self.labels[index]
+
+    def on(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The part that follows the batch."""
         with mixed_precision(images.device):
             loss = loss_of(self.model, images, labels, self.recipe)
         self.optimiser.zero_grad(set_to_none=True)
@@ -52,28 +66,33 @@ class Step:
 
 
 class RecordedStep:
-    """A `Step` that is recorded at its second batch, once the optimiser has its state.
+    """A `Step`, or its part that follows the batch, recorded at its second call, once the optimiser has its state.
 
     All batches must be of one size, and the learning rate a tensor on their device: a number would be recorded too.
+    What is recorded must do the same with the same tensors.
     """
 
     refused: ClassVar[set[type[nn.Module]]] = set()
     """Networks that do something which can't be recorded, to be tried once only."""
 
-    def __init__(self, step: Step, record: Recorder) -> None:
-        self.step, self.record = step, record
+    def __init__(self, step: Step, part: Callable[..., Tensor], record: Recorder) -> None:
+        """
+        Args:
+            part: `step` or `step.on`.
+        """
+        self.step, self.part, self.record = step, part, record
+        self.held: list[Tensor] = []
         self.play: Body | None = None
-        self.batches = 0
+        self.calls = 0
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        """As `Step`; the loss is overwritten by the next call."""
-        self.batches += 1
-        if self.batches == 2 and self._recordable(images.device):
-            return self._record(images, labels)
+    def __call__(self, *given: Tensor) -> Tensor:
+        """As `part`; the loss is overwritten by the next call."""
+        self.calls += 1
+        if self.calls == 2 and self._recordable(given[0].device):
+            return self._record(given)
         if self.play is None:
-            return self.step(images, labels)
-        self.images.copy_(images)
-        self.labels.copy_(labels)
+            return self.part(*given)
+        self._hold(given)
         return self.play()
 
     def _recordable(self, device: torch.device) -> bool:
@@ -82,20 +101,23 @@ class RecordedStep:
             isinstance(rate, Tensor) and rate.device == device for rate in rates
         )
 
-    def _record(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _hold(self, given: Iterable[Tensor]) -> None:
+        for held, tensor in zip(self.held, given, strict=True):
+            held.copy_(tensor)
+
+    def _record(self, given: tuple[Tensor, ...]) -> Tensor:
         """Take the plain step, and from the same state the recorded one, which is kept if it comes to the same."""
-        self.images, self.labels = torch.empty_like(images), torch.empty_like(labels)
+        self.held = [torch.empty_like(tensor) for tensor in given]
         before = self._copied()
-        loss = self.step(images, labels)
+        loss = self.part(*given)
         after = self._copied()
         try:
-            self.images.copy_(images.flip(0))  # another batch than the one to be played
-            self.labels.copy_(labels)
+            self._hold(tensor[:1] for tensor in given)  # another batch than the one to be played: one image, many times
             places = self._places()
-            with self._other_rates(), torch.cuda.device_of(images):
-                play = self.record(lambda: self.step(self.images, self.labels))
+            with self._other_rates(), torch.cuda.device_of(given[0]):
+                play = self.record(lambda: self.part(*self.held))
             self._restore(before)
-            self.images.copy_(images)
+            self._hold(given)
             play()
             errors, updates = distances(self.step.state(), after), distances(before, after)
             near = all(error <= FARTHEST * update for error, update in zip(errors, updates, strict=True))
@@ -182,11 +204,16 @@ def learning_rate(value: float, device: torch.device) -> float | Tensor:
     return torch.tensor(value, dtype=torch.float32, device=device) if device.type == "cuda" else value
 
 
-def step_for(
-    model: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe, device: torch.device, steps: int
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """How to take `steps` steps on `device`."""
-    step = Step(model, optimiser, recipe)
-    if device.type == "cuda" and steps >= FEWEST_STEPS:
-        return RecordedStep(step, as_cuda_graph)
+def step_for(step: Step, steps: int) -> Callable[..., Tensor]:
+    """How to take `steps` steps: as `step`, or as a recording of as much of it as does the same every time."""
+    if step.labels.device.type == "cuda" and steps >= FEWEST_STEPS:
+        return recorded(step, as_cuda_graph)
     return step
+
+
+def recorded(step: Step, record: Recorder) -> Callable[..., Tensor]:
+    """`step`, recorded with its batch where that is fixed, otherwise without."""
+    if step.inputs.fixed:
+        return RecordedStep(step, step, record)
+    after_batch = RecordedStep(step, step.on, record)
+    return lambda index, *draws: after_batch(*step.batch(index, *draws))
