@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-ACTIVATION_BYTES = {"cpu": 32 * 2**20, "cuda": 4 * 2**30}  # more than that leaves a processor's cache, and is slower
-FEWEST_ROWS = 4  # where one image fills the cache, a few at once are still faster than one after the other
+ACTIVATION_BYTES = {"cpu": 64 * 2**20, "cuda": 4 * 2**30}  # a few times a processor's cache; more is slower there
+FEWEST_ROWS = 8  # where fewer images take all of that, some at once are still faster than one after the other
 
 
 class Chunks:

@@ -38,7 +38,7 @@ from training.recipe import recipe_for
 METHODS = ("VBP", "IB", "IG", "DeconvNet", "GB", "GC", "GB-GC", "VBP SG")
 GOALS = {("SimpleCNN", "cpu"): 2.0, ("ResNet-18", "cpu"): 1.2, ("SimpleCNN", "cuda"): 3.0, ("ResNet-18", "cuda"): 1.2}
 REPEATS = 5
-IMAGES = {"cpu": {"SimpleCNN": 1000, "ResNet-18": 4}, "cuda": {"SimpleCNN": 2000, "ResNet-18": 64}}
+IMAGES = {"cpu": {"SimpleCNN": 1000, "ResNet-18": 16}, "cuda": {"SimpleCNN": 2000, "ResNet-18": 64}}
 SLOW = {"IG": 25, "VBP SG": 5}  # times fewer images
 CUT = 64  # images that go through the network at once, each step and sample counted
 WHY = {

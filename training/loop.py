@@ -17,7 +17,7 @@ from training.recipe import Recipe
 from training.resume import TrainingState
 from training.step import Step, learning_rate, step_for
 
-TEST_BATCH = 250  # larger batches leave the processor's cache, and are slower
+TEST_BATCH = 250  # larger batches are hardly faster on a processor
 
 OnStep = Callable[[int, float | None], object]
 """Called with the number of images just trained on, and the validation accuracy when one was just read."""
