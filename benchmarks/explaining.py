@@ -5,8 +5,8 @@ it learned), Captum's as PyTorch makes them. This project folds the batch normal
 last in memory; by how much the maps differ is printed. SG draws other noise than Captum's NoiseTunnel: there the
 difference is to Captum's gradients of the same noisy images.
 
-All images are given in one call, which this project cuts into chunks that fit the processor's cache. Captum does not,
-and so is timed again with a loop around it, of some 64 images at a time.
+All images are given in one call, which this project cuts into chunks of a few times the processor's cache. Captum does
+not, and so is timed again with a loop around it, of some 64 images at a time.
 """
 
 import copy
@@ -42,9 +42,9 @@ IMAGES = {"cpu": {"SimpleCNN": 1000, "ResNet-18": 16}, "cuda": {"SimpleCNN": 200
 SLOW = {"IG": 25, "VBP SG": 5}  # times fewer images
 CUT = 64  # images that go through the network at once, each step and sample counted
 WHY = {
-    "cpu": "a map is a few convolutions forward and backward, which both libraries leave to the same kernels, at "
-    "nearly the limit; on ResNet-18 they take nine tenths of the time. GC's way back ends at the last block, so that "
-    "most of it is the way forward."
+    "cpu": "on SimpleCNN half of the time, on ResNet-18 nine tenths of it go into convolutions, which both libraries "
+    "leave to the same kernels, at nearly the limit; the rest of SimpleCNN's is bound by memory. GC's way back ends at "
+    "the last block, so that most of it is the way forward."
 }
 COPIES = {"IG": STEPS, "VBP SG": SAMPLES}
 
