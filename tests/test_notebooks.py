@@ -94,3 +94,15 @@ def test_a_notebook_runs_from_a_fresh_clone(name: str, fresh_common: None):
     names: dict[str, Any] = {"__name__": "__main__"}
     for place, cell in enumerate(code_cells(read(FOLDER / f"{name}.ipynb")), start=1):
         exec(compile(joined(cell["source"]), f"{name}, code cell {place}", "exec"), names)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_code_that_a_notebook_prints_is_todays(path: Path, fresh_common: None, capsys: pytest.CaptureFixture[str]):
+    imports, *cells = code_cells(read(path))
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(joined(imports["source"]), names)
+    for cell in cells:
+        if "inspect.getsource(" in joined(cell["source"]):
+            capsys.readouterr()
+            exec(joined(cell["source"]), names)
+            assert capsys.readouterr().out == "".join(map(text_of, cell["outputs"]))
