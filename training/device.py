@@ -49,8 +49,10 @@ LARGEST = 32 * 2**20  # the largest threshold that every version takes
 def keep_freed_memory() -> bool:
     """Have the C library keep freed memory for the next tensor of that size, as PyTorch does on a GPU.
 
-    Otherwise each large tensor gets its pages anew from the system, zeroed, which can take longer than filling it. The
-    largest amount of memory in use stays as it is. Where the library is not glibc, nothing changes.
+    Otherwise each large tensor gets its pages anew from the system, zeroed, which can take longer than filling it. In
+    return the process holds more than it uses: small blocks that come to lie between large ones keep their places from
+    being taken by others as large, which settles after a few rounds of the same work. Where the library is not glibc,
+    nothing changes.
 
     Returns:
         Whether it does.
