@@ -14,9 +14,10 @@ from training.device import resolve_device
 MINUTES = 7.5
 SCRIPTS = (
     ("retrainings",),
-    ("training", "--repeats=2", "--to-accuracy"),
+    ("training", "--repeats=1"),
     ("explaining", "--repeats=2", "--networks", "SimpleCNN", "ResNet-18"),
     ("side_by_side", "--sizes", "few", "many"),
+    ("training", "--to-accuracy=only"),
     ("imputation", "--repeats=3"),
     ("selectivity", "--repeats=1"),
 )
@@ -24,7 +25,7 @@ NEEDED = {"explaining": "captum"}
 
 
 def main() -> int:
-    parser = parser_of(__doc__, 2)
+    parser = parser_of(__doc__, None)
     parser.add_argument("--minutes", type=float, default=MINUTES, help="for all of it (default: %(default)s)")
     options = parser.parse_args()
     device = resolve_device(options.device)

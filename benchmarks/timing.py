@@ -19,17 +19,19 @@ from training.checkpoint import versions
 from training.device import device_name
 
 
-def parser_of(about: str | None, repeats: int) -> argparse.ArgumentParser:
+def parser_of(about: str | None, repeats: int | None) -> argparse.ArgumentParser:
     """The options that these scripts have in common.
 
     Args:
         about: the script's docstring.
+        repeats: the default; None where the script has no such option.
     """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--data-dir", type=Path, default=DATA_DIR)
     parser.add_argument("--output-dir", type=Path, default=Path())
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--repeats", type=int, default=repeats, help="of each side (default: %(default)s)")
+    if repeats is not None:
+        parser.add_argument("--repeats", type=int, default=repeats, help="of each side (default: %(default)s)")
     return parser
 
 

@@ -1,6 +1,7 @@
 """Recorded steps of training, on a CPU with a recorder that does what a CUDA graph does: operations, no Python."""
 
 import copy
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -172,11 +173,17 @@ def test_a_step_that_makes_a_number_of_the_learning_rate_is_found_out():
 @pytest.fixture(autouse=True)
 def nothing_refused(monkeypatch):
     monkeypatch.setattr(RecordedStep, "refused", set())
+    monkeypatch.setattr(RecordedStep, "fates", Counter())
 
 
 def refused(body):
     body()
     raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def full(body):
+    body()
+    raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def idle(body):
@@ -199,12 +206,22 @@ def twice(body):
     return play
 
 
-@pytest.mark.parametrize("record", [refused, idle, stale, twice])
-def test_a_recording_that_fails_is_not_used_and_leaves_no_trace(record):
+@pytest.mark.parametrize(
+    ("record", "fate"),
+    [
+        (refused, "refused: operation not permitted when stream is capturing"),
+        (idle, "something else than the plain step"),
+        (stale, "something else than the plain step"),
+        (twice, "something else than the plain step"),
+        (full, "no memory left for it"),
+    ],
+)
+def test_a_recording_that_fails_is_not_used_and_leaves_no_trace(record, fate):
     plain, step = built(), built()
     recording = recorded(step, record)
     assert same(trained(recording, step), trained(plain, plain))
     assert recording.play is None
+    assert RecordedStep.fates == {fate: 1}
 
 
 class Refusing(nn.Sequential):
@@ -297,6 +314,7 @@ def test_cuda_graph_is_used_and_comes_to_the_same(attention):
     assert isinstance(recording, RecordedStep)
     assert recording.record is as_cuda_graph
     got, want = trained(recording, step), trained(plain, plain)
+    assert RecordedStep.fates == {"used": 1}
     assert recording.play is not None
     torch.testing.assert_close(got[0], want[0], rtol=0.02, atol=0.02)
 
@@ -344,6 +362,7 @@ def test_cuda_graph_refuses_what_waits_for_a_result():
     plain, step = built(model=copy.deepcopy(model), device=device), built(model=model, device=device)
     recording = step_for(step, FEWEST_STEPS)
     got, want = trained(recording, step), trained(plain, plain)
+    assert [fate.startswith("refused: called a synchronizing CUDA operation") for fate in RecordedStep.fates] == [True]
     assert recording.play is None
     torch.testing.assert_close(got[0], want[0], rtol=0.02, atol=0.02)
     assert torch.zeros(3, device=device).sum().item() == 0  # the device is still usable

@@ -42,9 +42,9 @@ class RandomlyMasked:
     def batch(self, index: Tensor) -> Tensor:
         images = self.images.batch(index)
         n, _channels, height, width = images.shape
-        order = torch.rand(n, height * width, generator=self.generator).argsort(dim=1)
-        counts = (torch.rand(n, 1, generator=self.generator) * self.most * height * width).round()
-        removed = (order < counts).view(n, 1, height, width).to(images.device)
+        order = torch.rand(n, height * width, generator=self.generator).to(images.device).argsort(dim=1)
+        counts = (torch.rand(n, 1, generator=self.generator) * self.most * height * width).round().to(images.device)
+        removed = (order < counts).view(n, 1, height, width)
         return torch.where(removed, self.fill.view(-1, 1, 1), images)
 
 

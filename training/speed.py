@@ -18,7 +18,7 @@ from training.step import FEWEST_STEPS
 
 TEST_COST = 0.5  # of testing one image in float32, as a share of training on it
 INTERVALS = 3
-STEPS = {"cpu": 1, "cuda": FEWEST_STEPS // INTERVALS}  # of an interval
+STEPS = {"cpu": 1, "cuda": FEWEST_STEPS}  # of an interval
 WARM_UP = {"cpu": 2, "cuda": 3}  # steps; a GPU's third is the first that is played back
 
 

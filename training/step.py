@@ -6,6 +6,7 @@ it can't be made, or does something else, the plain step goes on.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -75,6 +76,9 @@ class RecordedStep:
     refused: ClassVar[set[type[nn.Module]]] = set()
     """Networks that do something which can't be recorded, to be tried once only."""
 
+    fates: ClassVar[Counter[str]] = Counter()
+    """What came of the recordings of this process, for benchmarks: who trains needs no word of it."""
+
     def __init__(self, step: Step, part: Callable[..., Tensor], record: Recorder) -> None:
         """
         Args:
@@ -121,12 +125,15 @@ class RecordedStep:
             play()
             errors, updates = distances(self.step.state(), after), distances(before, after)
             near = all(error <= FARTHEST * update for error, update in zip(errors, updates, strict=True))
+            fate = "something else than the plain step"
             if near and self._places() == places:
-                self.play = play
+                self.play, fate = play, "used"
         except torch.OutOfMemoryError:
-            pass
-        except RuntimeError:  # the network does something that can't be recorded
+            fate = "no memory left for it"
+        except RuntimeError as error:  # the network does something that can't be recorded
             self.refused.add(type(self.step.model))
+            fate = f"refused: {first_line(error)}"
+        self.fates[fate] += 1
         if self.play is None:
             self.step.optimiser.zero_grad(set_to_none=True)  # the gradients of a recording are its own memory
             self._restore(after)
@@ -159,6 +166,10 @@ class RecordedStep:
                 tensor.copy_(value)
 
 
+def first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
 @torch.no_grad()
 def distances(some: State, others: State) -> list[float]:
     """Euclidean, of each part."""
@@ -174,6 +185,19 @@ def stream_beside(device: int) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
+@contextmanager
+def waiting_refused() -> Iterator[None]:
+    """A body that waits for a result fails in here already: a recording that breaks off leaves PyTorch 2.11's memory
+    as if it were still going on.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
 def as_cuda_graph(body: Body) -> Body:
     """The kernels that `body` starts, all at once.
 
@@ -185,7 +209,9 @@ def as_cuda_graph(body: Body) -> Body:
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.stream(beside):
-            for _ in range(WARM_UP):
+            for _ in range(WARM_UP - 1):
+                body()
+            with waiting_refused():
                 body()
             with torch.cuda.graph(graph, stream=beside):
                 loss = body()
