@@ -94,8 +94,12 @@ def train(
             group["lr"] = learning_rate(float(group["lr"]), device)
         if on_step is not None:
             on_step(done * steps * batch_size, accuracy)
-    take = step_for(Step(model, optimiser, recipe, inputs, labels), steps * (recipe.epochs - done))
+    small_epochs = min(recipe.small_epochs, recipe.epochs)
     for epoch in range(done, recipe.epochs):
+        if epoch in {done, small_epochs}:
+            small = epoch < small_epochs
+            last = small_epochs if small else recipe.epochs
+            take = step_for(Step(model, optimiser, recipe, inputs, labels, small), steps * (last - epoch))
         model.train()
         order = training[torch.randperm(len(training), generator=generator)].to(device)
         draws = drawn(recipe, len(training), generator, device)

@@ -18,6 +18,7 @@ class Recipe:
         learning_rate: the peak of the cycle (Smith & Topin 2019, arXiv 1708.07120).
         crop: largest shift in pixels of the random crop; the border is black.
         flip: mirror half of the images left to right.
+        small_epochs: how many epochs at the beginning see images at half of their size, four times as fast.
     """
 
     epochs: int
@@ -29,9 +30,14 @@ class Recipe:
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
     warm_up: float = 0.3
+    small_epochs: int = 0
 
     def plain(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return the fields for a record; those that came later only where they differ from their default."""
+        fields = asdict(self)
+        if not self.small_epochs:
+            del fields["small_epochs"]
+        return fields
 
 
 _MNIST = Recipe(epochs=4, batch_size=256, learning_rate=0.1, crop=2, flip=False)

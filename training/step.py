@@ -13,6 +13,7 @@ from functools import cache
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.augmentation import augmented
@@ -36,10 +37,17 @@ class Step:
     """Trains `model` on a batch of `inputs` and `labels` in place."""
 
     def __init__(
-        self, model: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe, inputs: Inputs, labels: Tensor
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        recipe: Recipe,
+        inputs: Inputs,
+        labels: Tensor,
+        small: bool = False,
     ) -> None:
+        """`small`: the model sees the images at half of their size."""
         self.model, self.optimiser, self.recipe = model, optimiser, recipe
-        self.inputs, self.labels = inputs, labels
+        self.inputs, self.labels, self.small = inputs, labels, small
 
     def __call__(self, index: Tensor, *draws: Tensor) -> Tensor:
         """Which inputs (n,) int64, and what was `drawn` for them -> the loss before the update, without a graph."""
@@ -48,6 +56,8 @@ class Step:
     def batch(self, index: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor]:
         """Augmented images (n, C, H, W) in channels_last, and their labels (n,)."""
         images = augmented(self.inputs.batch(index), self.inputs.border, self.recipe.crop, *draws)
+        if self.small:
+            images = F.avg_pool2d(images, 2)
         return images.contiguous(memory_format=torch.channels_last), self.labels[index]
 
     def on(self, images: Tensor, labels: Tensor) -> Tensor:
