@@ -1,12 +1,11 @@
 """Attribution methods for any classifier that returns logits, and the store that keeps their maps."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from errors import InputError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from attribution.method import Method
 
 METHODS = ("VBP", "IB", "IG", "DeconvNet", "GB", "GC", "GB-GC", "CAM", "CO", "RANDOM", "SOBEL")
@@ -47,30 +46,38 @@ def canonical_ensemble(name: str) -> str:
     return name.upper()
 
 
-def build_method(name: str, model: "nn.Module", ensemble: str | None = None, **params: Any) -> "Method":
-    """An attribution method for `model`, in evaluation mode, which returns logits.
+def build_method(name: str, model: "Callable[..., Any]", ensemble: str | None = None, **params: Any) -> "Method":
+    """An attribution method for `model`, a module in evaluation mode or another callable, which returns logits.
 
     Args:
         name: one of `METHODS` or `ALIASES`, or the place `package.module:Name` of a class that is called with `model`.
         ensemble: one of `ENSEMBLES`, around the method.
         params: of the method, for example `layer=` of GC; with an ensemble, `level`, `samples` and `seed` are its own.
+            `logits` says which part of the model's output the logits are, where that can't be found: a key, a position,
+            or a function of the output.
 
     Returns:
-        an object whose `attribute(inputs, target)` maps (N, C, H, W) and (N,) int64 to signed, unscaled
-        float32 maps (N, C, H, W) or (N, 1, H, W).
+        an object whose `attribute(inputs, target)` maps (N, C, H, W), and a class for all or for each image, to signed,
+        unscaled float32 maps (N, C, H, W) or (N, 1, H, W).
 
     Raises:
         InputError: unknown name or parameter, a network in training mode.
     """
     from attribution.custom import load_method  # here, so that naming the methods costs no import of torch
-    from attribution.method import require_evaluation_mode
+    from attribution.network import Network, require_evaluation_mode
     from attribution.registry import CLASSES
 
-    require_evaluation_mode(model)
+    network = Network(model, params.pop("logits", None))
+    if network.module is not None:
+        require_evaluation_mode(network.module)
     method = canonical_method(name)
     of_ensemble = {key: params.pop(key) for key in ENSEMBLE_PARAMETERS if ensemble and key in params}
     try:
-        built = load_method(method, model, **params) if ":" in method else CLASSES[method](model, **params)
+        built = (
+            load_method(method, network.module or network.call, **params)
+            if ":" in method
+            else CLASSES[method](network, **params)
+        )
     except TypeError as error:
         raise InputError(f"{method} can't be built with {', '.join(params) or 'no parameters'}: {error}") from error
     return build_ensemble(ensemble, built, **of_ensemble) if ensemble else built

@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from attribution.network import Network
 from errors import InputError
 
 OTHER_RECTIFIERS = {
@@ -139,9 +140,10 @@ def is_zero(value: object) -> bool:
     return isinstance(value, int | float) and value == 0
 
 
-def require_visible_calls(model: nn.Module) -> None:
+def require_visible_calls(network: Network) -> None:
     """Raise `InputError` if the network calls functions where no mode sees them."""
-    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+    module = network.module
+    if module is not None and any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         raise InputError(
             "DeconvNet and GB can't change the ReLUs of a scripted module: give the module before scripting"
         )

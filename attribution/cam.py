@@ -4,29 +4,34 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from attribution.chunks import Chunks
 from attribution.gradcam import to_size_of
+from attribution.method import AttributionMethod
+from attribution.network import Network
 from errors import InputError
 
 POOLING = {"adaptive_avg_pool2d", "avg_pool2d", "mean"}
 
 
-class CAM:
+class CAM(AttributionMethod):
     """CAM: Σ_k w_ck A_k (Zhou et al. 2016, arXiv 1512.04150, eq. 2), bilinearly interpolated to the input's size.
 
     A and w are read off the forward pass: w is the weight of the linear layer whose output is the logits, A the
     feature map of which this layer's input is the mean over positions. How the modules are called doesn't matter.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.chunks = Chunks(model)
+    network: Network
+
+    def __init__(self, model: Callable[..., Any]) -> None:
+        """`model`: a module or another callable that returns logits."""
+        super().__init__(model)
+        self.chunks = Chunks(self.network)
 
     @torch.no_grad()
-    def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
+    def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
         """(N, C, H, W), (N,) -> (N, 1, H, W).
 
         Raises:
@@ -34,19 +39,19 @@ class CAM:
         """
         maps = []
         for part in self.chunks(inputs):
-            activation, weight = cam_head(self.model, inputs[part].detach().clone())
+            activation, weight = cam_head(self.network, inputs[part].clone())
             maps.append(torch.einsum("nk,nkhw->nhw", weight[target[part]], activation).unsqueeze(1))
         return to_size_of(inputs, torch.cat(maps))
 
 
-def cam_head(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+def cam_head(network: Network, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """A (N, K, h, w) and w (classes, K) of the head that gives the logits of `inputs` (N, C, H, W).
 
     Raises:
         InputError: the logits don't come from such a head.
     """
     with Heads() as heads:
-        logits = model(inputs)
+        logits = network(inputs)
     for output, features, weight in heads.linear:
         for activation in reversed(heads.pooled):
             if output is logits and is_mean_of(features, activation):

@@ -3,7 +3,9 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from attribution.network import Network
 
 ACTIVATION_BYTES = {"cpu": 64 * 2**20, "cuda": 4 * 2**30}  # a few times a processor's cache; more is slower there
 FEWEST_ROWS = 8  # where fewer images take all of that, some at once are still faster than one after the other
@@ -12,16 +14,16 @@ FEWEST_ROWS = 8  # where fewer images take all of that, some at once are still f
 class Chunks:
     """Cuts images into chunks whose activations fit into `ACTIVATION_BYTES`, whatever the network."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, network: Network) -> None:
+        self.network = network
         self._rows: dict[torch.Size, int] = {}
 
     def rows(self, inputs: Tensor) -> int:
-        """How many images like those of `inputs` (N, C, H, W) go through at once, `FEWEST_ROWS` or more."""
+        """How many images like those of `inputs` (N, …) go through at once, `FEWEST_ROWS` or more."""
         shape = inputs.shape[1:]
         if shape not in self._rows:
             budget = ACTIVATION_BYTES.get(inputs.device.type, ACTIVATION_BYTES["cpu"])
-            self._rows[shape] = max(FEWEST_ROWS, budget // max(1, activation_bytes(self.model, inputs[:1])))
+            self._rows[shape] = max(FEWEST_ROWS, budget // max(1, activation_bytes(self.network, inputs[:1])))
         return self._rows[shape]
 
     def __call__(self, inputs: Tensor) -> list[slice]:
@@ -31,14 +33,16 @@ class Chunks:
         return [slice(start, start + rows) for start in range(0, len(inputs), rows)]
 
 
-def activation_bytes(model: nn.Module, inputs: Tensor) -> int:
-    """What autograd keeps for the backward pass of `inputs` (N, C, H, W), parameters not counted."""
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+def activation_bytes(network: Network, inputs: Tensor) -> int:
+    """What autograd keeps for the backward pass of `inputs` (N, …), parameters not counted."""
+    module = network.module
+    held = () if module is None else (*module.parameters(), *module.buffers())
+    own = {tensor.untyped_storage().data_ptr() for tensor in held}
     kept: dict[int, Tensor] = {}
 
     def note(tensor: Tensor) -> None:
         kept[tensor.untyped_storage().data_ptr()] = tensor  # held to the end, so that no address is given twice
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda nothing: nothing):
-        model(inputs.detach().requires_grad_().clone())
+        network(inputs.detach().requires_grad_().clone())
     return sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in own)

@@ -1,15 +1,14 @@
 """Methods of the user's own, by their place: `package.module:Name`."""
 
+from collections.abc import Callable
 from typing import Any
-
-from torch import nn
 
 from attribution.method import Method
 from errors import InputError
 from own import named
 
 
-def load_method(place: str, model: nn.Module, **params: Any) -> Method:
+def load_method(place: str, model: Callable[..., Any], **params: Any) -> Method:
     """`Name(model, **params)` of `package.module:Name`: a class of the user's or of Captum, or any other callable.
 
     Raises:

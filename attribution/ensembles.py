@@ -1,21 +1,21 @@
 """Ensembles: any method over noisy copies of the image, as running sums."""
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from attribution import LEVEL, SAMPLES
-from attribution.method import Method
+from attribution.method import AttributionMethod, Method
 from attribution.pixel_hash import image_number, pixel_hash
 from errors import InputError
 
 ROWS_AT_ONCE = 64
 
 
-class NoisyEnsemble(ABC):
+class NoisyEnsemble(AttributionMethod):
     """What is common to the ensembles: the noisy images, and the maps of a method one sample after the other.
 
     The noise is normal with σ = level · (max − min) of each image (Smilkov et al. 2017, arXiv 1706.03825, section 3).
@@ -26,22 +26,24 @@ class NoisyEnsemble(ABC):
         """Raises `InputError` if `level` is negative or `samples` below 1."""
         if not (0 <= level < math.inf) or samples < 1:
             raise InputError(f"an ensemble needs level ≥ 0 and samples ≥ 1, not level {level} and samples {samples}")
+        super().__init__(None)
         self.method, self.level, self.samples, self.seed = method, level, samples, seed
 
-    def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """(N, C, H, W), (N,) -> the shape of the method's maps."""
-        return self.summary(self.maps(inputs, target))
+    def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
+        """(N, …), (N,) -> the shape of the method's maps."""
+        return self.summary(self.noisy_maps(inputs, target))
 
     @staticmethod
     @abstractmethod
     def summary(maps: Iterator[Tensor]) -> Tensor:
         """The ensemble's map, from the method's of every noisy copy."""
 
-    def maps(self, inputs: Tensor, target: Tensor) -> Iterator[Tensor]:
+    def noisy_maps(self, inputs: Tensor, target: Tensor) -> Iterator[Tensor]:
         """The method's maps of one noisy copy of all images, `samples` times."""
-        inputs = inputs.detach()
         images = image_number(inputs)
-        samples_at_once = max(1, ROWS_AT_ONCE // len(inputs))
+        of_each_image = getattr(self.method, "of_each_image", None)  # then copies can't stand beside each other
+        alone = of_each_image is not None and of_each_image(inputs)
+        samples_at_once = 1 if alone else max(1, ROWS_AT_ONCE // len(inputs))
         for start in range(0, self.samples, samples_at_once):
             samples = range(start, min(start + samples_at_once, self.samples))
             noisy = torch.cat([inputs + self._noise(inputs, images, sample) for sample in samples])

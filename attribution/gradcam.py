@@ -1,39 +1,65 @@
 """Methods made of one layer's activation: Grad-CAM, and the mean activation."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attribution.activation import capture, last_convolution_block, layer_named
+from attribution.activation import Layer, Reshape, capture, find_layer
 from attribution.chunks import Chunks
-from attribution.method import target_logits
+from attribution.method import AttributionMethod, target_logits
+from attribution.network import Network
 from errors import InputError
 
 
-class LayerMethod:
+class LayerMethod(AttributionMethod):
     """What is common to methods that look at one layer."""
 
-    def __init__(self, model: nn.Module, layer: str | None = None) -> None:
-        """`layer`: name of the module whose output is A; by default the last convolution block's."""
-        self.model, self.layer = model, layer
-        self.chunks = Chunks(model)
+    network: Network
+
+    def __init__(
+        self, model: Callable[..., Any], layer: str | nn.Module | None = None, reshape: Reshape | None = None
+    ) -> None:
+        """Look at the activation A of one layer.
+
+        Args:
+            layer: the module whose output is A, or its name; found by itself if left away, see `find_layer`.
+            reshape: brings the layer's output to (N, K, h, w); feature maps, channels-last blocks and tokens on a grid
+                need none.
+        """
+        super().__init__(model)
+        self.layer, self.reshape = layer, reshape
+        self.chunks = Chunks(self.network)
+        self._layers: dict[torch.Size, Layer] = {}
+
+    def layer_for(self, inputs: Tensor) -> Layer:
+        """The call whose output is A, for images like `inputs`.
+
+        Raises:
+            InputError: the layer gives no feature map, or none can be found.
+        """
+        shape = inputs.shape[1:]
+        if shape not in self._layers:
+            self._layers[shape] = find_layer(self.network, inputs, self.layer, self.reshape)
+        return self._layers[shape]
 
     def activation_and_logits(self, inputs: Tensor, from_here: bool) -> tuple[Tensor, Tensor]:
-        """The layer's activation (n, K, h, w) of some images, and the logits.
+        """The layer's output for some images as it is, and the logits.
 
         Args:
             from_here: the graph of the logits begins at the activation; what comes before keeps nothing for a way back.
 
         Raises:
-            InputError: the layer gives no feature map.
+            InputError: the network takes another way than for the first images.
         """
-        if self.layer is None:
-            self.layer = last_convolution_block(self.model, inputs[:1].detach().clone())
-        with capture(layer_named(self.model, self.layer), from_here) as captured:
-            logits = self.model(inputs)
+        layer = self.layer_for(inputs)
+        with capture(layer, from_here) as captured:
+            logits = self.network(inputs)
         activation = getattr(captured, "activation", None)
-        if not isinstance(activation, Tensor) or activation.ndim != 4:
-            raise InputError(f"layer {self.layer!r} gives no feature map (images, channels, height, width)")
+        if activation is None:
+            raise InputError(f"layer {layer.name!r} is not called for every image: choose another with layer=")
         return activation, logits
 
 
@@ -45,7 +71,7 @@ class GradCAM(LayerMethod):
     """
 
     @torch.enable_grad()
-    def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
+    def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
         """(N, C, H, W), (N,) -> (N, 1, H, W), not negative.
 
         Raises:
@@ -53,12 +79,13 @@ class GradCAM(LayerMethod):
         """
         maps = []
         for part in self.chunks(inputs):
-            activation, logits = self.activation_and_logits(inputs[part].detach().clone(), from_here=True)
-            maps.append(self.of_activation(activation, target_logits(logits, target[part]).sum()))
+            activation, logits = self.activation_and_logits(inputs[part].clone(), from_here=True)
+            score = target_logits(logits, target[part]).sum()
+            maps.append(self.of_activation(self.layer_for(inputs), activation, score))
         return to_size_of(inputs, torch.cat(maps))
 
-    def of_activation(self, activation: Tensor, score: Tensor, retain_graph: bool = False) -> Tensor:
-        """The map (n, 1, h, w) of some images, of the activation (n, K, h, w) and the sum of their logits.
+    def of_activation(self, layer: Layer, activation: Tensor, score: Tensor, retain_graph: bool = False) -> Tensor:
+        """The map (n, 1, h, w) of some images, of the output of `layer` and the sum of their logits.
 
         Raises:
             InputError: the logits don't depend on the activation.
@@ -67,16 +94,16 @@ class GradCAM(LayerMethod):
         if score.requires_grad and activation.requires_grad:
             (gradient,) = torch.autograd.grad(score, activation, retain_graph=retain_graph, allow_unused=True)
         if gradient is None:
-            raise InputError(f"the logits don't depend on layer {self.layer!r}: choose another with layer=")
-        weights = gradient.mean(dim=(2, 3), keepdim=True)
-        return (weights * activation.detach()).sum(dim=1, keepdim=True).relu()
+            raise InputError(f"the logits don't depend on layer {layer.name!r}: choose another with layer=")
+        weights = layer.to_map(gradient).mean(dim=(2, 3), keepdim=True)
+        return (weights * layer.to_map(activation.detach())).sum(dim=1, keepdim=True).relu()
 
 
 class ConvolutionOutput(LayerMethod):
     """CO: the mean over channels of a layer's activation, whatever the class."""
 
     @torch.no_grad()
-    def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
+    def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
         """(N, C, H, W), (N,) -> (N, 1, H, W).
 
         Raises:
@@ -85,10 +112,10 @@ class ConvolutionOutput(LayerMethod):
         maps = []
         for part in self.chunks(inputs):
             activation, _logits = self.activation_and_logits(inputs[part].clone(), from_here=False)
-            maps.append(activation.mean(dim=1, keepdim=True))
+            maps.append(self.layer_for(inputs).to_map(activation).mean(dim=1, keepdim=True))
         return to_size_of(inputs, torch.cat(maps))
 
 
 def to_size_of(inputs: Tensor, maps: Tensor) -> Tensor:
-    """`maps` (N, 1, h, w), bilinearly interpolated to the height and width of `inputs`."""
-    return F.interpolate(maps, size=inputs.shape[2:], mode="bilinear", align_corners=False)
+    """`maps` (N, 1, h, w), bilinearly interpolated to the height and width of `inputs`, in their precision."""
+    return F.interpolate(maps.to(inputs.dtype), size=inputs.shape[2:], mode="bilinear", align_corners=False)

@@ -1,8 +1,12 @@
 """Methods that change the backward pass of ReLU."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from attribution.activation import Reshape
 from attribution.backward_relu import (
     BackwardReLU,
     Deconvolved,
@@ -13,21 +17,23 @@ from attribution.backward_relu import (
     require_visible_calls,
 )
 from attribution.gradcam import GradCAM, to_size_of
-from attribution.method import LogitGradient, target_logits
+from attribution.gradient import GradientMethod
+from attribution.method import AttributionMethod, gradient_of, target_logits
+from attribution.network import Network
 
 
-class ModifiedBackprop:
+class ModifiedBackprop(GradientMethod):
     """∂f_c/∂x with `rule` in place of the derivative of ReLU; see `attribution.backward_relu` for what is a ReLU."""
 
     rule: Rule
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Callable[..., Any]) -> None:
         """Raises `InputError` if the ReLUs of `model` can't be reached."""
-        require_visible_calls(model)
-        self.gradient = LogitGradient(model)
+        super().__init__(model)
+        require_visible_calls(self.network)
 
-    def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """(N, C, H, W), (N,) -> (N, C, H, W).
+    def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
+        """(N, …), (N,) -> (N, …).
 
         Raises:
             InputError: the network has a rectifier that is no ReLU.
@@ -52,36 +58,42 @@ class GuidedBackprop(ModifiedBackprop):
     rule = Guided
 
 
-class GuidedGradCAM:
+class GuidedGradCAM(AttributionMethod):
     """GB-GC: GB × GC (Selvaraju et al. 2017, section 3.2), GC computed with the plain gradient.
 
     Both come from one forward pass, whose ReLUs are told by which rule to go back.
     Captum's GuidedGradCam interpolates GC to the nearest pixel; here bilinearly, as in the paper.
     """
 
-    def __init__(self, model: nn.Module, layer: str | None = None) -> None:
-        """`layer`: see GradCAM.
+    network: Network
+
+    def __init__(
+        self, model: Callable[..., Any], layer: str | nn.Module | None = None, reshape: Reshape | None = None
+    ) -> None:
+        """`layer`, `reshape`: see GradCAM.
 
         Raises `InputError` if the ReLUs of `model` can't be reached.
         """
-        require_visible_calls(model)
-        self.gradcam = GradCAM(model, layer)
+        super().__init__(model)
+        require_visible_calls(self.network)
+        self.gradcam = GradCAM(self.network, layer, reshape)
 
     @torch.enable_grad()
-    def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
+    def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
         """(N, C, H, W), (N,) -> (N, C, H, W).
 
         Raises:
             InputError: the network has a rectifier that is no ReLU, the layer gives no feature map, or the logits don't
                 depend on it.
         """
+        layer = self.gradcam.layer_for(inputs)  # found without the other backward pass
         guided, maps = torch.empty_like(inputs), []
         for part in self.gradcam.chunks(inputs):
             leaf, guiding = inputs[part].detach().requires_grad_(), Switch()
             with BackwardReLU(SwitchedGuided, guiding):
                 activation, logits = self.gradcam.activation_and_logits(leaf.clone(), from_here=False)
             score = target_logits(logits, target[part]).sum()
-            maps.append(self.gradcam.of_activation(activation, score, retain_graph=True))
+            maps.append(self.gradcam.of_activation(layer, activation, score, retain_graph=True))
             guiding.on = True
-            (guided[part],) = torch.autograd.grad(score, leaf)
+            guided[part] = gradient_of(score, leaf)
         return guided * to_size_of(inputs, torch.cat(maps))

@@ -1,22 +1,25 @@
 """Integrated gradients, with quadrature rules whose weights sum to one."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attribution import STEPS
-from attribution.method import LogitGradient, target_logits
+from attribution.gradient import GradientMethod
+from attribution.method import Target, checked_target, target_logits
 from errors import InputError
 
 
-class IntegratedGradients:
+class IntegratedGradients(GradientMethod):
     """IG: (x − x′) · ∫₀¹ ∂f_c/∂x (x′ + α (x − x′)) dα (Sundararajan et al. 2017, arXiv 1703.01365, eq. 1)."""
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Callable[..., Any],
         steps: int = STEPS,
         rule: str = "composite",
         baseline: str | Tensor = "black",
@@ -29,7 +32,8 @@ class IntegratedGradients:
             rule: "composite", "gauss-legendre" (one interval, exact for polynomials of degree 2·steps − 1 along the
                 path) or "midpoint". In a network of ReLUs the gradient jumps along the path, so that a high degree
                 helps little, and evenly spread nodes more: the composite rule's gap is the smallest.
-            baseline: x′: "black", "mean", or a tensor that broadcasts to (N, C, H, W), as the network sees it.
+            baseline: x′: "black", "mean", or a tensor that broadcasts to (C, H, W), as the network sees it, or to
+                (N, C, H, W), a baseline for each image.
             black: (C,), what a black pixel is to a network whose images are normalised to mean 0; without it the
                 images are taken for unnormalised ones, in which black is 0 and the mean unknown.
 
@@ -38,49 +42,68 @@ class IntegratedGradients:
         """
         if rule not in RULES or steps < 1:
             raise InputError(f"IG integrates by {' or '.join(RULES)} with 1 or more steps, not {rule!r} with {steps}")
-        self.gradient = LogitGradient(model)
+        super().__init__(model)
         self.nodes, self.weights = RULES[rule](steps)
+        self.of_channels = not isinstance(baseline, Tensor)
         self.baseline = baseline if isinstance(baseline, Tensor) else named_baseline(baseline, black)
 
-    def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """(N, C, H, W), (N,) -> (N, C, H, W)."""
-        inputs = inputs.detach()
+    def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
+        """(N, …), (N,) -> (N, …).
+
+        Raises:
+            InputError: the baseline doesn't fit the inputs.
+        """
         baseline = self._baseline_of(inputs)
         total = torch.zeros_like(inputs)
         nodes_at_once = max(1, self.gradient.chunks.rows(inputs) // len(inputs))
         for start in range(0, len(self.nodes), nodes_at_once):
             part = slice(start, start + nodes_at_once)
             nodes = torch.tensor(self.nodes[part], dtype=inputs.dtype, device=inputs.device)
-            points = baseline + nodes.view(-1, 1, 1, 1, 1) * (inputs - baseline)
+            points = baseline + nodes.view(-1, *[1] * inputs.ndim) * (inputs - baseline)
             gradients = self.gradient(points.flatten(0, 1), target.repeat(len(nodes))).view_as(points)
             for weight, gradient in zip(self.weights[part], gradients, strict=True):
                 total += weight * gradient
         return (inputs - baseline) * total
 
+    def of_each_image(self, inputs: Tensor) -> bool:
+        """Whether each of `inputs` (N, …) has a baseline of its own."""
+        return self.baseline.ndim == inputs.ndim and len(self.baseline) > 1
+
     @torch.no_grad()
-    def completeness_gap(self, inputs: Tensor, target: Tensor, attributions: Tensor) -> Tensor:
+    def completeness_gap(self, inputs: Tensor, target: Target, attributions: Tensor) -> Tensor:
         """|Σ attributions − (f_c(x) − f_c(x′))| / |f_c(x) − f_c(x′)|: (N,), 0 if the integral was exact."""
-        difference = self._logits(inputs, target) - self._logits(self._baseline_of(inputs), target)
+        inputs = self._checked_inputs(inputs)
+        with self.network.unchanged():
+            self.network.check(inputs)
+            classes = checked_target(target, len(inputs), self.network.classes, inputs.device)
+            difference = self._logits(inputs, classes) - self._logits(self._baseline_of(inputs), classes)
         return (attributions.flatten(1).sum(1) - difference).abs() / difference.abs()
 
     def _logits(self, inputs: Tensor, target: Tensor) -> Tensor:
-        model, chunks = self.gradient.model, self.gradient.chunks(inputs)
-        return torch.cat([target_logits(model(inputs[part].clone()), target[part]) for part in chunks])
+        network, chunks = self.network, self.gradient.chunks(inputs)
+        return torch.cat([target_logits(network(inputs[part].clone()), target[part]) for part in chunks])
 
     def _baseline_of(self, inputs: Tensor) -> Tensor:
-        return self.baseline.to(inputs).expand_as(inputs)
+        baseline = self.baseline.to(inputs)
+        if self.of_channels:
+            baseline = baseline.view(-1, *[1] * (inputs.ndim - 2))
+        try:
+            return baseline.expand_as(inputs)
+        except RuntimeError as error:
+            shapes = f"{tuple(baseline.shape)} for images {tuple(inputs.shape)}"
+            raise InputError(f"IG has a baseline of shape {shapes}: give one image, or one for each") from error
 
 
 def named_baseline(name: str, black: Tensor | None) -> Tensor:
-    """(C or 1, 1, 1): the image called `name`, as the network sees it.
+    """(C or 1,): each channel of the image called `name`, as the network sees it.
 
     Raises:
         InputError: unknown name, or "mean" of images that are not normalised.
     """
     if name == "black":
-        return torch.zeros(1, 1, 1) if black is None else torch.as_tensor(black).view(-1, 1, 1)
+        return torch.zeros(1) if black is None else torch.as_tensor(black).view(-1)
     if name == "mean" and black is not None:
-        return torch.zeros(1, 1, 1)
+        return torch.zeros(1)
     if name == "mean":
         raise InputError("IG knows the mean of normalised images only: give black=, or the mean image as baseline=")
     raise InputError(f"unknown baseline {name!r}: choose black or mean, or give a tensor")

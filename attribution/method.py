@@ -1,12 +1,20 @@
-"""What an attribution method is, and the one gradient that most of them are made of."""
+"""What an attribution method is, the check of what it is given, and the one gradient that most of them are made of."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attribution.chunks import Chunks
+from attribution.network import Network
 from errors import InputError
+
+Target: TypeAlias = int | Sequence[int] | npt.NDArray[np.integer[Any]] | Tensor
+"""The class to explain: one for all images, or one for each."""
 
 
 class Method(Protocol):
@@ -28,6 +36,91 @@ class Method(Protocol):
         ...
 
 
+class AttributionMethod(ABC):
+    """What is common to our methods: one check of inputs and targets, and of the network, before any map is made."""
+
+    def __init__(self, model: Callable[..., Any] | None) -> None:
+        """`model`: a module or another callable that returns logits; None of a method that needs no network."""
+        self.network = None if model is None else Network(model)
+
+    @abstractmethod
+    def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
+        """Attributions of checked inputs, (N, …) with N ≥ 1 floats without a graph, and targets, (N,) int64."""
+
+    def attribute(self, inputs: Tensor | tuple[Tensor], target: Target | None = None) -> Any:
+        """Signed, unscaled attributions of the logit of `target`.
+
+        Args:
+            inputs: (N, C, H, W) floats, as the network sees them; or a tuple of one such tensor, as some callers give.
+            target: the class to explain, an integer for all images, or one for each: a list, an array or a tensor.
+
+        Returns:
+            (N, C, H, W) or (N, 1, H, W), in the precision of the inputs, at least float32; in a tuple if the inputs
+            were.
+
+        Raises:
+            InputError: inputs or targets that don't fit the network, a network whose maps would depend on chance or on
+                the other images, or one that this method can't explain.
+        """
+        if isinstance(inputs, tuple | list):
+            if len(inputs) != 1:
+                raise InputError(f"a network with one input is explained, and {len(inputs)} inputs are given")
+            return (self.attribute(inputs[0], target),)
+        images = self._checked_inputs(inputs)
+        if len(images) == 0:
+            one = images.new_zeros(1, *images.shape[1:])
+            return self.attribute(one, torch.zeros(1, dtype=torch.int64))[:0]
+        if self.network is None:
+            return self._finished(self.maps(images, checked_target(target, len(images), None, images.device)))
+        with self.network.unchanged():
+            images = images.clone() if images.is_inference() else images
+            self.network.check(images)
+            targets = checked_target(target, len(images), self.network.classes, images.device)
+            return self._finished(self.maps(images, targets))
+
+    def _checked_inputs(self, inputs: Any) -> Tensor:
+        if not isinstance(inputs, Tensor) or inputs.ndim < 2 or not inputs.is_floating_point():
+            given = f"{inputs.dtype} {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
+            raise InputError(f"images are explained as a tensor of floats (images, …), and {given} is given")
+        with torch.inference_mode(False):
+            images = inputs.detach()
+            return images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
+
+    @staticmethod
+    def _finished(maps: Tensor) -> Tensor:
+        return maps.detach()
+
+
+def checked_target(target: Target | None, images: int, classes: int | None, device: torch.device) -> Tensor:
+    """Return one class for each image, (images,) int64 on `device`.
+
+    Args:
+        target: an integer, or one element, stands for all images, as in Captum.
+        classes: how many there are; None if it doesn't matter.
+
+    Raises:
+        InputError: no target, another number of them than of images, one that is no integer or no class.
+    """
+    if target is None:
+        raise InputError("no target is given: say which class to explain, an integer or one for each image")
+    try:
+        found = torch.as_tensor(target) if not isinstance(target, Tensor) else target.detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"targets are integers, one for all images or one for each, not {target!r}") from error
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise InputError(f"targets are integers, and {found.dtype} is given")
+    if found.numel() != 1 and found.shape != (images,):
+        raise InputError(
+            f"targets of shape {tuple(found.shape)} are given for {images} images: one for all, or one for each"
+        )
+    # A plain copy: under inference_mode the given one can't be used for gradients.
+    classes_of_images = torch.empty(images, dtype=torch.int64, device=device).copy_(found.reshape(-1))
+    if classes is not None and not bool(((classes_of_images >= 0) & (classes_of_images < classes)).all()):
+        wrong = next(int(one) for one in classes_of_images.tolist() if not 0 <= one < classes)
+        raise InputError(f"target {wrong} is none of the network's {classes} classes, 0 to {classes - 1}")
+    return classes_of_images
+
+
 class LogitGradient:
     """∂f_c/∂x for each image, c its target.
 
@@ -35,12 +128,12 @@ class LogitGradient:
     of their logits is each image's own. Gradients of parameters are neither computed nor accumulated.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.chunks = Chunks(model)
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.chunks = Chunks(network)
 
     def __call__(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """(N, C, H, W), (N,) -> (N, C, H, W), chunk by chunk."""
+        """(N, …), (N,) -> (N, …), chunk by chunk."""
         gradients = torch.empty_like(inputs)
         for part in self.chunks(inputs):
             gradients[part] = self._of_chunk(inputs[part], target[part])
@@ -50,23 +143,21 @@ class LogitGradient:
     def _of_chunk(self, inputs: Tensor, target: Tensor) -> Tensor:
         leaf = inputs.detach().requires_grad_()
         # Behind an operation, because a network may change its input in place, which a leaf refuses.
-        (gradient,) = torch.autograd.grad(target_logits(self.model(leaf.clone()), target).sum(), leaf)
-        return gradient
+        return gradient_of(target_logits(self.network(leaf.clone()), target), leaf)
+
+
+def gradient_of(scores: Tensor, leaf: Tensor) -> Tensor:
+    """∂ Σ scores/∂leaf, zeros where the scores don't depend on it.
+
+    Raises:
+        InputError: the network cuts the graph.
+    """
+    if not scores.requires_grad:
+        raise InputError("the logits have no gradient: the network detaches them, or computes without gradients")
+    (gradient,) = torch.autograd.grad(scores.sum(), leaf, allow_unused=True)
+    return torch.zeros_like(leaf) if gradient is None else gradient
 
 
 def target_logits(logits: Tensor, target: Tensor) -> Tensor:
-    """f_c for each image: (N, K) and (N,) -> (N,).
-
-    Raises:
-        InputError: the network returned something else than logits.
-    """
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise InputError("the network must return logits, one tensor of shape (images, classes)")
+    """f_c for each image: (N, K) and (N,) -> (N,)."""
     return logits.gather(1, target.view(-1, 1)).squeeze(1)
-
-
-def require_evaluation_mode(model: nn.Module) -> None:
-    """Raise `InputError` if a batch norm or dropout layer makes maps depend on the batch or on chance."""
-    for name, module in model.named_modules():
-        if module.training and isinstance(module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd):
-            raise InputError(f"layer {name!r} is in training mode: call model.eval() before explaining")

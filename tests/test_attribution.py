@@ -7,8 +7,9 @@ from torch import nn
 from torchvision.models import resnet18, vgg11
 
 from attribution import ALIASES, ANY_MODEL_METHODS, METHODS, build_method, canonical_method
-from attribution.activation import capture, last_convolution_block
+from attribution.activation import Layer, capture, find_layer
 from attribution.folding import folded
+from attribution.network import Network
 from attribution.pixel_hash import hash32, pixel_hash
 from attribution.registry import CLASSES
 from datasets import Dataset
@@ -133,22 +134,23 @@ class Functional(nn.Module):
         (build_model("mnist"), (1, 28, 28), "features.2.2"),
         (resnet18(num_classes=10), (3, 64, 64), "layer4"),
         (vgg11(num_classes=10), (3, 64, 64), "features.19"),
-        (Functional(), (1, 9, 9), "last"),
+        (Functional(), (1, 9, 9), "call 4 of a function, relu"),
     ],
     ids=["SimpleCNN", "ResNet-18", "VGG-11", "functional"],
 )
 def test_last_convolution_block_is_found(model, shape, block):
-    assert last_convolution_block(model.eval(), torch.randn(1, *shape)) == block
+    found = find_layer(Network(model.eval()), torch.randn(1, *shape)).name
+    assert found == block
 
 
 def test_network_without_feature_map_is_refused():
     with pytest.raises(InputError, match="layer="):
-        last_convolution_block(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.randn(1, 1, 2, 2))
+        find_layer(Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 2))), torch.randn(1, 1, 2, 2))
 
 
 def test_captured_activation_is_that_of_the_layer_even_if_the_next_works_in_place():
     model, inputs = Functional(), torch.randn(2, 1, 9, 9)
-    with capture(model.last) as captured:
+    with capture(Layer("last", model.last, 0, lambda output: output)) as captured:
         model(inputs)
     want = nn.functional.conv2d(torch.relu(model.first(inputs)), model.last.weight, model.last.bias)
     torch.testing.assert_close(captured.activation, want)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from attribution.activation import capture
+from attribution.activation import Layer, capture
 from datasets import DATASETS, Dataset
 from errors import InputError
 from models import (
@@ -143,11 +143,15 @@ class FirstImages:
         return self.number
 
 
+def layer_of(model, name):
+    return Layer(name, model.get_submodule(name), 0, lambda output: output)
+
+
 @pytest.mark.parametrize("attention", NAMES)
 def test_layers_are_feature_maps_in_order(attention):
     model = built("mnist", attention).eval()
     with torch.no_grad(), ExitStack() as captures:
-        captured = [captures.enter_context(capture(model.get_submodule(name))) for name in layers(model)]
+        captured = [captures.enter_context(capture(layer_of(model, name))) for name in layers(model)]
         model(some_images("mnist", 2))
     assert all(layer.activation.dim() == 4 for layer in captured)
     sizes = [layer.activation.shape[2] for layer in captured]
@@ -159,7 +163,7 @@ def test_layers_are_feature_maps_in_order(attention):
 @pytest.mark.parametrize("attention", ["CAM", "RAN"])
 def test_the_last_block_is_what_the_predicting_head_averages(attention):
     model = built("mnist", attention).eval()
-    with torch.no_grad(), capture(model.get_submodule(last_block(model))) as captured:
+    with torch.no_grad(), capture(layer_of(model, last_block(model))) as captured:
         logits = model(some_images("mnist"))
     linear = model.cam.linear if attention == "CAM" else model.classifier
     torch.testing.assert_close(linear(captured.activation.mean((2, 3))), logits)

@@ -1,0 +1,178 @@
+"""The network that is explained: how it is called, and whether its maps would depend on chance or on other images."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from common.outputs import LogitsChoice, find_logits
+from errors import InputError
+
+Model = TypeVar("Model", bound=Callable[..., Any])
+
+TOLERANCE = 1e-4  # relative: how far two passes of the same image may lie apart
+
+
+class Network:
+    """Calls somebody's network without changing it.
+
+    Attributes:
+        module: the network as a module, unwrapped where it is compiled; None for another callable.
+    """
+
+    def __init__(self, model: "Callable[..., Any] | Network", logits: LogitsChoice | None = None) -> None:
+        """Wrap `model`.
+
+        Args:
+            model: a module, a method of one such as `model.forward`, or any callable that maps images to logits.
+            logits: which part of its output the logits are; found by itself where only one part can be.
+        """
+        if isinstance(model, Network):
+            logits = model.choice if logits is None else logits
+            model = model.call
+        call: Callable[..., Any] = model
+        owner = getattr(call, "__self__", None)
+        if isinstance(owner, nn.Module) and getattr(call, "__name__", "") in {"forward", "__call__"}:
+            call = owner
+        if not callable(call):
+            raise InputError(f"a network is a torch.nn.Module or a function of images, not {type(call).__name__}")
+        self.call: Callable[..., Any] = uncompiled(call)
+        self.module = self.call if isinstance(self.call, nn.Module) else None
+        self.choice: LogitsChoice | None = logits
+        self._checked: tuple[object, ...] | None = None
+        self._changing: list[tuple[nn.Module, str]] = []
+        self.classes = 0
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """(N, …) -> logits (N, K), computed in the precision of the network."""
+        dtype = self.dtype
+        return find_logits(self.call(inputs if dtype is None else inputs.to(dtype)), self.choice)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The precision of the parameters; None if there are none, or several."""
+        module = self.module
+        found = {p.dtype for p in module.parameters() if p.is_floating_point()} if module is not None else set()
+        return found.pop() if len(found) == 1 else None
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The modules inside by their names, the network itself left out."""
+        return {} if self.module is None else {name: part for name, part in self.module.named_modules() if name}
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Call the network in the `with` block: nothing of it is compiled there, and its buffers are put back after."""
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            if "torch._dynamo" in sys.modules:  # otherwise nothing is compiled
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            before = {place: place[0]._buffers[place[1]] for place in self._changing}
+            values = {place: None if held is None else held.clone() for place, held in before.items()}
+            try:
+                yield
+            finally:
+                restore_buffers(before, values)
+
+    def check(self, inputs: Tensor) -> None:
+        """Refuse a network whose output for an image depends on chance or on the other images.
+
+        It is tried once, and again when a module of it was put into another mode.
+
+        Args:
+            inputs: (N, …), one or more.
+
+        Raises:
+            InputError: such a network, or one in training mode.
+        """
+        modes = (inputs.shape[1:], *(module.training for module in self.module.modules())) if self.module else (None,)
+        if modes == self._checked:
+            return
+        if self.module is not None:
+            require_evaluation_mode(self.module)
+        buffers = {} if self.module is None else all_buffers(self.module)
+        values = {place: None if held is None else held.clone() for place, held in buffers.items()}
+        versions = {place: None if held is None else held._version for place, held in buffers.items()}
+        try:
+            self._compare(inputs[:1].detach())
+        finally:
+            self._changing = [
+                place
+                for place, held in buffers.items()
+                if place[0]._buffers.get(place[1]) is not held
+                or (held is not None and held._version != versions[place])
+            ]
+            restore_buffers(buffers, values)
+        self._checked = modes
+
+    @torch.no_grad()
+    def _compare(self, image: Tensor) -> None:
+        pair = torch.cat([image, 1 - image])  # whose channels have other means
+        generators = random_generators(image.device)
+        states = [read() for read, _set in generators]
+        first = self(pair.clone())
+        if any(not torch.equal(read(), state) for (read, _set), state in zip(generators, states, strict=True)):
+            for (_read, set_state), state in zip(generators, states, strict=True):
+                set_state(state)
+            raise InputError(
+                "the network draws random numbers while it is evaluated (dropout in whatever form): its maps would "
+                "depend on chance; switch that off"
+            )
+        self.classes = first.shape[1]
+        if first.shape[0] != 2:
+            raise InputError(f"the network returns {first.shape[0]} rows of logits for 2 images")
+        again, alone = self(pair.clone()), self(image.clone())
+        if not near(first, again):
+            raise InputError("the network gives other logits for the same images each time: its maps would, too")
+        if not near(first[:1], alone):
+            raise InputError(
+                "the network's logits of an image depend on the other images of the batch (a batch norm without "
+                "running statistics?): its maps would, too"
+            )
+
+
+def uncompiled(model: Model) -> Model:
+    """Return the module inside what `torch.compile` returned, anything else as it is."""
+    inner: Model = getattr(model, "_orig_mod", model)
+    return inner
+
+
+def require_evaluation_mode(model: nn.Module) -> None:
+    """Raise `InputError` if a normalisation or dropout layer is in training mode."""
+    for name, module in model.named_modules():
+        statistics = isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats
+        if module.training and (statistics or isinstance(module, nn.modules.dropout._DropoutNd)):
+            raise InputError(f"layer {name!r} is in training mode: call model.eval() before explaining")
+
+
+def near(some: Tensor, others: Tensor) -> bool:
+    """Whether two results of the same computation agree but for rounding."""
+    tolerance = max(TOLERANCE, 8 * torch.finfo(some.dtype).eps)
+    scale = some.abs().max().item()
+    return bool(torch.allclose(some, others, rtol=tolerance, atol=tolerance * scale, equal_nan=True))
+
+
+def all_buffers(model: nn.Module) -> dict[tuple[nn.Module, str], Tensor | None]:
+    return {(module, name): held for module in model.modules() for name, held in module._buffers.items()}
+
+
+@torch.no_grad()
+def restore_buffers(
+    buffers: dict[tuple[nn.Module, str], Tensor | None], values: dict[tuple[nn.Module, str], Tensor | None]
+) -> None:
+    """Put the same tensors with the same values back in their places."""
+    for (module, name), held in buffers.items():
+        value = values[module, name]
+        if held is not None and value is not None and not torch.equal(held, value):
+            held.copy_(value)
+        module._buffers[name] = held
+
+
+def random_generators(device: torch.device) -> list[tuple[Callable[[], Tensor], Callable[[Tensor], object]]]:
+    """Return how to read and to set the state of each global generator of PyTorch that a network on `device` uses."""
+    found: list[tuple[Callable[[], Tensor], Callable[[Tensor], object]]] = [(torch.get_rng_state, torch.set_rng_state)]
+    if device.type == "cuda":
+        found.append((lambda: torch.cuda.get_rng_state(device), lambda state: torch.cuda.set_rng_state(state, device)))
+    return found

@@ -1,0 +1,74 @@
+"""Finding the logits in whatever a network returns."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from errors import InputError
+
+LogitsChoice = str | int | Callable[[Any], Tensor]
+"""A key, an attribute or a position of the output, or a function of it."""
+
+
+def find_logits(output: Any, choice: LogitsChoice | None = None) -> Tensor:
+    """Return the logits (N, K) in the output of a classifier.
+
+    A tensor is taken as it is. Of a tuple, a dict or an object, the logits are what is called `logits`, or else the
+    only matrix in it.
+
+    Args:
+        choice: says which part of the output the logits are.
+
+    Raises:
+        InputError: there are none, or several matrices that could be.
+    """
+    if choice is not None:
+        return _chosen(output, choice)
+    if isinstance(output, Tensor):
+        return _matrix(output)
+    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(named, Tensor):
+        return _matrix(named)
+    parts = dict(_tensors(output))
+    matrices = {name: part for name, part in parts.items() if part.ndim == 2 and part.is_floating_point()}
+    if len(matrices) == 1:
+        return next(iter(matrices.values()))
+    described = ", ".join(f"{name}: {tuple(part.shape)}" for name, part in parts.items()) or type(output).__name__
+    raise InputError(
+        f"the network must return logits, one tensor of shape (images, classes), and returns {described}: "
+        "say which part they are with logits=, or return them alone"
+    )
+
+
+def _chosen(output: Any, choice: LogitsChoice) -> Tensor:
+    try:
+        if callable(choice):
+            return _matrix(choice(output))
+        if isinstance(choice, str) and not isinstance(output, Mapping):
+            return _matrix(getattr(output, choice))
+        return _matrix(output[choice])
+    except (KeyError, IndexError, AttributeError, TypeError) as error:
+        raise InputError(f"the network's output ({type(output).__name__}) has no part logits={choice!r}") from error
+
+
+def _matrix(logits: Any) -> Tensor:
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        shape = f" {tuple(logits.shape)}" if isinstance(logits, Tensor) else ""
+        raise InputError(
+            f"the network must return logits, one tensor of shape (images, classes), and returns "
+            f"{type(logits).__name__}{shape}"
+        )
+    return logits
+
+
+def _tensors(output: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in nested tuples, lists and dicts, with its place."""
+    if isinstance(output, Tensor):
+        yield prefix or "0", output
+    elif isinstance(output, Mapping):
+        for name, part in output.items():
+            yield from _tensors(part, f"{prefix}.{name}".strip("."))
+    elif isinstance(output, Sequence) and not isinstance(output, str):
+        for place, part in enumerate(output):
+            yield from _tensors(part, f"{prefix}.{place}".strip("."))

@@ -1,0 +1,86 @@
+"""A network of a user's own, made to fit: it returns logits alone, and gets its images in a layout that it can read."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.outputs import find_logits
+from errors import InputError
+
+
+class LogitsAlone:
+    """Put before the class of a network whose output holds more than the logits."""
+
+    def forward(self, *arguments: Any, **options: Any) -> Tensor:
+        return find_logits(super().forward(*arguments, **options))  # type: ignore[misc]
+
+
+class Contiguous:
+    """Put before the class of a network that reads its activations with `view`, which channels_last forbids."""
+
+    def forward(self, images: Tensor) -> Any:
+        return super().forward(images.contiguous())  # type: ignore[misc]
+
+    def _apply(self, *arguments: Any, **options: Any) -> Any:
+        """Whatever is done to the weights, such as `.to(memory_format=…)`: they stay contiguous."""
+        changed = super()._apply(*arguments, **options)  # type: ignore[misc]
+        for weight in changed.parameters():
+            if not weight.is_contiguous():
+                weight.data = weight.data.contiguous()
+        return changed
+
+
+@torch.no_grad()
+def adapted(model: nn.Module, shape: tuple[int, int, int], name: str) -> nn.Module:
+    """Return `model`, changed in class alone where that is needed; lazy layers get their weights here.
+
+    Args:
+        shape: (C, H, W) of an image.
+        name: for messages.
+
+    Raises:
+        InputError: it fails on such images, or returns no logits.
+    """
+    modes = [(part, part.training) for part in model.modules()]
+    weight = next((one for one in model.parameters() if one.is_floating_point()), None)
+    images = torch.zeros(2, *shape, dtype=torch.float32 if weight is None else weight.dtype)
+    buffers = {}
+    try:
+        output = _call(model.eval(), images, name)  # which makes the weights of lazy layers
+        buffers = {key: held.clone() for key, held in model.state_dict().items()}
+        if not isinstance(output, Tensor):
+            _require_logits(output, name)
+            _change_class(model, LogitsAlone)
+        else:
+            _require_logits(output, name)
+        try:
+            model.to(memory_format=torch.channels_last)(images.contiguous(memory_format=torch.channels_last))
+        except RuntimeError:
+            _change_class(model, Contiguous)
+            model.to(memory_format=torch.contiguous_format)
+    finally:
+        for part, training in modes:
+            part.training = training
+    model.load_state_dict(buffers)
+    return model
+
+
+def _call(model: nn.Module, images: Tensor, name: str) -> Any:
+    try:
+        return model(images)
+    except Exception as error:  # whatever somebody's forward pass raises
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{name} fails on images of {tuple(images.shape[1:])}: {reason}") from error
+
+
+def _require_logits(output: Any, name: str) -> None:
+    try:
+        find_logits(output)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def _change_class(model: nn.Module, before: type) -> None:
+    kind = type(model)
+    model.__class__ = type(kind.__name__, (before, kind), {"__module__": kind.__module__})
