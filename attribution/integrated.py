@@ -73,8 +73,7 @@ class IntegratedGradients(GradientMethod):
     def completeness_gap(self, inputs: Tensor, target: Target, attributions: Tensor) -> Tensor:
         """|Σ attributions − (f_c(x) − f_c(x′))| / |f_c(x) − f_c(x′)|: (N,), 0 if the integral was exact."""
         inputs = self._checked_inputs(inputs)
-        with self.network.unchanged():
-            self.network.check(inputs)
+        with self.network.prepared(inputs):
             classes = checked_target(target, len(inputs), self.network.classes, inputs.device)
             difference = self._logits(inputs, classes) - self._logits(self._baseline_of(inputs), classes)
         return (attributions.flatten(1).sum(1) - difference).abs() / difference.abs()

@@ -72,9 +72,7 @@ class AttributionMethod(ABC):
             return self.attribute(one, torch.zeros(1, dtype=torch.int64))[:0]
         if self.network is None:
             return self._finished(self.maps(images, checked_target(target, len(images), None, images.device)))
-        with self.network.unchanged():
-            images = images.clone() if images.is_inference() else images
-            self.network.check(images)
+        with self.network.prepared(images):
             targets = checked_target(target, len(images), self.network.classes, images.device)
             return self._finished(self.maps(images, targets))
 
@@ -83,7 +81,7 @@ class AttributionMethod(ABC):
             given = f"{inputs.dtype} {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
             raise InputError(f"images are explained as a tensor of floats (images, …), and {given} is given")
         with torch.inference_mode(False):
-            images = inputs.detach()
+            images = inputs.clone() if inputs.is_inference() else inputs.detach()
             return images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
 
     @staticmethod

@@ -63,12 +63,20 @@ class Network:
         return {} if self.module is None else {name: part for name, part in self.module.named_modules() if name}
 
     @contextmanager
-    def unchanged(self) -> Iterator[None]:
-        """Call the network in the `with` block: nothing of it is compiled there, and its buffers are put back after."""
+    def prepared(self, inputs: Tensor) -> Iterator[None]:
+        """Explain `inputs` (N, …) in the `with` block.
+
+        Nothing is compiled or fused there, so that every call is seen; afterwards all buffers are as they were.
+
+        Raises:
+            InputError: see `check`.
+        """
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(unfused_attention())
             if "torch._dynamo" in sys.modules:  # otherwise nothing is compiled
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
+            self.check(inputs)
             before = {place: place[0]._buffers[place[1]] for place in self._changing}
             values = {place: None if held is None else held.clone() for place, held in before.items()}
             try:
@@ -131,6 +139,17 @@ class Network:
                 "the network's logits of an image depend on the other images of the batch (a batch norm without "
                 "running statistics?): its maps would, too"
             )
+
+
+@contextmanager
+def unfused_attention() -> Iterator[None]:
+    """Have PyTorch's transformer layers call their parts in the `with` block, also where no gradient is needed."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def uncompiled(model: Model) -> Model:
