@@ -257,9 +257,11 @@ class _Search:
         attention = [place for place, call in enumerate(self.calls) if is_attention(call)]
         if not attention:
             return None
-        for call in reversed(self.calls[: attention[-1]]):
-            is_norm = (call.module is not None and "norm" in call.name.lower()) or call.name in NORMALISED
-            to_map = self.to_map(call, channels_last=True) if is_norm else None
+        norms = [call for call in self.calls[: attention[-1]] if is_norm(call)]
+        tokens = {call.output.shape[1] for call in norms if call.output.ndim == 3}
+        for call in reversed(norms):
+            of_heads = call.output.ndim == 4 and call.output.shape[2] in tokens  # (N, heads, T, d)
+            to_map = None if of_heads else self.to_map(call, channels_last=True)
             if to_map is not None:
                 return self.layer_of(call, to_map)
         return None
@@ -386,6 +388,10 @@ def is_attention(call: _Call) -> bool:
         return True
     shape = call.output.shape
     return call.module is None and call.name == "softmax" and call.output.ndim >= 3 and shape[-1] == shape[-2] > 1
+
+
+def is_norm(call: _Call) -> bool:
+    return call.name in NORMALISED or (call.module is not None and "norm" in call.name.lower())
 
 
 def is_distribution(output: Tensor) -> bool:

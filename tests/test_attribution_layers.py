@@ -73,7 +73,7 @@ def test_grad_cam_of_a_pooled_network_is_the_positive_part_of_cam():
 
 @pytest.mark.parametrize("model", [build_model("cifar10"), nn.Conv2d(3, 5, 32)])
 def test_cam_refuses_a_network_without_its_head(model):
-    with pytest.raises(InputError, match="CAM head|logits"):
+    with pytest.raises(InputError, match=r"CAM head|logits"):
         build_method("CAM", model.eval()).attribute(torch.randn(1, 3, 32, 32), torch.tensor([0]))
 
 

@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from timm.models.mlp_mixer import MlpMixer
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torchvision.models import (
@@ -201,7 +202,7 @@ def test_timm_swin():
 
 
 def test_timm_mixer():
-    model = timm.create_model("mixer_s32_224", img_size=64, num_classes=5, num_blocks=2).eval()
+    model = MlpMixer(img_size=64, patch_size=32, num_blocks=2, embed_dim=32, num_classes=5).eval()
     inputs, target = images(64)
     tokens, logits = noted(model, model.norm, inputs)
     want = grad_cam(tokens, logits, target, (64, 64), lambda one: one.transpose(1, 2).reshape(3, -1, 2, 2))
