@@ -260,9 +260,8 @@ def _spec(name: str) -> ModuleSpec | None:
 
 def _content(file: str, spec: ModuleSpec | None) -> bytes:
     """Read the bytes of a module: of its source, or of what there is of it."""
-    if spec is not None and hasattr(spec.loader, "get_data"):
-        return bytes(spec.loader.get_data(file))
-    return Path(file).read_bytes()
+    read = getattr(spec.loader, "get_data", None) if spec else None  # also from an archive
+    return bytes(read(file)) if read else Path(file).read_bytes()
 
 
 def _is_below_packages(file: str) -> bool:

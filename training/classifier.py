@@ -52,7 +52,7 @@ class Order:
         return checkpoint_path(folder, self.dataset, model_name(self.attention), self.seed, self.quick)
 
     @property
-    def model_code(self) -> dict[str, str]:
+    def model_code(self) -> dict[str, Any]:
         """What stands for the code of a model of one's own, as a field of a record; no field for ours."""
         code = network_code(self.dataset, self.attention)
         return {"model_code": code} if code else {}
