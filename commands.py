@@ -37,6 +37,7 @@ from evaluation.summary import summaries
 from evaluation.sweep import Sweep, complete_all
 from evaluation.wording import usual_images
 from models import ATTENTIONS, OPTIONS, variant
+from own import begin_command
 from progress import progress_bar
 from reproduction import steps
 from side_by_side import sharing, usual_jobs
@@ -60,6 +61,7 @@ def run(options: argparse.Namespace, costs: Costs | None = None) -> None:
     Raises:
         InputError: something that the options name can't be used.
     """
+    begin_command()
     folders = Folders.below(options.output_dir, options.data_dir)
     folders.require_usable()
     options.device = resolve_device(options.device)
@@ -461,6 +463,7 @@ def retraining_sweeps(options: argparse.Namespace, asked: list[Pipeline]) -> lis
                 fill=fill_of(options, evaluation),
                 mask_split=options.mask_split,
                 map_dtype=options.map_dtype,
+                **pipeline.order.model_code,
             ),
             pipeline,
             options.overwrite,

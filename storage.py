@@ -61,6 +61,13 @@ def array_sum(array: npt.NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
+def rounded_sum(array: npt.NDArray[Any], digits: int) -> str:
+    """SHA-256 of an array's shape and of its values, rounded to `digits` decimals of the largest absolute one."""
+    largest = float(np.abs(array).max(initial=0)) or 1.0
+    rounded = np.round(array / largest, digits) + 0.0  # no negative zero
+    return plain_sum([array.shape, f"{largest:.{digits}e}", array_sum(rounded)])
+
+
 def plain_sum(value: object) -> str:
     """SHA-256 of plain data (numbers, strings, lists, dictionaries), whatever the order of the keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

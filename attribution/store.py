@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from attribution import MAP_DTYPES
 from errors import InputError
+from own import filed
 from storage import plain_sum, replacing, require_space
 
 FORMAT = 2  # 1: IG by one Gauss–Legendre rule
@@ -26,7 +27,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Provenance:
-    """Of what the maps are: everything that decides on their values."""
+    """Of what the maps are: everything that decides on their values.
+
+    Attributes:
+        code, model_code: stand for the code of a user's own method and model; None for ours.
+    """
 
     dataset: str
     dataset_sum: str
@@ -37,11 +42,14 @@ class Provenance:
     parameters: dict[str, Any] = field(default_factory=dict)
     ensemble: str | None = None
     dtype: str = MAP_DTYPES[0]
+    code: str | None = None
+    model_code: str | None = None
 
     def attributes(self) -> dict[str, str]:
         """As attributes of the file."""
         parameters = json.dumps(self.parameters, sort_keys=True)
-        return asdict(self) | {"ensemble": self.ensemble or NO_ENSEMBLE, "parameters": parameters}
+        fields = asdict(self) | {"ensemble": self.ensemble or NO_ENSEMBLE, "parameters": parameters}
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ def map_path(
         dataset,
         model,
         f"seed{seed}" if seed else None,
-        method.replace(":", "."),
+        filed(method),
         ensemble,
         "quick" if quick else None,
     ]
@@ -164,6 +172,15 @@ def scaled(attribution: Array, dtype: str) -> dict[str, Array]:
     scale = np.abs(attribution).reshape(len(attribution), -1).max(axis=1).astype(np.float32)
     divisor = np.where(scale > 0, scale, 1).reshape(-1, *[1] * (attribution.ndim - 1))
     return {"attribution": (attribution / divisor).astype(dtype), "scale": scale}
+
+
+def recorded(path: Path) -> dict[str, Any]:
+    """The attributes of a file of maps, to be compared before it is read; none if it can't be read at all."""
+    try:
+        with h5py.File(path, "r") as file:
+            return dict(file.attrs)
+    except OSError:
+        return {}
 
 
 class MapReader:

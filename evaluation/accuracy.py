@@ -76,6 +76,7 @@ def kept_trainings(folder: Path, dataset: str, quick: bool = False) -> list[Trai
     for name, metadata in kept_metadata(folder, dataset).items():
         if name.endswith("_quick") == quick:
             same = [metadata[name] for name in ("model", "recipe", "limit_train", "validation_rate", "dataset_sum")]
+            same.append(metadata.get("model_code"))
             groups.setdefault(json.dumps(same, sort_keys=True), []).append(metadata)
     found = [Trainings(tuple(sorted(group, key=lambda one: int(one["seed"])))) for group in groups.values()]
     return sorted(found, key=lambda one: order_of(one.model))
@@ -118,11 +119,22 @@ def accuracy_rows(dataset: str, trainings: Sequence[Trainings]) -> list[list[str
     for model in dict.fromkeys([*MODELS, *(one.model for one in trainings)]):
         ours = [one for one in trainings if one.model == model]
         images, tested = (entry.shapes[f"{split}_images"][0] for split in ("train", "test"))
-        rows += [one.cells(images, tested) for one in ours] or [_filled([model, "this project"], NOT_RUN, len(head))]
+        rows += _rows_of_model(ours, images, tested) or [_filled([model, "this project"], NOT_RUN, len(head))]
         if (original := published.get(ORIGINAL_NAMES.get(model))) is not None:
             figures = [f"{original['parameters']:,}", f"{original['total']:.3f}"]
             figures += [f"{accuracy:.3f}" for accuracy in original["per_class"]]
             rows.append(_filled([model, "the original", *figures, "1 seed"], NOT_PUBLISHED, len(head)))
+    return rows
+
+
+def _rows_of_model(trainings: Sequence[Trainings], images: int, tested: int) -> list[list[str]]:
+    """A row for each recipe; with the code in its name where there are several editions of a user's own model."""
+    codes = [one.found[0].get("model_code") for one in trainings]
+    rows = [one.cells(images, tested) for one in trainings]
+    if len(set(codes)) > 1:
+        rows = [
+            [f"{name} code {code or 'not recorded'}", *cells] for code, (name, *cells) in zip(codes, rows, strict=True)
+        ]
     return rows
 
 

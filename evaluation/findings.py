@@ -18,6 +18,7 @@ from evaluation.wording import (
     counted,
     described_parameters,
     explained_class,
+    filed_words,
     interval_over,
     unusual_parameters,
 )
@@ -39,6 +40,7 @@ class Findings:
     Attributes:
         results: of at least the protocol's runs.
         quick: whether the classifier explained is the one of `--quick`.
+        model: its name in tables; the protocol's unless it says more.
     """
 
     protocol: Protocol
@@ -46,6 +48,10 @@ class Findings:
     checkpoint_sum: str
     results: Mapping[Run, Result]
     quick: bool = False
+    model: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", self.model or model_name(self.protocol.attention))
 
     @cached_property
     def baseline(self) -> Estimate:
@@ -83,10 +89,6 @@ class Findings:
     def curves(self) -> list[Curve]:
         """Below each method's curve that of its masks."""
         return [curve for pair in zip(self.images, self.masks, strict=True) for curve in pair]
-
-    @property
-    def model(self) -> str:
-        return model_name(self.protocol.attention)
 
     @property
     def chance(self) -> float:
@@ -176,7 +178,7 @@ class Findings:
         """File name of table and figure: every option that is not the default is part of it."""
         protocol = self.protocol
         quick = ["quick"] if self.quick else []
-        words = [protocol.evaluation, protocol.dataset, self.model, filed_methods(protocol.methods)]
+        words = [protocol.evaluation, protocol.dataset, filed_words(self.model), filed_methods(protocol.methods)]
         return "_".join([*words, *self.mask_words, *unusual_parameters(protocol.methods), *quick, *self._amounts()])
 
     @property

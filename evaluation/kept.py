@@ -6,23 +6,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import h5py
-
 from attribution import CONTROLS, ENSEMBLES, METHODS
 from attribution.choice import Choice
 from evaluation import ORDERS, REMOVING
+from evaluation.editions import Editions
 from evaluation.falls import Fall
 from evaluation.removals import Removals
 from evaluation.removals import Settings as RemovalSettings
 from evaluation.runs import kept_records
 from evaluation.sanity_report import SanityReport
 from evaluation.sanity_report import Settings as SanitySettings
-from evaluation.selectivity import read_result
+from evaluation.selectivity import kept_selectivity, read_result
 from training.recipe import Recipe
 
-OF_METHOD = ("method", "ensemble", "parameters", "blur")
+OF_METHOD = ("method", "ensemble", "parameters", "blur", "code")
 OF_ONE = (*OF_METHOD, "seed", "checkpoint_sum")
-OF_ALL = ("evaluation", "dataset", "dataset_sum", "model", "map_dtype")
+OF_ALL = ("evaluation", "dataset", "dataset_sum", "model", "model_code", "map_dtype")
 
 Found = Mapping[tuple[Choice, int], Mapping[str, Any]]
 Measured = TypeVar("Measured", Removals, SanityReport)
@@ -32,7 +31,7 @@ def method_place(method: Choice) -> tuple[object, ...]:
     """Methods in their usual order, own ones after them, controls last."""
     known = METHODS.index(method.method) if method.method in METHODS else len(METHODS)
     ensemble = ENSEMBLES.index(method.ensemble) + 1 if method.ensemble else 0
-    return method.method in CONTROLS, known, method.method, ensemble, method.blur, method.parameters
+    return method.method in CONTROLS, known, method.method, ensemble, method.blur, method.parameters, method.code or ""
 
 
 def kept_removals(results: Path) -> list[Removals]:
@@ -67,12 +66,12 @@ def kept_falls(results: Path, dataset: str, model: str) -> dict[Choice, Fall]:
         InputError: a damaged file.
     """
     groups: dict[str, dict[Choice, Path]] = defaultdict(dict)
-    for path in sorted((results / "selectivity").glob(f"{dataset}_{model}_*.h5")):
-        with h5py.File(path, "r") as file:
-            configuration = json.loads(file.attrs["configuration"])
-        if (configuration["model"], configuration["order"]) == (model, ORDERS[0]):
+    editions = Editions.of(results)
+    for path, configuration in kept_selectivity(results):
+        of = configuration["dataset"], editions.model(configuration), configuration["order"]
+        if of == (dataset, model, ORDERS[0]):
             common = {name: value for name, value in configuration.items() if name not in OF_METHOD}
-            groups[json.dumps(common, sort_keys=True)][Choice.read(configuration)] = path
+            groups[json.dumps(common, sort_keys=True)][editions.method(Choice.read(configuration))] = path
     most = max(groups.values(), key=len, default={})
     return {method: Fall.of(method.label, read_result(most[method])) for method in sorted(most, key=method_place)}
 
@@ -88,15 +87,20 @@ def _removal_settings(common: Mapping[str, Any]) -> RemovalSettings:
 
 
 def _groups(results: Path, kind: str) -> Iterator[tuple[dict[str, Any], tuple[Choice, ...], tuple[int, ...], Found]]:
-    """What the files of each group have in common, and of its methods and seeds the most that are finished."""
+    """What the files of each group have in common, and of its methods and seeds the most that are finished.
+
+    The model's name says its code where there are several, and so do the methods.
+    """
     groups: dict[str, dict[tuple[Choice, int], Mapping[str, Any]]] = defaultdict(dict)
+    editions = Editions.of(results)
     for _path, configuration, result in kept_records(results, kind):
         common = {name: value for name, value in configuration.items() if name not in OF_ONE}
-        key = Choice.read(configuration), int(configuration["seed"])
+        key = editions.method(Choice.read(configuration)), int(configuration["seed"])
         groups[json.dumps(common, sort_keys=True)][key] = result
     for common_text, found in groups.items():
         methods, seeds = most_finished(found)
-        yield json.loads(common_text), methods, seeds, found
+        common = json.loads(common_text)
+        yield common | {"model": editions.model(common)}, methods, seeds, found
 
 
 def most_finished(found: Found) -> tuple[tuple[Choice, ...], tuple[int, ...]]:

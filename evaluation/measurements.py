@@ -8,7 +8,7 @@ from typing import Any
 
 from attribution.choice import Choice
 from evaluation.pipeline import Pipeline
-from evaluation.runs import naming_damage, read_record, write_record
+from evaluation.runs import kept_records, naming_damage, read_record, say_other_code, write_record
 from models import model_name
 from progress import progress_bar
 from side_by_side import sharing
@@ -51,6 +51,9 @@ class Measurements(ABC):
                 self._check(task)
             else:
                 self.results[task] = found
+        if not overwrite:
+            missing = (self.configuration(task, "") for task in self.todo)
+            say_other_code(kept_records(self.folder, evaluation), missing)
 
     @abstractmethod
     def settings_of(self, task: Task) -> dict[str, Any]:
@@ -90,6 +93,7 @@ class Measurements(ABC):
             "model": model_name(order.attention),
             "seed": order.seed,
             "checkpoint_sum": checkpoint_sum,
+            **order.model_code,
         }
         return facts | task.method.plain | {"blur": task.method.blur} | self.settings_of(task)
 

@@ -14,7 +14,7 @@ from attribution import MAP_DTYPES
 from attribution.choice import Choice
 from attribution.folding import folded
 from attribution.maps import explained, write_maps
-from attribution.store import SPLITS, MapReader, MapWriter, Provenance, map_bytes, map_path
+from attribution.store import SPLITS, MapReader, MapWriter, Provenance, map_bytes, map_path, recorded
 from claims import Claims
 from datasets import Dataset, dataset_sum, entry_of, load_dataset
 from datasets.load import limited_index
@@ -24,7 +24,7 @@ from models import model_name
 from models.inspection import Inspectable, last_block
 from progress import progress_bar
 from storage import require_writable
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, made_by_other_code
 from training.classifier import Order, find_classifier, restore, train_classifier
 from training.inputs import Images, Normalisation
 from training.networks import new_model
@@ -146,6 +146,7 @@ class Pipeline:
             checkpoint_sum=checkpoint.sum,
             explain=self.explain,
             dtype=self.map_dtype,
+            **self.order.model_code,
             **method.plain,
         )
 
@@ -158,7 +159,8 @@ class Pipeline:
         path = self.map_path(method)
         if self.overwrite or self.kept is None or not path.exists():
             return None
-        return MapReader(path, self.provenance(method, self.kept))
+        provenance = self.provenance(method, self.kept)
+        return None if of_other_code(path, provenance) else MapReader(path, provenance)
 
     def has_maps(self, method: Choice) -> bool:
         """Whether the maps of `method` are there for all the images; known without reading the data."""
@@ -188,7 +190,8 @@ class Pipeline:
         path, provenance = self.map_path(method), self.provenance(method, self.checkpoint)
         index = {split: getattr(self.dataset, split).index for split in SPLITS}
         with self.claims.alone(path.name):
-            if path.exists() and not (self.overwrite and path not in self._made):
+            again = self.overwrite and path not in self._made
+            if path.exists() and not again and not of_other_code(path, provenance):
                 reader = MapReader(path, provenance)
                 if not reader.lacks(index):
                     return reader
@@ -255,6 +258,13 @@ class Pipeline:
             for split in SPLITS
         )
         return Ranked(train, test, tied)
+
+
+def of_other_code(path: Path, wanted: Provenance) -> bool:
+    """Return whether a user's own code that made the maps was edited since, and say so."""
+    attributes = wanted.attributes()
+    is_own = wanted.code is not None or wanted.model_code is not None
+    return is_own and bool(found := recorded(path)) and made_by_other_code(found, attributes)
 
 
 def given_by_setting(method: Choice, model: nn.Module, black: Tensor) -> dict[str, Any]:

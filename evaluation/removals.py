@@ -16,6 +16,7 @@ from evaluation.wording import (
     counted,
     described_parameters,
     explained_class,
+    filed_words,
     interval_over,
     unusual_parameters,
     usual_images,
@@ -225,7 +226,7 @@ class Removals:
             special.append(f"ratios-{plain_sum(list(one.ratios))[:6]}")
         special += unusual_parameters(self.methods)
         special += [f"{len(self.seeds)}-seeds"] * (len(self.seeds) > 1) + ["quick"] * self.quick
-        return "_".join([one.evaluation, self.dataset, self.model, filed_methods(self.methods), *special])
+        return "_".join([one.evaluation, self.dataset, filed_words(self.model), filed_methods(self.methods), *special])
 
     def write(self, folder: Path) -> str:
         """Write table and figure; return what is to be said."""

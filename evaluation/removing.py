@@ -34,7 +34,10 @@ class Removing(Measurements):
         task.pipeline.kept_or_checked(task.method)
 
     def settings_of(self, task: Task) -> dict[str, Any]:
-        plain = asdict(self.settings) | {"ratios": list(self.settings.ratios)}
+        settings = self.settings
+        plain = asdict(settings) | {"ratios": list(settings.ratios)}
+        if settings.tuning is not None:
+            plain["tuning"] = settings.tuning.plain()
         return plain | {"map_dtype": task.pipeline.map_dtype}
 
     def lines_of(self, todo: Sequence[Task]) -> list[str]:

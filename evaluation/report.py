@@ -13,13 +13,14 @@ from attribution.choice import Choice
 from datasets import DATASETS
 from evaluation import RETRAINING
 from evaluation.accuracy import order_of, original_figures
+from evaluation.editions import Editions
 from evaluation.findings import Findings, Gap
 from evaluation.kept import method_place
 from evaluation.retraining import Protocol
 from evaluation.runs import Result, Run, kept_results
 from evaluation.statistics import Curve
 from evaluation.tables import markdown_rows, runs_csv
-from evaluation.wording import counted
+from evaluation.wording import counted, filed_words
 from models import NO_ATTENTION, attention_of
 from storage import write_text
 from training.recipe import quick_train_images, recipe_for
@@ -56,12 +57,14 @@ class Retrainings:
         Raises:
             InputError: a damaged file.
         """
-        runs = {run: result for run, result in kept_results(folder) if run.dataset in datasets}
+        editions = Editions.of(folder)
+        runs = {_shown(run, editions): result for run, result in kept_results(folder) if run.dataset in datasets}
         found, left_out = [], []
         for key, of_key in sorted(_grouped(runs).items(), key=lambda item: _place(item[0], datasets)):
             findings, missing = _findings(key, of_key, runs)
-            found += [findings] if findings else []
-            left_out += [f"{key.evaluation} on {key.dataset}, {key.model}: {missing}"] if missing else []
+            model = editions.model(key.configuration())
+            found += [replace(findings, model=model)] if findings else []
+            left_out += [f"{key.evaluation} on {key.dataset}, {model}: {missing}"] if missing else []
         found.sort(key=lambda one: len(one.mask_words))  # the default protocol first
         return cls(tuple(found), tuple(left_out))
 
@@ -71,7 +74,7 @@ class Retrainings:
         largest: dict[tuple[object, ...], Findings] = {}
         for one in self.found:
             protocol = one.protocol
-            kind = (protocol.evaluation, protocol.dataset, protocol.attention, *one.mask_words)
+            kind = (protocol.evaluation, protocol.dataset, one.model, *one.mask_words)
             if kind not in largest or _size(one) > _size(largest[kind]):
                 largest[kind] = one
         return list(largest.values())
@@ -109,7 +112,7 @@ class Retrainings:
         for (evaluation, words), findings in kinds.items():
             for model in dict.fromkeys(one.model for one in findings):
                 shown = [one for one in findings if one.model == model]
-                stem = "_".join([evaluation, *([] if model == NO_ATTENTION else [model]), *words])
+                stem = "_".join([evaluation, *([] if model == NO_ATTENTION else [filed_words(model)]), *words])
                 written += draw_curves([one.panel for one in shown], _notes(shown), folder / f"{stem}{suffix}")
             for method in dict.fromkeys(method for one in findings for method in one.protocol.methods):
                 datasets = dict.fromkeys(one.protocol.dataset for one in findings)
@@ -141,6 +144,11 @@ class Retrainings:
             for one in self.found
         ]
         return "\n".join([*lines, *(f"left out: {line}" for line in self.left_out)])
+
+
+def _shown(run: Run, editions: Editions) -> Run:
+    """The same run, whose method says its code if there are several."""
+    return replace(run, method=editions.method(run.method)) if run.method else run
 
 
 def _grouped(runs: Results) -> dict[Run, list[Run]]:
@@ -185,6 +193,7 @@ def _findings(key: Run, of_key: Sequence[Run], runs: Results) -> tuple[Findings 
             fill=key.fill or "",
             mask_split=key.mask_split or "",
             map_dtype=key.map_dtype or "",
+            model_code=key.model_code,
         )
         whole = [one for one in methods if _is_whole(replace(protocol, methods=(one,)), sums, runs)]
         shown = replace(protocol, methods=tuple(whole))

@@ -13,6 +13,7 @@ from evaluation import EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, RANKS
 from evaluation.masking import ImputedImages, MaskedImages, MasksAlone, Ranked, Removal
 from evaluation.runs import Result, Run
 from models import attention_of, model_name
+from own import require_unchanged
 from training.checkpoint import versions
 from training.device import device_name
 from training.inputs import Images, Inputs, Normalisation, labels_of
@@ -33,6 +34,7 @@ class Protocol:
     Attributes:
         seeds: networks for each point of a curve, with the seeds 0 … seeds − 1, the same for every method.
         mask_seeds: networks that see the mask alone, for each point; never more than `seeds`.
+        model_code: stands for the code of a user's own model; None for ours.
     """
 
     evaluation: str
@@ -51,6 +53,7 @@ class Protocol:
     fill: str = FILLS[0]
     mask_split: str = MASK_SPLITS[0]
     map_dtype: str = MAP_DTYPES[0]
+    model_code: str | None = None
 
     def baseline(self, dataset_sum: str, seed: int) -> Run:
         """The run on unmasked images, which all methods share."""
@@ -63,6 +66,7 @@ class Protocol:
             recipe=self.recipe,
             limit_train=self.limit_train,
             limit_test=self.limit_test,
+            model_code=self.model_code,
         )
 
     def run(self, dataset_sum: str, checkpoint_sum: str, method: Choice, ratio: float, seed: int, sees: str) -> Run:
@@ -120,8 +124,10 @@ class Retraining:
 
         The seed of a run decides on initialisation, order and augmentation, the same for every method and ratio.
         """
-        seed = seed_for(run.seed, "retraining")
-        model = initialised(lambda: new_model(run.dataset, attention_of(run.model)), seed, self.device)
+        seed, attention = seed_for(run.seed, "retraining"), attention_of(run.model)
+        if attention is not None and run.model_code is not None:
+            require_unchanged(attention, run.model_code)
+        model = initialised(lambda: new_model(run.dataset, attention), seed, self.device)
         inputs = self.inputs(run, "train")
         trained = train(model, inputs, self.labels["train"], run.recipe, seed, on_step=lambda n, _: on_images(n))
         correct = predict(model, self.inputs(run, "test")) == self.labels["test"]

@@ -1,7 +1,7 @@
 """One retraining: its configuration, and the file that says it is finished; records of any measurement."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,9 +10,12 @@ from typing import Any
 from attribution.choice import Choice
 from errors import InputError
 from storage import plain_sum, write_text
+from training.checkpoint import made_by_other_code
 from training.recipe import Recipe
 
 FORMAT = 1
+OF_METHOD = ("ensemble", "parameters", "code")  # beside its name
+OF_CODE = ("code", "model_code")
 GATHERED = "records.jsonl"  # the records of many measurements in one file, for publishing
 
 
@@ -26,6 +29,7 @@ class Run:
             of KAR is the complement of one of ROAR and tells the same: both have the same runs.
         method: None for the baseline, like every other field that only concerns masks.
         checkpoint_sum: the explained model.
+        model_code: stands for the code of a user's own model; None for ours.
     """
 
     evaluation: str
@@ -46,16 +50,20 @@ class Run:
     fill: str | None = None
     mask_split: str | None = None
     map_dtype: str | None = None
+    model_code: str | None = None
 
     def configuration(self) -> dict[str, Any]:
         method = self.method.plain if self.method else {"method": None, "ensemble": None, "parameters": None}
-        return asdict(self) | method | {"blur": self.method.blur if self.method else None}
+        fields = asdict(self) | {"recipe": self.recipe.plain()}
+        if self.model_code is None:
+            del fields["model_code"]
+        return fields | method | {"blur": self.method.blur if self.method else None}
 
     @classmethod
     def of(cls, configuration: Mapping[str, Any]) -> "Run":
         """The run of a `configuration()`."""
         choice = Choice.read(configuration) if configuration["method"] else None
-        given = {name: value for name, value in configuration.items() if name not in ("ensemble", "parameters", "blur")}
+        given = {name: value for name, value in configuration.items() if name not in (*OF_METHOD, "blur")}
         return cls(**given | {"method": choice, "recipe": Recipe(**given["recipe"])})
 
     @property
@@ -176,6 +184,27 @@ def gather_records(records: Mapping[str, tuple[Mapping[str, Any], Mapping[str, A
     ]
     write_text(folder / GATHERED, "".join(f"{line}\n" for line in lines))
     return len(lines)
+
+
+def say_other_code(kept: Iterable[tuple[Any, ...]], missing: Iterable[Mapping[str, Any]]) -> None:
+    """Say of which of the `missing` configurations there are results that code made which was edited since.
+
+    Args:
+        kept: what is finished: of each the path, the configuration, and more.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    wanted = {_without_code(one): one for one in missing if any(name in one for name in OF_CODE)}
+    for _path, configuration, *_result in kept if wanted else ():
+        if (now := wanted.get(_without_code(configuration))) is not None:
+            made_by_other_code(configuration, now)
+
+
+def _without_code(configuration: Mapping[str, Any]) -> str:
+    """All but the code, and the weights that came of it."""
+    rest = {name: one for name, one in configuration.items() if name not in (*OF_CODE, "checkpoint_sum")}
+    return json.dumps(rest, sort_keys=True)
 
 
 def write_record(path: Path, configuration: Mapping[str, Any], result: Mapping[str, Any]) -> None:

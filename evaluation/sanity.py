@@ -25,6 +25,7 @@ from evaluation.pipeline import Pipeline, classifier_line, given_by_setting
 from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.sanity_report import SanityReport, Settings
 from evaluation.similarity import between_0_and_1, rank_correlation, structural_similarity
+from own import seeded
 from training.classifier import find_classifier, restore, train_classifier
 from training.inputs import Images, labels_of
 from training.loop import seed_for
@@ -63,8 +64,7 @@ def stages(model: nn.Module) -> list[list[str]]:
 def randomised(model: nn.Module, names: Sequence[str], seed: int) -> nn.Module:
     """A copy of `model` in which the layers `names` have new initial weights; the global random state stays."""
     copied = copy.deepcopy(model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         for name in names:
             layer = copied.get_submodule(name)
             device = next(layer.parameters()).device

@@ -10,7 +10,7 @@ from attribution.choice import Choice, filed_methods
 from evaluation import EXPLAIN
 from evaluation.statistics import mean_interval
 from evaluation.tables import areas_cell, markdown_rows, numbers, write_table
-from evaluation.wording import counted, described_parameters, unusual_parameters, usual_images
+from evaluation.wording import counted, described_parameters, filed_words, unusual_parameters, usual_images
 
 NOISE, RADIUS, SAMPLES = 0.2, 0.02, 10  # σ of infidelity's perturbations, half width of sensitivity's, of either
 MEANING = {
@@ -177,7 +177,7 @@ class SanityReport:
     @property
     def stem(self) -> str:
         one = self.settings
-        words = ["sanity", self.dataset, self.model, filed_methods(self.methods)]
+        words = ["sanity", self.dataset, filed_words(self.model), filed_methods(self.methods)]
         words += [f"{one.limit_test}-tested"] * (one.limit_test != usual_images(self.dataset))
         words += [one.explain] * (one.explain != EXPLAIN[0]) + ["random-labels"] * one.random_labels
         words += unusual_parameters(self.methods)

@@ -28,6 +28,7 @@ from evaluation import FILLS, ORDERS, REMOVALS
 from evaluation.falls import Fall, selectivity_csv, selectivity_table
 from evaluation.masking import TIE_SEED, importance
 from evaluation.pipeline import Pipeline, given_by_setting
+from evaluation.runs import say_other_code
 from evaluation.tables import write_table
 from evaluation.wording import described_parameters, explained_class, unusual_parameters, usual_images
 from models import model_name
@@ -201,6 +202,9 @@ class Selectivity:
         self.results: dict[Choice, Path] = {}
         if pipeline.kept is not None:
             self._find(pipeline.kept.sum)
+        if not overwrite:
+            found = kept_selectivity(pipeline.folders.results)
+            say_other_code(found, [self.configuration(method, "") for method in self.todo])
 
     def _find(self, checkpoint_sum: str) -> None:
         for method in self.methods:
@@ -216,6 +220,7 @@ class Selectivity:
             "dataset_sum": self.pipeline.dataset_sum,
             "model": model_name(self.pipeline.order.attention),
             "checkpoint_sum": checkpoint_sum,
+            **self.pipeline.order.model_code,
             **method.plain,
             **asdict(self.settings),
         }
@@ -370,6 +375,13 @@ def shorten(path: Path, to: Path) -> None:
         for name, values in (("score", file["score"][:].astype(np.float16)), ("correct", file["correct"][:])):
             short.create_dataset(name, data=values, compression="gzip", compression_opts=9, shuffle=True)
         short.attrs.update(file.attrs)
+
+
+def kept_selectivity(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Path and configuration of each method that is finished."""
+    for path in sorted((results / "selectivity").glob("*.h5")):
+        with h5py.File(path, "r") as file:
+            yield path, json.loads(file.attrs["configuration"])
 
 
 def read_result(path: Path) -> dict[str, Array]:

@@ -20,7 +20,7 @@ from evaluation.report import Retrainings
 from evaluation.sanity_report import SanityReport
 from evaluation.statistics import Estimate, mean_interval
 from evaluation.tables import markdown_rows, numbers, write_table
-from evaluation.wording import counted, unusual_parameters
+from evaluation.wording import counted, filed_words, unusual_parameters
 
 FEWEST = 3  # methods that two evaluations must share for a correlation
 LEAKS = "†"
@@ -151,7 +151,7 @@ class Summary:
         """Write table and figure; return their paths."""
         from evaluation.figures import Grid, draw_grid_of_places  # here, so that nothing else waits for matplotlib
 
-        stem = folder / f"summary_{self.dataset}_{self.model}"
+        stem = folder / f"summary_{self.dataset}_{filed_words(self.model)}"
         tables = write_table(stem, self.text, self.csv)
         cells = [[column.cell(method) for column in self.columns] for method in self.methods]
         grid = Grid(self.title, self.methods, self.heads, cells, self.shares, self.correlations)

@@ -12,7 +12,7 @@ from evaluation.imputation import imputation_seconds
 from evaluation.masking import Removal
 from evaluation.pipeline import Pipeline, explain_line
 from evaluation.retraining import Protocol, Retraining
-from evaluation.runs import Result, Run, find_result, save_result
+from evaluation.runs import Result, Run, find_result, kept_records, save_result, say_other_code
 from side_by_side import threads_of_one
 from training.speed import TEST_COST, step_seconds
 
@@ -41,6 +41,8 @@ class Sweep:
         self._require_something_removed()
         self.finished = self._finished(pipeline.kept.sum) if pipeline.kept else {}
         self.todo: list[Run] = []
+        if not overwrite:
+            say_other_code(kept_records(self.folder, "runs"), (run.configuration() for run in self.left))
         for method in self._unfinished_methods(pipeline.kept.sum if pipeline.kept else ""):
             pipeline.kept_or_checked(method)
 

@@ -17,6 +17,11 @@ def counted(number: int, unit: str, space: str = " ") -> str:
     return f"{number}{space}{unit}{'' if number == 1 else 's'}"
 
 
+def filed_words(name: str) -> str:
+    """Return a name as a part of file names."""
+    return name.replace(" ", "-")
+
+
 def explained_class(explain: str) -> str:
     """What the value of --explain is called in a sentence."""
     return "predicted class" if explain == "prediction" else "label"

@@ -1,10 +1,11 @@
 """The classifiers, as plain modules that return logits."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from errors import InputError
-from own import named
+from own import code_of, filed, is_own, named, unfiled
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +31,7 @@ def build_model(
     Args:
         dataset: "mnist", "cifar10" or "planted"; any other name with `shape`.
         attention: None gives SimpleCNN; or one of `ATTENTIONS`; or a name that `variant` gives, such as "RAN92"; or
-            `package.module:factory`, which is called with `shape` and `classes`.
+            `package.module:factory` or `file.py:factory`, which is called with `shape` and `classes`.
         shape: (C, H, W) of an image of another data set.
         options: depth=56 or 92 of RAN, width=4 or 10 of WARN.
 
@@ -40,15 +41,10 @@ def build_model(
     if shape is None and dataset not in IMAGE_SHAPES:
         raise InputError(f"unknown data set {dataset!r}: choose from {', '.join(IMAGE_SHAPES)}")
     of_images = shape or IMAGE_SHAPES[dataset]
-    if attention is not None and is_own(attention):
+    if is_own(attention):
         return _own_model(attention, of_images, classes)
     family, its_options = family_of(variant(attention, **options))
     return _model_class(family)(of_images, classes, **its_options)
-
-
-def is_own(attention: str) -> bool:
-    """Whether it is the place of somebody's own model, `package.module:factory`."""
-    return ":" in attention
 
 
 def _own_model(place: str, shape: tuple[int, int, int], classes: int) -> "nn.Module":
@@ -58,6 +54,20 @@ def _own_model(place: str, shape: tuple[int, int, int], classes: int) -> "nn.Mod
     if not isinstance(model, nn.Module):
         raise InputError(f"{place} gave {type(model).__name__}, not a torch.nn.Module")
     return model
+
+
+def model_code(attention: str | None, shape: tuple[int, int, int], classes: int) -> str | None:
+    """Return what stands for the code of somebody's own model in records; None for our models.
+
+    Raises:
+        InputError: no such factory.
+    """
+    if not is_own(attention):
+        return None
+    from models.probe import results
+
+    build = partial(_own_model, attention, shape, classes)
+    return code_of(attention, (shape, classes), lambda: results(build, shape))
 
 
 def _model_class(family: str | None) -> "Callable[..., nn.Module]":
@@ -103,11 +113,11 @@ def family_of(name: str | None) -> tuple[str | None, dict[str, int]]:
 
 def model_name(attention: str | None) -> str:
     """The name under which a model is filed: the attention's, or SimpleCNN without one; of one's own with a dot."""
-    return (attention or NO_ATTENTION).replace(":", ".")
+    return filed(attention) if is_own(attention) else attention or NO_ATTENTION
 
 
 def attention_of(model: str) -> str | None:
     """The attention of a model's name: the inverse of `model_name`."""
     if "." in model:  # only names of one's own have dots, the last of them for a colon
-        return ":".join(model.rsplit(".", 1))
+        return unfiled(model)
     return None if model == NO_ATTENTION else model

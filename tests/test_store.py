@@ -112,6 +112,8 @@ OTHERS = {
     "parameters": {"layer": "features"},
     "ensemble": "SG",
     "dtype": "float16",
+    "code": "x",
+    "model_code": "x",
 }
 
 

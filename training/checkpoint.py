@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from errors import InputError
+from models import attention_of
+from own import say_changed
 from storage import replacing
 
 FORMAT = 1
@@ -80,6 +82,20 @@ def naming_damage(path: Path, mend: str) -> Iterator[None]:
         *(pickle.UnpicklingError, zipfile.BadZipFile),
     ) as error:
         raise InputError(f"{path} is damaged or no checkpoint: {mend}") from error
+
+
+def made_by_other_code(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return whether code of a user's own that made something was edited since, and say so.
+
+    Args:
+        found: what is known of it: `model` and `model_code`; `method` and `code` if it is of a method, too.
+        wanted: the same of what is asked for.
+    """
+    places = {"code": wanted.get("method"), "model_code": attention_of(wanted["model"])}
+    changed = {name: place for name, place in places.items() if wanted.get(name) not in (None, found.get(name))}
+    for name, place in changed.items():
+        say_changed(str(place), found.get(name), wanted[name])
+    return bool(changed)
 
 
 def weights_sum(weights: Mapping[str, Tensor]) -> str:

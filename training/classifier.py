@@ -11,13 +11,21 @@ from torch import nn
 from datasets import Dataset
 from errors import InputError
 from models import attention_of, model_name
+from own import require_unchanged
 from progress import progress_bar
 from training import VALIDATION_RATE
-from training.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint, versions
+from training.checkpoint import (
+    Checkpoint,
+    checkpoint_path,
+    load_checkpoint,
+    made_by_other_code,
+    save_checkpoint,
+    versions,
+)
 from training.device import device_name
 from training.inputs import Images, Normalisation, labels_of
 from training.loop import initialised, predict, train
-from training.networks import new_model
+from training.networks import network_code, new_model
 from training.recipe import Recipe
 from training.resume import ResumeFile, TrainingState
 
@@ -43,6 +51,12 @@ class Order:
     def path(self, folder: Path) -> Path:
         return checkpoint_path(folder, self.dataset, model_name(self.attention), self.seed, self.quick)
 
+    @property
+    def model_code(self) -> dict[str, Any]:
+        """What stands for the code of a model of one's own, as a field of a record; no field for ours."""
+        code = network_code(self.dataset, self.attention)
+        return {"model_code": code} if code else {}
+
     def plain(self) -> dict[str, Any]:
         """What a checkpoint must say of itself to be the one that is asked for."""
         return {
@@ -52,6 +66,7 @@ class Order:
             "recipe": self.recipe.plain(),
             "limit_train": self.limit_train,
             "validation_rate": self.validation_rate,
+            **self.model_code,
         }
 
 
@@ -130,10 +145,13 @@ def restore(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
     """The model of a checkpoint, in evaluation mode.
 
     Raises:
-        InputError: the weights don't fit the model that the checkpoint names.
+        InputError: the weights don't fit the model that the checkpoint names, or its code was edited meanwhile.
     """
-    name = checkpoint.metadata["model"]
-    model = new_model(checkpoint.metadata["dataset"], attention_of(name))
+    known = checkpoint.metadata
+    name, attention = known["model"], attention_of(known["model"])
+    if attention is not None and "model_code" in known:
+        require_unchanged(attention, known["model_code"])
+    model = initialised(lambda: new_model(known["dataset"], attention), known["seed"], torch.device("cpu"))
     try:
         model.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
@@ -142,7 +160,10 @@ def restore(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
 
 
 def find_classifier(order: Order, dataset_sum: str, folder: Path) -> Checkpoint | None:
-    """The kept classifier at the place of `order`, whatever its recipe; None if there is none.
+    """The kept classifier at the place of `order`, whatever its recipe.
+
+    Returns:
+        None if there is none, or its model's code was edited since it was trained.
 
     Raises:
         InputError: it is damaged, or was trained on other data.
@@ -156,4 +177,4 @@ def find_classifier(order: Order, dataset_sum: str, folder: Path) -> Checkpoint 
     for name, value in wanted.items():
         if found.get(name) != value:
             raise InputError(f"{path} has {name} {found.get(name)!r}, not {value!r}: move it away")
-    return checkpoint
+    return None if made_by_other_code(found, order.plain()) else checkpoint

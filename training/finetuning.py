@@ -13,7 +13,7 @@ from torch import Tensor
 
 from datasets import Dataset
 from errors import InputError
-from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, versions
+from training.checkpoint import Checkpoint, load_checkpoint, made_by_other_code, save_checkpoint, versions
 from training.classifier import restore
 from training.device import device_name
 from training.inputs import Images, Normalisation, labels_of
@@ -62,6 +62,8 @@ def find_finetuned(path: Path, wanted: dict[str, Any]) -> Checkpoint | None:
     if not path.exists():
         return None
     checkpoint = load_checkpoint(path)
+    if made_by_other_code(checkpoint.metadata, wanted):
+        return None
     return checkpoint if all(checkpoint.metadata.get(name) == value for name, value in wanted.items()) else None
 
 
@@ -69,7 +71,8 @@ def finetuning(
     checkpoint: Checkpoint, recipe: Recipe, most: float, fill: str, limit_train: int | None
 ) -> dict[str, Any]:
     """What decides on a fine-tuned network, for its record."""
-    facts = {name: checkpoint.metadata[name] for name in ("dataset", "dataset_sum", "model", "seed")}
+    known = checkpoint.metadata
+    facts = {name: known[name] for name in ("dataset", "dataset_sum", "model", "seed", "model_code") if name in known}
     settings = {"recipe": recipe.plain(), "most": most, "fill": fill, "limit_train": limit_train}
     return facts | settings | {"classifier_sum": checkpoint.sum}
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from errors import InputError
+from own import seeded
 from storage import plain_sum
 from training.augmentation import drawn
 from training.inputs import Inputs
@@ -39,8 +40,7 @@ def seed_for(seed: int, purpose: str) -> int:
 
 def initialised(build: Callable[[], nn.Module], seed: int, device: torch.device) -> nn.Module:
     """Build a model whose initial weights depend on `seed` alone; the global random state stays untouched."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(seed, "weights"))
+    with seeded(seed_for(seed, "weights")):
         model = build()
     return model.to(device).to(memory_format=torch.channels_last)
 
@@ -61,7 +61,7 @@ def train(
     Args:
         inputs: images as the network sees them at test time; augmented here.
         labels: (N,) int64 on the device of the model.
-        seed: decides on the order, the augmentation and the held-out images.
+        seed: decides on the order, the augmentation, the held-out images, and what the model draws itself.
         validation_rate: share of the images that is held out and only used to report accuracy per epoch.
         on_step: told of the progress.
         resumed: go on from the end of an epoch of a training with the same arguments.
@@ -104,11 +104,12 @@ def train(
         order = training[torch.randperm(len(training), generator=generator)].to(device)
         draws = drawn(recipe, len(training), generator, device)
         loss_sum = torch.zeros((), device=device)
-        for batch in zip(*(each.split(batch_size)[:steps] for each in (order, *draws)), strict=True):
-            loss_sum += take(*batch)
-            schedule.step()
-            if on_step is not None:
-                on_step(batch_size, None)
+        with seeded(seed_for(seed, f"epoch {epoch}")):  # anew, so that a resumed training draws the same
+            for batch in zip(*(each.split(batch_size)[:steps] for each in (order, *draws)), strict=True):
+                loss_sum += take(*batch)
+                schedule.step()
+                if on_step is not None:
+                    on_step(batch_size, None)
         loss = (loss_sum / steps).item()
         if not math.isfinite(loss):
             raise InputError("the training diverged (its loss is not finite): give a lower --lr")
@@ -141,6 +142,7 @@ def _optimiser(
     return optimiser, schedule
 
 
+@seeded(0)
 @torch.no_grad()
 def predict(model: nn.Module, inputs: Inputs, index: Tensor | None = None) -> Tensor:
     """The classes (n,) int64 that `model` in evaluation mode gives to the inputs `index` (default all), in float32."""

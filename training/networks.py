@@ -3,7 +3,8 @@
 from torch import nn
 
 from datasets import entry_of
-from models import build_model
+from models import build_model, model_code
+from own import is_own
 
 
 def new_model(dataset: str, attention: str | None) -> nn.Module:
@@ -14,3 +15,15 @@ def new_model(dataset: str, attention: str | None) -> nn.Module:
     """
     entry = entry_of(dataset)
     return build_model(dataset, attention, shape=entry.image_shape, classes=len(entry.classes))
+
+
+def network_code(dataset: str, attention: str | None) -> str | None:
+    """Return what stands for the code of `new_model` in records; None for our own models.
+
+    Raises:
+        InputError: unknown data set, or no such model of one's own.
+    """
+    if not is_own(attention):
+        return None
+    entry = entry_of(dataset)
+    return model_code(attention, entry.image_shape, len(entry.classes))

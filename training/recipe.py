@@ -6,7 +6,8 @@ from typing import Any
 from datasets import entry_of
 from datasets.folders import is_folder
 from errors import InputError
-from models import ATTENTIONS, NO_ATTENTION, family_of, is_own, model_name
+from models import ATTENTIONS, NO_ATTENTION, family_of, model_name
+from own import is_own
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def _recipes(dataset: str, attention: str | None) -> tuple[Recipe, Quick]:
 
     RAN and WARN have one, whatever their depth and width; a model of one's own has SimpleCNN's.
     """
-    family = None if attention is not None and is_own(attention) else family_of(attention)[0]
+    family = None if is_own(attention) else family_of(attention)[0]
     if is_folder(dataset):
         return _FOLDER, _SMALL_FOLDER
     pair = (dataset, model_name(family))

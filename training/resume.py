@@ -9,7 +9,7 @@ import torch
 
 from errors import InputError
 from storage import replacing
-from training.checkpoint import naming_damage
+from training.checkpoint import made_by_other_code, naming_damage
 
 FORMAT = 1
 
@@ -22,7 +22,7 @@ class TrainingState:
         epochs: how many are done.
         seconds: spent on them.
         loss, validation_accuracy: of the last of them.
-        random: state of the generator of order and augmentation. Our models draw nothing themselves.
+        random: state of the generator of order and augmentation. What models draw begins anew with each epoch.
         parts: states of the model, the optimiser and the schedule.
     """
 
@@ -51,7 +51,7 @@ class ResumeFile:
             unfinished.write_bytes(held.getbuffer())
 
     def load(self) -> TrainingState | None:
-        """The kept state, None if there is none.
+        """The kept state, None if there is none, or it is of a model whose code was edited since.
 
         Raises:
             InputError: it is damaged, or of another training.
@@ -62,6 +62,8 @@ class ResumeFile:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
             written_by = content.pop("format"), content.pop("identity")
             state = TrainingState(**content)
+        if made_by_other_code(written_by[1], self.identity):
+            return None
         if written_by != (FORMAT, self.identity):
             raise InputError(
                 f"{self.path} is of another training: give the options of that one, or leave --resume away"

@@ -6,16 +6,20 @@ it can't be made, or does something else, the plain step goes on.
 """
 
 import math
+import pickle
+import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from own import seeded
 from training.augmentation import augmented
 from training.device import mixed_precision
 from training.inputs import Inputs
@@ -128,15 +132,18 @@ class RecordedStep:
         try:
             self._hold(tensor[:1] for tensor in given)  # another batch than the one to be played: one image, many times
             places = self._places()
-            with self._other_rates(), torch.cuda.device_of(given[0]):
-                play = self.record(lambda: self.part(*self.held))
-            self._restore(before)
-            self._hold(given)
-            play()
+            with seeded(0):  # the trial takes no random number from the training
+                drawn_before = host_generators()
+                with self._other_rates(), torch.cuda.device_of(given[0]):
+                    play = self.record(lambda: self.part(*self.held))
+                draws = host_generators() != drawn_before  # what is played back would draw the same for ever
+                self._restore(before)
+                self._hold(given)
+                play()
             errors, updates = distances(self.step.state(), after), distances(before, after)
             near = all(error <= FARTHEST * update for error, update in zip(errors, updates, strict=True))
             fate = "something else than the plain step"
-            if near and self._places() == places:
+            if near and not draws and self._places() == places:
                 self.play, fate = play, "used"
         except torch.OutOfMemoryError:
             fate = "no memory left for it"
@@ -174,6 +181,12 @@ class RecordedStep:
         for part, earlier in zip(self.step.state(), values, strict=True):
             for tensor, value in zip(part, earlier, strict=True):
                 tensor.copy_(value)
+
+
+def host_generators() -> bytes:
+    """The state of all global generators that draw on the processor."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state().numpy()  # noqa: NPY002
+    return pickle.dumps(states)
 
 
 def first_line(error: Exception) -> str:

@@ -1,0 +1,73 @@
+"""What a method of somebody's own gives for a fixed network and fixed images, of which its code is known again."""
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attribution import build_method
+from attribution.maps import attributions
+from own import code_of
+from storage import rounded_sum
+
+SHAPES = ((3, 32, 32), (1, 28, 28), (1, 16, 16))
+CLASSES = 10
+IMAGES = 2
+DIGITS = {torch.float64: 6, torch.float32: 2}
+"""Decimals that are the same on every processor."""
+LAYER = "features"
+
+
+def method_code(place: str, parameters: dict[str, Any]) -> str:
+    """Return what stands for the code of the method at `place` in records."""
+    return code_of(place, sorted(parameters.items()), lambda: results(place, parameters))
+
+
+def results(place: str, parameters: dict[str, Any]) -> list[str]:
+    """Sums of the method's maps, of the first kind of images that it takes.
+
+    With double precision the last digits, in which processors differ, are far behind those that are summed; of a method
+    that takes only single precision means and deviations are.
+
+    Raises:
+        Exception: of whatever kind, if it takes none of them.
+    """
+    given = parameters | ({"layer": LAYER} if "layer" in parameters else {})
+    refused: Exception | None = None
+    for shape in SHAPES:
+        for dtype, digits in DIGITS.items():
+            images = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+            try:
+                method = build_method(place, small_network(shape[0]).to(dtype), **given)
+                maps = attributions(method, images, torch.arange(IMAGES)).cpu().double()
+            except Exception as error:
+                refused = error
+                continue
+            shown = maps if dtype == torch.float64 else means_and_deviations(maps)
+            return [rounded_sum(shown.numpy(), digits)]
+    assert refused is not None
+    raise refused
+
+
+def small_network(channels: int) -> nn.Module:
+    """Return a network with what methods look for: convolutions, batch norm, ReLUs, pooling and a linear head."""
+    return nn.Sequential(
+        OrderedDict(
+            first=nn.Conv2d(channels, 8, 3, padding=1),
+            normed=nn.BatchNorm2d(8),
+            rectified=nn.ReLU(),
+            pooled=nn.MaxPool2d(2),
+            second=nn.Conv2d(8, 16, 3, padding=1),
+            features=nn.ReLU(),
+            averaged=nn.AdaptiveAvgPool2d(1),
+            flat=nn.Flatten(),
+            head=nn.Linear(16, CLASSES),
+        )
+    ).eval()
+
+
+def means_and_deviations(maps: Tensor) -> Tensor:
+    """(N, C, H, W) -> (2, N)."""
+    flat = maps.flatten(1)
+    return torch.stack([flat.mean(dim=1), flat.std(dim=1)])
