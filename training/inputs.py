@@ -30,7 +30,11 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True)
 class Normalisation:
-    """x -> (x/255 − mean) / std per channel, with the training set's statistics. The mean image becomes 0."""
+    """x -> (x/255 − mean) / std per channel, with the training set's statistics. The mean image becomes 0.
+
+    A channel that has one value in all training images has no spread to divide by: its std is taken as 1, so that it
+    becomes 0 there, and another value in a test image stays finite and in units of 255.
+    """
 
     mean: Tensor
     std: Tensor
@@ -38,7 +42,8 @@ class Normalisation:
     @classmethod
     def of(cls, dataset: Dataset, device: torch.device) -> "Normalisation":
         mean, std = channel_statistics(dataset.train.images)
-        return cls(*(torch.tensor(values, dtype=torch.float32, device=device) for values in (mean, std)))
+        spread = [one or 1.0 for one in std]
+        return cls(*(torch.tensor(values, dtype=torch.float32, device=device) for values in (mean, spread)))
 
     def __call__(self, images: Tensor) -> Tensor:
         """(n, C, H, W) uint8 -> float32; bit by bit the same on every device."""
