@@ -10,6 +10,8 @@ import h5py
 
 from attribution import CONTROLS, ENSEMBLES, METHODS
 from attribution.choice import Choice
+from datasets import DATA_DIR, DATASETS, GENERATED
+from errors import InputError
 from evaluation import ORDERS, REMOVING
 from evaluation.falls import Fall
 from evaluation.removals import Removals
@@ -17,7 +19,7 @@ from evaluation.removals import Settings as RemovalSettings
 from evaluation.runs import kept_records
 from evaluation.sanity_report import SanityReport
 from evaluation.sanity_report import Settings as SanitySettings
-from evaluation.selectivity import read_result
+from evaluation.selectivity import read_result, reading_result
 from training.recipe import Recipe
 
 OF_METHOD = ("method", "ensemble", "parameters", "blur")
@@ -35,14 +37,27 @@ def method_place(method: Choice) -> tuple[object, ...]:
     return method.method in CONTROLS, known, method.method, ensemble, method.blur, method.parameters
 
 
-def kept_removals(results: Path) -> list[Removals]:
+def in_order(datasets: Iterable[str]) -> list[str]:
+    """Each once: the published data sets, then the generated ones, then image folders by name."""
+    known = (*DATASETS, *GENERATED)
+    return sorted(set(datasets), key=lambda one: (known.index(one) if one in known else len(known), one))
+
+
+def kept_removals(results: Path, data_dir: Path = DATA_DIR) -> list[Removals]:
     """Of ROAD, F-Fidelity, insertion and deletion: one for each data set, model and settings.
+
+    Args:
+        data_dir: see `Removals`.
 
     Raises:
         InputError: a damaged file.
     """
     return [
-        Removals(_removal_settings(common), common["dataset"], common["model"], methods, seeds, found)
+        Removals(
+            *(_removal_settings(common), common["dataset"], common["model"], methods, seeds, found),
+            dataset_sum=common["dataset_sum"],
+            data_dir=data_dir,
+        )
         for evaluation in REMOVING
         for common, methods, seeds, found in _groups(results, evaluation)
     ]
@@ -68,7 +83,7 @@ def kept_falls(results: Path, dataset: str, model: str) -> dict[Choice, Fall]:
     """
     groups: dict[str, dict[Choice, Path]] = defaultdict(dict)
     for path in sorted((results / "selectivity").glob(f"{dataset}_{model}_*.h5")):
-        with h5py.File(path, "r") as file:
+        with reading_result(path), h5py.File(path, "r") as file:
             configuration = json.loads(file.attrs["configuration"])
         if (configuration["model"], configuration["order"]) == (model, ORDERS[0]):
             common = {name: value for name, value in configuration.items() if name not in OF_METHOD}

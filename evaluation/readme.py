@@ -57,7 +57,7 @@ class Published:
 
     @cached_property
     def retrainings(self) -> Retrainings:
-        return Retrainings.of(self.folder)
+        return Retrainings.of(self.folder, DATASETS)
 
     @cached_property
     def removals(self) -> list[Removals]:
@@ -196,7 +196,7 @@ def removing(published: Published) -> str:
 
 def _marked(one: Removals) -> dict[str, str]:
     """Each method's gap, and whether it is told apart from RANDOM's."""
-    random = one.gaps.get("RANDOM")
+    random = None if one.no_verdict else one.gaps.get("RANDOM")
     cells = {}
     for method, gap in one.gaps.items():
         distance = None if random is None or gap is random else difference(gap, random)

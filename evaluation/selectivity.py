@@ -6,7 +6,7 @@ made anew of each image as it then is. All images of a step go through the netwo
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from evaluation.tables import write_table
 from evaluation.wording import described_parameters, explained_class, unusual_parameters, usual_images
 from models import model_name
 from progress import progress_bar
-from storage import plain_sum, replacing, require_space
+from storage import plain_sum, reading, replacing, require_not_in_use, require_space
 from training.checkpoint import versions
 from training.classifier import restore
 from training.device import device_name
@@ -122,7 +122,7 @@ def remove_one_by_one(
             with overheard(model, images) as answers:
                 attribution = attributions(method, images, target)
             values = importance(attribution, channels, "pixel", settings.rank).flatten(1)
-            said = torch.cat(answers) if sum(map(len, answers)) == n else None
+            said = torch.cat(answers) if answers and sum(map(len, answers)) == n else None
         if step == 0:
             says_the_same = said is not None and torch.allclose(said, logits, rtol=1e-3, atol=1e-3)
         elif said is not None and says_the_same:
@@ -205,6 +205,7 @@ class Selectivity:
     def _find(self, checkpoint_sum: str) -> None:
         for method in self.methods:
             path = self.path(method, checkpoint_sum)
+            require_not_in_use(path)
             if path.exists() and not self.overwrite:
                 read_result(path)
                 self.results[method] = path
@@ -366,22 +367,27 @@ def relative(maps: list[Tensor]) -> Array:
 
 def shorten(path: Path, to: Path) -> None:
     """Of a finished method scores, in half precision, and hits alone, as `read_result` reads them: for publishing."""
-    with h5py.File(path, "r") as file, replacing(to) as unfinished, h5py.File(unfinished, "w") as short:
-        for name, values in (("score", file["score"][:].astype(np.float16)), ("correct", file["correct"][:])):
+    with reading_result(path), h5py.File(path, "r") as file:
+        arrays = {"score": file["score"][:].astype(np.float16), "correct": file["correct"][:]}
+        facts = dict(file.attrs)
+    with replacing(to) as unfinished, h5py.File(unfinished, "w") as short:
+        for name, values in arrays.items():
             short.create_dataset(name, data=values, compression="gzip", compression_opts=9, shuffle=True)
-        short.attrs.update(file.attrs)
+        short.attrs.update(facts)
 
 
 def read_result(path: Path) -> dict[str, Array]:
     """Scores and hits of a finished method.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: the file is damaged or in use.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs["format"] != FORMAT:
-                raise InputError(f"{path} has another format: delete it, and it is made anew")
-            return {name: file[name][:] for name in ("score", "correct")}
-    except (OSError, KeyError) as error:
-        raise InputError(f"{path} is damaged: delete it, and it is made anew") from error
+    with reading_result(path), h5py.File(path, "r") as file:
+        if file.attrs["format"] != FORMAT:
+            raise InputError(f"{path} has another format: delete it, and it is made anew")
+        return {name: file[name][:] for name in ("score", "correct")}
+
+
+def reading_result(path: Path) -> AbstractContextManager[None]:
+    """What keeps a method's file from being read in the `with` block becomes an `InputError`."""
+    return reading(path, "is damaged: delete it, and it is made anew", (KeyError, ValueError))

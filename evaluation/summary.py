@@ -192,6 +192,7 @@ def _of_retraining(one: Findings) -> Column:
         image.method for image, mask in zip(one.images, one.masks, strict=True) if one.explained(image, mask)
     )
     about = f"area under the accuracy after retraining, {counted(one.protocol.seeds, 'seed')}"
+    about += "; at chance on whole images" * one.is_at_chance
     values = {curve.method: _estimate(curve.areas) for curve in one.images}
     return Column(evaluation, about, evaluation == RETRAINING[1], values, explained)
 
@@ -215,6 +216,7 @@ def _of_removals(one: Removals | None) -> list[Column]:
     gaps = {method: _estimate(values) for method, values in one.gaps.items()}
     about = (
         f"area of least minus area of most important first, {counted(len(one.seeds), 'seed')}{_unusual(one.methods)}"
+        f"{'; at chance on whole images' * bool(one.no_verdict)}"
     )
     return [Column(one.settings.evaluation, about, True, gaps)]
 
