@@ -105,7 +105,7 @@ def free_bytes(folder: Path) -> int:
 
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
 
 
 def array_sum(array: npt.NDArray[Any]) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +12,6 @@ import h5py
 from attribution import CONTROLS, ENSEMBLES, METHODS
 from attribution.choice import Choice
 from datasets import DATA_DIR, DATASETS, GENERATED
-from errors import InputError
 from evaluation import ORDERS, REMOVING
 from evaluation.falls import Fall
 from evaluation.removals import Removals
@@ -82,14 +82,32 @@ def kept_falls(results: Path, dataset: str, model: str) -> dict[Choice, Fall]:
         InputError: a damaged file.
     """
     groups: dict[str, dict[Choice, Path]] = defaultdict(dict)
-    for path in sorted((results / "selectivity").glob(f"{dataset}_{model}_*.h5")):
-        with reading_result(path), h5py.File(path, "r") as file:
-            configuration = json.loads(file.attrs["configuration"])
-        if (configuration["model"], configuration["order"]) == (model, ORDERS[0]):
+    for path, configuration in _fall_configurations(results, f"{dataset}_{model}_"):
+        names = configuration["dataset"], configuration["model"], configuration["order"]
+        if names == (dataset, model, ORDERS[0]):
             common = {name: value for name, value in configuration.items() if name not in OF_METHOD}
             groups[json.dumps(common, sort_keys=True)][Choice.read(configuration)] = path
     most = max(groups.values(), key=len, default={})
     return {method: Fall.of(method.label, read_result(most[method])) for method in sorted(most, key=method_place)}
+
+
+def _fall_configurations(results: Path, start: str = "") -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Files of selectivity whose names begin so, and what they are of."""
+    for path in sorted((results / "selectivity").glob("*.h5")):
+        if path.name.startswith(start):
+            with reading_result(path), h5py.File(path, "r") as file:
+                yield path, json.loads(file.attrs["configuration"])
+
+
+def measured_pairs(results: Path) -> list[tuple[str, str]]:
+    """Data set and model of everything that is finished, each pair once.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    records = (one for kind in ("runs", *REMOVING, "sanity") for _path, one, _result in kept_records(results, kind))
+    falls = (one for _path, one in _fall_configurations(results))
+    return list(dict.fromkeys((one["dataset"], one["model"]) for one in chain(records, falls)))
 
 
 def _settings(common: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from attribution.choice import Choice
-from datasets import DATASETS, entry_of
+from datasets import DATASETS
 from errors import InputError
 from evaluation import REMOVING
 from evaluation.accuracy import (
@@ -33,7 +33,7 @@ from evaluation.pipeline import classifier_line
 from evaluation.removals import Removals
 from evaluation.report import Retrainings
 from evaluation.sanity_report import SanityReport
-from evaluation.statistics import difference, estimate, mean_interval
+from evaluation.statistics import difference, mean_interval
 from evaluation.summary import Summary, summaries
 from evaluation.tables import areas_cell, cell, distance_cell, markdown_rows
 from evaluation.wording import counted, described_parameters
@@ -266,14 +266,13 @@ def models(published: Published) -> str:
         figures = original_figures()["accuracy"].get(dataset, {})
         for one in trainings:
             first = one.found[0]
-            total = estimate([each["test_accuracy"] for each in one.found], entry_of(dataset).shapes["test_images"][0])
             images = f"{first['limit_train']:,} images" if first["limit_train"] else "all images"
             published_figure = figures.get(ORIGINAL_NAMES.get(one.model))
             rows.append(
                 [
                     f"{TITLES[dataset]}, {one.model}",
                     f"{first['parameters']:,}",
-                    f"{total.mean:.4f} ± {total.half:.4f}",
+                    one.total,
                     str(len(one.found)),
                     f"{images}, {counted(first['recipe']['epochs'], 'epoch')}, {_time(first['seconds'])}",
                     f"{published_figure['total']:.3f}" if published_figure else "not published",

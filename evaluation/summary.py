@@ -14,7 +14,7 @@ from attribution.choice import Choice
 from evaluation import REMOVING, RETRAINING
 from evaluation.falls import Fall
 from evaluation.findings import Findings
-from evaluation.kept import kept_checks, kept_falls, largest
+from evaluation.kept import kept_checks, kept_falls, largest, measured_pairs
 from evaluation.removals import Removals
 from evaluation.report import Retrainings
 from evaluation.sanity_report import SanityReport
@@ -173,8 +173,9 @@ def summaries(
     checks = kept_checks(results)
     plain = [one for one in retrainings.chosen if not one.mask_words]
     measured: list[Findings | Removals | SanityReport] = [*plain, *removals, *checks]
+    models = dict.fromkeys([*(one.model for one in measured), *(model for _dataset, model in measured_pairs(results))])
     found = []
-    for dataset, model in product(datasets, dict.fromkeys(one.model for one in measured)):
+    for dataset, model in product(datasets, models):
         columns = [_of_retraining(one) for one in plain if (one.protocol.dataset, one.model) == (dataset, model)]
         columns += _of_falls(kept_falls(results, dataset, model))
         for evaluation in REMOVING:
