@@ -452,10 +452,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def flush() -> None:
-    """Write what is left for stdout now, while it can still be said that it fails."""
+    """Write what is left now, while it can still be said that it fails."""
     try:
-        if sys.stdout is not None and not sys.stdout.closed:
-            sys.stdout.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None and not stream.closed:
+                stream.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
