@@ -25,9 +25,11 @@ from attribution.pixel_hash import pixel_hash
 from datasets import entry_of
 from errors import InputError
 from evaluation import FILLS, ORDERS, REMOVALS
+from evaluation.chance import chance_level
 from evaluation.falls import Fall, selectivity_csv, selectivity_table
 from evaluation.masking import TIE_SEED, importance
 from evaluation.pipeline import Pipeline, given_by_setting
+from evaluation.statistics import Estimate, at_chance, chance_words
 from evaluation.tables import write_table
 from evaluation.wording import described_parameters, explained_class, unusual_parameters, usual_images
 from models import model_name
@@ -312,12 +314,19 @@ class Selectivity:
         falls = [Fall.of(method.label, read_result(self.results[method])) for method in self.methods]
         random = next((fall for fall in falls if fall.method == "RANDOM"), None)
         stem = self.pipeline.folders.results / self.stem
-        text = f"{self.title}\n\n{self.note}\n\n{selectivity_table(falls, random)}"
+        text = f"{self.title}\n\n{self.note}\n\n{self._doubt(falls[0].accuracy[0])}{selectivity_table(falls, random)}"
         write_table(stem, text, selectivity_csv(falls))
         figures = draw_falls(falls, self.title, self.note, stem.with_name(stem.name + "_accuracy"))
         figures += draw_scores(falls, self.title, self.note, stem.with_name(stem.name + "_scores"))
         files = "\n".join(f"figure: {path}" for path in figures)
         return f"\n{text}\ndata:   {self.results[self.methods[0]].parent}\ntable:  {stem}.md and .csv\n{files}"
+
+    def _doubt(self, whole: Estimate) -> str:
+        """A line where the network is no better than chance: its scores say little of any map."""
+        pipeline, limit = self.pipeline, self.settings.limit_test
+        chance = chance_level((), self.dataset, pipeline.dataset_sum, limit, pipeline.folders.data)
+        known = chance is not None and at_chance(whole, chance)
+        return f"No map can be judged, since {chance_words(whole, chance)}.\n\n" if known and chance else ""
 
     @property
     def title(self) -> str:

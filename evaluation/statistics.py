@@ -152,9 +152,9 @@ def at_chance(baseline: Estimate, chance: float) -> bool:
 
 def chance_words(baseline: Estimate, chance: float) -> str:
     """Say that a network is no better than chance on whole images, see `at_chance`."""
-    how = "is" if baseline.mean <= chance else "can't be told from"
-    state = f"{how} {'at ' if how == 'is' else ''}chance"
-    return f"the network itself {state} on whole images ({baseline.mean:.3f} ± {baseline.half:.3f}; {chance:.3f})"
+    state = "is at" if baseline.mean <= chance else "can't be told from"
+    figures = f"{baseline.mean:.3f} ± {baseline.half:.3f}; chance is {chance:.3f}"
+    return f"the network itself {state} chance on whole images ({figures})"
 
 
 def tells_class(accuracy: float, chance: float, test_images: int) -> bool:
