@@ -51,9 +51,10 @@ def reading(path: Path, damaged: str, signs: tuple[type[Exception], ...] = ()) -
         damaged: what is said of a damaged file, without its path.
         signs: what a damaged file makes its reader raise, beside `OSError`.
     """
+    kinds: tuple[type[Exception], ...] = (OSError, *signs)
     try:
         yield
-    except (OSError, *signs) as error:
+    except kinds as error:
         raise InputError(f"{path} {_reason(error) or damaged}") from error
 
 
