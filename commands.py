@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from attribution import CONTROLS, ENSEMBLES
 from attribution.choice import Choice
@@ -13,11 +14,11 @@ from datasets import DATASETS, dataset_sum, entry_of, load_dataset
 from datasets.folders import ASKED, folder_name
 from errors import InputError
 from evaluation import FILLS_OF, QUICK_CONTROLS, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
-from evaluation.accuracy import report_accuracy
+from evaluation.accuracy import kept_metadata, report_accuracy
 from evaluation.coherence import Coherence, Wanted
 from evaluation.cost import Costs
 from evaluation.findings import Findings, Gap
-from evaluation.kept import kept_checks, kept_removals
+from evaluation.kept import in_order, kept_checks, kept_removals, measured_pairs
 from evaluation.measurements import Measurements
 from evaluation.page import write_page
 from evaluation.pipeline import Folders, Pipeline, classifier_line, explain_line, maps_line
@@ -146,13 +147,19 @@ def publish(options: argparse.Namespace, folders: Folders, costs: Costs) -> None
 
 def report(options: argparse.Namespace, folders: Folders, _costs: Costs) -> None:
     """--report: tables from what the commands kept, for all data sets unless --target names some."""
-    datasets, suffix = options.target or DATASETS, ""
-    if tuple(datasets) != DATASETS:  # under a name of its own, so that it doesn't replace the whole report
+    trained: dict[str, dict[str, Any]] = {}
+    for dataset in options.target or ("",):
+        trained |= kept_metadata(folders.checkpoints, dataset)
+    named = [dataset for dataset, _model in measured_pairs(folders.results)]
+    everything = in_order([*DATASETS, *named, *(one["dataset"] for one in trained.values())])
+    datasets, suffix = list(options.target or everything), ""
+    if datasets != everything:  # under a name of its own, so that it doesn't replace the whole report
         suffix = f"_{'-'.join(datasets)}"
-    print(report_accuracy(datasets, folders.checkpoints, folders.results, suffix, options.quick, not options.dry_run))
-    retrainings = Retrainings.of(folders.results, datasets)
+    print(report_accuracy(datasets, trained, folders.results, suffix, options.quick, not options.dry_run))
+    retrainings = Retrainings.of(folders.results, datasets, folders.data)
     print(retrainings.summary())
-    removals, checks = kept_removals(folders.results), kept_checks(folders.results)
+    removals = [one for one in kept_removals(folders.results, folders.data) if one.dataset in datasets]
+    checks = [one for one in kept_checks(folders.results) if one.dataset in datasets]
     pages = summaries(folders.results, datasets, retrainings, removals)
     print("\n\n".join(page.text for page in pages))
     if not options.dry_run:

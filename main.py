@@ -1,10 +1,15 @@
 """The command line of White Box: parse, dispatch, nothing else."""
 
 import argparse
+import codecs
+import io
+import os
 import sys
+import unicodedata
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from attribution import (
     ANY_MODEL_METHODS,
@@ -42,7 +47,16 @@ from training import VALIDATION_RATE
 
 ALL = "all"
 NONE = "none"
-STOPPED = 130
+STOPPED, UNREAD = 130, 141  # as a shell has it of SIGINT and SIGPIPE
+PLAIN = {  # of the letters that we write, those that have a usual spelling in ASCII
+    letter: word
+    for letters, word in (
+        *(("±", "+/-"), ("×", "x"), ("−–—▼", "-"), ("▲", "+"), ("·†", "*"), ("≈", "~"), ("≥", ">="), ("≤", "<=")),
+        *(("→", "->"), ("↑", "^"), ("↓", "v"), ("‖", "||"), ("‘’", "'"), ("“”", '"'), ("√", "sqrt"), ("Σ", "sum")),
+        *(("α", "alpha"), ("β", "beta"), ("δ", "delta"), ("σ", "sigma"), ("φ", "phi"), ("ø", "o"), ("ß", "ss")),
+    )
+    for letter in letters
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -401,8 +415,65 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def plainly(error: UnicodeError) -> tuple[str, int]:
+    """Write what a stream can't encode in ASCII: the `codecs` error handler `plainly`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_plain, error.object[error.start : error.end])), error.end
+
+
+def _plain(letter: str) -> str:
+    """A letter by its usual spelling, else without its accent, else by its number."""
+    if letter in PLAIN:
+        return PLAIN[letter]
+    bare = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
+    return bare or letter.encode("ascii", "backslashreplace").decode()
+
+
+def set_up_streams() -> None:
+    """Let stdout and stderr write what their terminal can show, whatever its encoding; nothing changes for UTF-8."""
+    codecs.register_error("plainly", plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # others have no encoding, or are None
+            stream.reconfigure(errors="plainly")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 0, 2 for a wrong input, or 130 when interrupted."""
+    """Run one command; the exit status is 0, 2 for a wrong input, 130 when interrupted, or 141 when nobody reads on."""
+    set_up_streams()
+    try:
+        try:
+            return run_command(arguments)
+        finally:
+            flush()
+    except BrokenPipeError:
+        silence(sys.stdout, sys.stderr)
+        return UNREAD
+
+
+def flush() -> None:
+    """Write what is left now, while it can still be said that it fails."""
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None and not stream.closed:
+                stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        silence(sys.stdout)
+        sys.exit(fail(f"stdout: {error.strerror}"))
+
+
+def silence(*streams: TextIO | None) -> None:
+    """Send what is still to be written nowhere: Python would try again at its end, and complain."""
+    for stream in streams:
+        with suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+            if stream is not None:
+                os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def run_command(arguments: Sequence[str] | None) -> int:
+    """Parse and run one command; return the exit status."""
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
@@ -414,6 +485,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run(options)
     except InputError as error:
         return fail(str(error))
+    except BrokenPipeError:
+        raise
     except OSError as error:
         if error.errno is None:
             raise

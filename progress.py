@@ -28,5 +28,14 @@ class _Lines(tqdm):
 
 def progress_bar(total: int, description: str, unit: str) -> "tqdm[Any]":
     """A bar over `total` units on stderr; use it as a context manager and call `update(n)`."""
-    kind = tqdm if sys.stderr.isatty() else _Lines
-    return kind(total=total, desc=description, unit=f" {unit}", leave=False, dynamic_ncols=True, file=sys.stderr)
+    silent = sys.stderr is None  # there is none under pythonw, or it was closed
+    kind = tqdm if not silent and sys.stderr.isatty() else _Lines
+    return kind(
+        total=total,
+        desc=description,
+        unit=f" {unit}",
+        leave=False,
+        dynamic_ncols=True,
+        file=sys.stderr,
+        disable=silent,
+    )

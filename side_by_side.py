@@ -99,5 +99,9 @@ def _help(work: Work, threads: int, parent: int) -> None:
 
     torch.set_num_threads(threads)
     set_up_process()
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+    with (
+        Path(os.devnull).open("w", encoding="utf-8", errors="replace") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+    ):
         work(done)

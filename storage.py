@@ -1,12 +1,13 @@
 """Files that are whole or absent, and the sums that identify their contents."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,62 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         unfinished.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a failed write does not say where
+        if error.filename in (None, str(unfinished)):
+            error.filename = str(path)  # a failed write does not say where, or by a name that nobody knows
+            error.strerror = os.strerror(error.errno) if error.errno else error.strerror  # HDF5's is a page long
         raise
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that nobody may look into; the error itself says so
+            unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def reading(path: Path, damaged: str, signs: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """In the `with` block, what keeps `path` from being read becomes an `InputError` with the right reason.
+
+    A file that another program holds, that nobody may read, or that is a folder is not damaged.
+
+    Args:
+        damaged: what is said of a damaged file, without its path.
+        signs: what a damaged file makes its reader raise, beside `OSError`.
+    """
+    kinds: tuple[type[Exception], ...] = (OSError, *signs)
+    try:
+        yield
+    except kinds as error:
+        raise InputError(f"{path} {_reason(error) or damaged}") from error
+
+
+_IN_USE = "is in use by another program: close it there first"
+_FOLDER = "is a folder where a file should be: move it away"
+_FORBIDDEN = "can't be read: permission denied; change its rights"
+_REASONS = {
+    **dict.fromkeys((errno.EAGAIN, errno.EBUSY, errno.ETXTBSY, errno.EDEADLK), _IN_USE),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), _FORBIDDEN),
+    errno.EISDIR: _FOLDER,
+}
+
+
+def _reason(error: Exception) -> str:
+    """Say what keeps a file from being read; nothing if it is damaged, which the system knows nothing of."""
+    if isinstance(error, OSError) and "already open" in str(error):  # HDF5's own mark in the file, not a lock
+        return f"{_IN_USE}; if none has it open, one died with it: delete it"
+    if not isinstance(error, OSError) or error.errno in (None, 0, errno.EINVAL):
+        return ""
+    return _REASONS.get(error.errno) or f"can't be read: {os.strerror(error.errno)}"
+
+
+def require_not_in_use(path: Path) -> None:
+    """Raise `InputError` if `path` is a folder, or another program is writing to it: HDF5 locks what it writes."""
+    if path.is_dir():
+        raise InputError(f"{path} {_FOLDER}")
+    with suppress(FileNotFoundError, PermissionError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{path} {_IN_USE}") from error
+        except OSError:
+            return  # a disk without locks
 
 
 def require_space(folder: Path, size: int) -> None:
@@ -53,7 +106,7 @@ def free_bytes(folder: Path) -> int:
 
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
 
 
 def array_sum(array: npt.NDArray[Any]) -> str:

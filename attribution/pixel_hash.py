@@ -44,4 +44,5 @@ def pixel_hash(image: Tensor, positions: int, seed: int) -> Tensor:
 def image_number(inputs: Tensor) -> Tensor:
     """A number for each image of (N, C, H, W), a function of its pixels alone: (N,) int64 below 2³²."""
     pixels = inputs.detach().float().cpu().contiguous().numpy()
-    return torch.tensor([zlib.crc32(image.tobytes()) for image in pixels], device=inputs.device)
+    numbers = [zlib.crc32(image.tobytes()) for image in pixels]
+    return torch.tensor(numbers, dtype=torch.int64, device=inputs.device)

@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import numpy.typing as npt
 from attribution import MAP_DTYPES
 from errors import InputError
 from own import filed
-from storage import plain_sum, replacing, require_space
+from storage import plain_sum, reading, replacing, require_not_in_use, require_space
 
 FORMAT = 2  # 1: IG by one Gauss–Legendre rule
 PART_ROWS = 2000
@@ -126,7 +129,12 @@ class MapWriter:
             np.savez(file, allow_pickle=False, **rows.arrays())
 
     def finish(self) -> None:
-        """Make the file of all parts, and remove them."""
+        """Make the file of all parts, and remove them.
+
+        Raises:
+            InputError: the file that is there is in use, or a part is damaged.
+        """
+        require_not_in_use(self.path)
         # HDF5 takes the whole process down when the disk is full: ask before. lzf seldom makes noise larger.
         require_space(self.path.parent, sum(part.stat().st_size for part in self.parts.iterdir()) + SPARE_BYTES)
         with replacing(self.path) as unfinished, h5py.File(unfinished, "w") as file:
@@ -136,13 +144,17 @@ class MapWriter:
                 if len(index) == 0:  # no part will make it
                     file.create_dataset(f"{split}/index", data=index)
             for split, part in self._all_parts():
-                with np.load(self._part(split, part)) as rows:
-                    self._append(file.require_group(split), rows, part, len(self.index[split]))
+                with self._reading(split, part), np.load(self._part(split, part)) as rows:
+                    arrays = dict(rows)
+                self._append(file.require_group(split), arrays, part, len(self.index[split]))
             file.attrs["complete"] = True
         shutil.rmtree(self.parts.parent)
 
-    def _append(self, group: h5py.Group, rows: Any, part: slice, total: int) -> None:
-        arrays = dict(rows)
+    def _reading(self, split: str, part: slice) -> AbstractContextManager[None]:
+        mend = "is damaged: delete it, and the same command makes it anew"
+        return reading(self._part(split, part), mend, (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error))
+
+    def _append(self, group: h5py.Group, arrays: dict[str, Array], part: slice, total: int) -> None:
         if self.provenance.dtype != MAP_DTYPES[0]:
             arrays |= scaled(arrays["attribution"], self.provenance.dtype)
         for name, values in arrays.items():
@@ -190,10 +202,11 @@ class MapReader:
         """Open `path` and compare its provenance with `wanted`.
 
         Raises:
-            InputError: unreadable, unfinished, another format, or maps of something else.
+            InputError: in use, unreadable, unfinished, another format, or maps of something else.
         """
         self.path = path
-        with self._open() as file:
+        require_not_in_use(path)
+        with self._reading(), h5py.File(path, "r") as file:
             attributes = dict(file.attrs)
             if not attributes.get("complete"):
                 raise InputError(f"{path} is not complete: --overwrite makes it anew")
@@ -218,14 +231,14 @@ class MapReader:
             InputError: a part is damaged.
         """
         positions = np.searchsorted(self.index[split], index)
-        with self._open() as file:
+        with self._reading():
+            file = h5py.File(self.path, "r")
+        with file:
             for start in range(0, len(positions), PART_ROWS):
                 wanted = positions[start : start + PART_ROWS]
                 block = slice(wanted[0], wanted[-1] + 1)
-                try:
+                with self._reading():
                     arrays = {name: values[block][wanted - wanted[0]] for name, values in file[split].items()}
-                except OSError as error:
-                    raise self._damaged() from error
                 if (scale := arrays.pop("scale", None)) is not None:
                     arrays["attribution"] = arrays["attribution"].astype(np.float32) * scale[:, None, None, None]
                 yield Rows(**arrays)
@@ -236,20 +249,11 @@ class MapReader:
         Raises:
             InputError: the file is damaged.
         """
-        try:
-            with self._open() as file:
-                explained = [split for split in SPLITS if len(file[split]["index"])]
-                if any("gap" not in file[split] for split in explained):
-                    return None
-                return np.concatenate([file[split]["gap"][:] for split in explained])
-        except OSError as error:
-            raise self._damaged() from error
+        with self._reading(), h5py.File(self.path, "r") as file:
+            explained = [split for split in SPLITS if len(file[split]["index"])]
+            if any("gap" not in file[split] for split in explained):
+                return None
+            return np.concatenate([file[split]["gap"][:] for split in explained])
 
-    def _open(self) -> h5py.File:
-        try:
-            return h5py.File(self.path, "r")
-        except OSError as error:
-            raise self._damaged() from error
-
-    def _damaged(self) -> InputError:
-        return InputError(f"{self.path} is damaged or no HDF5 file: --overwrite makes it anew")
+    def _reading(self) -> AbstractContextManager[None]:
+        return reading(self.path, "is damaged or no HDF5 file: --overwrite makes it anew", (KeyError,))

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote_to_bytes
 
 import numpy as np
 
@@ -57,14 +57,14 @@ def _filed(path: Path) -> str:
     near = path.absolute()
     if near.is_relative_to(Path.cwd()):
         near = near.relative_to(Path.cwd())
-    name = FILED + quote(str(near)).replace("/", "+")
+    name = FILED + quote(os.fsencode(near)).replace("/", "+")
     if len(name) > LONGEST_NAME:
         raise InputError(f"--target={ASKED}{path} is too long for the names of files: go nearer, or link to it")
     return name
 
 
 def _path(name: str) -> Path:
-    return Path(unquote(name.removeprefix(FILED).replace("+", "/")))
+    return Path(os.fsdecode(unquote_to_bytes(name.removeprefix(FILED).replace("+", "/"))))
 
 
 def is_folder(name: str) -> bool:
@@ -84,7 +84,7 @@ def folder_entry(name: str) -> Entry:
         torchvision_name="",
         shapes={part: array.shape for part, array in arrays.items()},
         sums={part: array_sum(array) for part, array in arrays.items()},
-        classes=classes,
+        classes=tuple(name.encode(errors="backslashreplace").decode() for name in classes),  # a file's may be no text
         folder="",
         files=(),
         package="",

@@ -77,4 +77,4 @@ def read_cifar_png(path: Path) -> Pixels:
 
 
 def read_json_labels(path: Path) -> Pixels:
-    return np.asarray(json.loads(path.read_text()), np.uint8)
+    return np.asarray(json.loads(path.read_text(encoding="utf-8")), np.uint8)

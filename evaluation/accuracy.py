@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from datasets import entry_of
+from datasets.catalog import Entry
+from evaluation.chance import known_entry
 from evaluation.runs import kept_records
 from evaluation.statistics import estimate
 from evaluation.tables import markdown_rows
@@ -42,25 +43,61 @@ class Trainings:
         return str(self.found[0]["model"])
 
     @cached_property
-    def per_class(self) -> list[float]:
-        """Mean over the seeds."""
-        return [float(mean) for mean in np.mean([one["test_accuracy_per_class"] for one in self.found], axis=0)]
-
-    def cells(self, images: int, tested: int) -> list[str]:
-        """A row of the table: `images` are those of the training set, `tested` those of the test set."""
+    def classes(self) -> tuple[str, ...]:
+        """Their names, or numbers where older checkpoints don't name them and the data are not here."""
         first = self.found[0]
-        total = estimate([one["test_accuracy"] for one in self.found], tested)
-        held_out = round(first["validation_rate"] * (first["limit_train"] or images))
-        used = (first["limit_train"] or images) - held_out
+        count = len(first["test_accuracy_per_class"])
+        known = first.get("classes") or (self._entry.classes if self._entry else ())
+        return tuple(known) if len(known) == count else tuple(map(str, range(count)))
+
+    @cached_property
+    def per_class(self) -> dict[str, float]:
+        """Mean over the seeds, of each class that there are test images of."""
+        seeds = zip(*(one["test_accuracy_per_class"] for one in self.found), strict=True)
+        return {
+            name: float(np.mean(of_class))
+            for name, of_class in zip(self.classes, seeds, strict=True)
+            if all(one is not None and one == one for one in of_class)  # older checkpoints have NaN for None
+        }
+
+    def images(self, split: str) -> int | None:
+        """How many there are in a split; None where older checkpoints don't say it and the data are not here."""
+        if (recorded := self.found[0].get(f"{split}_images")) is not None:
+            return int(recorded)
+        return self._entry.shapes[f"{split}_images"][0] if self._entry else None
+
+    @cached_property
+    def _entry(self) -> Entry | None:
+        return known_entry(self.found[0]["dataset"], self.found[0]["dataset_sum"])
+
+    @property
+    def total(self) -> str:
+        """Test accuracy, with its interval where that can be told."""
+        accuracies, tested = [one["test_accuracy"] for one in self.found], self.images("test")
+        if len(accuracies) == 1 and tested is None:
+            return f"{accuracies[0]:.4f}"
+        total = estimate(accuracies, tested or 0)
+        return f"{total.mean:.4f} ± {total.half:.4f}"
+
+    @property
+    def trained_on(self) -> str:
+        """How many images, the held-out ones not counted."""
+        first = self.found[0]
+        images = first["limit_train"] or self.images("train")
+        return "" if images is None else f"{images - round(first['validation_rate'] * images):,}"
+
+    def cells(self, classes: Sequence[str]) -> list[str]:
+        """A row of the table, with the accuracy of each of `classes`."""
+        first = self.found[0]
         return [
             self.model,
             "this project",
             f"{first['parameters']:,}",
-            f"{total.mean:.4f} ± {total.half:.4f}",
-            *(f"{accuracy:.3f}" for accuracy in self.per_class),
+            self.total,
+            *(f"{self.per_class[name]:.3f}" if name in self.per_class else "" for name in classes),
             ", ".join(str(one["seed"]) for one in self.found),
             str(first["recipe"]["epochs"]),
-            f"{used:,}",
+            self.trained_on,
             f"{np.mean([one['seconds'] for one in self.found]):,.0f}",
             ", ".join(dict.fromkeys(one["device"] for one in self.found)),
         ]
@@ -72,9 +109,14 @@ def kept_trainings(folder: Path, dataset: str, quick: bool = False) -> list[Trai
     Raises:
         InputError: a damaged checkpoint.
     """
+    return trainings_of(kept_metadata(folder, dataset), dataset, quick)
+
+
+def trainings_of(known: Mapping[str, dict[str, Any]], dataset: str, quick: bool) -> list[Trainings]:
+    """`kept_trainings` of what `kept_metadata` found."""
     groups: dict[str, list[dict[str, Any]]] = {}
-    for name, metadata in kept_metadata(folder, dataset).items():
-        if name.endswith("_quick") == quick:
+    for name, metadata in known.items():
+        if name.endswith("_quick") == quick and metadata["dataset"] == dataset:
             same = [metadata[name] for name in ("model", "recipe", "limit_train", "validation_rate", "dataset_sum")]
             same.append(metadata.get("model_code"))
             groups.setdefault(json.dumps(same, sort_keys=True), []).append(metadata)
@@ -92,7 +134,8 @@ def kept_metadata(folder: Path, dataset: str = "") -> dict[str, dict[str, Any]]:
         InputError: a damaged checkpoint.
     """
     gathered = {path.stem: metadata for path, _nothing, metadata in kept_records(folder, TRAININGS)}
-    kept = {path.stem: load_checkpoint(path).metadata for path in folder.glob(f"{dataset}*_seed*.pt")}
+    paths = (path for path in folder.glob("*_seed*.pt") if path.name.startswith(dataset))
+    kept = {path.stem: load_checkpoint(path).metadata for path in paths}
     found = sorted({**gathered, **kept}.items())
     return {name: metadata for name, metadata in found if dataset in ("", metadata["dataset"])}
 
@@ -111,15 +154,14 @@ def original_figures() -> dict[str, Any]:
 
 def accuracy_rows(dataset: str, trainings: Sequence[Trainings]) -> list[list[str]]:
     """Head and rows of the table of one data set: each model, and below it the original's figures."""
-    entry = entry_of(dataset)
-    head = ["model", "trained by", "parameters", "test accuracy", *entry.classes, "seeds", "epochs"]
+    classes = class_names(dataset, trainings)
+    head = ["model", "trained by", "parameters", "test accuracy", *classes, "seeds", "epochs"]
     head += ["training images", "seconds", "hardware"]
     rows = [head]
     published = original_figures()["accuracy"].get(dataset, {})
     for model in dict.fromkeys([*MODELS, *(one.model for one in trainings)]):
         ours = [one for one in trainings if one.model == model]
-        images, tested = (entry.shapes[f"{split}_images"][0] for split in ("train", "test"))
-        rows += _rows_of_model(ours, images, tested) or [_filled([model, "this project"], NOT_RUN, len(head))]
+        rows += _rows_of_model(ours, classes) or [_filled([model, "this project"], NOT_RUN, len(head))]
         if (original := published.get(ORIGINAL_NAMES.get(model))) is not None:
             figures = [f"{original['parameters']:,}", f"{original['total']:.3f}"]
             figures += [f"{accuracy:.3f}" for accuracy in original["per_class"]]
@@ -127,15 +169,23 @@ def accuracy_rows(dataset: str, trainings: Sequence[Trainings]) -> list[list[str
     return rows
 
 
-def _rows_of_model(trainings: Sequence[Trainings], images: int, tested: int) -> list[list[str]]:
+def _rows_of_model(trainings: Sequence[Trainings], classes: Sequence[str]) -> list[list[str]]:
     """A row for each recipe; with the code in its name where there are several editions of a user's own model."""
     codes = [one.found[0].get("model_code") for one in trainings]
-    rows = [one.cells(images, tested) for one in trainings]
+    rows = [one.cells(classes) for one in trainings]
     if len(set(codes)) > 1:
         rows = [
             [f"{name} code {code or 'not recorded'}", *cells] for code, (name, *cells) in zip(codes, rows, strict=True)
         ]
     return rows
+
+
+def class_names(dataset: str, trainings: Sequence[Trainings]) -> list[str]:
+    """Those of all trainings; where there are none, those of the data as they are here."""
+    entry = None if trainings else known_entry(dataset)
+    return list(dict.fromkeys(name for one in trainings for name in one.classes)) or list(
+        entry.classes if entry else ()
+    )
 
 
 def _filled(cells: list[str], rest: str, length: int) -> list[str]:
@@ -150,15 +200,16 @@ def accuracy_csv(datasets: Sequence[str], trainings: dict[str, list[Trainings]])
     writer.writerow([*head, "limit_train", "seconds", "device", "torch"])
     published = original_figures()["accuracy"]
     for dataset in datasets:
-        classes = ("total", *entry_of(dataset).classes)
-        for one in (metadata for group in trainings[dataset] for metadata in group.found):
+        classes = ("total", *class_names(dataset, trainings[dataset]))
+        for group, one in ((each, metadata) for each in trainings[dataset] for metadata in each.found):
             facts = [one["parameters"], one["recipe"]["epochs"], one["recipe"]["batch_size"], one["limit_train"]]
             facts += [one["seconds"], one["device"], one["versions"]["torch"]]
             accuracies = (one["test_accuracy"], *one["test_accuracy_per_class"])
-            for label, accuracy in zip(classes, accuracies, strict=True):
-                writer.writerow([dataset, one["model"], "this project", one["seed"], label, f"{accuracy:.4f}", *facts])
+            for label, accuracy in zip(("total", *group.classes), accuracies, strict=True):
+                value = "" if accuracy is None else f"{accuracy:.4f}"
+                writer.writerow([dataset, one["model"], "this project", one["seed"], label, value, *facts])
         for model in MODELS:
-            if not any(group.model == model for group in trainings[dataset]):
+            if not any(each.model == model for each in trainings[dataset]):
                 writer.writerow([dataset, model, "this project", *[""] * 10])
             original = published.get(dataset, {}).get(ORIGINAL_NAMES.get(model))
             if original is not None:
@@ -186,14 +237,19 @@ def accuracy_text(dataset: str, trainings: Sequence[Trainings]) -> str:
 
 
 def report_accuracy(
-    datasets: Sequence[str], checkpoints: Path, results: Path, suffix: str, quick: bool, write: bool = True
+    datasets: Sequence[str],
+    known: Mapping[str, dict[str, Any]],
+    results: Path,
+    suffix: str,
+    quick: bool,
+    write: bool = True,
 ) -> str:
     """Write `accuracy<suffix>.md` and `.csv` from the kept classifiers; return what is to be said.
 
-    Raises:
-        InputError: a damaged checkpoint.
+    Args:
+        known: what `kept_metadata` found.
     """
-    trainings = {dataset: kept_trainings(checkpoints, dataset, quick) for dataset in datasets}
+    trainings = {dataset: trainings_of(known, dataset, quick) for dataset in datasets}
     text = "\n".join(accuracy_text(dataset, trainings[dataset]) for dataset in datasets)
     stem = results / f"accuracy{suffix}{'_quick' if quick else ''}"
     if not write:

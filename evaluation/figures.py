@@ -33,13 +33,14 @@ class Panel:
     Attributes:
         curves: of networks that see images, and of those that see the mask alone.
         baselines: for each method the accuracy on unmasked images, where its curve begins.
+        chance: a height and its name, for a dotted line; None draws no line.
         removed: what the fraction is of, in words.
     """
 
     title: str
     curves: Sequence[Curve]
     baselines: Mapping[str, Estimate]
-    chance: float
+    chance: tuple[float, str] | None
     removed: str
     ylabel: str = "test accuracy after retraining"
 
@@ -85,8 +86,10 @@ def _draw_panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
         low, high = ([getattr(one, side) for one in (baseline, *curve.estimates)] for side in ("low", "high"))
         axes.fill_between([0, *percent], low, high, color=colour, alpha=0.18, linewidth=0)
         labels.append((curve.means, curve.method, colour, 9.0 if few else 8.0))
-    axes.axhline(panel.chance, color="#999999", linewidth=0.8, linestyle=(0, (1, 3)))
-    axes.text(0, panel.chance + 0.012, "chance", color="#777777", fontsize=7.5)
+    if panel.chance is not None:
+        height, name = panel.chance
+        axes.axhline(height, color="#999999", linewidth=0.8, linestyle=(0, (1, 3)))
+        axes.text(0, height + 0.012, name, color="#777777", fontsize=7.5)
     axes.set(xlabel=f"{panel.removed} (%)", ylabel=panel.ylabel)
     axes.set(xlim=(-2, 101), ylim=(0, 1.02))
     _finish(axes, panel.title)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attribution.choice import filed_methods
-from datasets import entry_of
+from datasets import DATA_DIR
 from evaluation import QUICK_RATIOS, RATIOS
+from evaluation.chance import chance_level, known_entry
 from evaluation.retraining import Protocol
 from evaluation.runs import Result, Run
-from evaluation.statistics import READABLE, Curve, Estimate, estimate, ranking, share_of_mask, verdict
+from evaluation.statistics import READABLE, Curve, Estimate, at_chance, estimate, ranking, share_of_mask, verdict
 from evaluation.tables import csv_table, gap_table, markdown_table, runs_csv, write_table
 from evaluation.wording import (
     ONE_SEED,
@@ -33,6 +34,11 @@ MASK_OPTIONS = ("granularity", "rank", "fill", "mask_split", "explain", "map_dty
 LONGEST_RATIOS = 40  # letters
 
 
+def quick_images(dataset: str, attention: str | None) -> int | None:
+    """How many training images `--quick` takes; None for an image folder that is not here."""
+    return quick_train_images(dataset, attention) if known_entry(dataset) else None
+
+
 @dataclass(frozen=True)
 class Findings:
     """All retrainings of `protocol`, finished.
@@ -41,6 +47,7 @@ class Findings:
         results: of at least the protocol's runs.
         quick: whether the classifier explained is the one of `--quick`.
         model: its name in tables; the protocol's unless it says more.
+        data_dir: where the labels may lie that older records need for chance.
     """
 
     protocol: Protocol
@@ -49,6 +56,7 @@ class Findings:
     results: Mapping[Run, Result]
     quick: bool = False
     model: str = ""
+    data_dir: Path = DATA_DIR
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", self.model or model_name(self.protocol.attention))
@@ -90,9 +98,22 @@ class Findings:
         """Below each method's curve that of its masks."""
         return [curve for pair in zip(self.images, self.masks, strict=True) for curve in pair]
 
+    @cached_property
+    def chance(self) -> float | None:
+        """Chance on the test images; None if it is not known."""
+        protocol = self.protocol
+        recorded = (result.chance for result in self.ordered.values())
+        return chance_level(recorded, protocol.dataset, self.dataset_sum, protocol.limit_test, self.data_dir)
+
     @property
-    def chance(self) -> float:
-        return 1 / len(entry_of(self.protocol.dataset).classes)
+    def chance_line(self) -> tuple[float, str] | None:
+        """As `figures.Panel` draws it."""
+        return None if self.chance is None else (self.chance, "chance")
+
+    @property
+    def is_at_chance(self) -> bool:
+        """Whether there is no verdict, since networks do no better than chance on whole images."""
+        return self.chance is not None and at_chance(self.baseline, self.chance)
 
     @property
     def title(self) -> str:
@@ -150,13 +171,15 @@ class Findings:
         """For each method, in a line, whether its curve can be believed."""
         clean_test = self.protocol.mask_split == "train"
         return "".join(
-            f"- {image.method}: {verdict(image, mask, self.chance, clean_test)}\n"
+            f"- {image.method}: {verdict(image, mask, self.chance, clean_test, self.baseline)}\n"
             for image, mask in zip(self.images, self.masks, strict=True)
         )
 
     def explained(self, image: Curve, mask: Curve) -> bool:
         """Whether the mask alone tells so much that the curve says little: see `statistics.verdict`."""
-        return self.protocol.mask_split == "both" and share_of_mask(image, mask, self.chance) >= READABLE
+        if self.chance is None or self.is_at_chance or self.protocol.mask_split != "both":
+            return False
+        return share_of_mask(image, mask, self.chance) >= READABLE
 
     @property
     def order(self) -> str:
@@ -192,7 +215,7 @@ class Findings:
         """How many images, epochs, ratios and seeds there were, as far as that is not the default."""
         protocol = self.protocol
         usual = recipe_for(protocol.dataset, protocol.attention, quick=self.quick)
-        usual_images = quick_train_images(protocol.dataset, protocol.attention) if self.quick else None
+        usual_images = quick_images(protocol.dataset, protocol.attention) if self.quick else None
         listed = "-".join(f"{ratio:g}" for ratio in protocol.ratios)
         brief = listed if len(listed) <= LONGEST_RATIOS else f"{len(protocol.ratios)}-{plain_sum(listed)[:6]}"
         words = {
@@ -224,7 +247,7 @@ class Findings:
         from evaluation.figures import Panel
 
         baselines = {curve.method: self.baseline for curve in self.images}
-        return Panel(self.title, self.curves, baselines, self.chance, self.removed)
+        return Panel(self.title, self.curves, baselines, self.chance_line, self.removed)
 
     @property
     def ordered(self) -> dict[Run, Result]:

@@ -45,6 +45,8 @@ def impute(images: Tensor, removed: Tensor) -> Tensor:
     Returns:
         (N, C, H, W).
     """
+    if len(images) == 0:
+        return images.clone()
     if images.device.type == "cpu" and images.shape[3] <= WIDEST:
         fill_in = direct_solution()
         if fill_in is not None:
@@ -116,7 +118,7 @@ def _solved(known: Tensor, unknown: Tensor) -> Tensor:
 
 def noisy_impute(images: Tensor, removed: Tensor, noise: float = NOISE, seed: int = NOISE_SEED) -> Tensor:
     """`impute`, and normal noise at the removed pixels, which is a function of the image's pixels and the seed."""
-    noises = normal(image_number(images), images[0].numel(), seed).view_as(images)
+    noises = normal(image_number(images), images.shape[1:].numel(), seed).view_as(images)
     return torch.where(removed, impute(images, removed) + noise * noises, images)
 
 

@@ -3,11 +3,13 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from attribution import CONTROLS, ENSEMBLES, METHODS
 from attribution.choice import Choice
+from datasets import DATA_DIR, DATASETS, GENERATED
 from evaluation import ORDERS, REMOVING
 from evaluation.editions import Editions
 from evaluation.falls import Fall
@@ -34,14 +36,27 @@ def method_place(method: Choice) -> tuple[object, ...]:
     return method.method in CONTROLS, known, method.method, ensemble, method.blur, method.parameters, method.code or ""
 
 
-def kept_removals(results: Path) -> list[Removals]:
+def in_order(datasets: Iterable[str]) -> list[str]:
+    """Each once: the published data sets, then the generated ones, then image folders by name."""
+    known = (*DATASETS, *GENERATED)
+    return sorted(set(datasets), key=lambda one: (known.index(one) if one in known else len(known), one))
+
+
+def kept_removals(results: Path, data_dir: Path = DATA_DIR) -> list[Removals]:
     """Of ROAD, F-Fidelity, insertion and deletion: one for each data set, model and settings.
+
+    Args:
+        data_dir: see `Removals`.
 
     Raises:
         InputError: a damaged file.
     """
     return [
-        Removals(_removal_settings(common), common["dataset"], common["model"], methods, seeds, found)
+        Removals(
+            *(_removal_settings(common), common["dataset"], common["model"], methods, seeds, found),
+            dataset_sum=common["dataset_sum"],
+            data_dir=data_dir,
+        )
         for evaluation in REMOVING
         for common, methods, seeds, found in _groups(results, evaluation)
     ]
@@ -68,12 +83,23 @@ def kept_falls(results: Path, dataset: str, model: str) -> dict[Choice, Fall]:
     groups: dict[str, dict[Choice, Path]] = defaultdict(dict)
     editions = Editions.of(results)
     for path, configuration in kept_selectivity(results):
-        of = configuration["dataset"], editions.model(configuration), configuration["order"]
-        if of == (dataset, model, ORDERS[0]):
+        names = configuration["dataset"], editions.model(configuration), configuration["order"]
+        if names == (dataset, model, ORDERS[0]):
             common = {name: value for name, value in configuration.items() if name not in OF_METHOD}
             groups[json.dumps(common, sort_keys=True)][editions.method(Choice.read(configuration))] = path
     most = max(groups.values(), key=len, default={})
     return {method: Fall.of(method.label, read_result(most[method])) for method in sorted(most, key=method_place)}
+
+
+def measured_pairs(results: Path) -> list[tuple[str, str]]:
+    """Data set and model of everything that is finished, each pair once.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    records = (one for kind in ("runs", *REMOVING, "sanity") for _path, one, _result in kept_records(results, kind))
+    falls = (one for _path, one in kept_selectivity(results))
+    return list(dict.fromkeys((one["dataset"], one["model"]) for one in chain(records, falls)))
 
 
 def _settings(common: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from attribution.pixel_hash import pixel_hash
 from attribution.store import Rows
 from evaluation import FILLS, GRANULARITIES, RANKS
 from evaluation.imputation import noisy_impute
+from evaluation.statistics import require_images
 from training.inputs import Images
 
 TIE_SEED = 0
@@ -91,6 +92,7 @@ def ranks_of_maps(
         all_ranks.append(ranks(values, torch.from_numpy(part.index).to(device)))
         tied += tied_positions(values)
         positions += values.numel()
+    require_images(positions)
     return torch.cat(all_ranks), tied / positions
 
 
@@ -125,7 +127,7 @@ class Removal:
 
     def mask(self, ranks: Tensor) -> Tensor:
         """True where a position is replaced; same shape as `ranks` (n, C|1, H, W)."""
-        positions = ranks[0].numel()
+        positions = ranks.shape[1:].numel()
         k = self.count(positions)
         return ranks < k if self.evaluation == "ROAR" else ranks >= positions - k
 

@@ -11,6 +11,7 @@ from attribution.pixel_hash import pixel_hash
 from evaluation import ORDERS
 from evaluation.imputation import noisy_impute
 from evaluation.masking import Removal, blurred
+from evaluation.statistics import require_images
 from training.inputs import Images
 from training.loop import TEST_BATCH
 
@@ -127,7 +128,11 @@ def measure(
         labels, target, index: (N,) int64: the class, the class explained, the images' numbers.
         ranks: (N, 1, H, W).
         on_images: told of the images of each batch, when all its perturbations are done.
+
+    Raises:
+        InputError: there is no image.
     """
+    require_images(len(labels))
     points = {order: [Removal(KINDS[order], ratio) for ratio in ratios] for order in ORDERS}
     sums = {order: torch.zeros(2, len(ratios), dtype=torch.float64) for order in ORDERS}
     whole = torch.zeros(2, dtype=torch.float64)

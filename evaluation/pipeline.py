@@ -23,7 +23,7 @@ from evaluation.masking import Ranked, ranks_of_maps
 from models import model_name
 from models.inspection import Inspectable, last_block
 from progress import progress_bar
-from storage import require_writable
+from storage import require_not_in_use, require_writable
 from training.checkpoint import Checkpoint, made_by_other_code
 from training.classifier import Order, find_classifier, restore, train_classifier
 from training.inputs import Images, Normalisation
@@ -154,9 +154,10 @@ class Pipeline:
         """The maps of `method` that are there already, whatever images they are of.
 
         Raises:
-            InputError: there is a file of other maps in their place.
+            InputError: there is a file of other maps in their place, or it is in use.
         """
         path = self.map_path(method)
+        require_not_in_use(path)
         if self.overwrite or self.kept is None or not path.exists():
             return None
         provenance = self.provenance(method, self.kept)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from attribution.choice import Choice
-from datasets import DATASETS, entry_of
+from datasets import DATASETS
 from errors import InputError
 from evaluation import REMOVING
 from evaluation.accuracy import (
@@ -33,7 +33,7 @@ from evaluation.pipeline import classifier_line
 from evaluation.removals import Removals
 from evaluation.report import Retrainings
 from evaluation.sanity_report import SanityReport
-from evaluation.statistics import difference, estimate, mean_interval
+from evaluation.statistics import difference, mean_interval
 from evaluation.summary import Summary, summaries
 from evaluation.tables import areas_cell, cell, distance_cell, markdown_rows
 from evaluation.wording import counted, described_parameters
@@ -57,7 +57,7 @@ class Published:
 
     @cached_property
     def retrainings(self) -> Retrainings:
-        return Retrainings.of(self.folder)
+        return Retrainings.of(self.folder, DATASETS)
 
     @cached_property
     def removals(self) -> list[Removals]:
@@ -196,7 +196,7 @@ def removing(published: Published) -> str:
 
 def _marked(one: Removals) -> dict[str, str]:
     """Each method's gap, and whether it is told apart from RANDOM's."""
-    random = one.gaps.get("RANDOM")
+    random = None if one.no_verdict else one.gaps.get("RANDOM")
     cells = {}
     for method, gap in one.gaps.items():
         distance = None if random is None or gap is random else difference(gap, random)
@@ -266,14 +266,13 @@ def models(published: Published) -> str:
         figures = original_figures()["accuracy"].get(dataset, {})
         for one in trainings:
             first = one.found[0]
-            total = estimate([each["test_accuracy"] for each in one.found], entry_of(dataset).shapes["test_images"][0])
             images = f"{first['limit_train']:,} images" if first["limit_train"] else "all images"
             published_figure = figures.get(ORIGINAL_NAMES.get(one.model))
             rows.append(
                 [
                     f"{TITLES[dataset]}, {one.model}",
                     f"{first['parameters']:,}",
-                    f"{total.mean:.4f} ± {total.half:.4f}",
+                    one.total,
                     str(len(one.found)),
                     f"{images}, {counted(first['recipe']['epochs'], 'epoch')}, {_time(first['seconds'])}",
                     f"{published_figure['total']:.3f}" if published_figure else "not published",

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from attribution.choice import Choice, filed_methods
-from datasets import entry_of
+from datasets import DATA_DIR
 from evaluation import DRAWS, EXPLAIN, FILLS_OF, INSERTION_RATIOS, MOST, ORDERS, RANKS, RATIOS, SHARE
+from evaluation.chance import chance_level, known_entry
 from evaluation.perturbation import Imputed, Perturbation, RandomPart, Replaced
-from evaluation.statistics import Curve, Estimate, difference, estimate
+from evaluation.statistics import Curve, Estimate, at_chance, chance_words, difference, estimate
 from evaluation.tables import areas_cell, cell, distance_cell, markdown_rows, numbers, write_table
 from evaluation.wording import (
     counted,
@@ -19,7 +20,7 @@ from evaluation.wording import (
     filed_words,
     interval_over,
     unusual_parameters,
-    usual_images,
+    usual_images_if_known,
 )
 from storage import plain_sum
 from training.inputs import Normalisation
@@ -78,8 +79,8 @@ def usual_ratios(evaluation: str) -> tuple[float, ...]:
 
 def usual_settings(evaluation: str, dataset: str) -> dict[str, Any]:
     """What `Settings` holds unless told otherwise."""
-    usual = {
-        "limit_test": usual_images(dataset),
+    usual: dict[str, Any] = {
+        "limit_test": usual_images_if_known(dataset),
         "explain": EXPLAIN[0],
         "rank": RANKS[0],
         "fill": FILLS_OF[evaluation][0],
@@ -95,6 +96,7 @@ class Removals:
 
     Attributes:
         found: for each method and seed accuracies and scores, as `perturbation.Measured` names them.
+        dataset_sum, data_dir: of the data, and where they may lie; older records need them for chance.
     """
 
     settings: Settings
@@ -104,6 +106,22 @@ class Removals:
     seeds: tuple[int, ...]
     found: Mapping[tuple[Choice, int], Found]
     quick: bool = False
+    dataset_sum: str = ""
+    data_dir: Path = DATA_DIR
+
+    @cached_property
+    def chance(self) -> float | None:
+        """Chance on the test images; None if it is not known."""
+        recorded = (found.get("chance") for found in self.found.values())
+        return chance_level(recorded, self.dataset, self.dataset_sum, self.settings.limit_test, self.data_dir)
+
+    @property
+    def no_verdict(self) -> str:
+        """Why no method can be judged by this network; nothing if it can."""
+        whole = self.whole("accuracy")
+        if self.chance is None or not at_chance(whole, self.chance):
+            return ""
+        return f"no verdict, since {chance_words(whole, self.chance)}"
 
     def curves(self, order: str, value: str) -> list[Curve]:
         """For each method accuracy or score over the fraction removed, "most" or "least" important first."""
@@ -170,8 +188,13 @@ class Removals:
 
     @property
     def verdicts(self) -> str:
-        """For each method, in a line, whether it is told apart from RANDOM; nothing with one seed."""
+        """For each method, in a line, whether it is told apart from RANDOM; nothing with one seed.
+
+        One line in their place if the network is at chance.
+        """
         random = self.gaps.get("RANDOM")
+        if self.no_verdict:
+            return f"\n- {self.no_verdict}\n"
         if random is None or len(self.seeds) == 1:
             return ""
         lines = []
@@ -234,16 +257,26 @@ class Removals:
 
         stem, value = folder / self.stem, self.settings.value
         write_table(stem, self.text, self.csv)
-        chance = 1 / len(entry_of(self.dataset).classes)
         ylabel = "probability of the explained class" if value == "score" else "test accuracy"
         panels = []
         for order in ORDERS:
             curves, whole = self.curves(order, value), self.whole(value)
             removed = f"{order} important pixels {'in question' if self.settings.tuning else 'removed'}"
             baselines = {curve.method: whole for curve in curves}
-            panels.append(Panel(f"{self.title}: {order} first", curves, baselines, chance, removed, ylabel))
+            panels.append(Panel(f"{self.title}: {order} first", curves, baselines, self.chance_line, removed, ylabel))
         figures = draw_curves(panels, self.note, stem)
         return f"\n{self.text}\ntable:  {stem}.md and .csv\nfigure: {' and '.join(map(str, figures))}"
+
+    @property
+    def chance_line(self) -> tuple[float, str] | None:
+        """As `figures.Panel` draws it.
+
+        Whatever the network says, the probabilities of the K classes have the mean 1/K.
+        """
+        if self.settings.value == "accuracy":
+            return None if self.chance is None else (self.chance, "chance")
+        entry = known_entry(self.dataset)
+        return None if entry is None else (1 / len(entry.classes), "1/K")
 
     @property
     def csv(self) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from attribution.choice import Choice
+from evaluation.chance import chance_of
 from evaluation.measurements import Found, Measurements, Task
 from evaluation.perturbation import measure
 from evaluation.pipeline import Pipeline
@@ -74,7 +75,7 @@ class Removing(Measurements):
             settings.perturbation(pipeline.normalisation),
             on_images,
         )
-        return asdict(measured) | {"test_images": len(test)}
+        return asdict(measured) | {"test_images": len(test), "chance": chance_of(test.labels)}
 
     def _network(self, pipeline: Pipeline) -> nn.Module:
         """What judges: the classifier itself, or F-Fidelity's fine-tuned one, which is made now if it is not there."""
@@ -109,4 +110,5 @@ class Removing(Measurements):
         return find_finetuned(self._tuned_path(pipeline), self._wanted(pipeline)) if pipeline.kept else None
 
     def report(self) -> str:
-        return Removals(self.settings, *self.facts()).write(self.folder)
+        first = self.pipelines[0]
+        return Removals(self.settings, *self.facts(), first.dataset_sum, first.folders.data).write(self.folder)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attribution.choice import Choice
-from datasets import DATASETS
+from datasets import DATA_DIR
 from evaluation import RETRAINING
 from evaluation.accuracy import order_of, original_figures
 from evaluation.editions import Editions
-from evaluation.findings import Findings, Gap
-from evaluation.kept import method_place
+from evaluation.findings import Findings, Gap, quick_images
+from evaluation.kept import in_order, method_place
 from evaluation.retraining import Protocol
 from evaluation.runs import Result, Run, kept_results
 from evaluation.statistics import Curve
@@ -23,7 +23,7 @@ from evaluation.tables import markdown_rows, runs_csv
 from evaluation.wording import counted, filed_words
 from models import NO_ATTENTION, attention_of
 from storage import write_text
-from training.recipe import quick_train_images, recipe_for
+from training.recipe import recipe_for
 
 if TYPE_CHECKING:
     from evaluation.figures import Panel
@@ -52,16 +52,22 @@ class Retrainings:
     left_out: tuple[str, ...]
 
     @classmethod
-    def of(cls, folder: Path, datasets: Sequence[str] = DATASETS) -> "Retrainings":
+    def of(cls, folder: Path, datasets: Sequence[str] = (), data_dir: Path = DATA_DIR) -> "Retrainings":
         """
+        Args:
+            datasets: of which the runs are taken; all unless some are named.
+            data_dir: see `Findings`.
+
         Raises:
             InputError: a damaged file.
         """
         editions = Editions.of(folder)
-        runs = {_shown(run, editions): result for run, result in kept_results(folder) if run.dataset in datasets}
+        kept = {_shown(run, editions): result for run, result in kept_results(folder)}
+        shown = datasets or in_order(run.dataset for run in kept)
+        runs = {run: result for run, result in kept.items() if run.dataset in shown}
         found, left_out = [], []
-        for key, of_key in sorted(_grouped(runs).items(), key=lambda item: _place(item[0], datasets)):
-            findings, missing = _findings(key, of_key, runs)
+        for key, of_key in sorted(_grouped(runs).items(), key=lambda item: _place(item[0], shown)):
+            findings, missing = _findings(key, of_key, runs, data_dir)
             model = editions.model(key.configuration())
             found += [replace(findings, model=model)] if findings else []
             left_out += [f"{key.evaluation} on {key.dataset}, {model}: {missing}"] if missing else []
@@ -169,7 +175,7 @@ def _place(key: Run, datasets: Sequence[str]) -> tuple[object, ...]:
     )
 
 
-def _findings(key: Run, of_key: Sequence[Run], runs: Results) -> tuple[Findings | None, str]:
+def _findings(key: Run, of_key: Sequence[Run], runs: Results, data_dir: Path) -> tuple[Findings | None, str]:
     """Of all ratios and numbers of seeds those of which most is finished, and a line on what that leaves out."""
     methods = sorted({run.method for run in of_key if run.method}, key=method_place)
     ratios_of = {method: tuple(sorted({run.ratio for run in of_key if run.method == method})) for method in methods}
@@ -208,14 +214,16 @@ def _findings(key: Run, of_key: Sequence[Run], runs: Results) -> tuple[Findings 
     said = [f"{', '.join(missing)} not finished"] if missing else []
     said += [f"ratios {', '.join(f'{ratio:g}' for ratio in sorted(more_ratios))}"] if more_ratios else []
     said += [f"seeds from {best.seeds}"] if best.seeds < max(seeds) else []
-    return Findings(best, *sums, runs, _is_quick(best)), "; ".join(said)
+    return Findings(best, *sums, runs, _is_quick(best), data_dir=data_dir), "; ".join(said)
 
 
 def _is_quick(protocol: Protocol) -> bool:
     """Whether it is what `--quick` does."""
     dataset, attention = protocol.dataset, protocol.attention
-    quick = recipe_for(dataset, attention, quick=True), quick_train_images(dataset, attention)
-    return (protocol.recipe, protocol.limit_train) == quick
+    if protocol.recipe != recipe_for(dataset, attention, quick=True):
+        return False
+    images = quick_images(dataset, attention)
+    return protocol.limit_train is not None if images is None else protocol.limit_train == images
 
 
 def _is_whole(protocol: Protocol, sums: tuple[str, str], runs: Results) -> bool:
@@ -247,7 +255,7 @@ def _model_panel(method: Choice, findings: Sequence[Findings]) -> "Panel":
         curves += [replace(curve, method=one.model) for curve in one.curves if curve.method == method.label]
     baselines = {one.model: one.baseline for one in findings}
     title = f"{first.protocol.evaluation} of {method.label} on {first.protocol.dataset}"
-    return Panel(title, curves, baselines, first.chance, first.removed)
+    return Panel(title, curves, baselines, first.chance_line, first.removed)
 
 
 def _notes(findings: Sequence[Findings]) -> str:

@@ -10,6 +10,7 @@ from attribution import MAP_DTYPES
 from attribution.choice import Choice
 from datasets import Dataset
 from evaluation import EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, RANKS
+from evaluation.chance import chance_of
 from evaluation.masking import ImputedImages, MaskedImages, MasksAlone, Ranked, Removal
 from evaluation.runs import Result, Run
 from models import attention_of, model_name
@@ -140,6 +141,7 @@ class Retraining:
             seconds=round(trained.seconds, 3),
             device=device_name(self.device),
             versions=versions(),
+            chance=chance_of(self.labels["test"].cpu()),
         )
 
     def inputs(self, run: Run, split: str) -> Inputs:

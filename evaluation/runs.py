@@ -9,7 +9,7 @@ from typing import Any
 
 from attribution.choice import Choice
 from errors import InputError
-from storage import plain_sum, write_text
+from storage import plain_sum, reading, write_text
 from training.checkpoint import made_by_other_code
 from training.recipe import Recipe
 
@@ -90,6 +90,7 @@ class Result:
         accuracy: on the test images.
         removed_fraction: of the positions of the training images, counted.
         tied_fraction: of their positions, how many have a value that another one has too; their order is random.
+        chance: on the test images, see `evaluation.chance`; None in records from before it was kept.
     """
 
     accuracy: float
@@ -100,10 +101,15 @@ class Result:
     seconds: float
     device: str
     versions: dict[str, str]
+    chance: float | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return the fields for a record, without what is not known."""
+        return {name: value for name, value in asdict(self).items() if name != "chance" or value is not None}
 
 
 def save_result(run: Run, result: Result, results: Path) -> None:
-    write_record(run.path(results), run.configuration(), asdict(result))
+    write_record(run.path(results), run.configuration(), result.plain())
 
 
 def find_result(run: Run, results: Path) -> Result | None:
@@ -228,12 +234,9 @@ def read_record(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @contextmanager
 def naming_damage(path: Path) -> Iterator[None]:
-    """What a damaged record makes its reader raise in the `with` block becomes an `InputError`."""
+    """What keeps a record from being read in the `with` block becomes an `InputError`."""
     try:
-        yield
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, str(error)) from error
-
-
-def _damaged(path: Path, why: str) -> InputError:
-    return InputError(f"{path} is damaged ({why}): delete it, and the run is done again")
+        with reading(path, "is damaged: delete it, and the run is done again"):
+            yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged ({error}): delete it, and the run is done again") from error

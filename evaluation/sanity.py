@@ -20,11 +20,13 @@ from attribution.folding import folded
 from attribution.maps import BATCH, attributions
 from attribution.method import Method
 from datasets import Dataset
+from evaluation.chance import chance_of
 from evaluation.measurements import Found, Measurements, Task
 from evaluation.pipeline import Pipeline, classifier_line, given_by_setting
 from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.sanity_report import SanityReport, Settings
-from evaluation.similarity import between_0_and_1, rank_correlation, structural_similarity
+from evaluation.similarity import between_0_and_1, rank_correlation, structural_similarity, window_size
+from evaluation.statistics import require_images
 from own import seeded
 from training.classifier import find_classifier, restore, train_classifier
 from training.inputs import Images, labels_of
@@ -117,7 +119,7 @@ class Sanity(Measurements):
         trained = folded(model)
         method = explaining(task, trained)
         others = [explaining(task, folded(network)) for network in networks]
-        sums = dict.fromkeys(("infidelity", "sensitivity"), 0.0)
+        sums = dict.fromkeys(("infidelity", "sensitivity", "accuracy"), 0.0)
         alike: dict[str, list[float]] = {name: [0.0] * len(networks) for name in ("rank", "absolute_rank", "ssim")}
         for rows in torch.arange(len(test), device=pipeline.device).split(BATCH):
             batch = images.batch(rows).contiguous(memory_format=torch.channels_last)
@@ -132,11 +134,13 @@ class Sanity(Measurements):
             of_batch = (
                 infidelity(trained, maps, batch, target, noise),
                 max_sensitivity(method, maps, batch, target, cube),
+                predicted == labels[rows],
             )
             for name, values in zip(sums, of_batch, strict=True):
                 sums[name] += values.double().sum().item() / len(test)
             on_images(len(rows))
-        found: Found = {"stages": names, **sums, "test_images": len(test)}
+        found: Found = {"stages": names, **sums, "test_images": len(test), "chance": chance_of(test.labels)}
+        found["ssim_window"] = window_size(*pipeline.whole.shape[1:])
         if self.settings.random_labels:
             found["random_labels"] = {name: values.pop() for name, values in alike.items()}
         return found | alike
@@ -173,6 +177,7 @@ def with_random_labels(dataset: Dataset, seed: int) -> Dataset:
 
 def similarities(maps: Tensor, others: Tensor) -> dict[str, float]:
     """Means over the images; maps summed over the channels, SSIM of their absolute values from 0 to 1."""
+    require_images(len(maps))
     first, second = maps.sum(dim=1, keepdim=True), others.sum(dim=1, keepdim=True)
     scaled = between_0_and_1(first.abs()), between_0_and_1(second.abs())
     return {

@@ -8,11 +8,18 @@ from typing import Any
 from attribution import CONTROLS
 from attribution.choice import Choice, filed_methods
 from evaluation import EXPLAIN
-from evaluation.statistics import mean_interval
+from evaluation.statistics import at_chance, chance_words, estimate, mean_interval
 from evaluation.tables import areas_cell, markdown_rows, numbers, write_table
-from evaluation.wording import counted, described_parameters, filed_words, unusual_parameters, usual_images
+from evaluation.wording import (
+    counted,
+    described_parameters,
+    filed_words,
+    unusual_parameters,
+    usual_images_if_known,
+)
 
 NOISE, RADIUS, SAMPLES = 0.2, 0.02, 10  # σ of infidelity's perturbations, half width of sensitivity's, of either
+USUAL_WINDOW = 11  # pixels each way, of SSIM
 MEANING = {
     "fails": "its map stays much the same while layer after layer forgets what it learned",
     "fails in part": "some of its map is the image's, not the network's",
@@ -64,7 +71,7 @@ class SanityReport:
     @property
     def stages(self) -> list[str]:
         """The layer from the output down to which weights are random, for each stage."""
-        return [group[0] for group in self.found[self.methods[0], self.seeds[0]]["stages"]]
+        return [group[0] for group in self._first["stages"]]
 
     def values(self, method: Choice, name: str, stage: int | None = None) -> list[float]:
         """One for each seed."""
@@ -149,7 +156,7 @@ class SanityReport:
             f"correlation (absolute values) and SSIM are {ALIKE:g} or more in the mean over all stages, in part from "
             f"{PARTLY:g}.\n"
             f"{one.limit_test:,} test images, {counted(len(self.seeds), 'seed')}; maps of the {explained_class}."
-            f"{described_parameters(self.methods)}{interval}\n"
+            f"{described_parameters(self.methods)}{interval}{self._small_window}\n"
             f"Infidelity (Yeh et al. 2019, with the best scale of each map): {one.samples} normal perturbations, σ "
             f"{one.noise:g}; maximum sensitivity: {one.samples} from a cube of half width {one.radius:g}, in units of "
             "the network's input. Lower is better."
@@ -159,7 +166,26 @@ class SanityReport:
     def text(self) -> str:
         tables = "\n".join(f"{words[0].upper()}{words[1:]}\n\n{self.table(name)}" for name, words in MEASURES.items())
         sentences = "".join(f"- {method.label} {self.sentence(method)}\n" for method in self.methods)
-        return f"{self.title}\n\n{self.note}\n\n{tables}\n{self.other_labels}{self.nearby}\n{sentences}"
+        return f"{self.title}\n\n{self.note}\n\n{tables}\n{self.other_labels}{self.nearby}\n{self._doubt or sentences}"
+
+    @property
+    def _small_window(self) -> str:
+        """A sentence on SSIM's window where the images are smaller than the usual one."""
+        window = self._first.get("ssim_window", USUAL_WINDOW)
+        return "" if window == USUAL_WINDOW else f" SSIM over windows of {window}×{window} pixels."
+
+    @property
+    def _doubt(self) -> str:
+        """A line where the network has learned nothing that a map could show; older records don't tell."""
+        found = [self.found[self.methods[0], seed] for seed in self.seeds]
+        if not all("chance" in one for one in found):
+            return ""
+        whole, chance = estimate([one["accuracy"] for one in found], found[0]["test_images"]), found[0]["chance"]
+        return f"- no map can be judged, since {chance_words(whole, chance)}\n" if at_chance(whole, chance) else ""
+
+    @property
+    def _first(self) -> Mapping[str, Any]:
+        return self.found[self.methods[0], self.seeds[0]]
 
     @property
     def csv(self) -> str:
@@ -178,7 +204,7 @@ class SanityReport:
     def stem(self) -> str:
         one = self.settings
         words = ["sanity", self.dataset, filed_words(self.model), filed_methods(self.methods)]
-        words += [f"{one.limit_test}-tested"] * (one.limit_test != usual_images(self.dataset))
+        words += [f"{one.limit_test}-tested"] * (one.limit_test != usual_images_if_known(self.dataset))
         words += [one.explain] * (one.explain != EXPLAIN[0]) + ["random-labels"] * one.random_labels
         words += unusual_parameters(self.methods)
         return "_".join([*words, *[f"{len(self.seeds)}-seeds"] * (len(self.seeds) > 1), *["quick"] * self.quick])

@@ -6,7 +6,7 @@ made anew of each image as it then is. All images of a step go through the netwo
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,17 @@ from attribution.pixel_hash import pixel_hash
 from datasets import entry_of
 from errors import InputError
 from evaluation import FILLS, ORDERS, REMOVALS
+from evaluation.chance import chance_level
 from evaluation.falls import Fall, selectivity_csv, selectivity_table
 from evaluation.masking import TIE_SEED, importance
 from evaluation.pipeline import Pipeline, given_by_setting
 from evaluation.runs import say_other_code
+from evaluation.statistics import Estimate, at_chance, chance_words
 from evaluation.tables import write_table
 from evaluation.wording import described_parameters, explained_class, unusual_parameters, usual_images
 from models import model_name
 from progress import progress_bar
-from storage import plain_sum, replacing, require_space
+from storage import plain_sum, reading, replacing, require_not_in_use, require_space
 from training.checkpoint import versions
 from training.classifier import restore
 from training.device import device_name
@@ -123,7 +125,7 @@ def remove_one_by_one(
             with overheard(model, images) as answers:
                 attribution = attributions(method, images, target)
             values = importance(attribution, channels, "pixel", settings.rank).flatten(1)
-            said = torch.cat(answers) if sum(map(len, answers)) == n else None
+            said = torch.cat(answers) if answers and sum(map(len, answers)) == n else None
         if step == 0:
             says_the_same = said is not None and torch.allclose(said, logits, rtol=1e-3, atol=1e-3)
         elif said is not None and says_the_same:
@@ -209,6 +211,7 @@ class Selectivity:
     def _find(self, checkpoint_sum: str) -> None:
         for method in self.methods:
             path = self.path(method, checkpoint_sum)
+            require_not_in_use(path)
             if path.exists() and not self.overwrite:
                 read_result(path)
                 self.results[method] = path
@@ -316,12 +319,19 @@ class Selectivity:
         falls = [Fall.of(method.label, read_result(self.results[method])) for method in self.methods]
         random = next((fall for fall in falls if fall.method == "RANDOM"), None)
         stem = self.pipeline.folders.results / self.stem
-        text = f"{self.title}\n\n{self.note}\n\n{selectivity_table(falls, random)}"
+        text = f"{self.title}\n\n{self.note}\n\n{self._doubt(falls[0].accuracy[0])}{selectivity_table(falls, random)}"
         write_table(stem, text, selectivity_csv(falls))
         figures = draw_falls(falls, self.title, self.note, stem.with_name(stem.name + "_accuracy"))
         figures += draw_scores(falls, self.title, self.note, stem.with_name(stem.name + "_scores"))
         files = "\n".join(f"figure: {path}" for path in figures)
         return f"\n{text}\ndata:   {self.results[self.methods[0]].parent}\ntable:  {stem}.md and .csv\n{files}"
+
+    def _doubt(self, whole: Estimate) -> str:
+        """A line where the network is no better than chance: its scores say little of any map."""
+        pipeline, limit = self.pipeline, self.settings.limit_test
+        chance = chance_level((), self.dataset, pipeline.dataset_sum, limit, pipeline.folders.data)
+        known = chance is not None and at_chance(whole, chance)
+        return f"No map can be judged, since {chance_words(whole, chance)}.\n\n" if known and chance else ""
 
     @property
     def title(self) -> str:
@@ -371,16 +381,19 @@ def relative(maps: list[Tensor]) -> Array:
 
 def shorten(path: Path, to: Path) -> None:
     """Of a finished method scores, in half precision, and hits alone, as `read_result` reads them: for publishing."""
-    with h5py.File(path, "r") as file, replacing(to) as unfinished, h5py.File(unfinished, "w") as short:
-        for name, values in (("score", file["score"][:].astype(np.float16)), ("correct", file["correct"][:])):
+    with reading_result(path), h5py.File(path, "r") as file:
+        arrays = {"score": file["score"][:].astype(np.float16), "correct": file["correct"][:]}
+        facts = dict(file.attrs)
+    with replacing(to) as unfinished, h5py.File(unfinished, "w") as short:
+        for name, values in arrays.items():
             short.create_dataset(name, data=values, compression="gzip", compression_opts=9, shuffle=True)
-        short.attrs.update(file.attrs)
+        short.attrs.update(facts)
 
 
 def kept_selectivity(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Path and configuration of each method that is finished."""
     for path in sorted((results / "selectivity").glob("*.h5")):
-        with h5py.File(path, "r") as file:
+        with reading_result(path), h5py.File(path, "r") as file:
             yield path, json.loads(file.attrs["configuration"])
 
 
@@ -388,12 +401,14 @@ def read_result(path: Path) -> dict[str, Array]:
     """Scores and hits of a finished method.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: the file is damaged or in use.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs["format"] != FORMAT:
-                raise InputError(f"{path} has another format: delete it, and it is made anew")
-            return {name: file[name][:] for name in ("score", "correct")}
-    except (OSError, KeyError) as error:
-        raise InputError(f"{path} is damaged: delete it, and it is made anew") from error
+    with reading_result(path), h5py.File(path, "r") as file:
+        if file.attrs["format"] != FORMAT:
+            raise InputError(f"{path} has another format: delete it, and it is made anew")
+        return {name: file[name][:] for name in ("score", "correct")}
+
+
+def reading_result(path: Path) -> AbstractContextManager[None]:
+    """What keeps a method's file from being read in the `with` block becomes an `InputError`."""
+    return reading(path, "is damaged: delete it, and it is made anew", (KeyError, ValueError))

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SSIM_SIGMA, SSIM_REACH = 1.5, 5  # of the Gaussian window, 11×11 pixels
+SSIM_SIGMA, SSIM_REACH = 1.5, 5  # of the Gaussian window, 11×11 pixels where the image has so many
 K1, K2 = 0.01, 0.03
 
 
@@ -21,13 +21,23 @@ def rank_correlation(maps: Tensor, others: Tensor) -> npt.NDArray[np.float64]:
     return found
 
 
+def window_size(height: int, width: int) -> int:
+    """Return the side of SSIM's window: 11 pixels, or of smaller images the largest odd number that fits.
+
+    Wang et al. 2004 (section III.C) take 11×11. What stays within the image needs no made-up pixels, and the Gaussian
+    keeps its σ, so that 7×7 pixels still have 97 % of its weight.
+    """
+    return 1 + 2 * min(SSIM_REACH, (min(height, width) - 1) // 2)
+
+
 def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
     """SSIM (Wang et al. 2004, equation 13) of each pair of maps (N, C, H, W) with values from 0 to 1: (N,).
 
-    Mean over windows that lie within the image, weighted by a Gaussian of σ 1.5 over 11×11 pixels.
+    Mean over windows that lie within the image, weighted by a Gaussian of σ 1.5 over `window_size` pixels each way.
     """
-    channels = maps.shape[1]
-    away = torch.arange(-SSIM_REACH, SSIM_REACH + 1, device=maps.device, dtype=torch.float64)
+    channels, height, width = maps.shape[1:]
+    reach = window_size(height, width) // 2
+    away = torch.arange(-reach, reach + 1, device=maps.device, dtype=torch.float64)
     weights = torch.exp(-(away**2) / (2 * SSIM_SIGMA**2))
     weights = weights / weights.sum()
     window = torch.outer(weights, weights).expand(channels, 1, -1, -1)

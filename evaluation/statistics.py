@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special  # not `stats`, which takes a second to import
 
+from errors import InputError
+
 Values = Sequence[float] | npt.NDArray[Any]
 
 CONFIDENCE = 0.95
 READABLE = 0.9  # share of the accuracy above chance from which on a curve counts as read off the mask
-MARGIN = 0.05  # accuracy above chance below which a mask counts as carrying no class
+MARGIN = 0.05  # share of what is possible above chance below which a mask counts as carrying no class
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,12 @@ class Estimate:
         return (self.high - self.low) / 2
 
 
+def require_images(count: int) -> None:
+    """Raise `InputError` where something shall be averaged over no images."""
+    if count == 0:
+        raise InputError("there is no image to measure on: give one or more")
+
+
 def estimate(accuracies: Sequence[float], test_images: int) -> Estimate:
     """Mean and 95 % interval: Student's t over the seeds; with one seed, Wilson's over the test images.
 
@@ -42,7 +50,12 @@ def estimate(accuracies: Sequence[float], test_images: int) -> Estimate:
 
 
 def proportion_interval(hits: int, total: int) -> Estimate:
-    """A share with Wilson's 95 % interval (Wilson 1927)."""
+    """A share with Wilson's 95 % interval (Wilson 1927).
+
+    Raises:
+        InputError: of nothing.
+    """
+    require_images(total)
     z = float(special.ndtri((1 + CONFIDENCE) / 2))
     middle = (hits + z**2 / 2) / (total + z**2)
     half = z * (hits * (total - hits) / total + z**2 / 4) ** 0.5 / (total + z**2)
@@ -50,7 +63,13 @@ def proportion_interval(hits: int, total: int) -> Estimate:
 
 
 def mean_interval(values: Values) -> Estimate:
-    """The mean of two or more values with Student's 95 % interval."""
+    """The mean of two or more values with Student's 95 % interval.
+
+    Raises:
+        InputError: fewer values.
+    """
+    if len(values) < 2:
+        raise InputError(f"an interval needs two or more values, not {len(values)}: give more images or --seeds")
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
     half = float(special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * error
     return Estimate(mean, mean - half, mean + half)
@@ -126,23 +145,56 @@ def ranking(curves: Sequence[Curve], lowest_first: bool) -> str:
     return " ".join(words)
 
 
+def at_chance(baseline: Estimate, chance: float) -> bool:
+    """Whether the interval of an accuracy on whole images reaches chance."""
+    return baseline.low <= chance
+
+
+def chance_words(baseline: Estimate, chance: float) -> str:
+    """Say that a network is no better than chance on whole images, see `at_chance`."""
+    state = "is at" if baseline.mean <= chance else "can't be told from"
+    figures = f"{baseline.mean:.3f} ± {baseline.half:.3f}; chance is {chance:.3f}"
+    return f"the network itself {state} chance on whole images ({figures})"
+
+
+def tells_class(accuracy: float, chance: float, test_images: int) -> bool:
+    """Whether a network does better than chance: by `MARGIN`, and by more than the test images may do by luck."""
+    low = proportion_interval(round(accuracy * test_images), test_images).low
+    return accuracy - chance > MARGIN * (1 - chance) and low > chance
+
+
 def share_of_mask(image: Curve, mask: Curve, chance: float) -> float:
-    """What the mask alone gives above chance, as a share of what the curve does: of the mean heights; 0 at least."""
-    seen, alone = (float(np.mean(curve.means)) - chance for curve in (image, mask))
-    return max(0.0, alone / seen) if seen > 0 else 0.0
+    """What the mask alone gives above chance, as a share of what the curve does: of the mean heights.
+
+    0 where the mask tells no class.
+    """
+    seen, alone = (float(np.mean(curve.means)) for curve in (image, mask))
+    if seen <= chance or not tells_class(alone, chance, mask.test_images):
+        return 0.0
+    return (alone - chance) / (seen - chance)
 
 
-def verdict(image: Curve, mask: Curve, chance: float, clean_test: bool = False) -> str:
+def verdict(
+    image: Curve, mask: Curve, chance: float | None, clean_test: bool = False, baseline: Estimate | None = None
+) -> str:
     """In words, whether `image` can be believed, given what networks read off the mask alone.
 
     Args:
         image, mask: curves of the same method over the same ratios.
-        chance: 1 / number of classes. The most frequent class may lie a little above it, hence `MARGIN`.
+        chance: see `evaluation.chance`; None if it is not known.
         clean_test: the test images were not masked. What a network learned from masks fails it there, so that a
             mask that tells the class lowers the curve instead of lifting it.
+        baseline: accuracy on whole images. If it is at chance, there is no verdict.
     """
+    reached = f"the mask alone gives {min(mask.means):.3f} to {max(mask.means):.3f}"
+    if chance is None:
+        return f"no verdict, since chance is not known without the test images ({reached})"
+    if baseline is not None and at_chance(baseline, chance):
+        return f"no verdict, since {chance_words(baseline, chance)}"
     points = list(zip(image.ratios, image.estimates, mask.estimates, strict=True))
-    telling = [(ratio, seen, alone) for ratio, seen, alone in points if alone.mean > chance + MARGIN]
+    telling = [
+        (ratio, seen, alone) for ratio, seen, alone in points if tells_class(alone.mean, chance, mask.test_images)
+    ]
     reaching = [(ratio, seen, alone) for ratio, seen, alone in telling if alone.mean >= seen.low]
     explained = [
         f"{ratio * 100:g} %"
@@ -150,7 +202,6 @@ def verdict(image: Curve, mask: Curve, chance: float, clean_test: bool = False) 
         if alone.mean - chance >= READABLE * (seen.mean - chance)
     ]
     shares = [(alone.mean - chance) / (seen.mean - chance) for _ratio, seen, alone in telling if seen.mean > chance]
-    reached = f"the mask alone gives {min(mask.means):.3f} to {max(mask.means):.3f}"
     if not telling:
         return f"the mask carries no class ({reached}; chance is {chance:.2f}): this curve speaks of the image"
     if clean_test:

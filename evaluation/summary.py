@@ -14,7 +14,7 @@ from attribution.choice import Choice
 from evaluation import REMOVING, RETRAINING
 from evaluation.falls import Fall
 from evaluation.findings import Findings
-from evaluation.kept import kept_checks, kept_falls, largest
+from evaluation.kept import kept_checks, kept_falls, largest, measured_pairs
 from evaluation.removals import Removals
 from evaluation.report import Retrainings
 from evaluation.sanity_report import SanityReport
@@ -173,8 +173,9 @@ def summaries(
     checks = kept_checks(results)
     plain = [one for one in retrainings.chosen if not one.mask_words]
     measured: list[Findings | Removals | SanityReport] = [*plain, *removals, *checks]
+    models = dict.fromkeys([*(one.model for one in measured), *(model for _dataset, model in measured_pairs(results))])
     found = []
-    for dataset, model in product(datasets, dict.fromkeys(one.model for one in measured)):
+    for dataset, model in product(datasets, models):
         columns = [_of_retraining(one) for one in plain if (one.protocol.dataset, one.model) == (dataset, model)]
         columns += _of_falls(kept_falls(results, dataset, model))
         for evaluation in REMOVING:
@@ -192,6 +193,7 @@ def _of_retraining(one: Findings) -> Column:
         image.method for image, mask in zip(one.images, one.masks, strict=True) if one.explained(image, mask)
     )
     about = f"area under the accuracy after retraining, {counted(one.protocol.seeds, 'seed')}"
+    about += "; at chance on whole images" * one.is_at_chance
     values = {curve.method: _estimate(curve.areas) for curve in one.images}
     return Column(evaluation, about, evaluation == RETRAINING[1], values, explained)
 
@@ -215,6 +217,7 @@ def _of_removals(one: Removals | None) -> list[Column]:
     gaps = {method: _estimate(values) for method, values in one.gaps.items()}
     about = (
         f"area of least minus area of most important first, {counted(len(one.seeds), 'seed')}{_unusual(one.methods)}"
+        f"{'; at chance on whole images' * bool(one.no_verdict)}"
     )
     return [Column(one.settings.evaluation, about, True, gaps)]
 

@@ -188,7 +188,7 @@ class Sweep:
         """What the finished runs say."""
         pipeline = self.pipeline
         sums = pipeline.dataset_sum, pipeline.checkpoint.sum
-        return Findings(self.protocol, *sums, self.finished, quick=pipeline.order.quick)
+        return Findings(self.protocol, *sums, self.finished, pipeline.order.quick, data_dir=pipeline.folders.data)
 
 
 def complete_all(

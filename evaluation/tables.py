@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,7 @@ def gap_table(roar: Sequence[Curve], kar: Sequence[Curve]) -> str:
 def runs_csv(results: Mapping[Run, Result]) -> str:
     """One line per retraining: its configuration and its result."""
     text = io.StringIO()
-    lines = [flat(run.configuration()) | flat(asdict(result)) for run, result in results.items()]
+    lines = [flat(run.configuration()) | flat(result.plain()) for run, result in results.items()]
     names = list(dict.fromkeys(name for line in lines for name in line))
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()

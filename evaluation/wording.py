@@ -6,6 +6,7 @@ from attribution import BASELINES, LEVEL, SAMPLES, STEPS
 from attribution.choice import Choice
 from datasets import entry_of
 from evaluation import TEST_SHARE
+from evaluation.chance import known_entry
 
 FEWEST_IMAGES = 100  # where there are as many
 ONE_SEED = "Wilson's over the test images (one seed: the spread between networks is unknown)"
@@ -52,3 +53,8 @@ def usual_images(dataset: str) -> int:
     """How many test images are looked at unless told otherwise, where nothing is retrained."""
     images = int(entry_of(dataset).shapes["test_images"][0])
     return max(round(TEST_SHARE * images), min(images, FEWEST_IMAGES))
+
+
+def usual_images_if_known(dataset: str) -> int | None:
+    """`usual_images`; None for an image folder that is not here."""
+    return usual_images(dataset) if known_entry(dataset) else None

@@ -4,7 +4,9 @@ import hashlib
 import io
 import pickle
 import platform
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +19,13 @@ from torch import Tensor
 from errors import InputError
 from models import attention_of
 from own import say_changed
-from storage import replacing
+from storage import reading, replacing
 
 FORMAT = 1
+_SIGNS_OF_DAMAGE = (
+    *(RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, ImportError, MemoryError),
+    *(OverflowError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error),
+)
 
 
 @dataclass(frozen=True)
@@ -73,15 +79,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
 @contextmanager
 def naming_damage(path: Path, mend: str) -> Iterator[None]:
     """Whatever a damaged or foreign file makes `torch.load` raise in the `with` block becomes an `InputError`."""
-    try:
+    with reading(path, f"is damaged or no checkpoint: {mend}", _SIGNS_OF_DAMAGE):
         yield
-    except PermissionError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}") from error
-    except (
-        *(OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError),
-        *(pickle.UnpicklingError, zipfile.BadZipFile),
-    ) as error:
-        raise InputError(f"{path} is damaged or no checkpoint: {mend}") from error
 
 
 def made_by_other_code(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

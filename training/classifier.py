@@ -119,12 +119,18 @@ def train_classifier(
             unfinished.remove()  # going on would end in the same way
             raise
     correct = predict(model, Images(dataset.test, normalisation, device)).cpu().numpy() == dataset.test.labels
-    per_class = [float(correct[dataset.test.labels == label].mean()) for label in range(len(dataset.classes))]
+    per_class = [
+        float(correct[of_class].mean()) if (of_class := dataset.test.labels == label).any() else None
+        for label in range(len(dataset.classes))
+    ]
     metadata = order.plain() | {
         "dataset_sum": dataset.sum,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "test_accuracy": float(correct.mean()),
         "test_accuracy_per_class": per_class,
+        "classes": list(dataset.classes),
+        "train_images": len(dataset.train),
+        "test_images": len(dataset.test),
         "validation_accuracy": trained.validation_accuracy,
         "loss": trained.loss,
         "seconds": round(trained.seconds, 2),

@@ -75,7 +75,7 @@ def has_bfloat16(kind: str) -> bool:
 
 def _cpu_info() -> str:
     path = Path("/proc/cpuinfo")
-    return path.read_text() if path.exists() else ""
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:

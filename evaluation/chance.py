@@ -1,0 +1,73 @@
+"""Chance: the accuracy of a predictor that never looks, which is the share of the most frequent class."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from datasets import dataset_sum, entry_of, load_dataset
+from datasets.catalog import CIFAR10, MNIST, PLANTED, Entry
+from datasets.folders import is_folder
+from datasets.load import missing_files
+from errors import InputError
+
+MOST_FREQUENT = {  # sum of the test labels -> test images of the most frequent class
+    MNIST.sums["test_labels"]: 1135,
+    CIFAR10.sums["test_labels"]: 1000,
+    PLANTED.sums["test_labels"]: 200,
+}
+
+
+def chance_of(labels: npt.ArrayLike) -> float:
+    """Return the share of the most frequent class among `labels` (N,); 0 where there is none."""
+    counts = np.unique(np.asarray(labels), return_counts=True)[1]
+    return float(counts.max() / counts.sum()) if len(counts) else 0.0
+
+
+def chance_level(
+    recorded: Iterable[float | None], dataset: str, expected_sum: str, limit_test: int | None, data_dir: Path
+) -> float | None:
+    """Return chance on the test images of some records.
+
+    Older records don't say it: then it is counted in the labels, or is that of the whole published test set if the data
+    are not here. None for an image folder that is not here, or has other images now.
+
+    Args:
+        recorded: what the records say.
+        expected_sum: of the data set of the records.
+    """
+    for level in recorded:
+        if level is not None:
+            return level
+    entry = known_entry(dataset, expected_sum)
+    if entry is None:
+        return None
+    total = entry.shapes["test_labels"][0]
+    most = MOST_FREQUENT.get(entry.sums["test_labels"])
+    whole = None if most is None else most / total
+    if whole is not None and (limit_test is None or limit_test >= total):
+        return whole
+    counted = _counted(dataset, limit_test, data_dir) if not missing_files(entry, data_dir) else None
+    return whole if counted is None else counted
+
+
+@cache
+def _counted(dataset: str, limit_test: int | None, data_dir: Path) -> float | None:
+    with suppress(InputError):
+        return chance_of(load_dataset(dataset, data_dir).test.limited(limit_test).labels)
+    return None
+
+
+def known_entry(dataset: str, expected_sum: str | None = None) -> Entry | None:
+    """Return what is known of a data set; None for an image folder that is not here.
+
+    Args:
+        expected_sum: an image folder with another sum has other images now, and is not the one in question.
+    """
+    with suppress(InputError, OSError):
+        if expected_sum is None or not is_folder(dataset) or dataset_sum(dataset) == expected_sum:
+            return entry_of(dataset)
+    return None
