@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 METHODS = ("VBP", "IB", "IG", "DeconvNet", "GB", "GC", "GB-GC", "CAM", "CO", "RANDOM", "SOBEL")
 ANY_MODEL_METHODS = tuple(method for method in METHODS if method != "CAM")  # CAM needs a CAM head
 CONTROLS = ("RANDOM", "SOBEL")
+LAYER_METHODS = ("GC", "GB-GC", "CO")
 ALIASES = {"VGB": "VBP", "GBGC": "GB-GC"}
 ENSEMBLES = ("SG", "SG-SQ", "SG-VAR")
 ENSEMBLE_PARAMETERS = ("level", "samples", "seed")
@@ -53,7 +54,8 @@ def build_method(name: str, model: "nn.Module", ensemble: str | None = None, **p
     Args:
         name: one of `METHODS` or `ALIASES`, or the place `package.module:Name` of a class that is called with `model`.
         ensemble: one of `ENSEMBLES`, around the method.
-        params: of the method, for example `layer=` of GC; with an ensemble, `level`, `samples` and `seed` are its own.
+        params: of the method, for example `layer=` of GC, or what the class or its `attribute` takes; with an
+            ensemble, `level`, `samples` and `seed` are its own.
 
     Returns:
         an object whose `attribute(inputs, target)` maps (N, C, H, W) and (N,) int64 to signed, unscaled
