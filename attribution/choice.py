@@ -134,6 +134,9 @@ def parameters_by_method(
             raise InputError(f"--layer={layer} is for methods that take a layer, such as {', '.join(LAYER_METHODS)}")
         for method in takers:
             chosen[method]["layer"] = layer
+    wanted = {signature.layer.name for signature in external.values() if signature.layer} & set(arguments)
+    if wanted:
+        raise InputError(f"--method-args: give {', '.join(wanted)} by --layer=NAME")
     of_one: dict[str, dict[str, Any]] = {method: {} for method in external}
     for name, value in arguments.items():
         if ":" in name:

@@ -1,6 +1,8 @@
 """Methods of the user's own and of other libraries, by their place: `package.module:Name`."""
 
+import logging
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -73,13 +75,19 @@ class ExternalMethod:
         Raises:
             InputError: the method fails, returns something else than maps, or doesn't explain each image by itself.
         """
+        if isinstance(inputs, tuple):
+            return tuple(self.attribute(images, target) for images in inputs)  # type: ignore[return-value]
         if len(inputs) == 0:
             return torch.zeros_like(inputs)
+        target = torch.as_tensor(target, device=inputs.device).reshape(-1)
+        if len(target) == 1:
+            target = target.expand(len(inputs))
         if self._attribute is None:
             self.layer = last_convolution_block(self.model, inputs[:1].detach().clone())
             self._make()
         if not self._is_tried:
-            self._try(inputs[:1], target[:1])
+            with quiet():
+                self._try(inputs[:1], target[:1])
             self._is_tried = True
         if not self.is_random:
             maps, self.is_random = self._seeded_maps(inputs, target)
@@ -237,6 +245,19 @@ def construction(place: str) -> tuple[Callable[..., Any], MethodSignature]:
     if not callable(build):
         raise InputError(f"{place} is a {type(build).__name__}: give a class, or a function make(model)")
     return build, MethodSignature.of(place, build)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings, neither by `warnings` nor by `logging`, in the `with` block."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def noise_like(image: Tensor, seed: int, contrast: float) -> Tensor:
