@@ -76,7 +76,7 @@ class ExternalMethod:
             InputError: the method fails, returns something else than maps, or doesn't explain each image by itself.
         """
         if isinstance(inputs, tuple):
-            return tuple(self.attribute(images, target) for images in inputs)  # type: ignore[return-value]
+            return tuple(self.attribute(images, target) for images in inputs)
         if len(inputs) == 0:
             return torch.zeros_like(inputs)
         target = torch.as_tensor(target, device=inputs.device).reshape(-1)
