@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attribution import CONTROLS, ENSEMBLES
-from attribution.choice import Choice
+from attribution.choice import Choice, parameters_by_method
 from datasets import DATASETS, dataset_sum, entry_of, load_dataset
 from datasets.folders import ASKED, folder_name
 from errors import InputError
@@ -284,8 +284,9 @@ def pipeline_of(
 def chosen_methods(options: argparse.Namespace) -> list[Choice]:
     """Every method with every ensemble; the controls, which explain nothing, without one."""
     known = {"steps": options.steps, "baseline": options.baseline, "level": options.level, "samples": options.samples}
+    of_one = parameters_by_method(options.method, options.layer, options.method_args)
     return [
-        Choice.of(method, ensemble if ensemble in ENSEMBLES else None, **known)
+        Choice.of(method, ensemble if ensemble in ENSEMBLES else None, **known, **of_one[method])
         for method in options.method
         for ensemble in ((None,) if method in CONTROLS else options.ensemble)
     ]

@@ -3,18 +3,20 @@
 import argparse
 import codecs
 import io
+import json
 import os
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from attribution import (
     ANY_MODEL_METHODS,
     BASELINES,
     ENSEMBLES,
+    LAYER_METHODS,
     LEVEL,
     MAP_DTYPES,
     METHODS,
@@ -92,6 +94,16 @@ def among(what: str, known: Sequence[str]) -> Callable[[str], str]:
 
 def target(text: str) -> str:
     return text if text.startswith(ASKED) else among("target", (*DATASETS, *GENERATED))(text)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"""{text!r} is no JSON object such as '{{"n_samples": 20}}'""")
+    return found
 
 
 def own_model(text: str) -> str:
@@ -206,7 +218,22 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         type=one_or_more(canonical_method, ANY_MODEL_METHODS),
         default=ANY_MODEL_METHODS,
-        help=f"attribution method: {', '.join(METHODS)}, several with commas, or {ALL} but CAM (default: {ALL})",
+        help=f"attribution method: {', '.join(METHODS)}, several with commas, or {ALL} but CAM (default: {ALL}); or "
+        "PACKAGE.MODULE:NAME of your own or of another library",
+    )
+    on_what.add_argument(
+        "--method-args",
+        metavar="JSON",
+        type=json_object,
+        default={},
+        help="arguments of PACKAGE.MODULE:NAME, of its constructor or its attribute(): a JSON object such as "
+        """'{"sliding_window_shapes": [3, 4, 4]}'; of one of several methods: '{"PACKAGE.MODULE:NAME": {...}}'""",
+    )
+    on_what.add_argument(
+        "--layer",
+        metavar="NAME",
+        help=f"the layer that {', '.join(LAYER_METHODS)} and other people's methods of a layer look at, by its name in "
+        "named_modules() (default: the last convolution block)",
     )
 
     on_what.add_argument(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 METHODS = ("VBP", "IB", "IG", "DeconvNet", "GB", "GC", "GB-GC", "CAM", "CO", "RANDOM", "SOBEL")
 ANY_MODEL_METHODS = tuple(method for method in METHODS if method != "CAM")  # CAM needs a CAM head
 CONTROLS = ("RANDOM", "SOBEL")
+LAYER_METHODS = ("GC", "GB-GC", "CO")
 ALIASES = {"VGB": "VBP", "GBGC": "GB-GC"}
 ENSEMBLES = ("SG", "SG-SQ", "SG-VAR")
 ENSEMBLE_PARAMETERS = ("level", "samples", "seed")
@@ -52,9 +53,9 @@ def build_method(name: str, model: "Callable[..., Any]", ensemble: str | None = 
     Args:
         name: one of `METHODS` or `ALIASES`, or the place `package.module:Name` of a class that is called with `model`.
         ensemble: one of `ENSEMBLES`, around the method.
-        params: of the method, for example `layer=` of GC; with an ensemble, `level`, `samples` and `seed` are its own.
-            `logits` says which part of the model's output the logits are, where that can't be found: a key, a position,
-            or a function of the output.
+        params: of the method, for example `layer=` of GC, or what the class or its `attribute` takes; with an
+            ensemble, `level`, `samples` and `seed` are its own. `logits` says which part of the model's output the
+            logits are, where that can't be found: a key, a position, or a function of the output.
 
     Returns:
         an object whose `attribute(inputs, target)` maps (N, C, H, W), and a class for all or for each image, to signed,
@@ -73,11 +74,12 @@ def build_method(name: str, model: "Callable[..., Any]", ensemble: str | None = 
     method = canonical_method(name)
     of_ensemble = {key: params.pop(key) for key in ENSEMBLE_PARAMETERS if ensemble and key in params}
     try:
-        built = (
-            load_method(method, network.module or network.call, **params)
-            if ":" in method
-            else CLASSES[method](network, **params)
-        )
+        if ":" not in method:
+            built = CLASSES[method](network, **params)
+        elif network.module is not None:
+            built = load_method(method, network.module, **params)
+        else:
+            raise InputError(f"{method} explains a torch.nn.Module: give one in place of a function")
     except TypeError as error:
         raise InputError(f"{method} can't be built with {', '.join(params) or 'no parameters'}: {error}") from error
     return build_ensemble(ensemble, built, **of_ensemble) if ensemble else built

@@ -1,20 +1,270 @@
-"""Methods of the user's own, by their place: `package.module:Name`."""
+"""Methods of the user's own and of other libraries, by their place: `package.module:Name`."""
 
-from collections.abc import Callable
+import logging
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from attribution.method import Method
+import torch
+from torch import Tensor, nn
+
+from attribution.activation import find_layer, layer_named
+from attribution.map_shapes import maps_of
+from attribution.method import AttributionMethod
+from attribution.network import Network
+from attribution.network_state import Change, NetworkState, changes_undone
+from attribution.random_state import seeded_by
+from attribution.signature import TARGET, MethodSignature, Signature
 from errors import InputError
 from own import named
 
+TOLERANCE = 0.05  # relative: far above rounding, far below what other images do to a map
+CONTRASTS = (1.0, 4.0, 0.25)  # of the images of noise on which a method is tried
+BASELINES = "baselines"
 
-def load_method(place: str, model: Callable[..., Any], **params: Any) -> Method:
-    """`Name(model, **params)` of `package.module:Name`: a class of the user's or of Captum, or any other callable.
+
+def load_method(
+    place: str, model: nn.Module, layer: Any = None, arguments: Mapping[str, Any] | None = None, **more: Any
+) -> "ExternalMethod":
+    """The method at `package.module:Name`: a class of the user's or of Captum, or a function that makes a method.
+
+    Args:
+        layer: see `ExternalMethod`.
+        arguments, more: of the class or function, and of `attribute`.
 
     Raises:
-        InputError: there is no such module or name, or what it gives has no `attribute`.
+        InputError: there is no such method, or it can't be made.
     """
-    method: Method = named(place, "a method")(model, **params)
-    if not callable(getattr(method, "attribute", None)):
-        raise InputError(f"{place} has no attribute(inputs, target), which a method needs")
-    return method
+    return ExternalMethod(place, model, layer, {**(arguments or {}), **more})
+
+
+class ExternalMethod(AttributionMethod):
+    """A method of the user's or of another library, held to the convention of `Method`.
+
+    It explains the network itself. The hooks that it registers when it is made are in the network only while it
+    explains, and whatever else it changes there is undone after each call. A method that draws random numbers explains
+    image by image, with generators seeded by the image's pixels, so that its maps depend neither on the run nor on
+    the batch.
+    """
+
+    network: Network
+
+    def __init__(self, place: str, model: nn.Module, layer: Any, arguments: Mapping[str, Any]) -> None:
+        """
+        Args:
+            layer: a module, its name, or a list of them, for a method that takes layers; None for the last convolution
+                block, where the method needs a layer.
+            arguments: of the class or function, and of `attribute`.
+        """
+        super().__init__(model)
+        self.place, self.model, self.layer, self.arguments = place, model, layer, dict(arguments)
+        self.is_random = False
+        self._build, self.signature = construction(place)
+        self._attribute: Callable[..., Any] | None = None
+        self._hooks: list[Change] = []
+        self._is_tried = False
+        wanted = self.signature.layer
+        if wanted is not None and wanted.name in self.arguments:
+            self.layer = self.arguments.pop(wanted.name)
+        elif wanted is None and layer is not None:
+            raise InputError(f"{place} takes no layer")
+        self.signature.require(self.arguments)
+        if self.layer is not None or not self.signature.needs_layer:
+            self._make()
+
+    def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
+        """(N, C, H, W), (N,) -> (N, C, H, W) or (N, 1, H, W) float32.
+
+        Raises:
+            InputError: the method fails, returns something else than maps, or doesn't explain each image by itself.
+        """
+        if self._attribute is None:
+            found = find_layer(self.network, inputs)
+            if found.module is None:
+                raise InputError(
+                    f"{self.place} needs a layer, and the usual one is {found.name}: choose one with layer="
+                )
+            self.layer = found.module
+            self._make()
+        if not self._is_tried:
+            with quiet():
+                self._try(inputs[:1], target[:1])
+            self._is_tried = True
+        if not self.is_random:
+            maps, self.is_random = self._seeded_maps(inputs, target)
+            if not self.is_random:
+                return maps
+        pairs = zip(inputs.split(1), target.split(1), strict=True)
+        return torch.cat([self._seeded_maps(*pair)[0] for pair in pairs])
+
+    def _make(self) -> None:
+        """Call the class or function, and see what the result takes.
+
+        Raises:
+            InputError: it fails, or returns no method.
+        """
+        given, signature = self.arguments, self.signature
+        in_attribute = signature.attribute.named if signature.attribute else {}
+        of_constructor = {
+            name: value
+            for name, value in given.items()
+            if name in signature.constructor.named or (signature.constructor.takes_any and name not in in_attribute)
+        }
+        with changes_undone(self.model) as before:
+            with self._failing_in_one_line("can't be built"):
+                built = self._build(self.model, **self._layer_argument(), **of_constructor)
+            after = NetworkState(self.model)
+            if before.has_other_weights():
+                raise InputError(f"{self.place} changes the network's weights: let it work on copy.deepcopy(model)")
+            self._hooks = after.changes_since(before)
+        attribute = getattr(built, "attribute", None if isinstance(built, nn.Module) else built)
+        if not callable(attribute):
+            raise InputError(
+                f"{self.place} has no attribute(inputs, target), which a method needs; a function make(model) may "
+                "return what has it, or a function f(inputs, target)"
+            )
+        taken = Signature.of(attribute)
+        if not taken.takes(TARGET):
+            raise InputError(
+                f"{self.place} explains no target=, it takes {', '.join(taken.named) or 'images alone'}: name a "
+                "function make(model) of your own that returns a function f(inputs, target), which calls it"
+            )
+        MethodSignature(self.place, signature.constructor, taken).require(given)
+        self._attribute_arguments = {name: value for name, value in given.items() if name in taken.named}
+        self._needs_baselines = BASELINES in taken.required
+        self._attribute = attribute
+
+    def _layer_argument(self) -> dict[str, Any]:
+        """The layer as the method wants it: a module or its name, one or a list."""
+        wanted = self.signature.layer
+        if wanted is None or self.layer is None:
+            return {}
+        asked = self.layer.split(",") if isinstance(self.layer, str) else self.layer
+        by_name = "_name" in wanted.name or wanted.annotation in (str, "str")
+        layers = [self._one_layer(one, by_name) for one in (asked if isinstance(asked, list | tuple) else [asked])]
+        if wanted.name.endswith("s"):
+            return {wanted.name: layers}
+        if len(layers) != 1:
+            raise InputError(f"{self.place} takes one layer, not {len(layers)}")
+        return {wanted.name: layers[0]}
+
+    def _one_layer(self, layer: Any, by_name: bool) -> Any:
+        if isinstance(layer, str):
+            module = layer_named(self.network, layer)
+            return layer if by_name else module
+        names = {module: name for name, module in self.model.named_modules()}
+        if layer not in names:
+            raise InputError(f"{self.place}: the layer is no module of the network, and no name of one")
+        return names[layer] if by_name else layer
+
+    def _seeded_maps(self, inputs: Tensor, target: Tensor) -> tuple[Tensor, bool]:
+        """The maps by one call, with generators seeded by the first image, and whether they were used."""
+        with seeded_by(inputs[:1]) as draws:
+            maps = self._maps(inputs, target)
+        return maps, draws.any
+
+    def _maps(self, inputs: Tensor, target: Tensor) -> Tensor:
+        assert self._attribute is not None
+        with torch.inference_mode(False), torch.enable_grad(), changes_undone(self.model, self._hooks):
+            images = inputs.detach().to(self.network.dtype or inputs.dtype)
+            images = images.clone(memory_format=torch.contiguous_format)
+            arguments = dict(self._attribute_arguments)
+            if BASELINES in arguments:
+                arguments[BASELINES] = self._baselines(arguments[BASELINES], images)
+            with self._failing_in_one_line("fails" if len(images) > 1 else "fails on one image"):
+                result = self._attribute(images, target=target.clone(), **arguments)
+            return maps_of(result, inputs, self.place)
+
+    def _baselines(self, value: Any, images: Tensor) -> Any:
+        """Numbers become images of one value each, where a method wants images; one number is Captum's business."""
+        is_number = isinstance(value, int | float)
+        is_list = isinstance(value, list | tuple) and all(isinstance(one, int | float) for one in value)
+        if is_list or (is_number and self._needs_baselines):
+            values = images.new_tensor(value).reshape(-1, *[1] * (images.ndim - 1))
+            return values.expand(-1, *images.shape[1:]).clone()
+        return value
+
+    def _try(self, image: Tensor, target: Tensor) -> None:
+        """Explain images of noise, alone and together.
+
+        With the same random numbers, an image must have the same map whatever image stands beside it, and without
+        random numbers whatever stands beside it at all.
+
+        Raises:
+            InputError: it has not.
+        """
+        first, second, third = (noise_like(image, seed, contrast) for seed, contrast in enumerate(CONTRASTS))
+        other = (target + 1) % self.network.classes  # a class beside it, where there are several
+        alone, self.is_random = self._seeded_maps(first, target)
+        together = self._pair(first, second, target, other)
+        if self.is_random:
+            pairs = [(together[:1], self._pair(first, third, target, other)[:1])]
+        else:
+            pairs = [(together[:1], alone), (together[1:], self._seeded_maps(second, other)[0])]
+        if not all(is_close(*pair) for pair in pairs) or self.is_random:
+            again, _drawn = self._seeded_maps(first, target)
+            if not is_close(alone, again):
+                raise InputError(
+                    f"{self.place} gives an image another map in each call: let it draw random numbers from the global "
+                    "generators of torch, numpy or random, which are seeded here for each image"
+                )
+        if not all(is_close(*pair) for pair in pairs):
+            raise InputError(
+                f"{self.place} gives an image another map when other images are explained beside it: a method must "
+                "explain each image by itself; a function make(model) of your own can call it image by image"
+            )
+
+    def _pair(self, first: Tensor, second: Tensor, target: Tensor, other: Tensor) -> Tensor:
+        return self._seeded_maps(torch.cat([first, second]), torch.cat([target, other]))[0]
+
+    @contextmanager
+    def _failing_in_one_line(self, what: str) -> Iterator[None]:
+        """Whatever other people's code raises becomes an `InputError` that says where it was raised."""
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{frame.filename.rpartition('/')[2]}, line {frame.lineno}"
+            raise InputError(f"{self.place} {what}: {type(error).__name__}: {error} ({place})") from error
+
+
+def construction(place: str) -> tuple[Callable[..., Any], MethodSignature]:
+    """What makes the method at `place`, and what it takes.
+
+    Raises:
+        InputError: there is nothing that could make one.
+    """
+    build = named(place, "a method")
+    if not callable(build):
+        raise InputError(f"{place} is a {type(build).__name__}: give a class, or a function make(model)")
+    return build, MethodSignature.of(place, build)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings, neither by `warnings` nor by `logging`, in the `with` block."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def noise_like(image: Tensor, seed: int, contrast: float) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (contrast * torch.randn(image.shape, generator=generator)).to(image.device, image.dtype)
+
+
+def is_close(maps: Tensor, others: Tensor) -> bool:
+    """Whether maps are the same but for rounding."""
+    if maps.shape != others.shape:
+        return False
+    first, second = maps.double(), others.double()
+    return bool((first - second).norm() <= TOLERANCE * max(first.norm(), second.norm()))

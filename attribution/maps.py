@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attribution.map_shapes import maps_of
 from attribution.method import Method
 from attribution.store import Array, MapWriter, Rows
-from errors import InputError
 
 BATCH = 250
 
@@ -82,7 +82,7 @@ def explained(method: Method, model: nn.Module, inputs: Tensor, label: Tensor, e
     """Attributions of the class that `explain` names, and the predictions, of one batch.
 
     Raises:
-        InputError: the method returns a map of another size, or values that are not finite.
+        InputError: the method returns something else than maps.
     """
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
@@ -99,14 +99,6 @@ def attributions(method: Method, inputs: Tensor, target: Tensor) -> Tensor:
     """What `method` says of (N, C, H, W) and (N,), whoever wrote it: float32, without a graph.
 
     Raises:
-        InputError: the method returns a map of another size, or values that are not finite.
+        InputError: the method returns something else than maps.
     """
-    maps = method.attribute(inputs, target=target).detach().float()
-    n, channels, height, width = inputs.shape
-    if maps.shape not in {(n, channels, height, width), (n, 1, height, width)}:
-        raise InputError(
-            f"{type(method).__name__} returned maps of shape {tuple(maps.shape)} for {tuple(inputs.shape)}"
-        )
-    if not torch.isfinite(maps).all():
-        raise InputError(f"{type(method).__name__} returned values that are not finite")
-    return maps
+    return maps_of(method.attribute(inputs, target=target), inputs, getattr(method, "place", type(method).__name__))

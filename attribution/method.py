@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,20 @@ from errors import InputError
 
 Target: TypeAlias = int | Sequence[int] | npt.NDArray[np.integer[Any]] | Tensor
 """The class to explain: one for all images, or one for each."""
+
+
+Parameters = ParamSpec("Parameters")
+Returned = TypeVar("Returned")
+
+
+def decorated(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
+    """Return `function` with itself as `__wrapped__`, which Captum's `NoiseTunnel` calls of the method in it."""
+
+    @wraps(function)
+    def call(*arguments: Parameters.args, **options: Parameters.kwargs) -> Returned:
+        return function(*arguments, **options)
+
+    return call
 
 
 class Method(Protocol):
@@ -43,10 +58,22 @@ class AttributionMethod(ABC):
         """`model`: a module or another callable that returns logits; None of a method that needs no network."""
         self.network = None if model is None else Network(model)
 
+    multiplies_by_inputs = False  # for Captum's NoiseTunnel, which passes it on
+
+    @property
+    def forward_func(self) -> Callable[..., Any] | None:
+        """The network, under the name that Captum's objects give it."""
+        return None if self.network is None else self.network.call
+
+    def has_convergence_delta(self) -> bool:
+        """Whether `attribute` returns more than maps, as some of Captum's methods do on request."""
+        return False
+
     @abstractmethod
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
         """Attributions of checked inputs, (N, …) with N ≥ 1 floats without a graph, and targets, (N,) int64."""
 
+    @decorated
     def attribute(self, inputs: Tensor | tuple[Tensor], target: Target | None = None) -> Any:
         """Signed, unscaled attributions of the logit of `target`.
 

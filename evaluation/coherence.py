@@ -13,12 +13,12 @@ from torch import Tensor
 
 from attribution import CONTROLS, build_method
 from attribution.choice import Choice
-from attribution.folding import folded
 from attribution.maps import explained
+from attribution.method import Method
 from datasets import Split
 from errors import InputError
 from evaluation.pictures import SCALE_NOTE, Caption, Column, draw_grid
-from evaluation.pipeline import Pipeline, given_by_setting
+from evaluation.pipeline import Pipeline, given_by_setting, network_for
 from evaluation.wording import explained_class
 from models import model_name
 from models.inspection import attention_maps, layers
@@ -53,10 +53,19 @@ class Subject:
         self.pipeline = pipeline
         self.name = model_name(pipeline.order.attention)
         self.examples = pipeline.dataset.test.limited(0)
+        self._networks: dict[bool, torch.nn.Module] = {}
 
     @cached_property
     def model(self) -> torch.nn.Module:
-        return folded(restore(self.pipeline.checkpoint, self.pipeline.device))
+        """What our methods explain."""
+        return self.network(Choice("VBP"))
+
+    def network(self, method: Choice) -> torch.nn.Module:
+        """What `method` explains."""
+        if method.explains_network_itself not in self._networks:
+            restored = restore(self.pipeline.checkpoint, self.pipeline.device)
+            self._networks[method.explains_network_itself] = network_for(method, restored)
+        return self._networks[method.explains_network_itself]
 
     def images(self, split: Split) -> Images:
         return Images(split, self.pipeline.normalisation, self.pipeline.device)
@@ -92,15 +101,16 @@ class Subject:
 
     def maps(self, method: Choice) -> list[Array]:
         """(H, W) for each example, summed over the channels."""
-        given = given_by_setting(method, self.model, self.pipeline.normalisation.black)
-        return self._maps(method.build(self.model, **given))
+        network = self.network(method)
+        given = given_by_setting(method, network, self.pipeline.normalisation.black)
+        return self._maps(method.build(network, **given), network)
 
     def maps_of_layer(self, method: str, layer: str) -> list[Array]:
-        return self._maps(build_method(method, self.model, layer=layer))
+        return self._maps(build_method(method, self.model, layer=layer), self.model)
 
-    def _maps(self, method: Any) -> list[Array]:
+    def _maps(self, method: Method, network: torch.nn.Module) -> list[Array]:
         label = torch.from_numpy(self.examples.labels).to(self.inputs.device)
-        found = explained(method, self.model, self.inputs, label, self.pipeline.explain)
+        found = explained(method, network, self.inputs, label, self.pipeline.explain)
         return list(found.attribution.sum(axis=1))
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attribution import MAP_DTYPES
+from attribution import LAYER_METHODS, MAP_DTYPES
 from attribution.choice import Choice
+from attribution.custom import construction
 from attribution.folding import folded
 from attribution.maps import explained, write_maps
 from attribution.store import SPLITS, MapReader, MapWriter, Provenance, map_bytes, map_path, recorded
@@ -28,8 +29,6 @@ from training.checkpoint import Checkpoint, made_by_other_code
 from training.classifier import Order, find_classifier, restore, train_classifier
 from training.inputs import Images, Normalisation
 from training.networks import new_model
-
-LAYER_METHODS = ("GC", "GB-GC", "CO")
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,7 @@ class Pipeline:
         return MapReader(path, provenance)
 
     def _write_maps(self, writer: MapWriter, method: Choice) -> None:
-        model = folded(restore(self.checkpoint, self.device))
+        model = network_for(method, restore(self.checkpoint, self.device))
         splits = {split: getattr(self.dataset, split) for split in SPLITS}
         images = {split: Images(rows, self.normalisation, self.device) for split, rows in splits.items()}
         labels = {split: rows.labels for split, rows in splits.items()}
@@ -275,8 +274,20 @@ def given_by_setting(method: Choice, model: nn.Module, black: Tensor) -> dict[st
     """
     if method.method == "IG":
         return {"black": black}
-    named = method.method in LAYER_METHODS and isinstance(model, Inspectable)  # others leave it to the method
+    needs_layer = construction(method.method)[1].needs_layer if method.is_external else method.method in LAYER_METHODS
+    named = needs_layer and isinstance(model, Inspectable)  # others leave it to the method
     return {"layer": last_block(model)} if named else {}
+
+
+def network_for(method: Choice, model: nn.Module) -> nn.Module:
+    """The network that `method` explains: a faster copy of `model` for ours, `model` itself for other people's.
+
+    Theirs may look for batch norms, or view tensors as if they were contiguous. A layer that was chosen by name may be
+    one that has another output in the copy.
+    """
+    if method.explains_network_itself:
+        return model.to(memory_format=torch.contiguous_format)
+    return folded(model)
 
 
 def explain_line(pipeline: Pipeline, method: Choice) -> str:

@@ -16,13 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from attribution.choice import Choice
-from attribution.folding import folded
 from attribution.maps import BATCH, attributions
 from attribution.method import Method
 from datasets import Dataset
 from evaluation.chance import chance_of
 from evaluation.measurements import Found, Measurements, Task
-from evaluation.pipeline import Pipeline, classifier_line, given_by_setting
+from evaluation.pipeline import Pipeline, classifier_line, given_by_setting, network_for
 from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.sanity_report import SanityReport, Settings
 from evaluation.similarity import between_0_and_1, rank_correlation, structural_similarity, window_size
@@ -116,9 +115,9 @@ class Sanity(Measurements):
         ]
         if self.settings.random_labels:
             networks.append(self._misled[pipeline])
-        trained = folded(model)
+        trained = network_for(task.method, model)
         method = explaining(task, trained)
-        others = [explaining(task, folded(network)) for network in networks]
+        others = [explaining(task, network_for(task.method, network)) for network in networks]
         sums = dict.fromkeys(("infidelity", "sensitivity", "accuracy"), 0.0)
         alike: dict[str, list[float]] = {name: [0.0] * len(networks) for name in ("rank", "absolute_rank", "ssim")}
         for rows in torch.arange(len(test), device=pipeline.device).split(BATCH):
@@ -150,7 +149,7 @@ class Sanity(Measurements):
 
 
 def explaining(task: Task, network: nn.Module) -> Method:
-    """The method of `task` for another network, whose batch normalisation is folded."""
+    """The method of `task` for another network, as `network_for` gives it."""
     given = given_by_setting(task.method, network, task.pipeline.normalisation.black)
     return task.method.build(network, **given)
 

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from attribution.choice import Choice, filed_methods
-from attribution.folding import folded
 from attribution.maps import BATCH, attributions
 from attribution.method import Method
 from attribution.pixel_hash import pixel_hash
@@ -28,7 +27,7 @@ from evaluation import FILLS, ORDERS, REMOVALS
 from evaluation.chance import chance_level
 from evaluation.falls import Fall, selectivity_csv, selectivity_table
 from evaluation.masking import TIE_SEED, importance
-from evaluation.pipeline import Pipeline, given_by_setting
+from evaluation.pipeline import Pipeline, given_by_setting, network_for
 from evaluation.runs import say_other_code
 from evaluation.statistics import Estimate, at_chance, chance_words
 from evaluation.tables import write_table
@@ -269,7 +268,9 @@ class Selectivity:
         print(f"methods: {len(self.results)} of {len(self.methods)} are finished, {len(todo)} to do", flush=True)
         if not todo:
             return
-        model = folded(restore(pipeline.checkpoint, pipeline.device))
+        restored = restore(pipeline.checkpoint, pipeline.device)
+        examples = {one.explains_network_itself: one for one in todo}
+        models = {itself: network_for(one, restored) for itself, one in examples.items()}
         total = len(todo) * self.settings.limit_test * self.settings.removals
         with progress_bar(total, "selectivity", "explanations") as bar:
             for method in todo:
@@ -277,7 +278,7 @@ class Selectivity:
                 path = self.path(method, pipeline.checkpoint.sum)
                 with pipeline.claims.alone(path.name):
                     if self.overwrite or not path.exists():  # another process may have done it by now
-                        self._do(method, model, bar.update)
+                        self._do(method, models[method.explains_network_itself], bar.update)
                 self.results[method] = path
 
     def _do(self, method: Choice, model: nn.Module, on_step: Callable[[int], object]) -> None:

@@ -1,5 +1,6 @@
 """How conditions are said, in notes and in file names."""
 
+import re
 from collections.abc import Iterable
 
 from attribution import BASELINES, LEVEL, SAMPLES, STEPS
@@ -7,8 +8,10 @@ from attribution.choice import Choice
 from datasets import entry_of
 from evaluation import TEST_SHARE
 from evaluation.chance import known_entry
+from storage import plain_sum
 
 FEWEST_IMAGES = 100  # where there are as many
+LONGEST_VALUE = 40  # letters of a parameter in file names
 ONE_SEED = "Wilson's over the test images (one seed: the spread between networks is unknown)"
 USUAL_PARAMETERS = {"steps": STEPS, "samples": SAMPLES, "level": LEVEL, "baseline": BASELINES[0]}
 
@@ -46,7 +49,14 @@ def described_parameters(methods: Iterable[Choice]) -> str:
 def unusual_parameters(methods: Iterable[Choice]) -> list[str]:
     """The parameters that are not the default, as parts of file names: ["steps-10"]."""
     pairs = (pair for method in methods for pair in method.parameters)
-    return list(dict.fromkeys(f"{name}-{value}" for name, value in pairs if value != USUAL_PARAMETERS.get(name, value)))
+    unusual = (f"{name}-{value}" for name, value in pairs if value != USUAL_PARAMETERS.get(name))
+    return list(dict.fromkeys(map(filed_value, unusual)))
+
+
+def filed_value(text: str) -> str:
+    """`text` as a part of file names: as it is, or in letters that every file system takes with a hash of it."""
+    plain = re.sub(r"[^\w.-]+", "-", text).strip("-")
+    return text if plain == text and len(text) <= LONGEST_VALUE else f"{plain[:LONGEST_VALUE]}-{plain_sum(text)[:6]}"
 
 
 def usual_images(dataset: str) -> int:

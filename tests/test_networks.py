@@ -203,6 +203,7 @@ def test_timm_swin():
 
 def test_timm_mixer():
     model = MlpMixer(img_size=64, patch_size=32, num_blocks=2, embed_dim=32, num_classes=5).eval()
+    nn.init.normal_(model.head.weight)  # which begins with zeros
     inputs, target = images(64)
     tokens, logits = noted(model, model.norm, inputs)
     want = grad_cam(tokens, logits, target, (64, 64), lambda one: one.transpose(1, 2).reshape(3, -1, 2, 2))

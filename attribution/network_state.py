@@ -1,0 +1,119 @@
+"""What other people's code may do to a network, and how it is undone."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Change:
+    """An attribute of a module that has another value or other contents than before."""
+
+    module: nn.Module
+    name: str
+    value: Any
+    contents: Any
+
+    def apply(self) -> None:
+        """Make the change; entries of a dictionary, such as hooks, are added to those that are there."""
+        attributes = vars(self.module)
+        present = attributes.get(self.name)
+        if isinstance(self.contents, dict) and isinstance(present, dict):
+            present.update(self.contents)
+        else:
+            attributes[self.name] = self.value
+            _refill(self.value, self.contents)
+
+
+class NetworkState:
+    """Hooks, flags, weights, buffers and all other attributes of a network's modules as they are now."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.modules = [
+            (module, module.__class__, {name: (value, _contents(value)) for name, value in vars(module).items()})
+            for module in model.modules()
+        ]
+        self.tensors = [(one, one.data, one.data.clone()) for one in (*model.parameters(), *model.buffers())]
+        self.parameters = [(one, one.requires_grad, one.grad) for one in model.parameters()]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Make the network what it was."""
+        for module, kind, attributes in self.modules:
+            if module.__class__ is not kind:
+                module.__class__ = kind
+            vars(module).clear()
+            for name, (value, contents) in attributes.items():
+                vars(module)[name] = value
+                _refill(value, contents)
+        for tensor, data, values in self.tensors:
+            tensor.data = data
+            if not torch.equal(data, values):
+                data.copy_(values)
+        for parameter, requires_grad, gradient in self.parameters:
+            parameter.requires_grad_(requires_grad)
+            parameter.grad = gradient
+
+    def has_other_weights(self) -> bool:
+        """Whether weights or buffers have changed since."""
+        return any(not torch.equal(tensor.data, values) for tensor, _data, values in self.tensors)
+
+    def changes_since(self, before: "NetworkState") -> list[Change]:
+        """The attributes that were not the same in `before`, of modules that both have."""
+        known = {module: attributes for module, _kind, attributes in before.modules}
+        return [
+            Change(module, name, value, contents)
+            for module, _kind, attributes in self.modules
+            for name, (value, contents) in attributes.items()
+            if module in known and not _same((value, contents), known[module].get(name))
+        ]
+
+
+@contextmanager
+def changes_undone(model: nn.Module, changes: Sequence[Change] = ()) -> Iterator[NetworkState]:
+    """Undo after the `with` block, however it ends, whatever it does to `model`.
+
+    In the block the parameters require gradients and have none, so that `backward` adds to nobody's gradients.
+
+    Args:
+        changes: made at the beginning of the block.
+    """
+    state = NetworkState(model)
+    try:
+        for change in changes:
+            change.apply()
+        for parameter in model.parameters():
+            parameter.grad = None
+            parameter.requires_grad_(parameter.is_floating_point())
+        yield state
+    finally:
+        state.restore()
+
+
+def _contents(value: Any) -> Any:
+    return value.copy() if isinstance(value, dict | list | set) else None
+
+
+def _refill(value: Any, contents: Any) -> None:
+    """Give a container the `contents` that it had."""
+    if contents is not None:
+        value.clear()
+        (value.extend if isinstance(value, list) else value.update)(contents)
+
+
+def _same(now: tuple[Any, Any], before: tuple[Any, Any] | None) -> bool:
+    """Whether value and contents are the same objects."""
+    if before is None or now[0] is not before[0]:
+        return False
+    first, second = (_identities(contents) for contents in (now[1], before[1]))
+    return first == second
+
+
+def _identities(contents: Any) -> list[Any]:
+    if isinstance(contents, dict):
+        return [(key, id(value)) for key, value in contents.items()]
+    return sorted(map(id, contents or ())) if isinstance(contents, set) else list(map(id, contents or ()))
