@@ -27,7 +27,7 @@ from urllib.parse import quote, unquote
 from errors import InputError
 
 ROOT = Path(__file__).resolve().parent
-PACKAGES = ("attention", "attribution", "benchmarks", "datasets", "evaluation", "models", "training")
+PACKAGES = ("attention", "attribution", "benchmarks", "common", "datasets", "evaluation", "models", "training")
 MODULES = ("claims", "commands", "errors", "main", "own", "progress", "reproduction", "side_by_side", "storage")
 """Of this project: records don't say which version of it made them, for users' methods as for ours."""
 

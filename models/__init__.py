@@ -50,10 +50,12 @@ def build_model(
 def _own_model(place: str, shape: tuple[int, int, int], classes: int) -> "nn.Module":
     from torch import nn
 
+    from models.adapted import adapted
+
     model = named(place, "a model")(shape, classes)
     if not isinstance(model, nn.Module):
         raise InputError(f"{place} gave {type(model).__name__}, not a torch.nn.Module")
-    return model
+    return adapted(model, shape, place)
 
 
 def model_code(attention: str | None, shape: tuple[int, int, int], classes: int) -> str | None:

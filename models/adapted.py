@@ -33,7 +33,9 @@ class Contiguous:
 
 @torch.no_grad()
 def adapted(model: nn.Module, shape: tuple[int, int, int], name: str) -> nn.Module:
-    """Return `model`, changed in class alone where that is needed; lazy layers get their weights here.
+    """Return `model` in single precision, changed in class alone where that is needed.
+
+    Lazy layers get their weights here.
 
     Args:
         shape: (C, H, W) of an image.
@@ -43,26 +45,23 @@ def adapted(model: nn.Module, shape: tuple[int, int, int], name: str) -> nn.Modu
         InputError: it fails on such images, or returns no logits.
     """
     modes = [(part, part.training) for part in model.modules()]
-    weight = next((one for one in model.parameters() if one.is_floating_point()), None)
-    images = torch.zeros(2, *shape, dtype=torch.float32 if weight is None else weight.dtype)
-    buffers = {}
+    images = torch.zeros(2, *shape)
+    output = _call(model.float().eval(), images, name)  # which makes the weights of lazy layers
+    buffers = {key: value.clone() for key, value in model.state_dict().items()}
     try:
-        output = _call(model.eval(), images, name)  # which makes the weights of lazy layers
-        buffers = {key: held.clone() for key, held in model.state_dict().items()}
-        if not isinstance(output, Tensor):
-            _require_logits(output, name)
-            _change_class(model, LogitsAlone)
-        else:
-            _require_logits(output, name)
-        try:
-            model.to(memory_format=torch.channels_last)(images.contiguous(memory_format=torch.channels_last))
-        except RuntimeError:
-            _change_class(model, Contiguous)
-            model.to(memory_format=torch.contiguous_format)
-    finally:
-        for part, training in modes:
-            part.training = training
+        find_logits(output)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    if not isinstance(output, Tensor):
+        _change_class(model, LogitsAlone)
+    try:
+        model.to(memory_format=torch.channels_last)(images.contiguous(memory_format=torch.channels_last))
+    except RuntimeError:
+        _change_class(model, Contiguous)
+        model.to(memory_format=torch.contiguous_format)
     model.load_state_dict(buffers)
+    for part, training in modes:
+        part.training = training
     return model
 
 
@@ -72,13 +71,6 @@ def _call(model: nn.Module, images: Tensor, name: str) -> Any:
     except Exception as error:  # whatever somebody's forward pass raises
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{name} fails on images of {tuple(images.shape[1:])}: {reason}") from error
-
-
-def _require_logits(output: Any, name: str) -> None:
-    try:
-        find_logits(output)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from error
 
 
 def _change_class(model: nn.Module, before: type) -> None:

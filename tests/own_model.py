@@ -1,11 +1,14 @@
 """A model as a user might bring it: `--model=tests.own_model:small`."""
 
 import random
+import warnings
+from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
 
 
 class Small(nn.Module):
@@ -44,3 +47,72 @@ class Drawing(Small):
 
 def drawing(shape: tuple[int, int, int], classes: int) -> nn.Module:
     return Drawing(shape[0], classes)
+
+
+class Tutorial(nn.Module):
+    """As tutorials write it: `view` after the convolutions."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.conv, self.pool, self.head = nn.Conv2d(channels, 4, 3), nn.AdaptiveAvgPool2d(4), nn.Linear(64, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.pool(F.relu(self.conv(images)))
+        logits: Tensor = self.head(features.view(features.size(0), -1))
+        return logits
+
+
+def tutorial(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return Tutorial(shape[0], classes)
+
+
+class Returning(nn.Module):
+    def __init__(self, network: nn.Module, wrap: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.network, self.wrap = network, wrap
+
+    def forward(self, images: Tensor) -> object:
+        return self.wrap(self.network(images))
+
+
+def with_features(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return Returning(tutorial(shape, classes), lambda logits: (logits, logits[:, :, None]))
+
+
+def with_names(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return Returning(small(shape, classes), lambda logits: {"logits": logits, "hidden": logits.repeat(1, 2)})
+
+
+def with_two_heads(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return Returning(small(shape, classes), lambda logits: (logits, logits.repeat(1, 2)))
+
+
+def lazy(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return nn.Sequential(nn.LazyConv2d(4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(classes))
+
+
+def weight_norm(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    model = Small(shape[0], classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        nn.utils.weight_norm(model.first)
+    parametrizations.weight_norm(model.second)
+    return model
+
+
+def pruned(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    model = Small(shape[0], classes)
+    prune.l1_unstructured(model.first, "weight", amount=0.5)
+    return model
+
+
+def bfloat16(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return Small(shape[0], classes).bfloat16()
+
+
+def frozen(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return Small(shape[0], classes).requires_grad_(False)
+
+
+def for_other_images(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(7, classes))

@@ -80,6 +80,8 @@ def train(
         raise InputError(
             f"no training image is left beside {held_out} held-out ones: give more, or a lower --valid-rate"
         )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError("the model has no parameters to train: all are frozen, or there are none")
     batch_size = min(recipe.batch_size, len(training))
     steps = len(training) // batch_size
     optimiser, schedule = _optimiser(model, recipe, steps * recipe.epochs)

@@ -112,13 +112,18 @@ def recipe_for(
 ) -> Recipe:
     """The recipe of a model on `dataset` with what the caller wants otherwise.
 
+    Another number of epochs is of images at their full size.
+
     Raises:
         InputError: unknown data set or attention.
     """
     usual, small = _recipes(dataset, attention)
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    preset = {name: getattr(small, name) for name in given} if quick else {}
-    return replace(usual, **preset | {name: value for name, value in given.items() if value is not None})
+    chosen = {name: getattr(small, name) for name in given} if quick else {}
+    chosen |= {name: value for name, value in given.items() if value is not None}
+    if "epochs" in chosen:
+        chosen["small_epochs"] = 0
+    return replace(usual, **chosen)
 
 
 def finetuning_recipe(recipe: Recipe) -> Recipe:
