@@ -53,7 +53,7 @@ def test_a_notebook_is_kept_with_its_outputs(path: Path):
     first, cells = notebook["cells"][0], code_cells(notebook)
     assert first["cell_type"] == "markdown"
     assert joined(first["source"]).startswith("# ")
-    assert joined(cells[0]["source"]).startswith("from common import ")
+    assert joined(cells[0]["source"]).startswith("from tools import ")
     assert [cell["execution_count"] for cell in cells] == [*range(1, len(cells) + 1)]
     assert [
         joined(cell["source"]) for cell in cells if not cell["outputs"] and SHOWS.search(joined(cell["source"]))
@@ -75,29 +75,29 @@ def test_a_notebook_says_nothing_of_a_machine(path: Path):
 
 
 @pytest.fixture
-def fresh_common(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """`common` as a fresh clone imports it: sample data, nothing trained yet."""
+def fresh_tools(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`tools` as a fresh clone imports it: sample data, nothing trained yet."""
     output = tmp_path / "output"
     output.mkdir()
     monkeypatch.setenv("WHITEBOX_DATA", str(data_dir))
     monkeypatch.setenv("WHITEBOX_OUTPUT", str(output))
     monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "common", raising=False)
-    importlib.import_module("common")
+    monkeypatch.delitem(sys.modules, "tools", raising=False)
+    importlib.import_module("tools")
     yield
-    sys.modules.pop("common", None)
+    sys.modules.pop("tools", None)
 
 
 @pytest.mark.parametrize("name", EXECUTED)
-def test_a_notebook_runs_from_a_fresh_clone(name: str, fresh_common: None):
+def test_a_notebook_runs_from_a_fresh_clone(name: str, fresh_tools: None):
     names: dict[str, Any] = {"__name__": "__main__"}
     for place, cell in enumerate(code_cells(read(FOLDER / f"{name}.ipynb")), start=1):
         exec(compile(joined(cell["source"]), f"{name}, code cell {place}", "exec"), names)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_code_that_a_notebook_prints_is_todays(path: Path, fresh_common: None, capsys: pytest.CaptureFixture[str]):
+def test_the_code_that_a_notebook_prints_is_todays(path: Path, fresh_tools: None, capsys: pytest.CaptureFixture[str]):
     imports, *cells = code_cells(read(path))
     names: dict[str, Any] = {"__name__": "__main__"}
     exec(joined(imports["source"]), names)
