@@ -225,6 +225,7 @@ def recipe(options: argparse.Namespace, target: str, attention: str | None) -> R
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=options.lr,
+        small_epochs=options.small_epochs,
     )
 
 

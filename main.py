@@ -270,6 +270,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="peak of the one-cycle learning rate",
     )
     training.add_argument(
+        "--small-epochs",
+        metavar="N",
+        type=number(int, 0),
+        help="the first N epochs see images at half of their size, which is four times as fast (default: the recipe's; "
+        "0 where --epochs is given)",
+    )
+    training.add_argument(
         "--seeds",
         metavar="N",
         type=whole,

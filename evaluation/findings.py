@@ -141,12 +141,14 @@ class Findings:
         protocol = self.protocol
         images = f"{protocol.limit_train:,}" if protocol.limit_train else "all"
         tested = f"{protocol.limit_test:,}" if protocol.limit_test else "all"
+        small_epochs = protocol.recipe.small_epochs
+        small = f" ({small_epochs} with images of half the size)" if small_epochs else ""
         importance = "Most" if protocol.evaluation == "ROAR" else "Least"
         return (
             f"{importance} important {protocol.granularity}s of {self.masked}, by the {protocol.rank} attribution of "
             f"the {explained_class(protocol.explain)}, replaced by {protocol.fill}."
             f"{described_parameters(protocol.methods)}\n"
-            f"{images} training images, {counted(protocol.recipe.epochs, 'epoch')}, {tested} test images, "
+            f"{images} training images, {counted(protocol.recipe.epochs, 'epoch')}{small}, {tested} test images, "
             f"{counted(protocol.seeds, 'seed')}; one explained network (seed 0)."
         )
 
@@ -218,10 +220,13 @@ class Findings:
         usual_images = quick_images(protocol.dataset, protocol.attention) if self.quick else None
         listed = "-".join(f"{ratio:g}" for ratio in protocol.ratios)
         brief = listed if len(listed) <= LONGEST_RATIOS else f"{len(protocol.ratios)}-{plain_sum(listed)[:6]}"
+        small = protocol.recipe.small_epochs
         words = {
             f"{protocol.limit_train or 'all'}-images": protocol.limit_train != usual_images,
             f"{protocol.limit_test}-tested": protocol.limit_test is not None,
             counted(protocol.recipe.epochs, "epoch", "-"): protocol.recipe.epochs != usual.epochs,
+            counted(protocol.recipe.small_epochs, "small-epoch", "-"): protocol.recipe.small_epochs
+            != usual.small_epochs,
             f"batch-{protocol.recipe.batch_size}": protocol.recipe.batch_size != usual.batch_size,
             f"lr-{protocol.recipe.learning_rate:g}": protocol.recipe.learning_rate != usual.learning_rate,
             f"ratios-{brief}": protocol.ratios != (QUICK_RATIOS if self.quick else RATIOS),

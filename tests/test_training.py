@@ -18,7 +18,8 @@ from training.classifier import Order, find_classifier, restore, train_classifie
 from training.device import has_bfloat16, resolve_device
 from training.inputs import Images, Normalisation, channel_statistics, labels_of
 from training.loop import initialised, predict, seed_for, train
-from training.recipe import RECIPES, recipe_for
+from training.recipe import RECIPES, finetuning_recipe, recipe_for
+from training.step import Step
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
@@ -35,6 +36,43 @@ def trained_weights(mnist: Dataset, seed: int, device: torch.device = CPU) -> di
     model = initialised(lambda: build_model("mnist"), seed, device)
     train(model, *mnist_training(mnist, device), SHORT, seed)
     return model.state_dict()
+
+
+def test_the_first_epochs_see_images_of_half_the_size(mnist):
+    sizes = []
+    model = initialised(lambda: build_model("mnist", "tests.own_model:small"), 0, CPU)
+    model.register_forward_pre_hook(lambda _model, images: sizes.append(tuple(images[0].shape[1:])))
+    images, labels = mnist_training(mnist)
+    train(model, images, labels, replace(SHORT, epochs=3, small_epochs=2, batch_size=len(images)), 0)
+    trained = [size for size in sizes[1:] if size]  # after the trial
+    assert trained == [(1, 14, 14), (1, 14, 14), (1, 28, 28)]
+
+
+def test_half_of_an_image_is_its_mean_over_blocks(mnist):
+    images, labels = mnist_training(mnist)
+    step = Step(build_model("mnist"), None, replace(SHORT, crop=0, small_epochs=1), images, labels, small=True)
+    index, shifts = torch.arange(3), torch.zeros(3, 2, dtype=torch.int64)
+    whole = images.batch(index)
+    torch.testing.assert_close(
+        step.batch(index, shifts)[0], whole.unflatten(3, (14, 2)).unflatten(2, (14, 2)).mean((3, 5))
+    )
+
+
+def test_small_epochs_belong_to_the_recipe_alone():
+    assert recipe_for("cifar10", "RAN").small_epochs > 0
+    assert recipe_for("cifar10", "RAN", epochs=1).small_epochs == 0
+    assert recipe_for("cifar10", "RAN", quick=True).small_epochs == 0
+    assert recipe_for("cifar10", "RAN", epochs=5, small_epochs=4).small_epochs == 4
+    assert finetuning_recipe(recipe_for("cifar10", "RAN")).small_epochs == 0
+    assert "small_epochs" not in recipe_for("cifar10").plain()
+    with pytest.raises(InputError, match="small-epochs"):
+        recipe_for("cifar10", "RAN", epochs=1, small_epochs=2)
+
+
+def test_a_network_of_one_size_can_not_begin_with_small_images(mnist):
+    model = initialised(lambda: build_model("mnist"), 0, CPU)
+    with pytest.raises(InputError, match="one size"):
+        train(model, *mnist_training(mnist), replace(SHORT, small_epochs=1), 0)
 
 
 def test_normalisation_uses_the_statistics_of_the_training_images(cifar10):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from errors import InputError
@@ -68,7 +69,7 @@ def train(
         keep: given the state after each epoch.
 
     Raises:
-        InputError: no image to train on, or the loss diverged.
+        InputError: no image or no parameter to train on, or the loss diverged.
     """
     started = time.perf_counter() - (resumed.seconds if resumed else 0)
     device = labels.device
@@ -84,6 +85,8 @@ def train(
         raise InputError("the model has no parameters to train: all are frozen, or there are none")
     batch_size = min(recipe.batch_size, len(training))
     steps = len(training) // batch_size
+    if recipe.small_epochs:
+        require_any_size(model, inputs)
     optimiser, schedule = _optimiser(model, recipe, steps * recipe.epochs)
     parts: dict[str, Any] = {"model": model, "optimiser": optimiser, "schedule": schedule}
     done, loss, accuracy = 0, math.nan, None
@@ -96,11 +99,10 @@ def train(
             group["lr"] = learning_rate(float(group["lr"]), device)
         if on_step is not None:
             on_step(done * steps * batch_size, accuracy)
-    small_epochs = min(recipe.small_epochs, recipe.epochs)
     for epoch in range(done, recipe.epochs):
-        if epoch in {done, small_epochs}:
-            small = epoch < small_epochs
-            last = small_epochs if small else recipe.epochs
+        if epoch in {done, recipe.small_epochs}:
+            small = epoch < recipe.small_epochs
+            last = recipe.small_epochs if small else recipe.epochs
             take = step_for(Step(model, optimiser, recipe, inputs, labels, small), steps * (last - epoch))
         model.train()
         order = training[torch.randperm(len(training), generator=generator)].to(device)
@@ -125,6 +127,18 @@ def train(
             keep(TrainingState(epoch + 1, seconds, loss, accuracy, generator.get_state(), states))
     optimiser.zero_grad(set_to_none=True)  # they would keep the memory of a recorded step
     return Trained(time.perf_counter() - started, loss, accuracy)
+
+
+@torch.no_grad()
+def require_any_size(model: nn.Module, inputs: Inputs) -> None:
+    """Raise `InputError` if `model` can't take images of half the size."""
+    images = inputs.batch(torch.zeros(2, dtype=torch.int64, device=inputs.border.device))
+    try:
+        model.eval()(F.avg_pool2d(images, 2))
+    except RuntimeError as error:
+        raise InputError(
+            f"{type(model).__name__} takes images of one size alone, and none of half of it: leave --small-epochs away"
+        ) from error
 
 
 def _optimiser(

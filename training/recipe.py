@@ -58,7 +58,7 @@ RECIPES = {
     ("cifar10", "CBAM"): _CIFAR10,
     # Hours on two CPU cores. The papers train on CIFAR-10 for 200 epochs in steps: RAN with batch 64, learning rate 0.1
     # and weight decay 1e-4, WARN with batch 128, 0.1 and 5e-4. One cycle needs fewer epochs, and most of them do with
-    # images of half the size: see `results/README.md` for the trials.
+    # images of half the size: see "Recipes of RAN and WARN" in `results/README.md`.
     ("mnist", "RAN"): replace(_MNIST, epochs=5, batch_size=128, learning_rate=0.05, small_epochs=2),
     ("mnist", "WARN"): replace(_MNIST, epochs=5, batch_size=128, small_epochs=2),
     ("cifar10", "RAN"): replace(_CIFAR10, epochs=12, batch_size=128, small_epochs=8),
@@ -109,26 +109,31 @@ def recipe_for(
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    small_epochs: int | None = None,
 ) -> Recipe:
     """The recipe of a model on `dataset` with what the caller wants otherwise.
 
-    Another number of epochs is of images at their full size.
+    Another number of epochs is of images at their full size, unless `small_epochs` is given, too.
 
     Raises:
-        InputError: unknown data set or attention.
+        InputError: unknown data set or attention, or more small epochs than epochs.
     """
     usual, small = _recipes(dataset, attention)
     given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     chosen = {name: getattr(small, name) for name in given} if quick else {}
     chosen |= {name: value for name, value in given.items() if value is not None}
-    if "epochs" in chosen:
-        chosen["small_epochs"] = 0
-    return replace(usual, **chosen)
+    if "epochs" in chosen or small_epochs is not None:
+        chosen["small_epochs"] = small_epochs or 0
+    recipe = replace(usual, **chosen)
+    if recipe.small_epochs > recipe.epochs:
+        raise InputError(f"--small-epochs={recipe.small_epochs} are more than all epochs, {recipe.epochs}")
+    return recipe
 
 
 def finetuning_recipe(recipe: Recipe) -> Recipe:
     """How a trained classifier gets used to missing pixels: an eighth of the epochs, a fifth of the learning rate."""
-    return replace(recipe, epochs=max(1, recipe.epochs // 8), learning_rate=recipe.learning_rate / 5)
+    epochs, rate = max(1, recipe.epochs // 8), recipe.learning_rate / 5
+    return replace(recipe, epochs=epochs, learning_rate=rate, small_epochs=0)
 
 
 def quick_train_images(dataset: str, attention: str | None = None) -> int:
