@@ -225,8 +225,7 @@ class Findings:
             f"{protocol.limit_train or 'all'}-images": protocol.limit_train != usual_images,
             f"{protocol.limit_test}-tested": protocol.limit_test is not None,
             counted(protocol.recipe.epochs, "epoch", "-"): protocol.recipe.epochs != usual.epochs,
-            counted(protocol.recipe.small_epochs, "small-epoch", "-"): protocol.recipe.small_epochs
-            != usual.small_epochs,
+            f"{small}-small-epochs": small != usual.small_epochs,
             f"batch-{protocol.recipe.batch_size}": protocol.recipe.batch_size != usual.batch_size,
             f"lr-{protocol.recipe.learning_rate:g}": protocol.recipe.learning_rate != usual.learning_rate,
             f"ratios-{brief}": protocol.ratios != (QUICK_RATIOS if self.quick else RATIOS),

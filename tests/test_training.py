@@ -53,9 +53,8 @@ def test_half_of_an_image_is_its_mean_over_blocks(mnist):
     step = Step(build_model("mnist"), None, replace(SHORT, crop=0, small_epochs=1), images, labels, small=True)
     index, shifts = torch.arange(3), torch.zeros(3, 2, dtype=torch.int64)
     whole = images.batch(index)
-    torch.testing.assert_close(
-        step.batch(index, shifts)[0], whole.unflatten(3, (14, 2)).unflatten(2, (14, 2)).mean((3, 5))
-    )
+    means = whole.unflatten(3, (14, 2)).unflatten(2, (14, 2)).mean((3, 5))
+    torch.testing.assert_close(step.batch(index, shifts)[0], means)
 
 
 def test_small_epochs_belong_to_the_recipe_alone():
