@@ -1,5 +1,6 @@
 """SimpleCNN: three convolution blocks and two linear layers; with a CAM head, and with CBAM in each block."""
 
+from collections import OrderedDict
 from itertools import pairwise
 
 import torch.nn.functional as F
@@ -72,11 +73,12 @@ class SimpleCNN(nn.Module):
         """Args: `shape` (C, H, W) of an image; `classes` number of logits."""
         super().__init__()
         self.features = nn.Sequential(*(convolution_block(*pair) for pair in pairwise((shape[0], *WIDTHS))))
-        self.classifier = nn.Sequential(*linear_head(shape, classes))
+        _flatten, *head = linear_head(shape, classes)  # `forward` flattens, since LRP has no rule for `nn.Flatten`
+        self.classifier = nn.Sequential(OrderedDict((str(place), module) for place, module in enumerate(head, start=1)))
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> logits (N, classes)."""
-        logits: Tensor = self.classifier(self.features(images))
+        logits: Tensor = self.classifier(self.features(images).flatten(1))
         return logits
 
 

@@ -17,6 +17,7 @@ from attribution.gradcam import to_size_of
 from errors import InputError
 from evaluation.pipeline import given_by_setting, network_for
 from evaluation.wording import described_parameters, unusual_parameters
+from models import build_model
 from tests.other_methods import FORMS, WRONG_FORMS
 from tests.run_main import run
 
@@ -155,6 +156,16 @@ def test_attributes_that_a_factory_sets_are_there_whenever_it_explains(model, in
     for _ in range(2):
         torch.testing.assert_close(method.attribute(inputs, TARGET), want.detach(), rtol=1e-4, atol=1e-5)
         assert facts(flat) == before
+
+
+def test_lrp_explains_simple_cnn():
+    torch.manual_seed(0)
+    simple_cnn, images = build_model("mnist").eval(), torch.randn(2, 1, 28, 28)
+    want = captum.attr.LRP(simple_cnn).attribute(images, target=TARGET).detach()
+    torch.testing.assert_close(build_method("captum.attr:LRP", simple_cnn).attribute(images, TARGET), want)
+    assert [name for name in simple_cnn.state_dict() if name.startswith("classifier.")] == [
+        f"classifier.{place}.{part}" for place in (1, 3) for part in ("weight", "bias")
+    ]
 
 
 def test_new_weights_are_seen(model, inputs):
