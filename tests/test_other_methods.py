@@ -160,7 +160,7 @@ def test_attributes_that_a_factory_sets_are_there_whenever_it_explains(model, in
 
 def test_lrp_explains_simple_cnn():
     torch.manual_seed(0)
-    simple_cnn, images = build_model("mnist").eval(), torch.randn(2, 1, 28, 28)
+    simple_cnn, images = build_model("mnist").eval(), torch.randn(3, 1, 28, 28)
     want = captum.attr.LRP(simple_cnn).attribute(images, target=TARGET).detach()
     torch.testing.assert_close(build_method("captum.attr:LRP", simple_cnn).attribute(images, TARGET), want)
     assert [name for name in simple_cnn.state_dict() if name.startswith("classifier.")] == [
