@@ -108,7 +108,7 @@ def json_object(text: str) -> dict[str, Any]:
 
 def own_model(text: str) -> str:
     if ":" not in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is not package.module:factory")
+        raise argparse.ArgumentTypeError(f"{text!r} is not package.module:factory or file.py:factory")
     return text
 
 
@@ -201,10 +201,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     on_what.add_argument(
         "--model",
-        metavar="PACKAGE.MODULE:FACTORY",
+        metavar="PLACE",
         type=own_model,
-        help="a model of your own instead of --attention: what FACTORY(shape, classes) returns, a torch.nn.Module that "
-        "maps (N, C, H, W) to logits (N, classes)",
+        help="a model of your own instead of --attention, as PACKAGE.MODULE:FACTORY or FILE.py:FACTORY: what "
+        "FACTORY(shape, classes) returns, a torch.nn.Module that maps (N, C, H, W) to logits (N, classes)",
     )
     for attention, (option, values) in OPTIONS.items():
         on_what.add_argument(
@@ -219,7 +219,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=one_or_more(canonical_method, ANY_MODEL_METHODS),
         default=ANY_MODEL_METHODS,
         help=f"attribution method: {', '.join(METHODS)}, several with commas, or {ALL} but CAM (default: {ALL}); or "
-        "PACKAGE.MODULE:NAME of your own or of another library",
+        "PACKAGE.MODULE:NAME or FILE.py:NAME of your own or of another library",
     )
     on_what.add_argument(
         "--method-args",
