@@ -6,7 +6,7 @@ FULL = (
     "--train --target=all --attention=none,CAM,CBAM --seeds=3",
     "--train --target=mnist --attention=RAN --epochs=1 --batch-size=64 --lr=0.02 --limit-train=36000",
     "--train --target=mnist --attention=WARN --epochs=1 --batch-size=64 --lr=0.05 --limit-train=40000",
-    "--train --target=cifar10 --attention=RAN --epochs=1 --batch-size=64 --lr=0.05 --limit-train=12000",
+    "--train --target=cifar10 --attention=RAN",
     "--train --target=cifar10 --attention=WARN --epochs=1 --batch-size=64 --lr=0.05 --limit-train=36000",
     "--eval=coherence --target=all --method=all --correct-only",
     "--eval=selectivity --target=all --method=all --steps=10",
