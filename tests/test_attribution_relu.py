@@ -202,7 +202,7 @@ def test_deconvnet_equals_an_explicit_deconvolution_network():
         size = hidden.shape
         hidden, switch = F.max_pool2d(hidden, 2, return_indices=True)
         switches.append((switch, size))
-    _flatten, first, _relu, last = model.classifier
+    first, _relu, last = model.classifier
     reconstruction = last.weight[target].relu() @ first.weight
     reconstruction = reconstruction.view_as(hidden)
     for (convolution, norm, _relu, _pool), (switch, size) in zip(

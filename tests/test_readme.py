@@ -1,6 +1,7 @@
 """What the README promises can be done, done as it says."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -48,4 +49,4 @@ def test_every_command_is_one_that_there_is():
     commands = re.findall(r"python main\.py ([^`#]+?)(?:`|\n\n|\n\$|\n```|\nmodel:)", README)
     assert len(commands) > 25
     for command in set(commands) - {"--help"}:
-        build_parser().parse_args(command.split())
+        build_parser().parse_args(shlex.split(command))
