@@ -23,6 +23,7 @@ OTHER_RECTIFIERS = {
     *("leaky_relu", "prelu", "rrelu"),
     *("celu", "elu", "gelu", "mish", "selu", "silu", "softplus"),
     *("hardshrink", "hardswish", "hardtanh", "relu6", "softshrink"),
+    *("rnn_relu", "rnn_relu_cell"),  # a whole recurrent layer, inside which no ReLU is seen
 }
 
 THRESHOLD = ("threshold", "value")
@@ -142,7 +143,7 @@ def is_zero(value: object) -> bool:
 
 def require_visible_calls(network: Network) -> None:
     """Raise `InputError` if the network calls functions where no mode sees them."""
-    module = network.module
+    module = network.root
     if module is not None and any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         raise InputError(
             "DeconvNet and GB can't change the ReLUs of a scripted module: give the module before scripting"

@@ -35,7 +35,7 @@ class Chunks:
 
 def activation_bytes(network: Network, inputs: Tensor) -> int:
     """What autograd keeps for the backward pass of `inputs` (N, …), parameters not counted."""
-    module = network.module
+    module = network.root
     held = () if module is None else (*module.parameters(), *module.buffers())
     own = {tensor.untyped_storage().data_ptr() for tensor in held}
     kept: dict[int, Tensor] = {}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from attribution.activation import Layer, Reshape, capture, find_layer
 from attribution.chunks import Chunks
 from attribution.method import AttributionMethod, target_logits
-from attribution.network import Network
+from attribution.network import Network, gradients
 from errors import InputError
 
 
@@ -92,7 +92,7 @@ class GradCAM(LayerMethod):
         """
         gradient = None
         if score.requires_grad and activation.requires_grad:
-            (gradient,) = torch.autograd.grad(score, activation, retain_graph=retain_graph, allow_unused=True)
+            (gradient,) = gradients(score, activation, retain_graph=retain_graph)
         if gradient is None:
             raise InputError(f"the logits don't depend on layer {layer.name!r}: choose another with layer=")
         weights = layer.to_map(gradient).mean(dim=(2, 3), keepdim=True)

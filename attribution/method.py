@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attribution.chunks import Chunks
-from attribution.network import Network
+from attribution.network import Network, gradients
 from errors import InputError
 
 Target: TypeAlias = int | Sequence[int] | npt.NDArray[np.integer[Any]] | Tensor
@@ -109,6 +109,10 @@ class AttributionMethod(ABC):
             raise InputError(f"images are explained as a tensor of floats (images, …), and {given} is given")
         with torch.inference_mode(False):
             images = inputs.clone() if inputs.is_inference() else inputs.detach()
+            if not torch.isfinite(images).all():
+                raise InputError("the images hold values that are not finite")
+            if images.ndim != 4 or not images.is_contiguous(memory_format=torch.channels_last):
+                images = images.contiguous()
             return images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
 
     @staticmethod
@@ -172,15 +176,15 @@ class LogitGradient:
 
 
 def gradient_of(scores: Tensor, leaf: Tensor) -> Tensor:
-    """∂ Σ scores/∂leaf, zeros where the scores don't depend on it.
+    """∂ Σ scores/∂leaf.
 
     Raises:
         InputError: the network cuts the graph.
     """
-    if not scores.requires_grad:
+    (gradient,) = gradients(scores.sum(), leaf) if scores.requires_grad else (None,)
+    if gradient is None:
         raise InputError("the logits have no gradient: the network detaches them, or computes without gradients")
-    (gradient,) = torch.autograd.grad(scores.sum(), leaf, allow_unused=True)
-    return torch.zeros_like(leaf) if gradient is None else gradient
+    return gradient
 
 
 def target_logits(logits: Tensor, target: Tensor) -> Tensor:

@@ -1,10 +1,13 @@
 """The network that is explained: how it is called, and whether its maps would depend on chance or on other images."""
 
+import functools
+import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +24,7 @@ class Network:
 
     Attributes:
         module: the network as a module, unwrapped where it is compiled; None for another callable.
+        root: the module, or for another callable the modules behind it: its owner, or what a function refers to.
     """
 
     def __init__(self, model: "Callable[..., Any] | Network", logits: LogitsChoice | None = None) -> None:
@@ -37,30 +41,35 @@ class Network:
         owner = getattr(call, "__self__", None)
         if isinstance(owner, nn.Module) and getattr(call, "__name__", "") in {"forward", "__call__"}:
             call = owner
-        if not callable(call):
-            raise InputError(f"a network is a torch.nn.Module or a function of images, not {type(call).__name__}")
+        if not callable(call) or isinstance(call, type):
+            raise InputError(
+                f"a network is a torch.nn.Module or a function of images, made already, not {type(call).__name__}"
+            )
         self.call: Callable[..., Any] = uncompiled(call)
         self.module = self.call if isinstance(self.call, nn.Module) else None
+        self.root = self.module or module_behind(self.call)
         self.choice: LogitsChoice | None = logits
         self._checked: tuple[object, ...] | None = None
         self._changing: list[tuple[nn.Module, str]] = []
+        self._needs_contiguous = False
         self.classes = 0
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """(N, …) -> logits (N, K), computed in the precision of the network."""
         dtype = self.dtype
+        inputs = inputs.contiguous() if self._needs_contiguous else inputs
         return find_logits(self.call(inputs if dtype is None else inputs.to(dtype)), self.choice)
 
     @property
     def dtype(self) -> torch.dtype | None:
         """The precision of the parameters; None if there are none, or several."""
-        module = self.module
-        found = {p.dtype for p in module.parameters() if p.is_floating_point()} if module is not None else set()
+        root = self.root
+        found = {p.dtype for p in root.parameters() if p.is_floating_point()} if root is not None else set()
         return found.pop() if len(found) == 1 else None
 
     def modules(self) -> dict[str, nn.Module]:
         """The modules inside by their names, the network itself left out."""
-        return {} if self.module is None else {name: part for name, part in self.module.named_modules() if name}
+        return {} if self.root is None else {name: part for name, part in self.root.named_modules() if name}
 
     @contextmanager
     def prepared(self, inputs: Tensor) -> Iterator[None]:
@@ -95,12 +104,17 @@ class Network:
         Raises:
             InputError: such a network, or one in training mode.
         """
-        modes = (inputs.shape[1:], *(module.training for module in self.module.modules())) if self.module else (None,)
+        training = () if self.root is None else tuple(module.training for module in self.root.modules())
+        modes = inputs.shape[1:], inputs.is_contiguous(), training
         if modes == self._checked:
             return
         if self.module is not None:
             require_evaluation_mode(self.module)
-        buffers = {} if self.module is None else all_buffers(self.module)
+        if self.root is not None and any(parameter.is_inference() for parameter in self.root.parameters()):
+            raise InputError(
+                "the network was made under torch.inference_mode, so that it has no gradients: make or load it outside"
+            )
+        buffers = {} if self.root is None else all_buffers(self.root)
         values = {place: None if held is None else held.clone() for place, held in buffers.items()}
         versions = {place: None if held is None else held._version for place, held in buffers.items()}
         try:
@@ -117,11 +131,12 @@ class Network:
 
     @torch.no_grad()
     def _compare(self, image: Tensor) -> None:
-        pair = torch.cat([image, 1 - image])  # whose channels have other means
+        other = 3 - 5 * image  # with other means and extremes
+        pair = torch.cat([image, other])
         generators = random_generators(image.device)
         states = [read() for read, _set in generators]
-        first = self(pair.clone())
-        if any(not torch.equal(read(), state) for (read, _set), state in zip(generators, states, strict=True)):
+        first = self._first_call(pair)
+        if any(not same_state(read(), state) for (read, _set), state in zip(generators, states, strict=True)):
             for (_read, set_state), state in zip(generators, states, strict=True):
                 set_state(state)
             raise InputError(
@@ -131,14 +146,57 @@ class Network:
         self.classes = first.shape[1]
         if first.shape[0] != 2:
             raise InputError(f"the network returns {first.shape[0]} rows of logits for 2 images")
-        again, alone = self(pair.clone()), self(image.clone())
-        if not near(first, again):
+        if first[0].isnan().any():
+            raise InputError("the network's logits are not finite: its maps would not be, either")
+        if not near(first, self(pair.clone())):
             raise InputError("the network gives other logits for the same images each time: its maps would, too")
-        if not near(first[:1], alone):
+        if not near(first[:1], self(image.clone())) or not near(first[1:], self(other.clone())):
             raise InputError(
                 "the network's logits of an image depend on the other images of the batch (a batch norm without "
                 "running statistics?): its maps would, too"
             )
+
+    def _first_call(self, images: Tensor) -> Tensor:
+        """The logits, with images that lie contiguous in memory from now on if the network needs them so."""
+        try:
+            return self(images.clone())
+        except RuntimeError:
+            if images.is_contiguous():
+                raise
+        self._needs_contiguous = True  # for a network that reads its activations by `view`
+        return self(images.clone())
+
+
+def module_behind(call: Any) -> nn.Module | None:
+    """The module of whose method, or the modules of which, a callable makes use; None if there are none to be seen."""
+    if isinstance(call, functools.partial):
+        call = call.func
+    if isinstance(call, nn.Module):
+        return call
+    owner = getattr(call, "__self__", None)
+    if isinstance(owner, nn.Module):
+        return owner
+    code = getattr(call, "__code__", None)
+    if code is None:
+        return None
+    cells = dict(zip(code.co_freevars, call.__closure__ or (), strict=True))
+    known = {name: cell.cell_contents for name, cell in cells.items() if cell != type(cell)()}
+    known |= {name: call.__globals__[name] for name in code.co_names if name in call.__globals__}
+    found = [one for one in (uncompiled(value) for value in known.values()) if isinstance(one, nn.Module)]
+    return nn.ModuleList(found) if len(found) > 1 else next(iter(found), None)
+
+
+def gradients(score: Tensor, *wanted: Tensor, retain_graph: bool = False) -> tuple[Tensor | None, ...]:
+    """∂score/∂ each tensor, None where it doesn't depend on one.
+
+    Raises:
+        InputError: the network's operations refuse to be differentiated.
+    """
+    try:
+        return torch.autograd.grad(score, wanted, retain_graph=retain_graph, allow_unused=True)
+    except RuntimeError as error:
+        words = str(error).partition("\n")[0]
+        raise InputError(f"the network can't be differentiated: {words}") from error
 
 
 @contextmanager
@@ -169,7 +227,7 @@ def require_evaluation_mode(model: nn.Module) -> None:
 def near(some: Tensor, others: Tensor) -> bool:
     """Whether two results of the same computation agree but for rounding."""
     tolerance = max(TOLERANCE, 8 * torch.finfo(some.dtype).eps)
-    scale = some.abs().max().item()
+    scale = some.nan_to_num(posinf=0, neginf=0).abs().max().item()
     return bool(torch.allclose(some, others, rtol=tolerance, atol=tolerance * scale, equal_nan=True))
 
 
@@ -189,9 +247,19 @@ def restore_buffers(
         module._buffers[name] = held
 
 
-def random_generators(device: torch.device) -> list[tuple[Callable[[], Tensor], Callable[[Tensor], object]]]:
-    """Return how to read and to set the state of each global generator of PyTorch that a network on `device` uses."""
-    found: list[tuple[Callable[[], Tensor], Callable[[Tensor], object]]] = [(torch.get_rng_state, torch.set_rng_state)]
+def random_generators(device: torch.device) -> list[tuple[Callable[[], Any], Callable[[Any], object]]]:
+    """Return how to read and to set the state of each global generator that a network on `device` may use."""
+    found: list[tuple[Callable[[], Any], Callable[[Any], object]]] = [
+        (torch.get_rng_state, torch.set_rng_state),
+        (np.random.get_state, np.random.set_state),
+        (random.getstate, random.setstate),
+    ]
     if device.type == "cuda":
         found.append((lambda: torch.cuda.get_rng_state(device), lambda state: torch.cuda.set_rng_state(state, device)))
     return found
+
+
+def same_state(one: Any, other: Any) -> bool:
+    if isinstance(one, tuple):
+        return all(map(same_state, one, other))
+    return bool(np.array_equal(one, other))

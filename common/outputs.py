@@ -53,8 +53,8 @@ def _chosen(output: Any, choice: LogitsChoice) -> Tensor:
 
 
 def _matrix(logits: Any) -> Tensor:
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        shape = f" {tuple(logits.shape)}" if isinstance(logits, Tensor) else ""
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.is_floating_point():
+        shape = f" {logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else ""
         raise InputError(
             f"the network must return logits, one tensor of shape (images, classes), and returns "
             f"{type(logits).__name__}{shape}"

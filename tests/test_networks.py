@@ -628,3 +628,66 @@ def test_wrappers_and_modes_change_nothing(method):
             build_method(method, model, "SG", samples=2).attribute(*given),
             build_method(method, model, "SG", samples=2).attribute(inputs, target),
         )
+
+
+# Found by trying
+
+
+class ByNumpy(nn.Module):
+    def forward(self, images):
+        return images.flatten(1)[:, :5] * np.random.uniform(0.999, 1)  # noqa: NPY002
+
+
+class AtExtremes(nn.Module):
+    """Scaled by the largest value of the batch, which only some images have."""
+
+    def forward(self, images):
+        return (images / images.amax()).flatten(1)[:, :5]
+
+
+class Cut(nn.Module):
+    def forward(self, images):
+        return nn.Linear(243, 5)(images.detach().flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("model", "words"), [(ByNumpy(), "random"), (AtExtremes(), "other images"), (Cut(), "gradient|each time|random")]
+)
+def test_more_networks_whose_maps_would_mean_nothing(model, words):
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    with pytest.raises(InputError, match=words):
+        build_method("VBP", model.eval()).attribute(*images(9))
+    assert np.array_equal(state, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_images_that_are_not_finite_are_refused():
+    inputs, target = images(9)
+    inputs[1, 0, 3, 3] = float("nan")
+    with pytest.raises(InputError, match="not finite"):
+        build_method("VBP", small()).attribute(inputs, target)
+
+
+def test_a_network_that_reads_by_view_takes_images_in_any_layout():
+    class Viewing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(196, 5)
+
+        def forward(self, images):
+            features = self.conv(images).relu()
+            return self.head(features.view(features.size(0), -1))
+
+    model, (inputs, target) = Viewing().eval(), images(9)
+    for method in ("VBP", "GB", "GC"):
+        used = build_method(method, model)
+        want = used.attribute(inputs, target)
+        for given in (inputs.contiguous(memory_format=torch.channels_last), inputs.transpose(2, 3).contiguous().mT):
+            torch.testing.assert_close(build_method(method, model).attribute(given, target), want)
+            torch.testing.assert_close(used.attribute(given, target), want)
+
+
+def test_a_network_made_under_inference_mode_is_refused():
+    with torch.inference_mode():
+        model = small()
+    with pytest.raises(InputError, match="inference_mode"):
+        build_method("VBP", model).attribute(*images(9))
