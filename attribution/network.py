@@ -56,9 +56,9 @@ class Network:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """(N, …) -> logits (N, K), computed in the precision of the network."""
-        dtype = self.dtype
-        inputs = inputs.contiguous() if self._needs_contiguous else inputs
-        return find_logits(self.call(inputs if dtype is None else inputs.to(dtype)), self.choice)
+        layout = torch.contiguous_format if self._needs_contiguous else torch.preserve_format
+        # always one call, since calls of functions are counted (`attribution.activation`)
+        return find_logits(self.call(inputs.to(self.dtype or inputs.dtype, memory_format=layout)), self.choice)
 
     @property
     def dtype(self) -> torch.dtype | None:
