@@ -4,7 +4,7 @@ RETRAINED = "--limit-train=20000 --batch-size=64"
 FULL = (
     "--eval=ROAR --method=GC --target=mnist --quick",  # the demo
     "--train --target=all --attention=none,CAM,CBAM --seeds=3",
-    "--train --target=mnist --attention=RAN --epochs=1 --batch-size=64 --lr=0.02 --limit-train=36000",
+    "--train --target=mnist --attention=RAN",
     "--train --target=mnist --attention=WARN --epochs=1 --batch-size=64 --lr=0.05 --limit-train=40000",
     "--train --target=cifar10 --attention=RAN",
     "--train --target=cifar10 --attention=WARN --epochs=1 --batch-size=64 --lr=0.05 --limit-train=36000",
