@@ -138,6 +138,11 @@ def _find(path: Path) -> tuple[dict[str, Files], list[str]]:
         if train and (test or validation):
             named = ", ".join([*train, *test, *validation])
             notes += [f"{named} are taken for classes, since there are other folders beside them ({further[0]})"]
+        elif _is_like_split(path, folders):
+            notes += [
+                f"{', '.join(folders)} are taken for classes; if they are parts with the same classes "
+                f"({', '.join(_folders(path / folders[0]))}), call them {TRAINING[0]} and {TEST[0]}"
+            ]
     else:
         parts = train, test or validation
         for asked, names, so_named in zip(("training", "test"), (TRAINING, TEST + VALIDATION), parts, strict=True):
@@ -172,6 +177,12 @@ def _folders(folder: Path) -> list[str]:
         return sorted(one.name for one in folder.iterdir() if one.is_dir() and not _is_hidden(one.name))
     except OSError as error:
         raise InputError(f"{folder} can't be read: {error.strerror}") from error
+
+
+def _is_like_split(folder: Path, names: list[str]) -> bool:
+    """Whether all have the same two or more folders in them, as parts of other names do: `training_set`, `dev`."""
+    inner = [_folders(folder / name) for name in names]
+    return len(inner) > 1 and len(inner[0]) > 1 and all(one == inner[0] for one in inner)
 
 
 def _files(folder: Path, others: "Counter[str]") -> Files:
@@ -251,7 +262,13 @@ def _in_one_range(path: Path, pictures: dict[str, list[Picture]]) -> tuple[dict[
         raise InputError(f"{path} has floats or large integers in test images only: bring all images to one type")
     low, high = float(min(map(np.min, measured))), float(max(map(np.max, measured)))
     scaled = {part: [picture.of_range(low, high) for picture in of_part] for part, of_part in pictures.items()}
-    return scaled, [f"floats and large integers: {low:g} is black and {high:g} is white (the training images' range)"]
+    notes = [f"floats and large integers: {low:g} is black and {high:g} is white (the training images' range)"]
+    known = len(pictures["train"]) - len(measured)
+    if known:
+        notes += [
+            f"{known:,} training images of 8 or 16 bits are not of that range: their levels differ from the others'"
+        ]
+    return scaled, notes
 
 
 def _oddities(pictures: dict[str, list[Picture]], arrays: dict[str, Pixels]) -> Iterator[str]:
@@ -260,6 +277,10 @@ def _oddities(pictures: dict[str, list[Picture]], arrays: dict[str, Pixels]) -> 
     every = [*both["train"], *both["test"]]
     for what, such in (
         ("transparent pixels, shown on white", [picture.path for picture, _image in every if picture.transparent]),
+        (
+            "several pictures, of which the first is used",
+            [picture.path for picture, _image in every if picture.several],
+        ),
         ("one colour in all pixels", [picture.path for picture, image in every if (image == image[0, 0]).all()]),
     ):
         if such:

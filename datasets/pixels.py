@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 WITHOUT_PIXELS = {"BUFR", "GRIB", "HDF5", "WMF", "EPS", "MPEG"}  # drawings and containers that Pillow doesn't decode
 INTEGERS_OF_16_BITS = {"PNG", "PPM"}  # formats whose 16 bits some versions of Pillow put into 32
+SEQUENCES = {"GIF", "PNG", "WEBP", "TIFF", "AVIF"}  # formats whose further pictures are frames or pages
 BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED = 258, 339, 1  # of a TIFF
 
 
@@ -27,11 +28,13 @@ class Picture:
     Attributes:
         values: (H, W) of a grey image, (H, W, 3) of any other, uint8; (H, W) of another type if `measured`.
         transparent: whether white shows through somewhere.
+        several: whether the file has more pictures (frames, pages), of which this is the first.
     """
 
     path: Path
     values: npt.NDArray[Any]
     transparent: bool = False
+    several: bool = False
 
     @property
     def measured(self) -> bool:
@@ -43,7 +46,7 @@ class Picture:
         if not self.measured:
             return self
         shares = (np.clip(self.values.astype(np.float64), low, high) - low) / ((high - low) or 1)
-        return Picture(self.path, np.rint(shares * 255).astype(np.uint8))
+        return replace(self, values=np.rint(shares * 255).astype(np.uint8))
 
 
 @cache
@@ -70,10 +73,11 @@ def read_picture(path: Path) -> Picture:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(path, formats=[name for name in Image.ID if name in known]) as picture:
+                several = picture.format in SEQUENCES and getattr(picture, "n_frames", 1) > 1
                 picture.load()
                 with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):  # damaged EXIF data
                     ImageOps.exif_transpose(picture, in_place=True)
-                found = _decoded(path, picture)
+                found = replace(_decoded(path, picture), several=several)
         except Exception as error:  # Pillow's readers raise whatever they meet in a damaged file
             unknown = isinstance(error, UnidentifiedImageError)
             reason = "Pillow knows no such type" if unknown else " ".join(str(error).split()) or type(error).__name__

@@ -94,6 +94,22 @@ def test_parts_beside_other_folders_are_classes(tmp_path, capsys):
     assert load(tmp_path / "without").classes == ("bus", "train")
 
 
+@pytest.mark.parametrize("names", [("train", "dev"), ("training_set", "test_set"), ("train_images", "val_images")])
+def test_parts_of_other_names_are_said(names, tmp_path, capsys):
+    for seed, name in enumerate(names):
+        fill(tmp_path / name, seed)
+    assert len(load(tmp_path).classes) == 2
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "taken for classes" in line)
+    assert "ant, bee" in line
+
+
+def test_subfolders_of_classes_are_no_parts(tmp_path, capsys):
+    fill(tmp_path / "cat", 1, ("indoors", "outdoors"))
+    fill(tmp_path / "dog", 2, ("indoors", "lawn"))
+    load(tmp_path)
+    assert "taken for classes" not in capsys.readouterr().out
+
+
 def test_parts_that_make_no_split_are_refused(tmp_path):
     for name, parts, words in (
         ("alone", ["train"], "no test images"),
@@ -377,6 +393,17 @@ def test_of_several_images_in_a_file_the_first_counts(suffix, tmp_path):
     frames = [Image.fromarray(np.full((*SIZE, 3), level, np.uint8)) for level in (50, 100, 200)]
     path = save(tmp_path / f"film.{suffix}", frames[0], save_all=True, append_images=frames[1:], lossless=True)
     assert (values(path) == 50).all()
+
+
+def test_further_frames_and_other_ranges_are_said(tmp_path, capsys):
+    fill(tmp_path, 1)
+    frames = [Image.fromarray(noise(place)) for place in range(2)]
+    frames[0].save(tmp_path / "ant" / "2.gif", save_all=True, append_images=frames[1:])
+    save(tmp_path / "bee" / "00.tif", noise(5).astype(np.float32) / 255)
+    load(tmp_path)
+    said = capsys.readouterr().out
+    assert f"1 of 6 images have several pictures, of which the first is used, such as {tmp_path}/ant/2.gif" in said
+    assert "3 training images of 8 or 16 bits are not of that range" in said
 
 
 @pytest.mark.parametrize("suffix", ["gif", "tga", "jp2", "ico", "pcx", "PNG"])
