@@ -166,7 +166,8 @@ class SanityReport:
     def text(self) -> str:
         tables = "\n".join(f"{words[0].upper()}{words[1:]}\n\n{self.table(name)}" for name, words in MEASURES.items())
         sentences = "".join(f"- {method.label} {self.sentence(method)}\n" for method in self.methods)
-        return f"{self.title}\n\n{self.note}\n\n{tables}\n{self.other_labels}{self.nearby}\n{self._doubt or sentences}"
+        doubt = f"- {self.doubt}\n" if self.doubt else ""
+        return f"{self.title}\n\n{self.note}\n\n{tables}\n{self.other_labels}{self.nearby}\n{doubt or sentences}"
 
     @property
     def _small_window(self) -> str:
@@ -175,13 +176,13 @@ class SanityReport:
         return "" if window == USUAL_WINDOW else f" SSIM over windows of {window}×{window} pixels."
 
     @property
-    def _doubt(self) -> str:
-        """A line where the network has learned nothing that a map could show; older records don't tell."""
+    def doubt(self) -> str:
+        """A sentence where the network has learned nothing that a map could show; older records don't tell."""
         found = [self.found[self.methods[0], seed] for seed in self.seeds]
         if not all("chance" in one for one in found):
             return ""
         whole, chance = estimate([one["accuracy"] for one in found], found[0]["test_images"]), found[0]["chance"]
-        return f"- no map can be judged, since {chance_words(whole, chance)}\n" if at_chance(whole, chance) else ""
+        return f"no map can be judged, since {chance_words(whole, chance)}" if at_chance(whole, chance) else ""
 
     @property
     def _first(self) -> Mapping[str, Any]:

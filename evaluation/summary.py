@@ -226,6 +226,7 @@ def _of_checks(check: SanityReport | None) -> list[Column]:
     if check is None:
         return []
     seeds = counted(len(check.seeds), "seed") + _unusual(check.methods)
+    seeds += "; at chance on whole images" * bool(check.doubt)
     alike = {method.label: _estimate(check.alike(method)) for method in check.methods}
     columns = [
         Column(

@@ -183,6 +183,8 @@ def test_a_folder_from_dry_run_to_a_report_without_it(uneven, tmp_path, capsys):
         "evaluations on folder-data+noise",
     ):
         assert words in before
+    for name in ("ROAR", "ROAD", "sanity", "infidelity", "sensitivity"):
+        assert "at chance on whole images" in before[before.index(f"- {name}: ") :].splitlines()[0]
     shutil.move(uneven / "noise", tmp_path / "elsewhere")
     assert run(uneven, output, ["--report", "--quick"]) == 0
     after = capsys.readouterr().out
