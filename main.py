@@ -24,9 +24,9 @@ from attribution import (
     STEPS,
     canonical_method,
 )
-from datasets import DATA_DIR, DATASETS, GENERATED
-from datasets.folders import ASKED
-from errors import InputError
+from common.errors import InputError
+from data import DATA_DIR, DATASETS, GENERATED
+from data.folders import ASKED
 from evaluation import (
     ALL_FILLS,
     CONTROL_CURVES,
@@ -511,7 +511,7 @@ def run_command(arguments: Sequence[str] | None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
-        from commands import reproduce, run  # the heavy imports come after a wrong argument was answered
+        from experiments.commands import reproduce, run  # the heavy imports come after a wrong argument was answered
 
         if options.reproduce:
             reproduce(options, parser.parse_args)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from errors import InputError
+from common.errors import InputError
 
 if TYPE_CHECKING:
     from attribution.method import Method

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from attribution.network import Network, uncompiled
-from errors import InputError
+from common.errors import InputError
 
 Reshape = Callable[[Tensor], Tensor]
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from attribution.network import Network
-from errors import InputError
+from common.errors import InputError
 
 OTHER_RECTIFIERS = {
     *("leaky_relu", "prelu", "rrelu"),

@@ -11,7 +11,7 @@ from attribution.chunks import Chunks
 from attribution.gradcam import to_size_of
 from attribution.method import AttributionMethod
 from attribution.network import Network
-from errors import InputError
+from common.errors import InputError
 
 POOLING = {"adaptive_avg_pool2d", "avg_pool2d", "mean"}
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attribution.method import AttributionMethod
 from attribution.pixel_hash import image_number, pixel_hash
-from errors import InputError
+from common.errors import InputError
 
 
 class Random(AttributionMethod):

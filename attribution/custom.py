@@ -17,8 +17,8 @@ from attribution.network import Network
 from attribution.network_state import Change, NetworkState, changes_undone
 from attribution.random_state import seeded_by
 from attribution.signature import TARGET, MethodSignature, Signature
-from errors import InputError
-from own import named
+from common.errors import InputError
+from common.user_code import named
 
 TOLERANCE = 0.05  # relative: far above rounding, far below what other images do to a map
 CONTRASTS = (1.0, 4.0, 0.25)  # of the images of noise on which a method is tried

@@ -10,7 +10,7 @@ from torch import Tensor
 from attribution import LEVEL, SAMPLES
 from attribution.method import AttributionMethod, Method
 from attribution.pixel_hash import image_number, pixel_hash
-from errors import InputError
+from common.errors import InputError
 
 ROWS_AT_ONCE = 64
 

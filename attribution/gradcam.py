@@ -11,7 +11,7 @@ from attribution.activation import Layer, Reshape, capture, find_layer
 from attribution.chunks import Chunks
 from attribution.method import AttributionMethod, target_logits
 from attribution.network import Network, gradients
-from errors import InputError
+from common.errors import InputError
 
 
 class LayerMethod(AttributionMethod):

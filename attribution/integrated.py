@@ -11,7 +11,7 @@ from torch import Tensor
 from attribution import STEPS
 from attribution.gradient import GradientMethod
 from attribution.method import Target, checked_target, target_logits
-from errors import InputError
+from common.errors import InputError
 
 
 class IntegratedGradients(GradientMethod):

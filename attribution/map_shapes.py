@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from attribution.gradcam import to_size_of
-from errors import InputError
+from common.errors import InputError
 
 
 def maps_of(result: Any, inputs: Tensor, method: str) -> Tensor:

@@ -1,59 +1,18 @@
-"""Maps of whole data sets: any network, any method."""
+"""Maps of a batch: any network, any method."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from attribution.map_shapes import maps_of
 from attribution.method import Method
-from attribution.store import Array, MapWriter, Rows
+
+Array = npt.NDArray[Any]
 
 BATCH = 250
-
-
-class Batches(Protocol):
-    """Images by index, as the network sees them."""
-
-    def batch(self, index: Tensor) -> Tensor: ...
-
-
-def write_maps(
-    writer: MapWriter,
-    method: Method,
-    model: nn.Module,
-    images: Mapping[str, Batches],
-    labels: Mapping[str, Array],
-    on_images: Callable[[int], object],
-) -> None:
-    """Explain every image that `writer` still misses, and finish the file.
-
-    Args:
-        model: in evaluation mode; says what the predicted class is.
-        images, labels: per split, in the order of the writer's index.
-        on_images: told how many images were just explained.
-    """
-    device = next(model.parameters()).device
-    explain = writer.provenance.explain
-    done = sum(map(len, labels.values()))
-    missing = list(writer.missing())
-    on_images(done - sum(part.stop - part.start for _split, part in missing))
-    for split, part in missing:
-        batches = []
-        for rows in torch.arange(part.start, part.stop, device=device).split(BATCH):
-            label = torch.from_numpy(labels[split][rows.cpu().numpy()]).to(device)
-            batches.append(explained(method, model, images[split].batch(rows), label, explain))
-            on_images(len(rows))
-        attribution, prediction = (
-            np.concatenate([getattr(batch, name) for batch in batches]) for name in ("attribution", "prediction")
-        )
-        gaps = [batch.gap for batch in batches if batch.gap is not None]
-        gap = np.concatenate(gaps) if gaps else None
-        writer.write(split, part, Rows(attribution, labels[split][part], prediction, writer.index[split][part], gap))
-    writer.finish()
 
 
 @dataclass(frozen=True)

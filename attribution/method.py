@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attribution.chunks import Chunks
 from attribution.network import Network, gradients
-from errors import InputError
+from common.errors import InputError
 
 Target: TypeAlias = int | Sequence[int] | npt.NDArray[np.integer[Any]] | Tensor
 """The class to explain: one for all images, or one for each."""

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.errors import InputError
 from common.outputs import LogitsChoice, find_logits
-from errors import InputError
 
 Model = TypeVar("Model", bound=Callable[..., Any])
 

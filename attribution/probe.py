@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from attribution import build_method
 from attribution.maps import attributions
-from own import code_of
-from storage import rounded_sum
+from common.files import rounded_sum
+from common.user_code import code_of
 
 SHAPES = ((3, 32, 32), (1, 28, 28), (1, 16, 16))
 CLASSES = 10

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
 
-from errors import InputError
+from common.errors import InputError
 
 LAYER = re.compile(r"(target_)?layer(_name)?s?")
 IMAGES, TARGET = "inputs", "target"

@@ -17,12 +17,12 @@ from attribution import build_method
 from attribution.folding import folded
 from attribution.integrated import IntegratedGradients
 from benchmarks.captum_oracles import ORACLES
-from datasets import DATA_DIR, DATASETS
-from evaluation.pipeline import Folders, Pipeline
-from evaluation.tables import markdown_rows
-from storage import write_text
+from common.files import write_text
+from data import DATA_DIR, DATASETS
+from experiments.pipeline import Folders, Pipeline
+from reporting.tables import markdown_rows
 from training.checkpoint import versions
-from training.classifier import Order, restore
+from training.classifier import TrainingConfig, restore
 from training.device import device_name, resolve_device
 from training.inputs import Images
 from training.recipe import recipe_for
@@ -93,7 +93,9 @@ def main() -> None:
     folders = Folders.below(options.output_dir, options.data_dir)
     found = {
         name: measure(
-            Pipeline(Order(name, None, 0, recipe_for(name)), folders, device), options.images, options.complete_images
+            Pipeline(TrainingConfig(name, None, 0, recipe_for(name)), folders, device),
+            options.images,
+            options.complete_images,
         )
         for name in DATASETS
     }

@@ -28,9 +28,9 @@ from attribution.maps import attributions
 from benchmarks.apart import Apart, apart
 from benchmarks.captum_oracles import ORACLES, SAMPLES, STEPS, Oracle, layer_of
 from benchmarks.timing import Side, goal_cell, largest_convolution_rate, operations, parser_of, published
-from datasets import DATASETS
-from evaluation.pipeline import LAYER_METHODS, Folders, Pipeline
-from training.classifier import Order, restore
+from data import DATASETS
+from experiments.pipeline import LAYER_METHODS, Folders, Pipeline
+from training.classifier import TrainingConfig, restore
 from training.device import device_name, exact_float32, resolve_device, set_up_process
 from training.inputs import Images
 from training.recipe import recipe_for
@@ -92,7 +92,7 @@ class Sides:
         name, _, dataset = network.partition(", ")
         if dataset:
             folders = Folders.below(self.output_dir, self.data_dir)
-            pipeline = Pipeline(Order(dataset, None, 0, recipe_for(dataset)), folders, self.device)
+            pipeline = Pipeline(TrainingConfig(dataset, None, 0, recipe_for(dataset)), folders, self.device)
             test = pipeline.whole.test.limited(IMAGES[self.device.type][name])
             rows = torch.arange(len(test), device=self.device)
             images = Images(test, pipeline.normalisation, self.device).batch(rows)

@@ -15,7 +15,7 @@ from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
 from benchmarks.timing import goal_cell, parser_of, published, wait_for
-from datasets import DATASETS, load_dataset
+from data import DATASETS, load_dataset
 from evaluation.imputation import BESIDE, DIAGONAL, impute, impute_by_gradients
 from evaluation.masking import Removal, ranks
 from training.device import device_name, resolve_device

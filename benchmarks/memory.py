@@ -15,8 +15,8 @@ import torch
 
 from attribution import build_method
 from attribution.folding import folded
-from evaluation.tables import markdown_rows
 from models import IMAGE_SHAPES, build_model
+from reporting.tables import markdown_rows
 
 CASES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "IG, 100 steps": ("IG", None, {"steps": 100}),

@@ -10,12 +10,12 @@ from collections import Counter
 from typing import Any
 
 from benchmarks.timing import SHORT, parser_of, published
-from datasets import DATASETS
-from evaluation.accuracy import ORIGINAL
-from evaluation.cost import Costs
-from evaluation.sweep import in_words
+from data import DATASETS
+from experiments.cost import Costs
+from experiments.side_by_side import threads_each, threads_of_one, usual_jobs
+from experiments.sweep import in_words
 from models import ATTENTIONS, model_name
-from side_by_side import threads_each, threads_of_one, usual_jobs
+from reporting.accuracy import ORIGINAL
 from training.device import device_name, resolve_device
 from training.recipe import recipe_for
 from training.step import RecordedStep

@@ -21,10 +21,10 @@ from attribution.maps import BATCH, attributions
 from benchmarks.apart import apart
 from benchmarks.timing import Side, goal_cell, largest_convolution_rate, operations, parser_of, published
 from evaluation.masking import importance, ranks
-from evaluation.perturbation import Replaced, measure
-from evaluation.pipeline import Folders, Pipeline
+from evaluation.removal import Replaced, measure
 from evaluation.selectivity import Settings, remove_one_by_one
-from training.classifier import Order, restore
+from experiments.pipeline import Folders, Pipeline
+from training.classifier import TrainingConfig, restore
 from training.device import device_name, exact_float32, resolve_device, set_up_process
 from training.inputs import Images, labels_of
 from training.recipe import recipe_for
@@ -100,7 +100,7 @@ class Sides:
     device: torch.device
 
     def pipeline(self) -> Pipeline:
-        order = Order("mnist", None, 0, recipe_for("mnist"))
+        order = TrainingConfig("mnist", None, 0, recipe_for("mnist"))
         return Pipeline(order, Folders.below(self.output_dir, self.data_dir), self.device)
 
     def __call__(self, name: str) -> Side:

@@ -13,20 +13,20 @@ from pathlib import Path
 
 import torch
 
-from attribution.choice import Choice
+from attribution.spec import MethodSpec
 from benchmarks.timing import published
-from datasets import DATA_DIR
-from evaluation.pipeline import Folders, Pipeline
+from data import DATA_DIR
 from evaluation.retraining import Protocol
-from evaluation.sweep import Sweep, complete_all
-from side_by_side import sharing, threads_each
-from training.classifier import Order
+from experiments.pipeline import Folders, Pipeline
+from experiments.side_by_side import sharing, threads_each
+from experiments.sweep import Sweep, complete_all
+from training.classifier import TrainingConfig
 from training.device import device_name, resolve_device
 from training.recipe import quick_train_images, recipe_for
 
 JOBS = {"cpu": (1, 2), "cuda": (1, 2, 4, 8, 16)}
 RATIOS = {"few": (0.5,), "more": (0.3, 0.5, 0.7), "many": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)}
-METHODS = (Choice("VBP"), Choice("RANDOM"))
+METHODS = (MethodSpec("VBP"), MethodSpec("RANDOM"))
 
 
 def timed(pipeline: Pipeline, ratios: tuple[float, ...], jobs: int) -> tuple[int, float, list[float]]:
@@ -54,7 +54,7 @@ def main() -> None:
     device = resolve_device(options.device)
     limit = quick_train_images("mnist")
     with tempfile.TemporaryDirectory() as folder:
-        order = Order("mnist", None, 0, recipe_for("mnist", quick=True), limit, quick=True)
+        order = TrainingConfig("mnist", None, 0, recipe_for("mnist", quick=True), limit, quick=True)
         pipeline = Pipeline(order, Folders.below(Path(folder), options.data_dir), device, limit_train=limit)
         for method in METHODS:
             pipeline.maps(method)

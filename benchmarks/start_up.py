@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.timing import alternated, published
-from datasets import DATA_DIR
+from data import DATA_DIR
 
 GOALS = {"--help": 0.5, "a finished sweep of ROAR": 5.0}
 REPEATS = 5

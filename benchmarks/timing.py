@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from datasets import DATA_DIR
-from evaluation.tables import markdown_rows
-from storage import write_text
+from common.files import write_text
+from data import DATA_DIR
+from reporting.tables import markdown_rows
 from training.checkpoint import versions
 from training.device import device_name
 

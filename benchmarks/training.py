@@ -27,7 +27,7 @@ from benchmarks.timing import (
     published,
     wait_for,
 )
-from datasets import DATASETS, Split, load_dataset
+from data import DATASETS, Split, load_dataset
 from models import build_model
 from training.device import device_name, has_bfloat16, resolve_device, set_up_process
 from training.inputs import Images, Normalisation, labels_of

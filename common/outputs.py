@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from errors import InputError
+from common.errors import InputError
 
 LogitsChoice = str | int | Callable[[Any], Tensor]
 """A key, an attribute or a position of the output, or a function of it."""

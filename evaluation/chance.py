@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from datasets import dataset_sum, entry_of, load_dataset
-from datasets.catalog import CIFAR10, MNIST, PLANTED, Entry
-from datasets.folders import is_folder
-from datasets.load import missing_files
-from errors import InputError
+from common.errors import InputError
+from data import dataset_info, dataset_sum, load_dataset
+from data.catalog import CIFAR10, MNIST, PLANTED, DatasetInfo
+from data.folders import is_folder
+from data.load import missing_files
 
 MOST_FREQUENT = {  # sum of the test labels -> test images of the most frequent class
     MNIST.sums["test_labels"]: 1135,
@@ -42,7 +42,7 @@ def chance_level(
     for level in recorded:
         if level is not None:
             return level
-    entry = known_entry(dataset, expected_sum)
+    entry = known_dataset_info(dataset, expected_sum)
     if entry is None:
         return None
     total = entry.shapes["test_labels"][0]
@@ -61,7 +61,7 @@ def _counted(dataset: str, limit_test: int | None, data_dir: Path) -> float | No
     return None
 
 
-def known_entry(dataset: str, expected_sum: str | None = None) -> Entry | None:
+def known_dataset_info(dataset: str, expected_sum: str | None = None) -> DatasetInfo | None:
     """Return what is known of a data set; None for an image folder that is not here.
 
     Args:
@@ -69,5 +69,5 @@ def known_entry(dataset: str, expected_sum: str | None = None) -> Entry | None:
     """
     with suppress(InputError, OSError):
         if expected_sum is None or not is_folder(dataset) or dataset_sum(dataset) == expected_sum:
-            return entry_of(dataset)
+            return dataset_info(dataset)
     return None

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from attribution import CONTROLS, build_method
-from attribution.choice import Choice
 from attribution.maps import explained
 from attribution.method import Method
-from datasets import Split
-from errors import InputError
-from evaluation.pictures import SCALE_NOTE, Caption, Column, draw_grid
-from evaluation.pipeline import Pipeline, given_by_setting, network_for
-from evaluation.wording import explained_class
+from attribution.spec import MethodSpec
+from common.errors import InputError
+from data import Split
+from experiments.pipeline import Pipeline, given_by_setting, network_for
 from models import model_name
 from models.inspection import attention_maps, layers
+from reporting.pictures import SCALE_NOTE, Caption, Column, draw_grid
+from reporting.wording import explained_class
 from training.classifier import restore
 from training.inputs import Images
 from training.loop import predict
@@ -32,7 +32,7 @@ SHOWN_BY_LAYER = {"GC": "Grad-CAM", "CO": "mean activation"}
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExampleFilter:
     """Which examples are shown.
 
     Attributes:
@@ -58,9 +58,9 @@ class Subject:
     @cached_property
     def model(self) -> torch.nn.Module:
         """What our methods explain."""
-        return self.network(Choice("VBP"))
+        return self.network(MethodSpec("VBP"))
 
-    def network(self, method: Choice) -> torch.nn.Module:
+    def network(self, method: MethodSpec) -> torch.nn.Module:
         """What `method` explains."""
         if method.explains_network_itself not in self._networks:
             restored = restore(self.pipeline.checkpoint, self.pipeline.device)
@@ -99,7 +99,7 @@ class Subject:
             for one, sure, label in zip(prediction, probability, self.examples.labels, strict=True)
         ]
 
-    def maps(self, method: Choice) -> list[Array]:
+    def maps(self, method: MethodSpec) -> list[Array]:
         """(H, W) for each example, summed over the channels."""
         network = self.network(method)
         given = given_by_setting(method, network, self.pipeline.normalisation.black)
@@ -117,7 +117,7 @@ class Subject:
 class Coherence:
     """All pictures of one data set: of each model its methods and its layers, and of each method all models."""
 
-    def __init__(self, pipelines: Sequence[Pipeline], methods: Sequence[Choice], wanted: Wanted) -> None:
+    def __init__(self, pipelines: Sequence[Pipeline], methods: Sequence[MethodSpec], wanted: ExampleFilter) -> None:
         """
         Raises:
             InputError: a class or position that there is not, a method that a model refuses.
@@ -211,7 +211,7 @@ class Coherence:
         return self.folder / f"coherence_{self.dataset}_{name}{self.quick}"
 
 
-def chosen_examples(subjects: Sequence[Subject], wanted: Wanted) -> Split:
+def chosen_examples(subjects: Sequence[Subject], wanted: ExampleFilter) -> Split:
     """The images to show: those at `wanted.index`, or the first of each class.
 
     Raises:

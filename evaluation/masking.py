@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attribution.pixel_hash import pixel_hash
-from attribution.store import Rows
 from evaluation import FILLS, GRANULARITIES, RANKS
 from evaluation.imputation import noisy_impute
 from evaluation.statistics import require_images
+from experiments.map_files import Rows
 from training.inputs import Images
 
 TIE_SEED = 0
@@ -61,7 +61,7 @@ def ranks(importances: Tensor, index: Tensor, seed: int = TIE_SEED) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Ranked:
+class SplitRanks:
     """Ranks of the training and the test images, in the order of the (limited) data set.
 
     Attributes:
@@ -172,7 +172,7 @@ class ImputedImages:
         return self.imputed[index]
 
 
-class MasksAlone:
+class MaskOnlyInputs:
     """The 0/1 mask as the only input: what a network can read off it is the leak, not the image."""
 
     fixed = True

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attribution.pixel_hash import pixel_hash
-from datasets.planted import informative
+from data.planted import informative
 
 
 class TrueMap:

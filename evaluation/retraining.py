@@ -7,14 +7,14 @@ from functools import lru_cache
 import torch
 
 from attribution import MAP_DTYPES
-from attribution.choice import Choice
-from datasets import Dataset
+from attribution.spec import MethodSpec
+from common.user_code import require_unchanged
+from data import Dataset
 from evaluation import EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, RANKS
 from evaluation.chance import chance_of
-from evaluation.masking import ImputedImages, MaskedImages, MasksAlone, Ranked, Removal
-from evaluation.runs import Result, Run
+from evaluation.masking import ImputedImages, MaskedImages, MaskOnlyInputs, Removal, SplitRanks
+from experiments.runs import Result, Run
 from models import attention_of, model_name
-from own import require_unchanged
 from training.checkpoint import versions
 from training.device import device_name
 from training.inputs import Images, Inputs, Normalisation, labels_of
@@ -25,7 +25,7 @@ from training.recipe import Recipe
 METHODS_ON_DEVICE = 4
 
 
-RanksOf = Callable[[Choice], Ranked]
+RanksOf = Callable[[MethodSpec], SplitRanks]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Protocol:
     evaluation: str
     dataset: str
     attention: str | None
-    methods: tuple[Choice, ...]
+    methods: tuple[MethodSpec, ...]
     ratios: tuple[float, ...]
     recipe: Recipe
     seeds: int = 1
@@ -70,7 +70,7 @@ class Protocol:
             model_code=self.model_code,
         )
 
-    def run(self, dataset_sum: str, checkpoint_sum: str, method: Choice, ratio: float, seed: int, sees: str) -> Run:
+    def run(self, dataset_sum: str, checkpoint_sum: str, method: MethodSpec, ratio: float, seed: int, sees: str) -> Run:
         """One retraining.
 
         A network that sees the mask alone is the same whatever fills the image, and the same for ROAR and KAR:
@@ -151,12 +151,12 @@ class Retraining:
             return images
         ranks, removal = getattr(self.ranks_of(run.method), split), Removal(run.evaluation, run.ratio)
         if run.sees == "mask":
-            return MasksAlone(images, ranks, removal)
+            return MaskOnlyInputs(images, ranks, removal)
         if run.fill == "linear":
             return self._imputed(run.method, removal, split)
         return MaskedImages(images, ranks, removal, run.fill or FILLS[0])
 
-    def _impute(self, method: Choice, removal: Removal, split: str) -> ImputedImages:
+    def _impute(self, method: MethodSpec, removal: Removal, split: str) -> ImputedImages:
         return ImputedImages(self.images[split], getattr(self.ranks_of(method), split), removal)
 
     def removed_fraction(self, run: Run) -> float:

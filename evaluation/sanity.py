@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attribution.choice import Choice
 from attribution.maps import BATCH, attributions
 from attribution.method import Method
-from datasets import Dataset
+from attribution.spec import MethodSpec
+from common.user_code import seeded
+from data import Dataset
 from evaluation.chance import chance_of
-from evaluation.measurements import Found, Measurements, Task
-from evaluation.pipeline import Pipeline, classifier_line, given_by_setting, network_for
 from evaluation.robustness import infidelity, max_sensitivity
-from evaluation.sanity_report import SanityReport, Settings
 from evaluation.similarity import between_0_and_1, rank_correlation, structural_similarity, window_size
 from evaluation.statistics import require_images
-from own import seeded
+from experiments.measurements import Found, Measurements, Task
+from experiments.pipeline import Pipeline, classifier_line, given_by_setting, network_for
+from reporting.sanity_report import SanityReport, Settings
 from training.classifier import find_classifier, restore, train_classifier
 from training.inputs import Images, labels_of
 from training.loop import seed_for
@@ -80,7 +80,7 @@ class Sanity(Measurements):
     """The checks of several methods on the classifiers of one model, a seed each."""
 
     def __init__(
-        self, pipelines: Sequence[Pipeline], methods: Sequence[Choice], settings: Settings, overwrite: bool = False
+        self, pipelines: Sequence[Pipeline], methods: Sequence[MethodSpec], settings: Settings, overwrite: bool = False
     ) -> None:
         self.settings = settings
         self._misled: dict[Pipeline, nn.Module] = {}  # trained on shuffled labels

@@ -17,24 +17,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from attribution.choice import Choice, filed_methods
 from attribution.maps import BATCH, attributions
 from attribution.method import Method
 from attribution.pixel_hash import pixel_hash
-from datasets import entry_of
-from errors import InputError
+from attribution.spec import MethodSpec, filed_methods
+from common.errors import InputError
+from common.files import plain_sum, reading, replacing, require_not_in_use, require_space
+from common.progress import progress_bar
+from data import dataset_info
 from evaluation import FILLS, ORDERS, REMOVALS
 from evaluation.chance import chance_level
-from evaluation.falls import Fall, selectivity_csv, selectivity_table
 from evaluation.masking import TIE_SEED, importance
-from evaluation.pipeline import Pipeline, given_by_setting, network_for
-from evaluation.runs import say_other_code
 from evaluation.statistics import Estimate, at_chance, chance_words
-from evaluation.tables import write_table
-from evaluation.wording import described_parameters, explained_class, unusual_parameters, usual_images
+from experiments.pipeline import Pipeline, given_by_setting, network_for
+from experiments.runs import say_other_code
 from models import model_name
-from progress import progress_bar
-from storage import plain_sum, reading, replacing, require_not_in_use, require_space
+from reporting.falls import SelectivityCurve, selectivity_csv, selectivity_table
+from reporting.tables import write_table
+from reporting.wording import described_parameters, explained_class, unusual_parameters, usual_images
 from training.checkpoint import versions
 from training.classifier import restore
 from training.device import device_name
@@ -184,7 +184,7 @@ class Selectivity:
     """The selectivity of several methods on one classifier; each method's result is a file of its own."""
 
     def __init__(
-        self, pipeline: Pipeline, methods: tuple[Choice, ...], settings: Settings, overwrite: bool = False
+        self, pipeline: Pipeline, methods: tuple[MethodSpec, ...], settings: Settings, overwrite: bool = False
     ) -> None:
         """
         Raises:
@@ -192,7 +192,7 @@ class Selectivity:
         """
         self.pipeline, self.methods, self.settings, self.overwrite = pipeline, methods, settings, overwrite
         self.dataset = pipeline.order.dataset
-        self.shape = entry_of(self.dataset).image_shape
+        self.shape = dataset_info(self.dataset).image_shape
         pixels = self.shape[1] * self.shape[2]
         if settings.removals > pixels:
             raise InputError(f"--removals={settings.removals}: an image of {self.dataset} has {pixels} pixels")
@@ -200,7 +200,7 @@ class Selectivity:
             raise InputError("--limit-test=1: selectivity needs two test images or more for its intervals")
         for method in methods:
             pipeline.check(method)
-        self.results: dict[Choice, Path] = {}
+        self.results: dict[MethodSpec, Path] = {}
         if pipeline.kept is not None:
             self._find(pipeline.kept.sum)
         if not overwrite:
@@ -215,7 +215,7 @@ class Selectivity:
                 read_result(path)
                 self.results[method] = path
 
-    def configuration(self, method: Choice, checkpoint_sum: str) -> dict[str, Any]:
+    def configuration(self, method: MethodSpec, checkpoint_sum: str) -> dict[str, Any]:
         return {
             "evaluation": "selectivity",
             "dataset": self.dataset,
@@ -227,7 +227,7 @@ class Selectivity:
             **asdict(self.settings),
         }
 
-    def path(self, method: Choice, checkpoint_sum: str) -> Path:
+    def path(self, method: MethodSpec, checkpoint_sum: str) -> Path:
         """`results/selectivity/<dataset>_<model>_<method>[_<ensemble>]-<hash of the configuration>.h5`."""
         model = model_name(self.pipeline.order.attention)
         words = [self.dataset, model, method.filed_method, method.ensemble]
@@ -236,7 +236,7 @@ class Selectivity:
         return self.pipeline.folders.results / "selectivity" / f"{name}-{configuration}.h5"
 
     @property
-    def todo(self) -> list[Choice]:
+    def todo(self) -> list[MethodSpec]:
         """What is not finished."""
         return [method for method in self.methods if method not in self.results]
 
@@ -281,7 +281,7 @@ class Selectivity:
                         self._do(method, models[method.explains_network_itself], bar.update)
                 self.results[method] = path
 
-    def _do(self, method: Choice, model: nn.Module, on_step: Callable[[int], object]) -> None:
+    def _do(self, method: MethodSpec, model: nn.Module, on_step: Callable[[int], object]) -> None:
         pipeline, settings = self.pipeline, self.settings
         normalisation = pipeline.normalisation
         built = method.build(model, **given_by_setting(method, model, normalisation.black))
@@ -301,7 +301,7 @@ class Selectivity:
         removed = Removed(score, correct, pixel.astype(np.int32), kept_images, kept_maps)
         self._save(self.path(method, pipeline.checkpoint.sum), method, removed, test.labels, test.index)
 
-    def _save(self, path: Path, method: Choice, removed: Removed, label: Array, index: Array) -> None:
+    def _save(self, path: Path, method: MethodSpec, removed: Removed, label: Array, index: Array) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         require_space(path.parent, self.bytes)  # HDF5 takes the whole process down when the disk is full
         facts = self.configuration(method, self.pipeline.checkpoint.sum)
@@ -315,9 +315,9 @@ class Selectivity:
 
     def report(self) -> str:
         """Write tables and figures; return what is to be said at the end."""
-        from evaluation.figures import draw_falls, draw_scores  # here, so that nothing else waits for matplotlib
+        from reporting.figures import draw_falls, draw_scores  # here, so that nothing else waits for matplotlib
 
-        falls = [Fall.of(method.label, read_result(self.results[method])) for method in self.methods]
+        falls = [SelectivityCurve.of(method.label, read_result(self.results[method])) for method in self.methods]
         random = next((fall for fall in falls if fall.method == "RANDOM"), None)
         stem = self.pipeline.folders.results / self.stem
         text = f"{self.title}\n\n{self.note}\n\n{self._doubt(falls[0].accuracy[0])}{selectivity_table(falls, random)}"

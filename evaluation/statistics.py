@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special  # not `stats`, which takes a second to import
 
-from errors import InputError
+from common.errors import InputError
 
 Values = Sequence[float] | npt.NDArray[Any]
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from errors import InputError
-from own import code_of, filed, is_own, named, unfiled
+from common.errors import InputError
+from common.user_code import code_of, filed, is_own, named, unfiled
 
 if TYPE_CHECKING:
     from torch import nn

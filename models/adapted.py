@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from common.errors import InputError
 from common.outputs import find_logits
-from errors import InputError
 
 
 class LogitsAlone:

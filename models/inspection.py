@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from errors import InputError
+from common.errors import InputError
 
 
 @runtime_checkable

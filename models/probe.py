@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from storage import plain_sum, rounded_sum
+from common.files import plain_sum, rounded_sum
 
 IMAGES = 2
 DIGITS = {torch.float64: 6, torch.float32: 2}

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attention.attend_and_rectify import AttendAndRectify, OutputGates, mask_overlap
-from errors import InputError
+from common.errors import InputError
 from models.initialisation import he_initialise
 
 DEPTH = 28

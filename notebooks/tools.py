@@ -21,12 +21,12 @@ sys.path.insert(0, str(ROOT))
 
 import main  # noqa: E402
 from attribution.folding import folded  # noqa: E402
-from errors import InputError  # noqa: E402
-from evaluation.coherence import Subject, Wanted, chosen_examples  # noqa: E402
-from evaluation.figures import Figure, save_figure  # noqa: E402
-from evaluation.pictures import Column, draw_grid  # noqa: E402
-from evaluation.pipeline import Folders, Pipeline  # noqa: E402
-from training.classifier import Order  # noqa: E402
+from common.errors import InputError  # noqa: E402
+from evaluation.coherence import ExampleFilter, Subject, chosen_examples  # noqa: E402
+from experiments.pipeline import Folders, Pipeline  # noqa: E402
+from reporting.figures import Figure, save_figure  # noqa: E402
+from reporting.pictures import Column, draw_grid  # noqa: E402
+from training.classifier import TrainingConfig  # noqa: E402
 from training.device import resolve_device  # noqa: E402
 from training.loop import initialised  # noqa: E402
 from training.networks import new_model  # noqa: E402
@@ -49,7 +49,7 @@ class Picture:
 
 def has_trained(dataset: str, attention: str | None = None) -> bool:
     """Whether the classifier of the full recipe is there (`python main.py --train`)."""
-    return Order(dataset, attention, 0, recipe_for(dataset, attention)).path(Path("checkpoints")).exists()
+    return TrainingConfig(dataset, attention, 0, recipe_for(dataset, attention)).path(Path("checkpoints")).exists()
 
 
 def subject(
@@ -65,12 +65,12 @@ def subject(
     """
     quick = not has_trained(dataset, attention)
     limit = quick_train_images(dataset, attention) if quick else None
-    order = Order(dataset, attention, 0, recipe_for(dataset, attention, quick=quick), limit, quick=quick)
+    order = TrainingConfig(dataset, attention, 0, recipe_for(dataset, attention, quick=quick), limit, quick=quick)
     found = Subject(Pipeline(order, Folders.below(Path(), DATA), resolve_device("auto")))
     try:
-        found.show(chosen_examples([found], Wanted(tuple(classes), correct_only=correct_only)))
+        found.show(chosen_examples([found], ExampleFilter(tuple(classes), correct_only=correct_only)))
     except InputError:  # a class of which it gets nothing right
-        found.show(chosen_examples([found], Wanted(tuple(classes))))
+        found.show(chosen_examples([found], ExampleFilter(tuple(classes))))
     return found
 
 
@@ -78,10 +78,12 @@ def untrained(dataset: str, attention: str | None = None, classes: Sequence[str]
     """The same network with the weights that it begins with, and the first test image of each of `classes`."""
     device = resolve_device("auto")
     found = Subject(
-        Pipeline(Order(dataset, attention, 0, recipe_for(dataset, attention)), Folders.below(Path(), DATA), device)
+        Pipeline(
+            TrainingConfig(dataset, attention, 0, recipe_for(dataset, attention)), Folders.below(Path(), DATA), device
+        )
     )
     found.model = folded(initialised(lambda: new_model(dataset, attention), 0, device).eval())
-    found.show(chosen_examples([found], Wanted(tuple(classes))))
+    found.show(chosen_examples([found], ExampleFilter(tuple(classes))))
     return found
 
 
@@ -116,7 +118,7 @@ def grid(
 
 
 def drawn(figure: Figure) -> Picture:
-    """A figure of `evaluation.figures.new_figure`, which is closed."""
+    """A figure of `reporting.figures.new_figure`, which is closed."""
     with tempfile.TemporaryDirectory() as folder:
         return Picture(save_figure(figure, Path(folder) / "figure")[0])
 

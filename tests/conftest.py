@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets import DATASETS, Dataset, load_dataset
-from datasets.catalog import CATALOG
+from data import DATASETS, Dataset, load_dataset
+from data.catalog import CATALOG
 from evaluation import REMOVING
 from tests.planted import OPTIONS
 from tests.run_main import run
@@ -51,4 +51,4 @@ def cifar10(data_dir: Path) -> Dataset:
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """No other process beside the test's own, unless it asks for some with --jobs."""
-    monkeypatch.setattr("commands.usual_jobs", lambda device: 1)
+    monkeypatch.setattr("experiments.commands.usual_jobs", lambda device: 1)

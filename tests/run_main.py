@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 import main
-from datasets import DATASETS
-from datasets.catalog import CATALOG
+from data import DATASETS
+from data.catalog import CATALOG
 from tests.samples import sample_entry
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.catalog import CATALOG, PARTS, Entry
-from datasets.formats import write_cifar_batch
-from storage import array_sum
+from common.files import array_sum
+from data.catalog import CATALOG, PARTS, DatasetInfo
+from data.formats import write_cifar_batch
 
 HERE = Path(__file__).parent / "data"
 CIFAR_FILES = len(CATALOG["cifar10"].files) - 1
@@ -38,7 +38,7 @@ def write_sample(name: str, data_dir: Path) -> None:
         write_cifar_batch(folder / file, *batch)
 
 
-def sample_entry(name: str) -> Entry:
+def sample_entry(name: str) -> DatasetInfo:
     """The catalog's entry with the sums and shapes of the sample in place of the published ones."""
     arrays = sample_arrays(name)
     file_sums: tuple[tuple[str, str], ...] = ()

@@ -12,8 +12,8 @@ from attribution.folding import folded
 from attribution.network import Network
 from attribution.pixel_hash import hash32, pixel_hash
 from attribution.registry import CLASSES
-from datasets import Dataset
-from errors import InputError
+from common.errors import InputError
+from data import Dataset
 from models import IMAGE_SHAPES, build_model
 from training.inputs import Images, Normalisation
 
@@ -21,7 +21,7 @@ from training.inputs import Images, Normalisation
 @pytest.fixture(params=["mnist", "cifar10"])
 def explained(request, data_dir) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     """A network with lively batch norm statistics, real images, and a class for each."""
-    from datasets import load_dataset
+    from data import load_dataset
 
     dataset: Dataset = load_dataset(request.param, data_dir)
     torch.manual_seed(0)

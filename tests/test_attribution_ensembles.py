@@ -4,7 +4,7 @@ from torch import nn
 
 from attribution import ENSEMBLES, build_ensemble, build_method
 from attribution.ensembles import variance
-from errors import InputError
+from common.errors import InputError
 from tests.samples import sample_arrays
 
 

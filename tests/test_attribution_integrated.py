@@ -5,7 +5,7 @@ from torch import nn
 
 from attribution import build_method
 from attribution.integrated import composite, gauss_legendre, midpoint
-from errors import InputError
+from common.errors import InputError
 
 
 class Power(nn.Module):

@@ -14,7 +14,7 @@ from attribution.chunks import FEWEST_ROWS, Chunks, activation_bytes
 from attribution.folding import folded
 from attribution.image_convolution import ImageConvolution, hasten
 from attribution.network import Network
-from errors import InputError
+from common.errors import InputError
 from models import build_model
 
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from attribution import CONTROLS, ENSEMBLES, METHODS
-from attribution.choice import Choice
 from attribution.folding import folded
-from datasets import load_dataset
-from errors import InputError
-from evaluation.pipeline import given_by_setting
+from attribution.spec import MethodSpec
+from common.errors import InputError
+from data import load_dataset
+from experiments.pipeline import given_by_setting
 from models import ATTENTIONS, build_model
 from training.inputs import Images, Normalisation
 
@@ -42,7 +42,7 @@ def explained(kept, data_dir, name, attention):
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 def test_maps_are_finite_of_the_right_shape_and_not_constant(kept, data_dir, name, attention, method):
     model, inputs, black = explained(kept, data_dir, name, attention)
-    choice = Choice.of(method, **SMALL)
+    choice = MethodSpec.of(method, **SMALL)
     built = choice.build(model, **given_by_setting(choice, model, black))
     target = torch.arange(IMAGES)
     if method == "CAM" and attention not in ("CAM", "RAN"):
@@ -65,7 +65,7 @@ def test_maps_are_finite_of_the_right_shape_and_not_constant(kept, data_dir, nam
 @pytest.mark.parametrize("attention", [None, "CAM", "CBAM"])
 def test_ensembles_around_every_method(kept, data_dir, attention, method, ensemble):
     model, inputs, black = explained(kept, data_dir, "mnist", attention)
-    choice = Choice.of(method, ensemble, **SMALL)
+    choice = MethodSpec.of(method, ensemble, **SMALL)
     maps = choice.build(model, **given_by_setting(choice, model, black)).attribute(inputs, torch.arange(IMAGES))
     assert maps.isfinite().all()
     assert maps.any()

@@ -7,7 +7,7 @@ from torch import nn
 
 from attribution import build_method
 from attribution.backward_relu import BackwardReLU, Deconvolved, Guided
-from errors import InputError
+from common.errors import InputError
 from models import build_model
 
 RULES = {

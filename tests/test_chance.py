@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 import torch
 
-from attribution.choice import Choice
-from datasets import load_dataset
-from datasets.catalog import CATALOG
-from datasets.folders import folder_name
-from evaluation.accuracy import kept_metadata
+from attribution.spec import MethodSpec
+from data import load_dataset
+from data.catalog import CATALOG
+from data.folders import folder_name
 from evaluation.chance import chance_level, chance_of
-from evaluation.findings import Findings
-from evaluation.removals import Removals
-from evaluation.report import Retrainings
 from evaluation.statistics import Curve, Estimate, share_of_mask, verdict
+from reporting.accuracy import kept_metadata
+from reporting.findings import Findings
+from reporting.removals import Removals
+from reporting.report import Retrainings
 from tests.run_main import run
 from tests.test_findings import RATIOS, SUMS, findings, keep, protocol
 from tests.test_findings import result as good_result
 from tests.test_own import write
 from tests.test_removing import settings
-from training.classifier import Order, train_classifier
+from training.classifier import TrainingConfig, train_classifier
 from training.recipe import recipe_for
 
 
@@ -130,11 +130,11 @@ def removals(chance: float, accuracy: float) -> Removals:
     random = {"most": [0.5, 0.5], "least": [0.5, 0.5]}
     whole = {"whole_accuracy": accuracy, "whole_score": 0.9, "chance": chance}
     found = {
-        (Choice(name), seed): {"accuracy": curve, "score": curve} | whole
+        (MethodSpec(name), seed): {"accuracy": curve, "score": curve} | whole
         for name, curve in (("GC", values), ("RANDOM", random))
         for seed in range(2)
     }
-    return Removals(settings(), "planted", "SimpleCNN", (Choice("GC"), Choice("RANDOM")), (0, 1), found)
+    return Removals(settings(), "planted", "SimpleCNN", (MethodSpec("GC"), MethodSpec("RANDOM")), (0, 1), found)
 
 
 def test_removal_without_retraining_judges_nothing_at_chance():
@@ -218,7 +218,7 @@ def test_a_class_without_test_images_has_no_accuracy(tmp_path, monkeypatch):
     """No mean of nothing: no warning, and a table with an empty cell."""
     dataset = load_dataset("planted").limited(200, 100)
     test = dataset.test.take(np.flatnonzero(dataset.test.labels != 4))
-    order = Order("planted", None, 0, recipe_for("planted", epochs=1))
+    order = TrainingConfig("planted", None, 0, recipe_for("planted", epochs=1))
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         train_classifier(order, replace(dataset, test=test), tmp_path / "checkpoints", torch.device("cpu"))

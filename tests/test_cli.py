@@ -156,7 +156,7 @@ def test_attention_takes_several_names_in_any_case(data_dir, tmp_path, capsys):
 
 
 def test_depth_and_width_are_part_of_the_name(data_dir, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("evaluation.cost.step_seconds", lambda *_: 1.0)
+    monkeypatch.setattr("experiments.cost.step_seconds", lambda *_: 1.0)
     plan = ["--train", "--dry-run", "--target=all", "--attention=all", "--depth=92", "--width=10"]
     assert run(data_dir, tmp_path / "out", plan) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -184,7 +184,7 @@ def test_help_is_grouped_and_shows_the_defaults(capsys):
 
 
 def test_every_line_of_a_long_work_says_how_long_it_takes(monkeypatch, capsys):
-    import progress
+    from common import progress
 
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.02)
     with progress.progress_bar(5, "work", "steps") as bar:

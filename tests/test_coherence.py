@@ -7,8 +7,8 @@ import torch
 
 import evaluation.coherence as coherence
 import main
-from attribution.choice import Choice
-from evaluation.pictures import Caption, Column, colour_limits, draw_grid
+from attribution.spec import MethodSpec
+from reporting.pictures import Caption, Column, colour_limits, draw_grid
 from tests.run_main import run
 
 QUICK = ["--eval=coherence", "--quick", "--target=mnist"]
@@ -64,7 +64,7 @@ def test_maps_are_those_of_the_method_and_captions_those_of_the_model(data_dir, 
     inputs = Normalisation.of(mnist, cpu)(images)
     probabilities = model(inputs).softmax(dim=1)
     sure, prediction = probabilities.max(dim=1)
-    expected = Choice("IB").build(model).attribute(inputs, target=prediction).sum(dim=1)
+    expected = MethodSpec("IB").build(model).attribute(inputs, target=prediction).sum(dim=1)
     np.testing.assert_allclose(np.stack(columns[1].cells), expected.numpy(), atol=1e-4)
     assert [caption.text for caption in columns[0].captions] == [
         f"{one}: {share:.0%}" for one, share in zip(prediction.tolist(), sure.tolist(), strict=True)

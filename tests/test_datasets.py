@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import load_dataset, sources
-from datasets.catalog import CATALOG, PARTS
-from datasets.formats import read_cifar_batch, read_cifar_png, read_idx
-from errors import InputError
+from common.errors import InputError
+from data import load_dataset, sources
+from data.catalog import CATALOG, PARTS
+from data.formats import read_cifar_batch, read_cifar_png, read_idx
 from tests.samples import CIFAR_FILES, idx_bytes, sample_arrays
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 import main
-from attribution.choice import Choice
-from evaluation.findings import Findings, Gap
-from evaluation.report import Retrainings, published_curve
+from attribution.spec import MethodSpec
 from evaluation.retraining import Protocol
-from evaluation.runs import Result, Run, kept_results, save_result
 from evaluation.statistics import Curve, verdict
+from experiments.runs import Result, Run, kept_results, save_result
+from reporting.findings import Findings, Gap
+from reporting.report import Retrainings, published_curve
 from training.recipe import recipe_for
 
 SUMS = ("d" * 64, "c" * 64)
 RATIOS = (0.1, 0.5, 0.9)
-METHODS = (Choice("GC"), Choice("RANDOM"))
+METHODS = (MethodSpec("GC"), MethodSpec("RANDOM"))
 
 
 def protocol(**changes) -> Protocol:
@@ -49,7 +49,7 @@ def findings(one: Protocol) -> Findings:
 
 
 def test_a_run_survives_its_file(tmp_path):
-    method = Choice("VBP", "SG", (("level", 0.1), ("samples", 5)), blur=True)
+    method = MethodSpec("VBP", "SG", (("level", 0.1), ("samples", 5)), blur=True)
     one = protocol(methods=(method,), fill="black", rank="square")
     keep(tmp_path, one)
     assert dict(kept_results(tmp_path)) == {run: result(run) for run in one.runs(*SUMS)}
@@ -93,7 +93,7 @@ def test_gap_checks_that_random_is_the_same_in_both():
         {"recipe": recipe_for("mnist", learning_rate=0.5)},
         {"fill": "black"},
         {"mask_split": "train"},
-        {"methods": (Choice("GC", "SG", (("samples", 3),)), Choice("RANDOM"))},
+        {"methods": (MethodSpec("GC", "SG", (("samples", 3),)), MethodSpec("RANDOM"))},
     ],
 )
 def test_tables_of_other_settings_have_other_names(change):
@@ -105,7 +105,7 @@ def test_tables_of_other_settings_have_other_names(change):
 
 def test_report_finds_what_is_finished_and_says_what_is_not(tmp_path):
     keep(tmp_path, protocol())
-    keep(tmp_path, protocol(methods=(Choice("VBP"),), seeds=1))
+    keep(tmp_path, protocol(methods=(MethodSpec("VBP"),), seeds=1))
     keep(tmp_path, protocol(attention="CBAM", seeds=1))
     (found, cbam), (left_out,) = (one := Retrainings.of(tmp_path)).found, one.left_out
     assert found.protocol == protocol()
@@ -121,7 +121,7 @@ def test_report_prefers_more_seeds_when_all_have_them_and_counts_seeds_of_masks(
 
 
 def test_a_curve_without_its_mask_or_baseline_is_not_shown(tmp_path):
-    one = protocol(seeds=1, methods=(Choice("GC"),))
+    one = protocol(seeds=1, methods=(MethodSpec("GC"),))
     keep(tmp_path, one)
     next((tmp_path / "runs").glob("*_0.5_mask_*")).unlink()
     missing = Retrainings.of(tmp_path)

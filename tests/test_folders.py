@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from datasets import Dataset, Split, load_dataset
-from datasets.folders import folder_name
-from datasets.pixels import read_picture
-from errors import InputError
+from common.errors import InputError
+from data import Dataset, Split, load_dataset
+from data.folders import folder_name
+from data.pixels import read_picture
 from evaluation.selectivity import pixels_of
 from tests.run_main import run
 from training.inputs import Images, Normalisation
@@ -467,7 +467,7 @@ def test_a_file_that_cannot_be_decoded_is_one_line_with_its_name(what, tmp_path,
 
 
 def test_image_folders_cost_no_import_of_torch_before_they_are_read():
-    code = "import sys, datasets.folders; sys.exit('torch' in sys.modules or 'PIL' in sys.modules)"
+    code = "import sys, data.folders; sys.exit('torch' in sys.modules or 'PIL' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -10,12 +10,12 @@ import h5py
 import pytest
 
 import main
-from attribution.store import MapReader, MapWriter
-from errors import InputError
-from evaluation.kept import kept_falls
-from evaluation.runs import gathered_records, read_record
+from common.errors import InputError
+from common.files import reading, require_not_in_use, write_text
 from evaluation.selectivity import read_result
-from storage import reading, require_not_in_use, write_text
+from experiments.map_files import MapReader, MapWriter
+from experiments.runs import gathered_records, read_record
+from reporting.kept import kept_falls
 from tests.run_main import run
 from tests.test_store import INDEX, PROVENANCE, make
 from training.checkpoint import load_checkpoint

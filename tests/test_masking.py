@@ -3,13 +3,12 @@ import pytest
 import scipy.ndimage
 import torch
 
-from attribution.store import Rows
 from evaluation.imputation import noisy_impute
 from evaluation.masking import (
     BLUR_SIGMA,
     ImputedImages,
     MaskedImages,
-    MasksAlone,
+    MaskOnlyInputs,
     Removal,
     blurred,
     importance,
@@ -17,6 +16,7 @@ from evaluation.masking import (
     ranks_of_maps,
     tied_positions,
 )
+from experiments.map_files import Rows
 from training.inputs import Images, Normalisation
 
 CPU = torch.device("cpu")
@@ -109,7 +109,13 @@ def masked_sample(cifar10, granularity="pixel", fill="mean"):
     parts = [Rows(attribution[s], index[s], index[s], index[s]) for s in (slice(0, 17), slice(17, None))]
     places, _tied = ranks_of_maps(parts, 3, granularity, "signed", CPU)
     removal = Removal("ROAR", 0.3)
-    return images, attribution, places, MaskedImages(images, places, removal, fill), MasksAlone(images, places, removal)
+    return (
+        images,
+        attribution,
+        places,
+        MaskedImages(images, places, removal, fill),
+        MaskOnlyInputs(images, places, removal),
+    )
 
 
 def test_masked_pixels_become_the_mean_of_the_training_set_and_the_rest_stays(cifar10):

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from attribution.activation import Layer, capture
-from datasets import DATASETS, Dataset
-from errors import InputError
+from common.errors import InputError
+from data import DATASETS, Dataset
 from models import (
     ATTENTIONS,
     IMAGE_SHAPES,

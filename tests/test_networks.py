@@ -23,7 +23,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 from attribution import ENSEMBLES, build_method
 from attribution.activation import find_layer
 from attribution.network import Network
-from errors import InputError
+from common.errors import InputError
 from models import build_model
 
 GRADIENTS = ("VBP", "IB", "IG", "GB", "DeconvNet")

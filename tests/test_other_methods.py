@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from attribution import build_method
-from attribution.choice import Choice, parameters_by_method
 from attribution.gradcam import to_size_of
-from errors import InputError
-from evaluation.pipeline import given_by_setting, network_for
-from evaluation.wording import described_parameters, unusual_parameters
+from attribution.spec import MethodSpec, parameters_by_method
+from common.errors import InputError
+from experiments.pipeline import given_by_setting, network_for
 from models import build_model
+from reporting.wording import described_parameters, unusual_parameters
 from tests.other_methods import FORMS, WRONG_FORMS
 from tests.run_main import run
 
@@ -112,7 +112,7 @@ BY_HAND = {
 def test_equals_the_library_called_by_hand(place, layer, frozen, model, inputs):
     want = BY_HAND[place, layer](model, inputs.clone()).detach()
     model.requires_grad_(not frozen).to(memory_format=torch.channels_last)
-    choice = Choice.of(place, None, **parameters_by_method([place], layer, {})[place])
+    choice = MethodSpec.of(place, None, **parameters_by_method([place], layer, {})[place])
     assert want.abs().max() > 0
     before = facts(model)
     method = choice.build(network_for(choice, model))
@@ -123,10 +123,10 @@ def test_equals_the_library_called_by_hand(place, layer, frozen, model, inputs):
 
 
 def test_ours_keep_a_faster_copy_unless_a_layer_is_named(model):
-    assert network_for(Choice("captum.attr:LRP"), model) is model
-    assert network_for(Choice("GC"), model) is not model
-    assert isinstance(network_for(Choice("GC"), model)[1], nn.Identity)
-    assert network_for(Choice("GC", parameters=(("layer", "0"),)), model) is model
+    assert network_for(MethodSpec("captum.attr:LRP"), model) is model
+    assert network_for(MethodSpec("GC"), model) is not model
+    assert isinstance(network_for(MethodSpec("GC"), model)[1], nn.Identity)
+    assert network_for(MethodSpec("GC", parameters=(("layer", "0"),)), model) is model
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -306,16 +306,16 @@ def test_layer_goes_to_those_that_take_one():
 
 def test_layer_and_arguments_are_told_apart_wherever_methods_are_named():
     one, other, none = (
-        Choice.of("GC", None, **parameters_by_method(["GC"], layer, {})["GC"]) for layer in ("a.1", "a.2", None)
+        MethodSpec.of("GC", None, **parameters_by_method(["GC"], layer, {})["GC"]) for layer in ("a.1", "a.2", None)
     )
     assert len({one, other, none}) == 3
     assert none.plain == {"method": "GC", "ensemble": None, "parameters": {}}
     assert "layer a.1" in described_parameters([one])
     assert unusual_parameters([one]) == ["layer-a.1"]
     place, arguments = "captum.attr:Occlusion", {"sliding_window_shapes": [1, 4, 4], "baselines": 0.5}
-    occlusion = Choice.of(place, None, **parameters_by_method([place], None, arguments)[place])
+    occlusion = MethodSpec.of(place, None, **parameters_by_method([place], None, arguments)[place])
     assert json.loads(occlusion.plain["parameters"]["arguments"]) == arguments
-    assert Choice.read(json.loads(json.dumps(occlusion.plain))) == occlusion
+    assert MethodSpec.read(json.loads(json.dumps(occlusion.plain))) == occlusion
     (word,) = unusual_parameters([occlusion])
     assert set(word) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-")
 
@@ -326,7 +326,7 @@ def test_given_by_setting_only_where_it_is_needed():
 
     network = Named(nn.ReLU())
     for place, want in (("captum.attr:LayerGradCam", {"layer": "5"}), ("captum.attr:Saliency", {})):
-        assert given_by_setting(Choice(place), network, torch.zeros(3)) == want
+        assert given_by_setting(MethodSpec(place), network, torch.zeros(3)) == want
 
 
 # Arguments
@@ -373,7 +373,7 @@ EXAMPLES = {
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_arguments_reach_constructor_and_attribute(example, model, inputs):
     place, arguments, by_hand = EXAMPLES[example]
-    choice = Choice.of(place, None, **parameters_by_method([place], None, arguments)[place])
+    choice = MethodSpec.of(place, None, **parameters_by_method([place], None, arguments)[place])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         got = choice.build(model).attribute(inputs, target=TARGET)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import load_dataset
-from datasets.folders import folder_name
-from errors import InputError
+from common.errors import InputError
+from data import load_dataset
+from data.folders import folder_name
 from models import attention_of, build_model, model_name
 from tests.run_main import run
 from tests.samples import sample_arrays

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 import torch
 
-import own
-from attribution.choice import Choice
-from attribution.store import recorded
-from datasets import load_dataset
-from errors import InputError
-from evaluation.report import Retrainings
-from evaluation.runs import Result, Run, save_result
+from attribution.spec import MethodSpec
+from common import user_code as own
+from common.errors import InputError
+from data import load_dataset
+from experiments.map_files import recorded
+from experiments.runs import Result, Run, save_result
 from models import attention_of, model_code, model_name
+from reporting.report import Retrainings
 from tests.run_main import run
 from training.checkpoint import load_checkpoint
-from training.classifier import Order, train_classifier
+from training.classifier import TrainingConfig, train_classifier
 from training.recipe import recipe_for
 
 ROOT = Path(__file__).parent.parent
@@ -81,7 +81,7 @@ class Home:
 
     def method(self, place: str = "mine:Mine") -> str:
         self.new_process()
-        code = Choice.of(place).code
+        code = MethodSpec.of(place).code
         assert code is not None
         return code
 
@@ -234,30 +234,30 @@ def test_a_random_method_keeps_its_code(home):
 
 def test_of_an_installed_library_the_version_counts(monkeypatch):
     pytest.importorskip("captum")
-    before = Choice.of("captum.attr:DeepLift").code
-    assert before == Choice.of("captum.attr:DeepLift").code
+    before = MethodSpec.of("captum.attr:DeepLift").code
+    assert before == MethodSpec.of("captum.attr:DeepLift").code
     monkeypatch.setattr("importlib.metadata.version", lambda name: "99")
     own.begin_command()
-    assert Choice.of("captum.attr:DeepLift").code != before
+    assert MethodSpec.of("captum.attr:DeepLift").code != before
 
 
 def test_our_own_have_no_code(tmp_path):
-    assert Choice.of("GC").code is None
-    assert "code" not in Choice.of("GC").plain
-    assert "model_code" not in Order("mnist", "CBAM", 0, recipe_for("mnist")).plain()
+    assert MethodSpec.of("GC").code is None
+    assert "code" not in MethodSpec.of("GC").plain
+    assert "model_code" not in TrainingConfig("mnist", "CBAM", 0, recipe_for("mnist")).plain()
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
     assert (set(own.PACKAGES), set(own.MODULES)) == (set(pyproject["packages"]), set(pyproject["modules"]))
 
 
 def test_in_one_process_the_code_is_the_one_that_is_loaded(home):
     loaded = home.method()
-    choice = Choice.of("mine:Mine")
+    choice = MethodSpec.of("mine:Mine")
     home.edit("mine.py", "inputs **", "-inputs **")
     own.begin_command()
-    assert Choice.of("mine:Mine").code == loaded
+    assert MethodSpec.of("mine:Mine").code == loaded
     importlib.reload(sys.modules["mine"])
     own.begin_command()
-    assert Choice.of("mine:Mine").code != loaded
+    assert MethodSpec.of("mine:Mine").code != loaded
     with pytest.raises(InputError, match="edited meanwhile"):
         choice.build(torch.nn.Identity())
 
@@ -295,7 +295,7 @@ def evaluated(home: Home, output: Path, capsys: pytest.CaptureFixture[str], *opt
 
 def test_everything_is_made_anew_after_an_edit_and_nothing_without(home, tmp_path, capsys, monkeypatch):
     for name in ("draw_curves", "draw_falls", "draw_scores"):  # which takes seconds
-        monkeypatch.setattr(f"evaluation.figures.{name}", lambda *_: [])
+        monkeypatch.setattr(f"reporting.figures.{name}", lambda *_: [])
     first = evaluated(home, tmp_path, capsys)
     assert "code of" not in first
     again = evaluated(home, tmp_path, capsys)
@@ -355,7 +355,7 @@ def test_in_processes_of_their_own(home, tmp_path):
 
 def test_a_half_finished_training_of_old_code_is_not_gone_on_with(home, tmp_path, monkeypatch, capsys):
     dataset = load_dataset("planted").limited(64)
-    order = Order("planted", "network:build", 0, recipe_for("planted"), None, 0.1)
+    order = TrainingConfig("planted", "network:build", 0, recipe_for("planted"), None, 0.1)
     save = "training.classifier.ResumeFile.save"
 
     def save_and_die(file, state, save=own.sys.modules["training.resume"].ResumeFile.save):
@@ -382,7 +382,7 @@ def kept_run(folder: Path, code: str | None, ratio: float, accuracy: float) -> N
     options = {"explain": "prediction", "granularity": "pixel", "rank": "signed", "map_dtype": "float32"}
     result = Result(accuracy, 100, ratio, 0.0, 0.1, 1.0, "cpu", {})
     save_result(Run("baseline", **common), result, folder)
-    masked = {"method": Choice("mine:Mine", code=code), "ratio": ratio, "checkpoint_sum": "weights", **options}
+    masked = {"method": MethodSpec("mine:Mine", code=code), "ratio": ratio, "checkpoint_sum": "weights", **options}
     image = {"fill": "mean", "mask_split": "both"}
     save_result(Run("ROAR", **common, **masked, **image), result, folder)
     save_result(Run("ROAR", **common, **masked, sees="mask"), result, folder)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from attribution.choice import Choice
-from datasets import load_dataset
-from datasets.planted import BLOCK, informative
+from attribution.spec import MethodSpec
+from data import load_dataset
+from data.planted import BLOCK, informative
 from evaluation.planted import LabelMap, ReversedMap, TrueMap
-from evaluation.runs import Run
 from evaluation.statistics import Curve
+from experiments.runs import Run
 from tests.run_main import run
 
 MAPS = {name: f"evaluation.planted:{name}" for name in ("TrueMap", "ReversedMap", "LabelMap")}
@@ -95,5 +95,7 @@ def test_a_map_that_writes_the_label_into_the_mask_is_caught(curves):
 
 
 def test_runs_of_a_module_method_are_filed_under_it():
-    run_of = Run("ROAR", "planted", "sum", "SimpleCNN", 0, None, None, None, method=Choice(MAPS["TrueMap"]), ratio=0.5)
+    run_of = Run(
+        "ROAR", "planted", "sum", "SimpleCNN", 0, None, None, None, method=MethodSpec(MAPS["TrueMap"]), ratio=0.5
+    )
     assert run_of.name == "planted_SimpleCNN_evaluation.planted.TrueMap_ROAR_0.5_seed0"

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-import commands
-from errors import InputError
+from common.errors import InputError
 from evaluation import REMOVING
-from evaluation.accuracy import TRAININGS
-from evaluation.kept import kept_checks, kept_falls, kept_removals
-from evaluation.publishing import gather
-from evaluation.readme import BLOCK, BLOCKS, Published, written
-from evaluation.report import Retrainings
-from evaluation.runs import GATHERED
-from evaluation.summary import summaries
+from experiments import commands
+from experiments.publishing import gather
+from experiments.runs import GATHERED
+from reporting.accuracy import TRAININGS
+from reporting.kept import kept_checks, kept_falls, kept_removals
+from reporting.readme import BLOCK, BLOCKS, Published, written
+from reporting.report import Retrainings
+from reporting.summary import summaries
 from tests.run_main import run
 
 ROOT = Path(__file__).parent.parent

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import training.classifier
-from datasets import Dataset
+from data import Dataset
 from evaluation.retraining import Retraining
-from evaluation.runs import Run
+from experiments.runs import Run
 from training.augmentation import drawn
 from training.checkpoint import weights_sum
-from training.classifier import Order, restore, train_classifier
+from training.classifier import TrainingConfig, restore, train_classifier
 from training.finetuning import finetune, finetuning
 from training.inputs import Images, Normalisation, labels_of
 from training.loop import _optimiser, initialised, predict, seed_for, train
@@ -30,8 +30,8 @@ DRAWING = "tests.own_model:drawing"
 IMAGES = 200
 
 
-def order(seed: int = 0) -> Order:
-    return Order("mnist", DRAWING, seed, RECIPE, IMAGES, validation_rate=0.1)
+def order(seed: int = 0) -> TrainingConfig:
+    return TrainingConfig("mnist", DRAWING, seed, RECIPE, IMAGES, validation_rate=0.1)
 
 
 def draw() -> None:
@@ -60,8 +60,8 @@ def test_the_same_seed_gives_the_same_weights_in_any_order(mnist, tmp_path):
 def test_the_same_in_another_process(mnist, tmp_path):
     here = trained(mnist, tmp_path)
     code = (
-        "import sys; from pathlib import Path; from datasets import load_dataset\n"
-        "from datasets.catalog import CATALOG; from tests.samples import sample_entry\n"
+        "import sys; from pathlib import Path; from data import load_dataset\n"
+        "from data.catalog import CATALOG; from tests.samples import sample_entry\n"
         "CATALOG['mnist'] = sample_entry('mnist')\n"
         "from tests.test_random_state import trained\n"
         "print(trained(load_dataset('mnist', Path(sys.argv[1])), Path(sys.argv[2])))"

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from attribution.choice import Choice
-from datasets import load_dataset
+from attribution.spec import MethodSpec
+from data import load_dataset
 from evaluation import ORDERS, REMOVING
 from evaluation.masking import Removal, blurred, ranks
-from evaluation.perturbation import Imputed, RandomPart, Replaced, measure
-from evaluation.removals import Removals, Settings
+from evaluation.removal import Imputed, RandomPart, Replaced, measure
 from evaluation.statistics import mean_interval
+from reporting.removals import Removals, Settings
 from tests.planted import OPTIONS
 from tests.run_main import run
 from training.finetuning import RandomlyMasked
@@ -163,7 +163,7 @@ def settings(**changes):
 
 
 def test_gap_and_verdict_are_paired_by_seed():
-    methods = (Choice("GC"), Choice("RANDOM"))
+    methods = (MethodSpec("GC"), MethodSpec("RANDOM"))
     least = {"GC": [0.9, 0.92, 0.94], "RANDOM": [0.5, 0.6, 0.7]}
     most = {"GC": [0.3, 0.33, 0.36], "RANDOM": [0.5, 0.6, 0.7]}
     found = {

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import main
-from evaluation.accuracy import ORIGINAL, accuracy_rows, kept_trainings
 from evaluation.statistics import estimate
+from reporting.accuracy import ORIGINAL, accuracy_rows, kept_trainings
 from training.checkpoint import load_checkpoint, save_checkpoint
 
 CLASSES = 10

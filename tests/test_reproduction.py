@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import main
-from commands import PUBLISHED, asked_attentions, asked_order
-from evaluation.cost import Costs
+from experiments.commands import PUBLISHED, asked_attentions, asked_order
+from experiments.cost import Costs
+from experiments.reproduction import FULL, QUICK, steps
 from main import build_parser
-from reproduction import FULL, QUICK, steps
 from tests.planted import OPTIONS
 from tests.run_main import run
 
@@ -54,9 +54,9 @@ def test_every_published_classifier_is_trained_by_one_of_the_commands():
 
 
 def test_a_dry_run_of_everything_writes_nothing_and_says_how_long_it_takes(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("evaluation.cost.step_seconds", lambda *_: 0.01)
-    monkeypatch.setattr("evaluation.sweep.step_seconds", lambda *_: 0.01)
-    monkeypatch.setattr("evaluation.cost.REPEATS", 1)
+    monkeypatch.setattr("experiments.cost.step_seconds", lambda *_: 0.01)
+    monkeypatch.setattr("experiments.sweep.step_seconds", lambda *_: 0.01)
+    monkeypatch.setattr("experiments.cost.REPEATS", 1)
     output = tmp_path / "out"
     assert run(tmp_path / "data", output, ["--reproduce", "--quick", "--dry-run"]) == 0
     printed = capsys.readouterr().out
@@ -67,8 +67,8 @@ def test_a_dry_run_of_everything_writes_nothing_and_says_how_long_it_takes(tmp_p
 
 def test_each_step_is_run_with_the_same_folders(data_dir, tmp_path, monkeypatch, capsys):
     done = []
-    monkeypatch.setattr("commands.steps", lambda quick: [["--train", "--target=mnist"], ["--report"]])
-    monkeypatch.setattr("commands.run", lambda options, costs: done.append(options))
+    monkeypatch.setattr("experiments.commands.steps", lambda quick: [["--train", "--target=mnist"], ["--report"]])
+    monkeypatch.setattr("experiments.commands.run", lambda options, costs: done.append(options))
     options = [f"--data-dir={data_dir}", f"--output-dir={tmp_path}", "--device=cpu", "--jobs=1", "--reproduce"]
     assert main.main(options) == 0
     assert [(one.train, one.report) for one in done] == [(True, False), (False, True)]
@@ -92,8 +92,8 @@ def test_what_is_finished_costs_nothing(evaluation, tmp_path, capsys):
 
 
 def test_what_two_commands_need_is_counted_once(data_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr("evaluation.cost.step_seconds", lambda *_: 0.01)
-    from commands import run as run_command
+    monkeypatch.setattr("experiments.cost.step_seconds", lambda *_: 0.01)
+    from experiments.commands import run as run_command
 
     costs = Costs(torch.device("cpu"), 1)
     words = ["--train", "--target=mnist", "--quick", "--dry-run", f"--data-dir={data_dir}", f"--output-dir={tmp_path}"]

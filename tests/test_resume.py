@@ -4,16 +4,16 @@ import pytest
 import torch
 
 import training.classifier
-from errors import InputError
-from training.classifier import Order, resume_file, train_classifier
+from common.errors import InputError
+from training.classifier import TrainingConfig, resume_file, train_classifier
 from training.recipe import recipe_for
 
 CPU = torch.device("cpu")
 RECIPE = replace(recipe_for("mnist"), epochs=4, batch_size=100)
 
 
-def order(attention: str | None = None) -> Order:
-    return Order("mnist", attention, 0, RECIPE, limit_train=300, validation_rate=0.1)
+def order(attention: str | None = None) -> TrainingConfig:
+    return TrainingConfig("mnist", attention, 0, RECIPE, limit_train=300, validation_rate=0.1)
 
 
 class Killed(BaseException):

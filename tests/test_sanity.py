@@ -10,13 +10,13 @@ from captum.metrics import sensitivity_max
 from scipy.stats import spearmanr
 
 from attribution import build_method
-from attribution.choice import Choice
-from datasets import load_dataset
+from attribution.spec import MethodSpec
+from data import load_dataset
 from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.sanity import STAGES, randomised, similarities, stages, with_random_labels
-from evaluation.sanity_report import SanityReport, Settings
 from evaluation.similarity import SSIM_REACH, SSIM_SIGMA, between_0_and_1, rank_correlation, structural_similarity
 from models import build_model
+from reporting.sanity_report import SanityReport, Settings
 from tests.run_main import run
 from training.checkpoint import load_checkpoint
 
@@ -168,14 +168,16 @@ def test_the_verdict_is_of_the_whole_cascade():
     """A map that is kept until the first layer goes, as guided backpropagation's, fails though all ends at nothing."""
     likeness = {"VBP": [0.1, 0.0, 0.0], "GB": [0.9, 0.8, 0.1], "IB": [0.4, 0.3, 0.2]}
     found = {
-        (Choice(name), 0): {"stages": [["c"], ["b"], ["a"]], "absolute_rank": values, "ssim": values}
+        (MethodSpec(name), 0): {"stages": [["c"], ["b"], ["a"]], "absolute_rank": values, "ssim": values}
         for name, values in likeness.items()
     }
-    report = SanityReport(Settings(10, "prediction"), "mnist", "SimpleCNN", tuple(map(Choice, likeness)), (0,), found)
-    assert [report.alike(Choice(name)) for name in likeness] == [
+    report = SanityReport(
+        Settings(10, "prediction"), "mnist", "SimpleCNN", tuple(map(MethodSpec, likeness)), (0,), found
+    )
+    assert [report.alike(MethodSpec(name)) for name in likeness] == [
         pytest.approx([sum(values) / 3]) for values in likeness.values()
     ]
-    words = [report.sentence(Choice(name)).split(":")[0] for name in likeness]
+    words = [report.sentence(MethodSpec(name)).split(":")[0] for name in likeness]
     assert words == ["passes", "fails", "fails in part"]
 
 

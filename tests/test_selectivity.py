@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from attribution import build_method
-from evaluation.falls import Fall, area_of_rows, selectivity_table
 from evaluation.masking import TIE_SEED, ranks
 from evaluation.selectivity import KEEP_EVERY, Settings, first_of, remove_one_by_one
 from evaluation.statistics import estimate, mean_interval, proportion_interval
+from reporting.falls import SelectivityCurve, area_of_rows, selectivity_table
 from tests.run_main import run
 
 OPTIONS = ["--eval=selectivity", "--quick", "--target=mnist", "--method=VBP,GC", "--removals=7", "--limit-test=30"]
@@ -126,7 +126,7 @@ def test_equal_values_go_in_a_random_order_of_each_image():
 
 
 def test_methods_that_return_nonsense_are_refused(network):
-    from errors import InputError
+    from common.errors import InputError
 
     class Nan:
         def attribute(self, inputs, target):
@@ -140,10 +140,10 @@ def test_methods_that_return_nonsense_are_refused(network):
 def test_areas_and_table_by_hand():
     score = np.array([[1.0, 0.5, 0.0], [1.0, 1.0, 0.5]])
     np.testing.assert_allclose(area_of_rows(score), [0.5, 0.875])
-    fall = Fall("VBP", score, np.array([[True, False, False], [True, True, True]]))
+    fall = SelectivityCurve("VBP", score, np.array([[True, False, False], [True, True, True]]))
     assert fall.accuracy == [proportion_interval(hits, 2) for hits in (2, 1, 1)]
     np.testing.assert_allclose(fall.hit_areas, [0.25, 1])
-    random = Fall("RANDOM", np.ones((2, 3)), np.ones((2, 3), bool))
+    random = SelectivityCurve("RANDOM", np.ones((2, 3)), np.ones((2, 3), bool))
     row = selectivity_table([fall, random], random).splitlines()[2]
     distance = mean_interval([-0.5, -0.125])
     assert row.split("|")[-2].strip() == f"-0.312 ± {distance.half:.3f}"

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from errors import InputError
+from common.errors import InputError
 from evaluation.imputation import noisy_impute
 from evaluation.masking import Removal, blurred, ranks_of_maps
-from evaluation.perturbation import Imputed, RandomPart, Replaced, measure
+from evaluation.removal import Imputed, RandomPart, Replaced, measure
 from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.sanity import similarities
 from evaluation.selectivity import Settings, remove_one_by_one

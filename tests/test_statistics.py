@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from evaluation.figures import spread
 from evaluation.statistics import (
     Curve,
     Estimate,
@@ -14,7 +13,8 @@ from evaluation.statistics import (
     trapezoids,
     verdict,
 )
-from evaluation.tables import csv_table, gap_table, markdown_table
+from reporting.figures import spread
+from reporting.tables import csv_table, gap_table, markdown_table
 
 
 def test_interval_over_seeds_by_hand():
@@ -159,11 +159,11 @@ def test_a_wide_interval_explains_nothing():
 
 def test_names_of_many_methods_fit_into_a_file_name():
     from attribution import ANY_MODEL_METHODS, ENSEMBLES
-    from attribution.choice import Choice, filed_methods
+    from attribution.spec import MethodSpec, filed_methods
 
-    plain = [Choice(method) for method in ANY_MODEL_METHODS]
+    plain = [MethodSpec(method) for method in ANY_MODEL_METHODS]
     assert filed_methods(plain) == "all"
     assert filed_methods(plain[:2]) == "VBP-IB"
-    many = [*plain, *(Choice(method, ensemble) for method in ANY_MODEL_METHODS for ensemble in ENSEMBLES)]
+    many = [*plain, *(MethodSpec(method, ensemble) for method in ANY_MODEL_METHODS for ensemble in ENSEMBLES)]
     assert len(filed_methods(many)) < 40
     assert filed_methods(many) != filed_methods(many[:-1])

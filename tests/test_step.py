@@ -322,7 +322,7 @@ def test_cuda_graph_is_used_and_comes_to_the_same(attention):
 @CUDA
 def test_trainings_one_after_the_other_and_through_the_file_on_a_gpu(mnist, tmp_path, monkeypatch):
     device, recipe = torch.device("cuda"), replace(RECIPE, epochs=2, batch_size=5)
-    order = training.classifier.Order("mnist", None, 0, recipe)
+    order = training.classifier.TrainingConfig("mnist", None, 0, recipe)
     made = []
 
     def noted(*arguments):

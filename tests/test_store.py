@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from attribution import store
-from attribution.maps import write_maps
-from attribution.store import MapReader, MapWriter, Provenance, Rows, map_bytes, map_path, scaled
-from errors import InputError
+from common.errors import InputError
+from experiments import map_files as store
+from experiments.map_files import MapReader, MapWriter, Provenance, Rows, map_bytes, map_path, scaled, write_maps
 
 PROVENANCE = Provenance("mnist", "data-sum", "SimpleCNN", "weights-sum", "VBP", "prediction", {"layer": None})
 INDEX = {"train": np.array([2, 3, 5, 7, 11, 13, 17]), "test": np.array([0, 4, 8])}

@@ -9,11 +9,11 @@ import pytest
 
 import main
 from evaluation import REMOVING
-from evaluation.kept import kept_removals, most_finished
-from evaluation.page import write_page
-from evaluation.report import Retrainings
 from evaluation.statistics import Estimate
-from evaluation.summary import Column, Summary, summaries
+from reporting.kept import kept_removals, most_finished
+from reporting.page import write_page
+from reporting.report import Retrainings
+from reporting.summary import Column, Summary, summaries
 from tests.test_findings import METHODS, keep, protocol
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -17,19 +17,19 @@ import pytest
 import torch
 
 import main
-from attribution.choice import Choice
-from claims import Claims
-from evaluation import sweep as sweep_module
-from evaluation.masking import Ranked
+from attribution.spec import MethodSpec
+from evaluation.masking import SplitRanks
 from evaluation.retraining import Protocol, Retraining
-from evaluation.runs import Run, find_result
-from evaluation.sweep import in_words
+from experiments import sweep as sweep_module
+from experiments.claims import Claims
+from experiments.runs import Run, find_result
+from experiments.sweep import in_words
 from training.inputs import Normalisation
 from training.recipe import recipe_for
 
 OPTIONS = ["--eval=ROAR", "--method=GC", "--target=mnist", "--quick", "--epochs=1", "--ratios=0.3,0.9"]
 STEM = "ROAR_mnist_SimpleCNN_GC-RANDOM_quick_1-epoch_ratios-0.3-0.9"
-GC = Choice("GC")
+GC = MethodSpec("GC")
 ROOT = Path(__file__).parent.parent
 
 
@@ -193,7 +193,9 @@ class Prepared:
     def __init__(self, dataset):
         cpu = torch.device("cpu")
         order = torch.arange(784, dtype=torch.int16).view(1, 1, 28, 28)
-        ranked = Ranked(*(order.expand(len(split), 1, 28, 28) for split in (dataset.train, dataset.test)), tied=0.25)
+        ranked = SplitRanks(
+            *(order.expand(len(split), 1, 28, 28) for split in (dataset.train, dataset.test)), tied=0.25
+        )
         self.retraining = Retraining(dataset, Normalisation.of(dataset, cpu), cpu, lambda method: ranked)
 
     def seen(self, run: Run, split: str) -> np.ndarray:
@@ -234,9 +236,9 @@ def test_what_decides_on_a_run_is_in_its_name_and_what_does_not_is_shared():
         {"mask_split": "train"},
     ):
         runs.add(protocol(**change).run("data", "weights", GC, 0.5, 0, "image"))
-    runs.add(plain.run("data", "weights", Choice("RANDOM"), 0.5, 0, "image"))
-    runs.add(plain.run("data", "weights", Choice("GC", "SG"), 0.5, 0, "image"))
-    runs.add(plain.run("data", "weights", Choice("GC", "SG", (("samples", 5),)), 0.5, 0, "image"))
+    runs.add(plain.run("data", "weights", MethodSpec("RANDOM"), 0.5, 0, "image"))
+    runs.add(plain.run("data", "weights", MethodSpec("GC", "SG"), 0.5, 0, "image"))
+    runs.add(plain.run("data", "weights", MethodSpec("GC", "SG", (("samples", 5),)), 0.5, 0, "image"))
     runs.add(plain.run("data", "weights", GC, 0.6, 0, "image"))
     runs.add(plain.run("data", "weights", GC, 0.5, 1, "image"))
     runs.add(plain.run("data", "weights", GC, 0.5, 0, "mask"))
@@ -352,7 +354,7 @@ def test_two_processes_share_a_sweep(data_dir, tmp_path):
 def test_a_run_that_another_process_is_at_is_left_to_it(tmp_path):
     path = tmp_path / "claims"
     holder = (
-        "import sys, time, pathlib; from claims import Claims; claims = Claims(pathlib.Path(sys.argv[1]))\n"
+        "import sys, time, pathlib; from experiments.claims import Claims; claims = Claims(pathlib.Path(sys.argv[1]))\n"
         "with claims.tried('a') as mine: print(mine, flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", holder, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import main
-import progress
-from datasets import load_dataset
-from datasets.folders import folder_name
-from storage import write_text
+from common import progress
+from common.files import write_text
+from data import load_dataset
+from data.folders import folder_name
 from tests.samples import sample_arrays
 from tests.test_own import write
 from tests.test_report import keep

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from datasets import Dataset
-from errors import InputError
+from common.errors import InputError
+from data import Dataset
 from models import build_model
 from training.augmentation import augmented, drawn, shifted
 from training.checkpoint import load_checkpoint, save_checkpoint, weights_sum
-from training.classifier import Order, find_classifier, restore, train_classifier
+from training.classifier import TrainingConfig, find_classifier, restore, train_classifier
 from training.device import has_bfloat16, resolve_device
 from training.inputs import Images, Normalisation, channel_statistics, labels_of
 from training.loop import initialised, predict, seed_for, train
@@ -184,7 +184,7 @@ def test_hopeless_training_is_refused(mnist, change, message):
 
 
 def test_checkpoint_round_trip(mnist, tmp_path):
-    order = Order("mnist", None, 0, SHORT)
+    order = TrainingConfig("mnist", None, 0, SHORT)
     made = train_classifier(order, mnist, tmp_path, CPU)
     read = find_classifier(order, mnist.sum, tmp_path)
     assert read is not None

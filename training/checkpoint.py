@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from errors import InputError
+from common.errors import InputError
+from common.files import reading, replacing
+from common.user_code import say_changed
 from models import attention_of
-from own import say_changed
-from storage import reading, replacing
 
 FORMAT = 1
 _SIGNS_OF_DAMAGE = (

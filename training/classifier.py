@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from datasets import Dataset
-from errors import InputError
+from common.errors import InputError
+from common.progress import progress_bar
+from common.user_code import require_unchanged
+from data import Dataset
 from models import attention_of, model_name
-from own import require_unchanged
-from progress import progress_bar
 from training import VALIDATION_RATE
 from training.checkpoint import (
     Checkpoint,
@@ -33,7 +33,7 @@ OnEpoch = Callable[[TrainingState], object]
 
 
 @dataclass(frozen=True)
-class Order:
+class TrainingConfig:
     """A classifier that is asked for: all that decides on its weights.
 
     Attributes:
@@ -71,7 +71,7 @@ class Order:
 
 
 def train_classifier(
-    order: Order,
+    order: TrainingConfig,
     dataset: Dataset,
     folder: Path,
     device: torch.device,
@@ -142,7 +142,7 @@ def train_classifier(
     return checkpoint
 
 
-def resume_file(order: Order, dataset_sum: str, folder: Path) -> ResumeFile:
+def resume_file(order: TrainingConfig, dataset_sum: str, folder: Path) -> ResumeFile:
     """Where the state of the training that `order` asks for is kept until it is finished."""
     return ResumeFile(order.path(folder), order.plain() | {"dataset_sum": dataset_sum})
 
@@ -165,7 +165,7 @@ def restore(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
     return model.to(device).to(memory_format=torch.channels_last).eval()
 
 
-def find_classifier(order: Order, dataset_sum: str, folder: Path) -> Checkpoint | None:
+def find_classifier(order: TrainingConfig, dataset_sum: str, folder: Path) -> Checkpoint | None:
     """The kept classifier at the place of `order`, whatever its recipe.
 
     Returns:

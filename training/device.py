@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from errors import InputError
+from common.errors import InputError
 
 
 def resolve_device(name: str) -> torch.device:

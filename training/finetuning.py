@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datasets import Dataset
-from errors import InputError
+from common.errors import InputError
+from data import Dataset
 from training.checkpoint import Checkpoint, load_checkpoint, made_by_other_code, save_checkpoint, versions
 from training.classifier import restore
 from training.device import device_name

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets import Dataset, Split
-from datasets.formats import Pixels
+from data import Dataset, Split
+from data.formats import Pixels
 
 
 class Inputs(Protocol):

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from errors import InputError
-from own import seeded
-from storage import plain_sum
+from common.errors import InputError
+from common.files import plain_sum
+from common.user_code import seeded
 from training.augmentation import drawn
 from training.inputs import Inputs
 from training.recipe import Recipe

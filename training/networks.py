@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from datasets import entry_of
+from common.user_code import is_own
+from data import dataset_info
 from models import build_model, model_code
-from own import is_own
 
 
 def new_model(dataset: str, attention: str | None) -> nn.Module:
@@ -13,7 +13,7 @@ def new_model(dataset: str, attention: str | None) -> nn.Module:
     Raises:
         InputError: unknown data set, attention, or no such model of one's own.
     """
-    entry = entry_of(dataset)
+    entry = dataset_info(dataset)
     return build_model(dataset, attention, shape=entry.image_shape, classes=len(entry.classes))
 
 
@@ -25,5 +25,5 @@ def network_code(dataset: str, attention: str | None) -> str | None:
     """
     if not is_own(attention):
         return None
-    entry = entry_of(dataset)
+    entry = dataset_info(dataset)
     return model_code(attention, entry.image_shape, len(entry.classes))

@@ -3,11 +3,11 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from datasets import entry_of
-from datasets.folders import is_folder
-from errors import InputError
+from common.errors import InputError
+from common.user_code import is_own
+from data import dataset_info
+from data.folders import is_folder
 from models import ATTENTIONS, NO_ATTENTION, family_of, model_name
-from own import is_own
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def quick_train_images(dataset: str, attention: str | None = None) -> int:
     Raises:
         InputError: unknown data set or attention.
     """
-    return min(_recipes(dataset, attention)[1].train_images, entry_of(dataset).shapes["train_images"][0])
+    return min(_recipes(dataset, attention)[1].train_images, dataset_info(dataset).shapes["train_images"][0])
 
 
 def _recipes(dataset: str, attention: str | None) -> tuple[Recipe, Quick]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from errors import InputError
-from storage import replacing
+from common.errors import InputError
+from common.files import replacing
 from training.checkpoint import made_by_other_code, naming_damage
 
 FORMAT = 1

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from errors import InputError
+from common.errors import InputError
 from training.resume import TrainingState
 
 

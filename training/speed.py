@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from datasets import entry_of
-from datasets.load import Split
+from data import dataset_info
+from data.load import Split
 from training.inputs import Images, Normalisation, labels_of
 from training.loop import initialised, train
 from training.networks import new_model
@@ -28,9 +28,9 @@ def step_seconds(dataset: str, attention: str | None, recipe: Recipe, device: to
     warm_up, each = WARM_UP[device.type], STEPS[device.type]
     steps = warm_up + INTERVALS * each
     random, count = np.random.default_rng(0), steps * recipe.batch_size
-    channels, height, width = entry_of(dataset).image_shape
+    channels, height, width = dataset_info(dataset).image_shape
     images = random.integers(0, 256, (count, height, width, channels), dtype=np.uint8)
-    split = Split(images, np.arange(count) % len(entry_of(dataset).classes), np.arange(count))
+    split = Split(images, np.arange(count) % len(dataset_info(dataset).classes), np.arange(count))
     normalisation = Normalisation(*(torch.full((channels,), 0.5, device=device) for _ in range(2)))
     done, times = 0, []
 

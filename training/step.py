@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from own import seeded
+from common.user_code import seeded
 from training.augmentation import augmented
 from training.device import mixed_precision
 from training.inputs import Inputs

@@ -1,0 +1,1 @@
+"""Reports: read records; write curves, tables, figures, image grids and HTML."""

@@ -1,0 +1,152 @@
+"""What is finished of the measurements that lie in a results folder, put together again from their files."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attribution import CONTROLS, ENSEMBLES, METHODS
+from attribution.spec import MethodSpec
+from data import DATA_DIR, DATASETS, GENERATED
+from evaluation import ORDERS, REMOVING
+from evaluation.selectivity import kept_selectivity, read_result
+from experiments.runs import kept_records
+from reporting.editions import Editions
+from reporting.falls import SelectivityCurve
+from reporting.removals import Removals
+from reporting.removals import Settings as RemovalSettings
+from reporting.sanity_report import SanityReport
+from reporting.sanity_report import Settings as SanitySettings
+from training.recipe import Recipe
+
+OF_METHOD = ("method", "ensemble", "parameters", "blur", "code")
+OF_ONE = (*OF_METHOD, "seed", "checkpoint_sum")
+OF_ALL = ("evaluation", "dataset", "dataset_sum", "model", "model_code", "map_dtype")
+
+Found = Mapping[tuple[MethodSpec, int], Mapping[str, Any]]
+Measured = TypeVar("Measured", Removals, SanityReport)
+
+
+def method_place(method: MethodSpec) -> tuple[object, ...]:
+    """Methods in their usual order, own ones after them, controls last."""
+    known = METHODS.index(method.method) if method.method in METHODS else len(METHODS)
+    ensemble = ENSEMBLES.index(method.ensemble) + 1 if method.ensemble else 0
+    return method.method in CONTROLS, known, method.method, ensemble, method.blur, method.parameters, method.code or ""
+
+
+def in_order(datasets: Iterable[str]) -> list[str]:
+    """Each once: the published data sets, then the generated ones, then image folders by name."""
+    known = (*DATASETS, *GENERATED)
+    return sorted(set(datasets), key=lambda one: (known.index(one) if one in known else len(known), one))
+
+
+def kept_removals(results: Path, data_dir: Path = DATA_DIR) -> list[Removals]:
+    """Of ROAD, F-Fidelity, insertion and deletion: one for each data set, model and settings.
+
+    Args:
+        data_dir: see `Removals`.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    return [
+        Removals(
+            *(_removal_settings(common), common["dataset"], common["model"], methods, seeds, found),
+            dataset_sum=common["dataset_sum"],
+            data_dir=data_dir,
+        )
+        for evaluation in REMOVING
+        for common, methods, seeds, found in _groups(results, evaluation)
+    ]
+
+
+def kept_checks(results: Path) -> list[SanityReport]:
+    """Of the sanity checks: one for each data set, model and settings.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    return [
+        SanityReport(SanitySettings(**_settings(common)), common["dataset"], common["model"], methods, seeds, found)
+        for common, methods, seeds, found in _groups(results, "sanity")
+    ]
+
+
+def kept_falls(results: Path, dataset: str, model: str) -> dict[MethodSpec, SelectivityCurve]:
+    """Selectivity, most important first: of all methods with the same settings, of which there are most.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    groups: dict[str, dict[MethodSpec, Path]] = defaultdict(dict)
+    editions = Editions.of(results)
+    for path, configuration in kept_selectivity(results):
+        names = configuration["dataset"], editions.model(configuration), configuration["order"]
+        if names == (dataset, model, ORDERS[0]):
+            common = {name: value for name, value in configuration.items() if name not in OF_METHOD}
+            groups[json.dumps(common, sort_keys=True)][editions.method(MethodSpec.read(configuration))] = path
+    most = max(groups.values(), key=len, default={})
+    return {
+        method: SelectivityCurve.of(method.label, read_result(most[method]))
+        for method in sorted(most, key=method_place)
+    }
+
+
+def measured_pairs(results: Path) -> list[tuple[str, str]]:
+    """Data set and model of everything that is finished, each pair once.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    records = (one for kind in ("runs", *REMOVING, "sanity") for _path, one, _result in kept_records(results, kind))
+    falls = (one for _path, one in kept_selectivity(results))
+    return list(dict.fromkeys((one["dataset"], one["model"]) for one in chain(records, falls)))
+
+
+def _settings(common: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in common.items() if name not in OF_ALL}
+
+
+def _removal_settings(common: Mapping[str, Any]) -> RemovalSettings:
+    tuning = Recipe(**common["tuning"]) if common["tuning"] else None
+    given = _settings(common) | {"ratios": tuple(common["ratios"]), "tuning": tuning}
+    return RemovalSettings(evaluation=common["evaluation"], **given)
+
+
+def _groups(
+    results: Path, kind: str
+) -> Iterator[tuple[dict[str, Any], tuple[MethodSpec, ...], tuple[int, ...], Found]]:
+    """What the files of each group have in common, and of its methods and seeds the most that are finished.
+
+    The model's name says its code where there are several, and so do the methods.
+    """
+    groups: dict[str, dict[tuple[MethodSpec, int], Mapping[str, Any]]] = defaultdict(dict)
+    editions = Editions.of(results)
+    for _path, configuration, result in kept_records(results, kind):
+        common = {name: value for name, value in configuration.items() if name not in OF_ONE}
+        key = editions.method(MethodSpec.read(configuration)), int(configuration["seed"])
+        groups[json.dumps(common, sort_keys=True)][key] = result
+    for common_text, found in groups.items():
+        methods, seeds = most_finished(found)
+        common = json.loads(common_text)
+        yield common | {"model": editions.model(common)}, methods, seeds, found
+
+
+def most_finished(found: Found) -> tuple[tuple[MethodSpec, ...], tuple[int, ...]]:
+    """The methods and seeds 0 … k − 1 of which each pair is there: as many as possible."""
+    everything = sorted({method for method, _seed in found}, key=method_place)
+    best: tuple[tuple[MethodSpec, ...], tuple[int, ...]] = ((), ())
+    for count in range(1, 2 + max(seed for _method, seed in found)):
+        seeds = tuple(range(count))
+        methods = tuple(method for method in everything if all((method, seed) in found for seed in seeds))
+        if len(methods) * count >= len(best[0]) * len(best[1]):
+            best = methods, seeds
+    return best
+
+
+def largest(candidates: Iterable[Measured], dataset: str, model: str) -> Measured | None:
+    """Of those on one data set and model the one of most methods and seeds; None if there is none."""
+    fitting = [one for one in candidates if (one.dataset, one.model) == (dataset, model)]
+    return max(fitting, key=lambda one: len(one.methods) * len(one.seeds), default=None)

@@ -1,0 +1,70 @@
+"""How conditions are said, in notes and in file names."""
+
+import re
+from collections.abc import Iterable
+
+from attribution import BASELINES, LEVEL, SAMPLES, STEPS
+from attribution.spec import MethodSpec
+from common.files import plain_sum
+from data import dataset_info
+from evaluation import TEST_SHARE
+from evaluation.chance import known_dataset_info
+
+FEWEST_IMAGES = 100  # where there are as many
+LONGEST_VALUE = 40  # letters of a parameter in file names
+ONE_SEED = "Wilson's over the test images (one seed: the spread between networks is unknown)"
+USUAL_PARAMETERS = {"steps": STEPS, "samples": SAMPLES, "level": LEVEL, "baseline": BASELINES[0]}
+
+
+def counted(number: int, unit: str, space: str = " ") -> str:
+    """A number with its unit: 1 seed, 3 seeds."""
+    return f"{number}{space}{unit}{'' if number == 1 else 's'}"
+
+
+def filed_words(name: str) -> str:
+    """Return a name as a part of file names."""
+    return name.replace(" ", "-")
+
+
+def explained_class(explain: str) -> str:
+    """What the value of --explain is called in a sentence."""
+    return "predicted class" if explain == "prediction" else "label"
+
+
+def interval_over(seeds: int) -> str:
+    """What the interval of a mean over `seeds` networks is of."""
+    return ONE_SEED if seeds == 1 else "Student's t over the seeds"
+
+
+def described_parameters(methods: Iterable[MethodSpec]) -> str:
+    """A sentence for each method that has parameters, with a space before it; nothing for none."""
+    said = {
+        f"{method.label}: {', '.join(f'{name} {value}' for name, value in method.parameters)}."
+        for method in methods
+        if method.parameters
+    }
+    return "".join(f" {sentence}" for sentence in sorted(said))
+
+
+def unusual_parameters(methods: Iterable[MethodSpec]) -> list[str]:
+    """The parameters that are not the default, as parts of file names: ["steps-10"]."""
+    pairs = (pair for method in methods for pair in method.parameters)
+    unusual = (f"{name}-{value}" for name, value in pairs if value != USUAL_PARAMETERS.get(name))
+    return list(dict.fromkeys(map(filed_value, unusual)))
+
+
+def filed_value(text: str) -> str:
+    """`text` as a part of file names: as it is, or in letters that every file system takes with a hash of it."""
+    plain = re.sub(r"[^\w.-]+", "-", text).strip("-")
+    return text if plain == text and len(text) <= LONGEST_VALUE else f"{plain[:LONGEST_VALUE]}-{plain_sum(text)[:6]}"
+
+
+def usual_images(dataset: str) -> int:
+    """How many test images are looked at unless told otherwise, where nothing is retrained."""
+    images = int(dataset_info(dataset).shapes["test_images"][0])
+    return max(round(TEST_SHARE * images), min(images, FEWEST_IMAGES))
+
+
+def usual_images_if_known(dataset: str) -> int | None:
+    """`usual_images`; None for an image folder that is not here."""
+    return usual_images(dataset) if known_dataset_info(dataset) else None
