@@ -21,7 +21,7 @@ from common.files import array_sum
 QUICK = "--target=mnist --quick --epochs=1 --limit-train=120 --limit-test=60"
 COMMANDS = (
     *(f"--train --target=mnist --attention={name} --epochs=1 --limit-train=64" for name in ("none", "CAM", "CBAM")),
-    "--train --target=cifar10 --attention=WARN --epochs=1 --limit-train=64 --batch-size=16 --lr=0.01 --seeds=2",
+    "--train --target=cifar10 --attention=WARN --epochs=1 --limit-train=24 --batch-size=8 --lr=0.01 --seeds=2",
     "--train --target=mnist --attention=RAN --epochs=2 --small-epochs=1 --limit-train=32",
     f"--eval=ROAR,KAR --method=VBP,GC {QUICK} --ratios=0.3,0.9 --seeds=2 --mask-seeds=2 --jobs=2",
     f"--eval=ROAR,KAR --method=VBP,GC {QUICK} --ratios=0.3,0.9 --seeds=2 --mask-seeds=2 --dry-run",
@@ -32,7 +32,7 @@ COMMANDS = (
     f"--eval=KAR --method=IB --attention=CBAM {QUICK} --ratios=0.5 --explain=label --fill=black",
     f"--eval=ROAR --method=CAM --attention=CAM {QUICK} --ratios=0.5 --map-dtype=float16 --overwrite",
     f"--eval=ROAR --method=VBP --model=tests.own_model:small {QUICK} --ratios=0.5",
-    "--eval=ROAD,F-Fidelity,insertion-deletion --target=cifar10 --quick --method=VBP,GC --limit-test=40 --seeds=2",
+    "--eval=ROAD,F-Fidelity,insertion-deletion --target=cifar10 --quick --method=VBP,GC --limit-train=24 --limit-test=20 --seeds=2",
     f"--eval=ROAD --method=VBP {QUICK} --rank=absolute --ratios=0.2,0.4",
     f"--eval=F-Fidelity --method=VBP {QUICK} --alpha=0.3 --beta=0.2 --draws=2 --fill=black",
     f"--eval=sanity --method=VBP,GB,GC {QUICK} --random-labels --seeds=2",
@@ -40,7 +40,7 @@ COMMANDS = (
     f"--eval=selectivity --method=VBP {QUICK} --removals=6 --order=least --rank=absolute --fill=black",
     f"--eval=coherence --method=VBP,GC --attention=none,CBAM {QUICK} --classes=1,2",
     "--eval=ROAR,ROAD --target=planted --quick --method=evaluation.planted:TrueMap --ratios=0.5 --limit-train=200",
-    "--saliency --target=cifar10 --method=VBP,GC --quick --limit-train=40 --limit-test=20",
+    "--saliency --target=cifar10 --method=VBP,GC --quick --limit-train=24 --limit-test=20",
     "--report --quick",
     "--report",
     *(

@@ -66,11 +66,13 @@ class SplitRanks:
 
     Attributes:
         tied: share of the training images' positions whose value another one has too.
+        key: tells them from those of another method.
     """
 
     train: Tensor
     test: Tensor
     tied: float
+    key: str = ""
 
 
 def ranks_of_maps(

@@ -1,19 +1,26 @@
 """What is done to images in evaluations in which no network learns from a method's masks."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from attribution.pixel_hash import pixel_hash
+from attribution.spec import MethodSpec
 from evaluation import ORDERS
+from evaluation.chance import chance_of
 from evaluation.imputation import noisy_impute
 from evaluation.masking import Removal, blurred
+from evaluation.protocol import Artefacts
 from evaluation.statistics import require_images
+from evaluation.tasks import OnImages
 from training.inputs import Images
 from training.loop import TEST_BATCH
+
+if TYPE_CHECKING:
+    from reporting.removals import Settings
 
 DRAW_SEED = 1
 KINDS = {"most": "ROAR", "least": "KAR"}  # which end of the ranks is removed
@@ -154,3 +161,31 @@ def measure(
     total = len(labels)
     accuracy, score = ({order: (values[row] / total).tolist() for order, values in sums.items()} for row in (0, 1))
     return Measured(accuracy, score, *(whole / total).tolist())
+
+
+class RemovalEvaluation:
+    """ROAD, F-Fidelity, or insertion and deletion: removal by a map, judged by a network that never saw its masks."""
+
+    needs_maps = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def networks(self, settings: "Settings") -> Sequence[str]:
+        return ["finetuned"] if settings.tuning else []
+
+    def measure(
+        self, settings: "Settings", method: MethodSpec, artefacts: Artefacts, on_images: OnImages
+    ) -> dict[str, Any]:
+        """Return accuracy and probability at each ratio, most and least important first."""
+        test = artefacts.test
+        assert artefacts.maps is not None
+        target, ranks = (
+            torch.from_numpy(artefacts.maps.arrays()[name]).to(artefacts.device) for name in ("target", "ranks")
+        )
+        judge = artefacts.network("finetuned" if settings.tuning else "")
+        perturbation = settings.perturbation(test.normalisation)
+        measured = measure(
+            *(judge, test.images, test.labels, target, test.index, ranks, settings.ratios, perturbation, on_images)
+        )
+        return asdict(measured) | {"test_images": len(test.labels), "chance": chance_of(test.labels.cpu())}

@@ -1,6 +1,5 @@
 """ROAR and KAR: remove pixels by a map, retrain, and see what accuracy is left."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -13,6 +12,7 @@ from data import Dataset
 from evaluation import EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, RANKS
 from evaluation.chance import chance_of
 from evaluation.masking import ImputedImages, MaskedImages, MaskOnlyInputs, Removal, SplitRanks
+from evaluation.tasks import Arrays, OnImages, SharedArrays, normalisation_of, once_for_each, split_of
 from experiments.runs import Result, Run
 from models import attention_of, model_name
 from training.checkpoint import versions
@@ -22,10 +22,7 @@ from training.loop import initialised, predict, seed_for, train
 from training.networks import new_model
 from training.recipe import Recipe
 
-METHODS_ON_DEVICE = 4
-
-
-RanksOf = Callable[[MethodSpec], SplitRanks]
+RANKS_ON_DEVICE = 4  # methods
 
 
 @dataclass(frozen=True)
@@ -109,22 +106,26 @@ class Protocol:
 
 
 class Retraining:
-    """Executes runs on one data set, which is held on the device together with the ranks of a few methods."""
+    """Retrains networks on one data set, which is held on the device."""
 
-    def __init__(self, dataset: Dataset, normalisation: Normalisation, device: torch.device, ranks_of: RanksOf) -> None:
-        """`dataset`: limited already; `normalisation`: of the whole training set."""
+    def __init__(self, dataset: Dataset, normalisation: Normalisation, device: torch.device) -> None:
+        """Hold `dataset`, limited already; `normalisation` is of the whole training set."""
         splits = {"train": dataset.train, "test": dataset.test}
         self.images = {name: Images(split, normalisation, device) for name, split in splits.items()}
         self.labels = {name: labels_of(split, device) for name, split in splits.items()}
         self.device = device
-        self.ranks_of = lru_cache(METHODS_ON_DEVICE)(ranks_of)
+        self.ranks: SplitRanks | None = None
         self._imputed = lru_cache(2)(self._impute)  # both splits, for all seeds
 
-    def execute(self, run: Run, on_images: Callable[[int], object]) -> Result:
+    def execute(self, run: Run, ranks: SplitRanks | None, on_images: OnImages) -> Result:
         """Retrain from a new initialisation and read the test images once.
 
         The seed of a run decides on initialisation, order and augmentation, the same for every method and ratio.
+
+        Args:
+            ranks: of the run's method; None for the baseline.
         """
+        self.ranks = ranks
         seed, attention = seed_for(run.seed, "retraining"), attention_of(run.model)
         if attention is not None and run.model_code is not None:
             require_unchanged(attention, run.model_code)
@@ -136,7 +137,7 @@ class Retraining:
             accuracy=correct.double().mean().item(),
             test_images=len(correct),
             removed_fraction=self.removed_fraction(run),
-            tied_fraction=self.ranks_of(run.method).tied if run.method else 0.0,
+            tied_fraction=ranks.tied if ranks else 0.0,
             loss=trained.loss,
             seconds=round(trained.seconds, 3),
             device=device_name(self.device),
@@ -147,21 +148,44 @@ class Retraining:
     def inputs(self, run: Run, split: str) -> Inputs:
         """What the network of `run` is trained or tested on."""
         images = self.images[split]
-        if run.method is None or (split == "test" and run.mask_split == "train"):
+        if self.ranks is None or (split == "test" and run.mask_split == "train"):
             return images
-        ranks, removal = getattr(self.ranks_of(run.method), split), Removal(run.evaluation, run.ratio)
+        ranks, removal = getattr(self.ranks, split), Removal(run.evaluation, run.ratio)
         if run.sees == "mask":
             return MaskOnlyInputs(images, ranks, removal)
         if run.fill == "linear":
-            return self._imputed(run.method, removal, split)
+            return self._imputed(self.ranks.key, removal, split)
         return MaskedImages(images, ranks, removal, run.fill or FILLS[0])
 
-    def _impute(self, method: MethodSpec, removal: Removal, split: str) -> ImputedImages:
-        return ImputedImages(self.images[split], getattr(self.ranks_of(method), split), removal)
+    def _impute(self, _key: str, removal: Removal, split: str) -> ImputedImages:
+        return ImputedImages(self.images[split], getattr(self.ranks, split), removal)
 
     def removed_fraction(self, run: Run) -> float:
         """Counted on the masks of the training images, not computed from the ratio."""
-        if run.method is None:
+        if self.ranks is None:
             return 0.0
-        ranks = self.ranks_of(run.method).train
-        return Removal(run.evaluation, run.ratio).mask(ranks).double().mean().item()
+        return Removal(run.evaluation, run.ratio).mask(self.ranks.train).double().mean().item()
+
+
+@once_for_each(1)
+def _retraining(arrays: Arrays, device: torch.device) -> Retraining:
+    dataset = Dataset("", split_of(arrays, "train"), split_of(arrays, "test"), (), "")
+    return Retraining(dataset, normalisation_of(arrays, device), device)
+
+
+@once_for_each(RANKS_ON_DEVICE)
+def _ranks(arrays: Arrays, device: torch.device) -> SplitRanks:
+    train, test = (torch.from_numpy(arrays[split]).to(device) for split in ("train", "test"))
+    return SplitRanks(train, test, float(arrays["tied"]), key=str(arrays["key"]))
+
+
+def retrain(
+    run: Run, data: SharedArrays, ranks: SharedArrays | None, device: torch.device, on_images: OnImages
+) -> Result:
+    """Carry out one retraining: a task.
+
+    Args:
+        data: see `tasks.arrays_of`.
+        ranks: `train`, `test` (N, C|1, H, W) int16 and `tied`.
+    """
+    return _retraining(data, device).execute(run, ranks and _ranks(ranks, device), on_images)

@@ -6,8 +6,8 @@ shows the image, not what the network learned. Beside it infidelity and maximum 
 """
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,19 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from attribution.maps import BATCH, attributions
-from attribution.method import Method
 from attribution.spec import MethodSpec
 from common.user_code import seeded
 from data import Dataset
 from evaluation.chance import chance_of
+from evaluation.protocol import Artefacts
 from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.similarity import between_0_and_1, rank_correlation, structural_similarity, window_size
 from evaluation.statistics import require_images
-from experiments.measurements import Found, Measurements, Task
-from experiments.pipeline import Pipeline, classifier_line, given_by_setting, network_for
-from reporting.sanity_report import SanityReport, Settings
-from training.classifier import find_classifier, restore, train_classifier
-from training.inputs import Images, labels_of
+from evaluation.tasks import OnImages
+from reporting.sanity_report import Settings
 from training.loop import seed_for
 
 STAGES = 12  # at most; deeper networks are randomised several layers at a time
@@ -41,7 +38,7 @@ class Resettable(Protocol):
     def reset_parameters(self) -> None: ...
 
 
-def stages(model: nn.Module) -> list[list[str]]:
+def randomization_cascade(model: nn.Module) -> list[list[str]]:
     """Names of the layers with weights, from the output to the input, in at most `STAGES` groups.
 
     A normalisation belongs to the layer before it.
@@ -76,96 +73,53 @@ def randomised(model: nn.Module, names: Sequence[str], seed: int) -> nn.Module:
     return copied.eval()
 
 
-class Sanity(Measurements):
-    """The checks of several methods on the classifiers of one model, a seed each."""
+class Sanity:
+    """Cascading randomisation, infidelity and maximum sensitivity of one method on one classifier."""
 
-    def __init__(
-        self, pipelines: Sequence[Pipeline], methods: Sequence[MethodSpec], settings: Settings, overwrite: bool = False
-    ) -> None:
-        self.settings = settings
-        self._misled: dict[Pipeline, nn.Module] = {}  # trained on shuffled labels
-        super().__init__("sanity", pipelines, methods, overwrite)
+    name = "sanity"
+    needs_maps = False
 
-    def settings_of(self, task: Task) -> dict[str, Any]:
-        return asdict(self.settings)
+    def networks(self, settings: Settings) -> Sequence[str]:
+        return ["random_labels"] if settings.random_labels else []
 
-    def lines_of(self, todo: Sequence[Task]) -> list[str]:
-        return [f"check   {one.method.label} seed {one.pipeline.order.seed}" for one in todo]
-
-    def prepare(self, todo: Sequence[Task]) -> None:
-        """The networks that shuffled labels misled, if asked for."""
-        if self.settings.random_labels:
-            self._misled = {one: misled(one) for one in dict.fromkeys(task.pipeline for task in todo)}
-
-    @property
-    def images_each(self) -> int:
-        return self.settings.limit_test
-
-    def measure(self, task: Task, on_images: Callable[[int], object]) -> Found:
-        """Similarity at each stage, infidelity and sensitivity: each the mean over the images."""
-        pipeline = task.pipeline
-        model = restore(pipeline.checkpoint, pipeline.device)
-        test = pipeline.whole.test.limited(self.settings.limit_test)
-        images, labels = Images(test, pipeline.normalisation, pipeline.device), labels_of(test, pipeline.device)
-        drawn = torch.Generator().manual_seed(seed_for(pipeline.order.seed, "sanity"))
-        names = stages(model)
-        networks = [
-            randomised(model, [*chain(*names[: place + 1])], seed_for(pipeline.order.seed, "random weights"))
-            for place in range(len(names))
-        ]
-        if self.settings.random_labels:
-            networks.append(self._misled[pipeline])
-        trained = network_for(task.method, model)
-        method = explaining(task, trained)
-        others = [explaining(task, network_for(task.method, network)) for network in networks]
+    def measure(
+        self, settings: Settings, method: MethodSpec, artefacts: Artefacts, on_images: OnImages
+    ) -> dict[str, Any]:
+        """Return similarity at each stage, infidelity and sensitivity: each the mean over the images."""
+        model, test = artefacts.network(), artefacts.test
+        total = len(test.labels)
+        generator = torch.Generator().manual_seed(seed_for(artefacts.seed, "sanity"))
+        names = randomization_cascade(model)
+        seed = seed_for(artefacts.seed, "random weights")
+        networks = [randomised(model, [*chain(*names[: place + 1])], seed) for place in range(len(names))]
+        networks += [artefacts.network(name) for name in self.networks(settings)]
+        explainer, trained = artefacts.explainer(method, model)
+        others = [artefacts.explainer(method, network)[0] for network in networks]
         sums = dict.fromkeys(("infidelity", "sensitivity", "accuracy"), 0.0)
         alike: dict[str, list[float]] = {name: [0.0] * len(networks) for name in ("rank", "absolute_rank", "ssim")}
-        for rows in torch.arange(len(test), device=pipeline.device).split(BATCH):
-            batch = images.batch(rows).contiguous(memory_format=torch.channels_last)
+        for rows in torch.arange(total, device=artefacts.device).split(BATCH):
+            batch = test.images.batch(rows).contiguous(memory_format=torch.channels_last)
             with torch.no_grad():
                 predicted = model(batch).argmax(dim=1)
-            target = predicted if self.settings.explain == "prediction" else labels[rows]
-            maps = attributions(method, batch, target)
+            target = predicted if settings.explain == "prediction" else test.labels[rows]
+            maps = attributions(explainer, batch, target)
             for place, other in enumerate(others):
                 for name, value in similarities(maps, attributions(other, batch, target)).items():
-                    alike[name][place] += value * len(rows) / len(test)
-            noise, cube = perturbations(batch, self.settings, drawn)
+                    alike[name][place] += value * len(rows) / total
+            noise, cube = perturbations(batch, settings, generator)
             of_batch = (
                 infidelity(trained, maps, batch, target, noise),
-                max_sensitivity(method, maps, batch, target, cube),
-                predicted == labels[rows],
+                max_sensitivity(explainer, maps, batch, target, cube),
+                predicted == test.labels[rows],
             )
             for name, values in zip(sums, of_batch, strict=True):
-                sums[name] += values.double().sum().item() / len(test)
+                sums[name] += values.double().sum().item() / total
             on_images(len(rows))
-        found: Found = {"stages": names, **sums, "test_images": len(test), "chance": chance_of(test.labels)}
-        found["ssim_window"] = window_size(*pipeline.whole.shape[1:])
-        if self.settings.random_labels:
-            found["random_labels"] = {name: values.pop() for name, values in alike.items()}
-        return found | alike
-
-    def report(self) -> str:
-        return SanityReport(self.settings, *self.facts()).write(self.folder)
-
-
-def explaining(task: Task, network: nn.Module) -> Method:
-    """The method of `task` for another network, as `network_for` gives it."""
-    given = given_by_setting(task.method, network, task.pipeline.normalisation.black)
-    return task.method.build(network, **given)
-
-
-def misled(pipeline: Pipeline) -> nn.Module:
-    """The same classifier trained on shuffled labels, kept in `checkpoints/random_labels`; trained now if need be."""
-    folder = pipeline.folders.checkpoints / "random_labels"
-    path = pipeline.order.path(folder)
-    with pipeline.claims.alone(f"random_labels {path.name}"):
-        kept = find_classifier(pipeline.order, pipeline.dataset_sum, folder)
-        if kept is None:
-            print(f"model: {path} is not there: training it on shuffled labels ...", flush=True)
-            shuffled = with_random_labels(pipeline.whole, pipeline.order.seed)
-            kept = train_classifier(pipeline.order, shuffled, folder, pipeline.device)
-            print(classifier_line(kept.metadata, path), flush=True)
-    return restore(kept, pipeline.device)
+        result: dict[str, Any] = {"stages": names, **sums, "test_images": total, "chance": chance_of(test.labels.cpu())}
+        result["ssim_window"] = window_size(*test.images.images.shape[2:])
+        if settings.random_labels:
+            result["random_labels"] = {name: values.pop() for name, values in alike.items()}
+        return result | alike
 
 
 def with_random_labels(dataset: Dataset, seed: int) -> Dataset:

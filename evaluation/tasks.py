@@ -1,0 +1,110 @@
+"""Tasks: pure functions of configurations and arrays, which an engine may carry out wherever it likes."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from data import Dataset, Split
+from training.inputs import Normalisation
+
+PARTS_OF_SPLIT = ("images", "labels", "index")
+Arrays = dict[str, npt.NDArray[Any]]
+OnImages = Callable[[int], object]
+Built = TypeVar("Built")
+
+
+class SharedArrays:
+    """Arrays that many tasks need; other processes map them from a file that the engine writes once.
+
+    Attributes:
+        key: tells one value from another within a command.
+    """
+
+    def __init__(self, key: str, arrays: Arrays) -> None:
+        self.key = key
+        self._arrays: Arrays | None = arrays
+        self._folder: Path | None = None
+
+    def arrays(self) -> Arrays:
+        """Return the arrays by name; those of another process are mapped copy-on-write."""
+        if self._arrays is None:
+            assert self._folder is not None
+            self._arrays = {path.stem: np.load(path, mmap_mode="c") for path in sorted(self._folder.glob("*.npy"))}
+        return self._arrays
+
+    def write(self, folder: Path) -> None:
+        """Write the arrays into a folder of their own below `folder`, once."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(dir=folder))
+            for name, array in self.arrays().items():
+                np.save(self._folder / f"{name}.npy", array, allow_pickle=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"key": self.key, "_arrays": None if self._folder else self._arrays, "_folder": self._folder}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One measurement: a pure function of what it is given.
+
+    Attributes:
+        name: for the progress bar.
+        function: is called with the arguments and `on_images=`, which it tells of images that are done.
+        images: how many it tells of in all.
+        shared: the arrays among its arguments.
+    """
+
+    name: str
+    function: Callable[..., Any] = field(repr=False)
+    arguments: tuple[Any, ...] = field(repr=False)
+    images: int
+    shared: tuple[SharedArrays, ...] = field(default=(), repr=False)
+
+    def run(self, on_images: OnImages) -> Any:
+        return self.function(*self.arguments, on_images=on_images)
+
+
+def once_for_each(kept: int) -> Callable[[Callable[[Arrays, torch.device], Built]], Callable[..., Built]]:
+    """Decorate what builds something of arrays on a device: a process builds it once, and keeps the latest `kept`."""
+
+    def decorate(build: Callable[[Arrays, torch.device], Built]) -> Callable[[SharedArrays, torch.device], Built]:
+        latest: dict[str, SharedArrays] = {}
+
+        @lru_cache(kept)
+        def of_key(key: str, device: torch.device) -> Built:
+            return build(latest[key].arrays(), device)
+
+        def of_shared(shared: SharedArrays, device: torch.device) -> Built:
+            latest[shared.key] = shared
+            try:
+                return of_key(shared.key, device)
+            finally:
+                del latest[shared.key]
+
+        return of_shared
+
+    return decorate
+
+
+def arrays_of(dataset: Dataset, normalisation: Normalisation) -> Arrays:
+    """Return images, labels and index of both splits, and mean and std of the normalisation, by name."""
+    splits = {"train": dataset.train, "test": dataset.test}
+    fields = {f"{split}_{name}": getattr(rows, name) for split, rows in splits.items() for name in PARTS_OF_SPLIT}
+    return fields | {name: getattr(normalisation, name).cpu().numpy() for name in ("mean", "std")}
+
+
+def split_of(arrays: Arrays, split: str) -> Split:
+    """Return the split "train" or "test" of what `arrays_of` returned."""
+    return Split(*(arrays[f"{split}_{name}"] for name in PARTS_OF_SPLIT))
+
+
+def normalisation_of(arrays: Arrays, device: torch.device) -> Normalisation:
+    """Return the normalisation of what `arrays_of` returned."""
+    return Normalisation(*(torch.from_numpy(arrays[name]).to(device) for name in ("mean", "std")))

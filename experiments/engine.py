@@ -1,0 +1,177 @@
+"""Engines: they carry out tasks and return results as they come. The driver alone plans and writes.
+
+A small network leaves most of a machine idle: a second thread speeds its training up by far less than a second training
+beside it does. So `Local` divides the threads of this process among several processes, each with one task at a time.
+"""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from common.errors import InputError
+from evaluation.tasks import OnImages, Task
+from training.device import set_up_process
+
+MAX_JOBS = 16  # unless --jobs says more: each process holds the images
+SECONDS_BETWEEN_LOOKS = 0.2
+
+
+class Engine(Protocol):
+    """Carries out tasks."""
+
+    def run(self, tasks: Iterable[Task | None], on_images: OnImages) -> Iterator[tuple[Task, Any]]:
+        """Yield each task with its result, in the order in which they end.
+
+        Args:
+            tasks: asked for the next one when there is room for it; None says that there is none at the moment.
+            on_images: told how many images are done.
+        """
+        ...
+
+
+def default_jobs(device: torch.device) -> int:
+    """Return one process for each core that this one may use; one in all on a GPU."""
+    return min(MAX_JOBS, torch.get_num_threads()) if device.type == "cpu" else 1
+
+
+@contextmanager
+def threads_per_job(jobs: int) -> Iterator[None]:
+    """Give this process the threads that one of `jobs` has, on which the last digits of a result depend."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // jobs))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Local:
+    """Runs tasks in processes of this machine, or in this process if `jobs` is 1."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+
+    def run(self, tasks: Iterable[Task | None], on_images: OnImages) -> Iterator[tuple[Task, Any]]:
+        """See `Engine.run`.
+
+        Raises:
+            InputError: a process was killed.
+        """
+        with threads_per_job(self.jobs):
+            yield from self._here(tasks, on_images) if self.jobs == 1 else self._beside(tasks, on_images)
+
+    def _here(self, tasks: Iterable[Task | None], on_images: OnImages) -> Iterator[tuple[Task, Any]]:
+        for task in tasks:
+            if task is None:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+            else:
+                yield task, task.run(on_images)
+
+    def _beside(self, tasks: Iterable[Task | None], on_images: OnImages) -> Iterator[tuple[Task, Any]]:
+        context = multiprocessing.get_context("spawn")
+        reader, writer = context.Pipe(duplex=False)  # workers end when it closes, however this process ends
+        progress = context.SimpleQueue()
+        pool = ProcessPoolExecutor(self.jobs, context, _start_worker, (reader, progress, torch.get_num_threads()))
+        running: dict[Future[Any], Task] = {}
+        waiting, is_exhausted = iter(tasks), False
+        with tempfile.TemporaryDirectory(prefix="whitebox-") as folder:
+            try:
+                while running or not is_exhausted:
+                    while len(running) < self.jobs and not is_exhausted:
+                        try:
+                            task = next(waiting)
+                        except StopIteration:
+                            is_exhausted = True
+                            break
+                        if task is None:
+                            break
+                        for arrays in task.shared:
+                            arrays.write(Path(folder))
+                        with _interrupts_ignored():  # by the processes that this starts
+                            running[pool.submit(_run_pickled, pickle.dumps(task))] = task
+                    ended, _ = wait(running, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
+                    if not running:
+                        time.sleep(SECONDS_BETWEEN_LOOKS)
+                    while not progress.empty():
+                        on_images(progress.get())
+                    for future in ended:
+                        yield running.pop(future), future.result()
+            except BrokenProcessPool as error:
+                raise InputError(
+                    "a worker process was killed (out of memory?): give fewer --jobs; what is finished is kept"
+                ) from error
+            finally:
+                writer.close()
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Keep Ctrl-C from processes that are started meanwhile; the one that starts them ends them."""
+    if threading.current_thread() is not threading.main_thread():  # no other thread can change this
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Progress:
+    """Sends counts of images to the driver, a few times a second."""
+
+    def __init__(self, queue: Any) -> None:
+        self.queue, self.images, self.sent = queue, 0, time.monotonic()
+
+    def __call__(self, images: int) -> None:
+        self.images += images
+        if time.monotonic() - self.sent > SECONDS_BETWEEN_LOOKS:
+            self.flush()
+
+    def flush(self) -> None:
+        self.queue.put(self.images)
+        self.images, self.sent = 0, time.monotonic()
+
+
+_progress: _Progress | None = None
+
+
+def _start_worker(reader: Connection, progress: Any, threads: int) -> None:
+    """Set a worker process up; it ends as soon as the driver does, in whatever way."""
+    global _progress
+    _progress = _Progress(progress)
+    torch.set_num_threads(threads)
+    set_up_process()
+
+    def end_with_driver() -> None:
+        multiprocessing.connection.wait([reader])
+        os._exit(1)
+
+    threading.Thread(target=end_with_driver, daemon=True).start()
+
+
+def _run_pickled(task: bytes) -> Any:
+    """Run a task in a worker, in silence. Pickled here, since PyTorch would move tensors to /dev/shm, which is small."""
+    assert _progress is not None
+    with (
+        Path(os.devnull).open("w", encoding="utf-8", errors="replace") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+    ):
+        result = pickle.loads(task).run(_progress)
+    _progress.flush()
+    return result

@@ -1,0 +1,59 @@
+"""Where things lie, and the one lock for whatever is made there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from common.errors import InputError
+from common.files import plain_sum, require_writable
+
+LOCKS = 256  # files, among which names are divided
+PATIENCE = 0.5  # seconds, before a command says that it waits
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The folders of a command."""
+
+    data: Path
+    checkpoints: Path
+    maps: Path
+    results: Path
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.results / "tensorboard"
+
+    @classmethod
+    def below(cls, output: Path, data: Path) -> "Folders":
+        return cls(data, output / "checkpoints", output / "saliency_maps", output / "results")
+
+    def require_usable(self) -> None:
+        """Raise `InputError` if a folder can't be written to, or the data folder is a file."""
+        for folder in (self.checkpoints, self.maps, self.results):
+            require_writable(folder)
+        if self.data.exists() and not self.data.is_dir():
+            raise InputError(f"--data-dir={self.data} is a file, not a folder")
+
+    def lock(self, name: str) -> FileLock:
+        """Return the lock of whatever is called `name`; the system frees it when its process ends, in whatever way."""
+        folder = self.results / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{int(plain_sum(name)[:8], 16) % LOCKS:03d}")
+
+    @contextmanager
+    def making(self, name: str) -> Iterator[None]:
+        """Make `name` in the `with` block alone; wait while another command makes it."""
+        lock = self.lock(name)
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            print(f"waiting: another command is making {name}", flush=True)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
