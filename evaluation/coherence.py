@@ -17,7 +17,7 @@ from attribution.method import Method
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from data import Split
-from experiments.pipeline import Pipeline, given_by_setting, network_for
+from experiments.pipeline import Pipeline, method_kwargs, network_for
 from models import model_name
 from models.inspection import attention_maps, layers
 from reporting.pictures import SCALE_NOTE, Caption, Column, draw_grid
@@ -102,7 +102,7 @@ class Subject:
     def maps(self, method: MethodSpec) -> list[Array]:
         """(H, W) for each example, summed over the channels."""
         network = self.network(method)
-        given = given_by_setting(method, network, self.pipeline.normalisation.black)
+        given = method_kwargs(method, network, self.pipeline.normalisation.black)
         return self._maps(method.build(network, **given), network)
 
     def maps_of_layer(self, method: str, layer: str) -> list[Array]:

@@ -76,25 +76,22 @@ class Artefacts:
         return method.build(network, **self.method_kwargs(method, network, self.test.normalisation.black)), network
 
 
-class Settings(Protocol):
-    """Whatever decides on a result beside data, classifier and method: a frozen dataclass."""
-
-    limit_test: int
-    explain: str
-
-    def record(self) -> dict[str, Any]:
-        """Return the fields as a record has them."""
-        ...
-
-
 class Evaluation(Protocol):
     """One evaluation of methods on trained classifiers."""
 
     name: str
     needs_maps: bool
 
+    def record(self, settings: Any) -> dict[str, Any]:
+        """Return the settings, a frozen dataclass with `limit_test` and `explain`, as a record has them."""
+        ...
+
+    def images(self, settings: Any) -> int:
+        """Return how many images one measurement tells `on_images` of."""
+        ...
+
     def networks(self, settings: Any) -> Sequence[str]:
-        """Return which networks beside the classifier are needed: "finetuned", "random_labels"."""
+        """Return the networks that are needed beside the classifier: "finetuned", "random_labels"."""
         ...
 
     def measure(self, settings: Any, method: MethodSpec, artefacts: Artefacts, on_images: OnImages) -> Result:

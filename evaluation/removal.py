@@ -171,6 +171,13 @@ class RemovalEvaluation:
     def __init__(self, name: str) -> None:
         self.name = name
 
+    def record(self, settings: "Settings") -> dict[str, Any]:
+        tuning = settings.tuning.plain() if settings.tuning else None
+        return asdict(settings) | {"ratios": list(settings.ratios), "tuning": tuning}
+
+    def images(self, settings: "Settings") -> int:
+        return settings.limit_test
+
     def networks(self, settings: "Settings") -> Sequence[str]:
         return ["finetuned"] if settings.tuning else []
 

@@ -7,7 +7,7 @@ shows the image, not what the network learned. Beside it infidelity and maximum 
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
@@ -78,6 +78,12 @@ class Sanity:
 
     name = "sanity"
     needs_maps = False
+
+    def record(self, settings: Settings) -> dict[str, Any]:
+        return asdict(settings)
+
+    def images(self, settings: Settings) -> int:
+        return settings.limit_test
 
     def networks(self, settings: Settings) -> Sequence[str]:
         return ["random_labels"] if settings.random_labels else []

@@ -4,14 +4,11 @@ After Montavon et al. 2018 (arXiv 1706.07979, section 7.2) and the original Whit
 made anew of each image as it then is. All images of a step go through the network together.
 """
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,29 +17,14 @@ from torch import Tensor, nn
 from attribution.maps import BATCH, attributions
 from attribution.method import Method
 from attribution.pixel_hash import pixel_hash
-from attribution.spec import MethodSpec, filed_methods
-from common.errors import InputError
-from common.files import plain_sum, reading, replacing, require_not_in_use, require_space
-from common.progress import progress_bar
-from data import dataset_info
+from attribution.spec import MethodSpec
 from evaluation import FILLS, ORDERS, REMOVALS
-from evaluation.chance import chance_level
 from evaluation.masking import TIE_SEED, importance
-from evaluation.statistics import Estimate, at_chance, chance_words
-from experiments.pipeline import Pipeline, given_by_setting, network_for
-from experiments.runs import say_other_code
-from models import model_name
-from reporting.falls import SelectivityCurve, selectivity_csv, selectivity_table
-from reporting.tables import write_table
-from reporting.wording import described_parameters, explained_class, unusual_parameters, usual_images
-from training.checkpoint import versions
-from training.classifier import restore
-from training.device import device_name
-from training.inputs import Images
+from evaluation.protocol import Artefacts
+from evaluation.tasks import OnImages
 
 Array = npt.NDArray[Any]
 
-FORMAT = 1
 KEEP_EVERY = 5  # steps: images and maps in the file
 
 
@@ -186,8 +168,14 @@ class Selectivity:
     name = "selectivity"
     needs_maps = False
 
+    def record(self, settings: Settings) -> dict[str, Any]:
+        return asdict(settings)
+
     def networks(self, settings: Settings) -> Sequence[str]:
         return []
+
+    def images(self, settings: Settings) -> int:
+        return settings.limit_test * settings.removals
 
     def measure(
         self, settings: Settings, method: MethodSpec, artefacts: Artefacts, on_images: OnImages

@@ -17,7 +17,7 @@ from evaluation.imputation import imputation_seconds
 from evaluation.sanity import Sanity, stages
 from evaluation.selectivity import Selectivity
 from experiments.measurements import Measurements, Task
-from experiments.pipeline import Pipeline, given_by_setting
+from experiments.pipeline import Pipeline, method_kwargs
 from experiments.removing import Removing
 from experiments.side_by_side import threads_of_one
 from experiments.sweep import Sweep, in_words
@@ -155,7 +155,7 @@ class Costs:
             model = new_model(order.dataset, order.attention).eval().to(self.device)
             images = torch.rand(TIMED, *dataset_info(order.dataset).image_shape, device=self.device)
             target = torch.zeros(TIMED, dtype=torch.int64, device=self.device)
-            explainer = method.build(model, **given_by_setting(method, model, images.new_zeros(images.shape[1])))
+            explainer = method.build(model, **method_kwargs(method, model, images.new_zeros(images.shape[1])))
             return _median_seconds(lambda: float(explainer.attribute(images, target).sum())) / TIMED
 
         return images * self._once(("explain", order.dataset, order.attention, method), measured)

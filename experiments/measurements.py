@@ -1,174 +1,220 @@
-"""Measurements of methods on classifiers, one small file each: what is finished is not done again."""
+"""Measurements of methods on trained classifiers, by whatever `Evaluation`: what is finished is not done again."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from attribution.spec import MethodSpec
-from common.files import plain_sum
-from common.progress import progress_bar
-from experiments.pipeline import Pipeline
+from common.errors import InputError
+from common.files import plain_sum, require_not_in_use
+from evaluation.protocol import Artefacts, Evaluation
+from evaluation.removal import RemovalEvaluation
+from evaluation.sanity import Sanity
+from evaluation.selectivity import Selectivity
+from evaluation.tasks import SharedArrays, Task
+from experiments.networks import kept_finetuned, network
+from experiments.pipeline import Pipeline, method_kwargs, network_for
+from experiments.runner import Experiment
 from experiments.runs import kept_records, naming_damage, read_record, say_other_code, write_record
-from experiments.side_by_side import sharing
+from experiments.selectivity_files import kept_selectivity, read_result, save_result
 from models import model_name
-from training.checkpoint import versions
+from reporting.removals import Removals
+from reporting.sanity_report import SanityReport
+from reporting.selectivity_summary import SelectivitySummary
+from training.checkpoint import Checkpoint, versions
 from training.device import device_name
 
-Found = dict[str, Any]
+Result = dict[str, Any]
+
+EVALUATIONS: dict[str, Evaluation] = {
+    **{name: RemovalEvaluation(name) for name in ("ROAD", "F-Fidelity", "insertion-deletion")},
+    "sanity": Sanity(),
+    "selectivity": Selectivity(),
+}
 
 
 @dataclass(frozen=True)
-class Task:
+class Measurement:
     """One method on one classifier."""
 
     pipeline: Pipeline
     method: MethodSpec
 
 
-class Measurements(ABC):
-    """One evaluation of several methods on the classifiers of one model, a seed each.
-
-    Creating it looks at what is there and refuses what can't be used; nothing is written before `complete`.
-    """
+class Measurements(Experiment[Measurement]):
+    """One evaluation of several methods on the classifiers of one model, a seed each."""
 
     def __init__(
-        self, evaluation: str, pipelines: Sequence[Pipeline], methods: Sequence[MethodSpec], overwrite: bool = False
+        self,
+        evaluation: str,
+        pipelines: Sequence[Pipeline],
+        methods: Sequence[MethodSpec],
+        settings: Any,
+        overwrite: bool = False,
     ) -> None:
-        """
+        """Look at what is there.
+
+        Args:
+            settings: the frozen dataclass of the evaluation.
+
         Raises:
             InputError: a method that the model refuses, maps of something else, a damaged result.
         """
-        self.evaluation, self.pipelines, self.methods, self.overwrite = evaluation, pipelines, methods, overwrite
-        self.dataset, self.model = pipelines[0].order.dataset, model_name(pipelines[0].order.attention)
-        self.folder = pipelines[0].folders.results
-        self.tasks = [Task(pipeline, method) for pipeline in pipelines for method in methods]
-        self.results: dict[Task, Found] = {}
-        for task in self.tasks:
-            found = self._find(task) if task.pipeline.kept else None
-            if found is None:
-                self._check(task)
+        super().__init__(overwrite)
+        self.title, self.evaluation, self.settings = evaluation, EVALUATIONS[evaluation], settings
+        self.pipelines, self.methods = pipelines, methods
+        first = pipelines[0]
+        self.folders, self.dataset, self.model = first.folders, first.order.dataset, model_name(first.order.attention)
+        self.results_folder = first.folders.results
+        self.has_arrays = evaluation == "selectivity"
+        self._networks: dict[Pipeline, dict[str, Checkpoint]] = {}
+        self._data: dict[Pipeline, SharedArrays] = {}
+        for measurement in self.configs():
+            result = self.load(measurement) if measurement.pipeline.kept and not overwrite else None
+            if result is not None:
+                self.results[measurement] = result
+            elif self.evaluation.needs_maps:
+                measurement.pipeline.kept_or_checked(measurement.method)
             else:
-                self.results[task] = found
+                measurement.pipeline.check(measurement.method)
         if not overwrite:
-            missing = (self.configuration(task, "") for task in self.todo)
-            say_other_code(kept_records(self.folder, evaluation), missing)
+            kept = kept_selectivity if self.has_arrays else lambda folder: kept_records(folder, evaluation)
+            say_other_code(kept(self.results_folder), (self.record(config, "") for config in self.todo))
 
-    @abstractmethod
-    def settings_of(self, task: Task) -> dict[str, Any]:
-        """What decides on the result beside data, classifier and method; plain values."""
+    def configs(self) -> list[Measurement]:
+        return [Measurement(pipeline, method) for pipeline in self.pipelines for method in self.methods]
 
-    @abstractmethod
-    def lines_of(self, todo: Sequence[Task]) -> list[str]:
-        """What a dry run says of `todo`."""
-
-    @abstractmethod
-    def measure(self, task: Task, on_images: Callable[[int], object]) -> Found:
-        """Do one; `on_images` is told of `images_each` images in all."""
-
-    @property
-    @abstractmethod
-    def images_each(self) -> int:
-        """How many images a task is told to have done, for the progress bar."""
-
-    @abstractmethod
-    def report(self) -> str:
-        """Write table and figure; return what is to be said at the end."""
-
-    @abstractmethod
-    def prepare(self, todo: Sequence[Task]) -> None:
-        """Make what `todo` needs."""
-
-    def _check(self, task: Task) -> None:
-        """Raise `InputError` where the method can't be used on the model."""
-        task.pipeline.check(task.method)
-
-    def configuration(self, task: Task, checkpoint_sum: str) -> dict[str, Any]:
-        order = task.pipeline.order
+    def record(self, config: Measurement, checkpoint_sum: str) -> dict[str, Any]:
+        """Return everything that decides on a result, as its record has it."""
+        pipeline, method = config.pipeline, config.method
         facts = {
-            "evaluation": self.evaluation,
-            "dataset": order.dataset,
-            "dataset_sum": task.pipeline.dataset_sum,
-            "model": model_name(order.attention),
-            "seed": order.seed,
+            "evaluation": self.title,
+            "dataset": pipeline.order.dataset,
+            "dataset_sum": pipeline.dataset_sum,
+            "model": model_name(pipeline.order.attention),
             "checkpoint_sum": checkpoint_sum,
-            **order.model_code,
+            **pipeline.order.model_code,
+            **method.plain,
+            **self.evaluation.record(self.settings),
         }
-        return facts | task.method.plain | {"blur": task.method.blur} | self.settings_of(task)
+        if not self.has_arrays:  # the records of selectivity are of seed 0, and of no blurred map
+            facts |= {"seed": pipeline.order.seed, "blur": method.blur}
+        return facts | ({"map_dtype": pipeline.map_dtype} if self.evaluation.needs_maps else {})
 
-    def path(self, task: Task) -> Path:
-        """`results/<evaluation>/<dataset>_<model>_<method>_seed<k>-<hash of the configuration>.json`."""
-        name = f"{self.dataset}_{self.model}_{task.method.filed}_seed{task.pipeline.order.seed}"
-        configuration = plain_sum(self.configuration(task, task.pipeline.checkpoint.sum))[:12]
-        return self.folder / self.evaluation / f"{name}-{configuration}.json"
+    def path(self, config: Measurement) -> Path:
+        """Return `results/<evaluation>/<dataset>_<model>_<method>_seed<k>-<hash of the record>.json`.
 
-    def _find(self, task: Task) -> Found | None:
-        path = self.path(task)
-        if self.overwrite or not path.exists():
+        Of selectivity `results/selectivity/<dataset>_<model>_<method>[_<ensemble>]-<hash of the record>.h5`.
+        """
+        pipeline, method = config.pipeline, config.method
+        words = [self.dataset, self.model, method.filed, f"seed{pipeline.order.seed}"]
+        if self.has_arrays:
+            words = [word for word in (self.dataset, self.model, method.filed_method, method.ensemble) if word]
+        record = plain_sum(self.record(config, pipeline.checkpoint.sum))[:12]
+        return self.results_folder / self.title / f"{'_'.join(words)}-{record}.{'h5' if self.has_arrays else 'json'}"
+
+    def load(self, config: Measurement) -> Result | None:
+        path = self.path(config)
+        if self.has_arrays:
+            require_not_in_use(path)
+            return read_result(path) if path.exists() else None
+        if not path.exists():
             return None
         with naming_damage(path):
-            configuration, result = read_record(path)
-            if configuration != self.configuration(task, task.pipeline.checkpoint.sum):
+            record, result = read_record(path)
+            if record != self.record(config, config.pipeline.checkpoint.sum):
                 raise ValueError("another configuration")
             return result
 
-    def facts(
-        self,
-    ) -> tuple[str, str, tuple[MethodSpec, ...], tuple[int, ...], dict[tuple[MethodSpec, int], Found], bool]:
-        """What a report takes beside its settings: data set, model, methods, seeds, the results, whether quick."""
-        found = {(task.method, task.pipeline.order.seed): found for task, found in self.results.items()}
-        seeds = tuple(pipeline.order.seed for pipeline in self.pipelines)
-        return self.dataset, self.model, tuple(self.methods), seeds, found, self.pipelines[0].order.quick
+    def save(self, config: Measurement, result: Result) -> Result:
+        record, device = self.record(config, config.pipeline.checkpoint.sum), device_name(config.pipeline.device)
+        path = self.path(config)
+        if self.has_arrays:
+            save_result(path, record, result, device=device, versions=json.dumps(versions()))
+            return {name: result[name] for name in ("score", "correct")}
+        result = result | {"device": device, "versions": versions()}
+        write_record(path, record, result)
+        return result
 
-    @property
-    def todo(self) -> list[Task]:
-        """What is not finished."""
-        return [task for task in self.tasks if task not in self.results]
+    def prepare(self) -> None:
+        for pipeline in self.pipelines:
+            _ = pipeline.checkpoint
+        self.find()
+        for config in self.todo:
+            pipeline = config.pipeline
+            if self.evaluation.needs_maps:
+                pipeline.maps(config.method)
+            if pipeline not in self._networks:
+                names = self.evaluation.networks(self.settings)
+                self._networks[pipeline] = {name: network(name, pipeline, self.settings) for name in names}
 
-    def plan(self) -> str:
-        """What `complete` would do, in lines."""
+    def images(self, config: Measurement) -> int:
+        return self.evaluation.images(self.settings)
+
+    def task(self, config: Measurement) -> Task:
+        pipeline, method = config.pipeline, config.method
+        if pipeline not in self._data:
+            whole = pipeline.whole.limited(0, self.settings.limit_test)
+            self._data[pipeline] = pipeline.arrays_of(whole)
+        maps = pipeline.test_maps(method, self.settings.rank) if self.evaluation.needs_maps else None
+        artefacts = Artefacts(
+            seed=pipeline.order.seed,
+            classifier=pipeline.checkpoint,
+            networks=self._networks[pipeline],
+            data=self._data[pipeline],
+            maps=maps,
+            device=pipeline.device,
+            method_kwargs=method_kwargs,
+            network_for=network_for,
+        )
+        shared = (artefacts.data, maps) if maps else (artefacts.data,)
+        name = f"{method.label} seed {pipeline.order.seed}"
+        return Task(
+            name, self.evaluation.measure, (self.settings, method, artefacts), self.images(config), shared
+        )
+
+    def plan(self, planned: set[Hashable], jobs: int) -> str:
         lines = [line for pipeline in self.pipelines for line in pipeline.train_lines()]
-        lines += self.lines_of(self.todo)
-        return "\n".join([*lines, f"{len(self.tasks)} measurements, {len(self.results)} finished, nothing written"])
+        lines += [f"tune    {name} of seed {pipeline.order.seed}" for name, pipeline in self.missing_networks()]
+        for config in self.todo:
+            if self.evaluation.needs_maps and not config.pipeline.has_maps(config.method):
+                lines.append(f"explain {config.pipeline.map_path(config.method)}")
+        lines += [f"measure {config.method.label} seed {config.pipeline.order.seed}" for config in self.todo]
+        return "\n".join(
+            [*lines, f"{len(self.configs())} measurements, {len(self.results)} finished, nothing written"]
+        )
 
-    def complete(self, jobs: int = 1) -> None:
-        """Do what is not finished, each measurement kept as soon as it is done, `jobs` of them side by side."""
-        for task in self.todo:
-            if task.pipeline.kept is None and (found := self._find(task)) is not None:
-                self.results[task] = found  # of a classifier that another process, or this one, trained meanwhile
-        todo = self.todo
-        said = f"{self.evaluation}: {len(self.results)} of {len(self.tasks)} measurements are finished"
-        print(f"{said}, {len(todo)} to do", flush=True)
-        if not todo:
-            return
-        if self.overwrite:  # what is there from now on was done now, by whatever process
-            for task in todo:
-                self.path(task).unlink(missing_ok=True)
-            self.overwrite = False
-        self.prepare(todo)
-        with progress_bar(len(todo) * self.images_each, self.evaluation, "images") as bar:
+    def missing_networks(self) -> Iterator[tuple[str, Pipeline]]:
+        """Yield the networks that have to be fine-tuned first, by name, each once."""
+        for pipeline in dict.fromkeys(config.pipeline for config in self.todo):
+            for name in self.evaluation.networks(self.settings):
+                if name == "finetuned" and kept_finetuned(pipeline, self.settings) is None:
+                    yield name, pipeline
 
-            def begun(task: Task) -> None:
-                bar.set_postfix_str(f"{task.method.label} seed {task.pipeline.order.seed}", refresh=False)
+    def report(self) -> str:
+        first = self.pipelines[0]
+        by_seed = {(config.method, config.pipeline.order.seed): result for config, result in self.results.items()}
+        methods, seeds = tuple(self.methods), tuple(pipeline.order.seed for pipeline in self.pipelines)
+        if self.has_arrays:
+            arrays = {config.method: result for config, result in self.results.items()}
+            of_methods = {method: arrays[method] for method in methods}
+            summary = SelectivitySummary(
+                self.settings, self.dataset, first.dataset_sum, self.model, methods, of_methods, first.folders.data,
+                first.order.quick,
+            )
+            return summary.write(self.results_folder)
+        facts = self.settings, self.dataset, self.model, methods, seeds, by_seed, first.order.quick
+        if self.title == "sanity":
+            return SanityReport(*facts).write(self.results_folder)
+        return Removals(*facts, first.dataset_sum, first.folders.data).write(self.results_folder)
 
-            with sharing(self.work, jobs, len(todo)):
-                self.work(bar.update, begun)
 
-    def work(self, on_images: Callable[[int], object], on_task: Callable[[Task], object] = lambda task: None) -> None:
-        """Do what no other process is at.
-
-        Args:
-            on_images: told how many images were just done, here or in other processes.
-            on_task: told of each measurement that begins here.
-        """
-        for task in self.pipelines[0].claims.shared(self.todo, lambda task: self.path(task).name):
-            found = self._find(task)  # another process may have done it by now
-            if found is None:
-                on_task(task)
-                how = {"device": device_name(task.pipeline.device), "versions": versions()}
-                found = self.measure(task, on_images) | how
-                write_record(self.path(task), self.configuration(task, task.pipeline.checkpoint.sum), found)
-            else:
-                on_images(self.images_each)
-            self.results[task] = found
+def require_selectivity_possible(settings: Any, dataset: str, shape: tuple[int, int, int]) -> None:
+    """Raise `InputError` if selectivity has more pixels to remove than there are, or too few images."""
+    pixels = shape[1] * shape[2]
+    if settings.removals > pixels:
+        raise InputError(f"--removals={settings.removals}: an image of {dataset} has {pixels} pixels")
+    if settings.limit_test < 2:
+        raise InputError("--limit-test=1: selectivity needs two test images or more for its intervals")

@@ -1,7 +1,6 @@
 """What a command needs: data, a trained classifier, maps. What is not there is made first, and kept."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,14 @@ from attribution.folding import folded
 from attribution.maps import explained
 from attribution.spec import MethodSpec
 from common.errors import InputError
-from common.files import require_not_in_use, require_writable
+from common.files import require_not_in_use
 from common.progress import progress_bar
 from data import Dataset, dataset_info, dataset_sum, load_dataset
 from data.load import limited_index
-from evaluation.masking import SplitRanks, ranks_of_maps
-from experiments.claims import Claims
+from evaluation.masking import ranks_of_maps
+from evaluation.tasks import SharedArrays, arrays_of
 from experiments.map_files import SPLITS, MapReader, MapWriter, Provenance, map_bytes, map_path, recorded, write_maps
+from experiments.store import Folders
 from models import model_name
 from models.inspection import Inspectable, last_block
 from training.checkpoint import Checkpoint, made_by_other_code
@@ -30,34 +30,7 @@ from training.classifier import TrainingConfig, find_classifier, restore, train_
 from training.inputs import Images, Normalisation
 from training.networks import new_model
 
-
-@dataclass(frozen=True)
-class Folders:
-    """Where things lie."""
-
-    data: Path
-    checkpoints: Path
-    maps: Path
-    results: Path
-
-    @property
-    def claims(self) -> Path:
-        return self.results / ".claims"
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.results / "tensorboard"
-
-    @classmethod
-    def below(cls, output: Path, data: Path) -> "Folders":
-        return cls(data, output / "checkpoints", output / "saliency_maps", output / "results")
-
-    def require_usable(self) -> None:
-        """Raises `InputError` where a folder can't be written to, or the data folder can't be one."""
-        for folder in (self.checkpoints, self.maps, self.results):
-            require_writable(folder)
-        if self.data.exists() and not self.data.is_dir():
-            raise InputError(f"--data-dir={self.data} is a file, not a folder")
+RANKS_HELD = 4  # methods
 
 
 class Pipeline:
@@ -90,14 +63,15 @@ class Pipeline:
         self.limit_train, self.limit_test = limit_train, limit_test
         self.overwrite, self.resume, self.map_dtype = overwrite, resume, map_dtype
         self.dataset_sum = dataset_sum(order.dataset)
-        self.claims = Claims(folders.claims)
         self._made: set[Path] = set()  # maps that --overwrite need not make a second time
         self._values: dict[MethodSpec, int] = {}  # what `check` found
+        self._ranks: dict[str, SharedArrays] = {}
         self.kept = find_classifier(order, self.dataset_sum, folders.checkpoints)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For another process: without what lies on a device, or is a part of the rest."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("normalisation", "dataset")}
+    @property
+    def has_classifier(self) -> bool:
+        """Whether the classifier is known: it was there, or it has been trained by now."""
+        return self.kept is not None or "checkpoint" in self.__dict__
 
     @cached_property
     def whole(self) -> Dataset:
@@ -118,7 +92,7 @@ class Pipeline:
         if self.kept is not None:
             return self.kept
         path = self.order.path(self.folders.checkpoints)
-        with self.claims.alone(path.name):
+        with self.folders.making(path.name):
             trained = find_classifier(self.order, self.dataset_sum, self.folders.checkpoints)
             if trained is None:
                 print(f"model: {path} is not there: training it ({self.order.recipe.epochs} epochs) ...", flush=True)
@@ -189,7 +163,7 @@ class Pipeline:
         """The maps of `method` for all images of `dataset`, made now if they are not there."""
         path, provenance = self.map_path(method), self.provenance(method, self.checkpoint)
         index = {split: getattr(self.dataset, split).index for split in SPLITS}
-        with self.claims.alone(path.name):
+        with self.folders.making(path.name):
             again = self.overwrite and path not in self._made
             if path.exists() and not again and not of_other_code(path, provenance):
                 reader = MapReader(path, provenance)
@@ -208,7 +182,7 @@ class Pipeline:
         images = {split: Images(rows, self.normalisation, self.device) for split, rows in splits.items()}
         labels = {split: rows.labels for split, rows in splits.items()}
         total = sum(map(len, splits.values()))
-        given = given_by_setting(method, model, self.normalisation.black)
+        given = method_kwargs(method, model, self.normalisation.black)
         print(f"maps: {method.label} of {total:,} images -> {writer.path}", flush=True)
         with progress_bar(total, f"maps {method.label}", "images") as bar:
             method_of_model = method.build(model, **given)
@@ -234,30 +208,46 @@ class Pipeline:
     def _explained_values(self, method: MethodSpec) -> int:
         model = new_model(self.order.dataset, self.order.attention).eval()
         black = torch.zeros(1, *dataset_info(self.order.dataset).image_shape)
-        given = given_by_setting(method, model, torch.zeros(len(black[0])))
+        given = method_kwargs(method, model, torch.zeros(len(black[0])))
         label = torch.zeros(1, dtype=torch.int64)
         return explained(method.build(model, **given), model, black, label, self.explain).attribution.size
 
-    def explained_test(self, method: MethodSpec, rank: str) -> tuple[Tensor, Tensor]:
-        """Of the test images the ranks of the pixels (N, 1, H, W) and the class explained (N,), on the device."""
+    def test_maps(self, method: MethodSpec, rank: str) -> SharedArrays:
+        """Return of the test images the `ranks` of the pixels (N, 1, H, W) and the class explained, `target` (N,)."""
         reader, test = self.maps(method), self.dataset.test
         parts = list(reader.rows("test", test.index))
         ranks, _tied = ranks_of_maps(parts, self.dataset.shape[0], "pixel", rank, self.device, method.blur)
         name = "prediction" if self.explain == "prediction" else "label"
         target = np.concatenate([getattr(rows, name) for rows in parts])
-        return ranks, torch.from_numpy(target).to(self.device)
+        return SharedArrays(f"{self.map_path(method)} {rank} {method.blur}", {"ranks": ranks.cpu().numpy(), "target": target})
 
-    def ranks(self, method: MethodSpec, granularity: str, rank: str) -> SplitRanks:
-        """Ranks of both splits' positions by the maps of `method`, on the device."""
-        reader, channels = self.maps(method), self.dataset.shape[0]
-        (train, tied), (test, _tied) = (
-            ranks_of_maps(
-                reader.rows(split, getattr(self.dataset, split).index),
-                *(channels, granularity, rank, self.device, method.blur),
+    @cached_property
+    def arrays(self) -> SharedArrays:
+        """The images of both splits, for tasks."""
+        return self.arrays_of(self.dataset)
+
+    def arrays_of(self, dataset: Dataset) -> SharedArrays:
+        """Return some images of the data set, for tasks."""
+        key = f"{self.dataset_sum} {len(dataset.train)} {len(dataset.test)}"
+        return SharedArrays(key, arrays_of(dataset, self.normalisation))
+
+    def ranks(self, method: MethodSpec, granularity: str, rank: str) -> SharedArrays:
+        """Return ranks of both splits' positions by the maps of `method`: `train`, `test`, `tied` and their `key`."""
+        key = f"{self.map_path(method)} {granularity} {rank} {method.blur}"
+        if key not in self._ranks:
+            while len(self._ranks) >= RANKS_HELD:
+                del self._ranks[next(iter(self._ranks))]
+            reader, channels = self.maps(method), self.dataset.shape[0]
+            (train, tied), (test, _tied) = (
+                ranks_of_maps(
+                    reader.rows(split, getattr(self.dataset, split).index),
+                    *(channels, granularity, rank, self.device, method.blur),
+                )
+                for split in SPLITS
             )
-            for split in SPLITS
-        )
-        return SplitRanks(train, test, tied)
+            arrays = {"train": train.cpu().numpy(), "test": test.cpu().numpy()}
+            self._ranks[key] = SharedArrays(key, arrays | {"tied": np.array(tied), "key": np.array(key)})
+        return self._ranks[key]
 
 
 def of_other_code(path: Path, wanted: Provenance) -> bool:
@@ -267,7 +257,7 @@ def of_other_code(path: Path, wanted: Provenance) -> bool:
     return is_own and bool(found := recorded(path)) and made_by_other_code(found, attributes)
 
 
-def given_by_setting(method: MethodSpec, model: nn.Module, black: Tensor) -> dict[str, Any]:
+def method_kwargs(method: MethodSpec, model: nn.Module, black: Tensor) -> dict[str, Any]:
     """What `method` can't know by itself: what a black pixel (C,) is to the network, and its last convolution block.
 
     WARN's attention convolves after the last block, so that the last feature map is not the one to explain.

@@ -15,7 +15,7 @@ from attribution import build_method
 from attribution.gradcam import to_size_of
 from attribution.spec import MethodSpec, parameters_by_method
 from common.errors import InputError
-from experiments.pipeline import given_by_setting, network_for
+from experiments.pipeline import method_kwargs, network_for
 from models import build_model
 from reporting.wording import described_parameters, unusual_parameters
 from tests.other_methods import FORMS, WRONG_FORMS
@@ -320,13 +320,13 @@ def test_layer_and_arguments_are_told_apart_wherever_methods_are_named():
     assert set(word) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-")
 
 
-def test_given_by_setting_only_where_it_is_needed():
+def test_method_kwargs_only_where_it_is_needed():
     class Named(nn.Sequential):
         layers, attention_layers = ("2", "5"), ()
 
     network = Named(nn.ReLU())
     for place, want in (("captum.attr:LayerGradCam", {"layer": "5"}), ("captum.attr:Saliency", {})):
-        assert given_by_setting(MethodSpec(place), network, torch.zeros(3)) == want
+        assert method_kwargs(MethodSpec(place), network, torch.zeros(3)) == want
 
 
 # Arguments
