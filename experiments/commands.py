@@ -141,8 +141,9 @@ def publish(options: argparse.Namespace, folders: Folders, costs: Costs) -> None
     print(gather(folders.checkpoints, folders.results, PUBLISHED), flush=True)
     gathered = Folders(folders.data, PUBLISHED, folders.maps, PUBLISHED)
     report(options, gathered, costs)
-    write_readme(README, PUBLISHED)
-    print(f"written: {README}")
+    for page in (README, *sorted((README.parent / "docs").glob("*.md"))):
+        write_readme(page, PUBLISHED)
+        print(f"written: {page}")
 
 
 def report(options: argparse.Namespace, folders: Folders, _costs: Costs) -> None:
