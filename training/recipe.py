@@ -61,7 +61,7 @@ RECIPES = {
     # images of half the size: see "Recipes of RAN and WARN" in `results/README.md`.
     ("mnist", "RAN"): replace(_MNIST, epochs=5, batch_size=128, learning_rate=0.05, small_epochs=2),
     ("mnist", "WARN"): replace(_MNIST, epochs=5, batch_size=128, small_epochs=2),
-    ("cifar10", "RAN"): replace(_CIFAR10, epochs=12, batch_size=128, small_epochs=8),
+    ("cifar10", "RAN"): replace(_CIFAR10, epochs=16, batch_size=128, small_epochs=10),
     ("cifar10", "WARN"): replace(_CIFAR10, epochs=16, batch_size=128, small_epochs=10),
 }
 
