@@ -32,17 +32,17 @@ from experiments.side_by_side import sharing, usual_jobs
 from experiments.sweep import Sweep, complete_all
 from models import ATTENTIONS, OPTIONS, variant
 from reporting.accuracy import kept_metadata, report_accuracy
-from reporting.findings import Findings, Gap
-from reporting.kept import in_order, kept_checks, kept_removals, measured_pairs
+from reporting.blocks import write_readme
+from reporting.groups import in_order, kept_checks, kept_removals, measured_pairs
+from reporting.labels import usual_images
 from reporting.page import write_page
-from reporting.readme import write_readme
-from reporting.removals import Removals, usual_ratios
-from reporting.removals import Settings as RemovalSettings
+from reporting.removal_summary import RemovalSummary, usual_ratios
+from reporting.removal_summary import Settings as RemovalSettings
 from reporting.report import Retrainings
-from reporting.sanity_report import SanityReport
-from reporting.sanity_report import Settings as SanitySettings
+from reporting.retraining_summary import Gap, RetrainingSummary
+from reporting.sanity_summary import SanitySummary
+from reporting.sanity_summary import Settings as SanitySettings
 from reporting.summary import summaries
-from reporting.wording import usual_images
 from training.checkpoint import Checkpoint
 from training.classifier import TrainingConfig, find_classifier, train_classifier
 from training.device import resolve_device
@@ -166,7 +166,7 @@ def report(options: argparse.Namespace, folders: Folders, _costs: Costs) -> None
     if not options.dry_run:
         written = retrainings.write(folders.results, suffix)
         written += [path for page in pages for path in page.write(folders.results)]
-        own_files: list[Findings | Removals | SanityReport] = [*retrainings.quick, *removals, *checks]
+        own_files: list[RetrainingSummary | RemovalSummary | SanitySummary] = [*retrainings.quick, *removals, *checks]
         for one in own_files:
             one.write(folders.results)
         if pages:

@@ -13,10 +13,10 @@ from common.files import write_text
 from evaluation import ORDERS
 from evaluation.statistics import Curve
 from experiments.runs import Result, Run
-from reporting.findings import Findings
 from reporting.palette import colours_of
-from reporting.removals import Removals
+from reporting.removal_summary import RemovalSummary
 from reporting.report import Retrainings
+from reporting.retraining_summary import RetrainingSummary
 from reporting.summary import Summary
 from reporting.tables import flat
 
@@ -43,7 +43,7 @@ class Chart:
     alone: Sequence[Curve] = ()
 
 
-def charts_of(findings: Iterable[Findings], removals: Iterable[Removals]) -> list[Chart]:
+def charts_of(findings: Iterable[RetrainingSummary], removals: Iterable[RemovalSummary]) -> list[Chart]:
     """A picture for each retraining evaluation, and two for each other one."""
     charts = [Chart(one.title, one.conditions, one.images, one.masks) for one in findings]
     for one in removals:
@@ -53,7 +53,9 @@ def charts_of(findings: Iterable[Findings], removals: Iterable[Removals]) -> lis
     return charts
 
 
-def page(summaries: Sequence[Summary], retrainings: Retrainings, removals: Sequence[Removals], results: Path) -> str:
+def page(
+    summaries: Sequence[Summary], retrainings: Retrainings, removals: Sequence[RemovalSummary], results: Path
+) -> str:
     """The whole page.
 
     Args:
@@ -80,7 +82,7 @@ def page(summaries: Sequence[Summary], retrainings: Retrainings, removals: Seque
 
 
 def write_page(
-    summaries: Sequence[Summary], retrainings: Retrainings, removals: Sequence[Removals], results: Path
+    summaries: Sequence[Summary], retrainings: Retrainings, removals: Sequence[RemovalSummary], results: Path
 ) -> Path:
     path = results / "report.html"
     write_text(path, page(summaries, retrainings, removals, results))
@@ -91,7 +93,7 @@ def _anchor(one: Summary) -> str:
     return escape(f"{one.dataset}-{one.model}")
 
 
-def _section(one: Summary, retrainings: Retrainings, removals: Sequence[Removals], results: Path) -> str:
+def _section(one: Summary, retrainings: Retrainings, removals: Sequence[RemovalSummary], results: Path) -> str:
     findings = [each for each in retrainings.found if (each.protocol.dataset, each.model) == (one.dataset, one.model)]
     removed = [each for each in removals if (each.dataset, each.model) == (one.dataset, one.model)]
     charts = charts_of(findings, removed)

@@ -19,10 +19,10 @@ from experiments.runs import Result, Run, kept_results
 from models import NO_ATTENTION, attention_of
 from reporting.accuracy import order_of, original_figures
 from reporting.editions import Editions
-from reporting.findings import Findings, Gap, quick_images
-from reporting.kept import in_order, method_place
+from reporting.groups import in_order, method_place
+from reporting.labels import counted, filed_words
+from reporting.retraining_summary import Gap, RetrainingSummary, quick_images
 from reporting.tables import markdown_rows, runs_csv
-from reporting.wording import counted, filed_words
 from training.recipe import recipe_for
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Results = Mapping[Run, Result]
 
 ORIGINAL_METHODS = {"GB-GC": "GBGC"}
-ORIGINAL_SETTING = ["element", "train"]  # as `Findings.mask_words` has it
+ORIGINAL_SETTING = ["element", "train"]  # as `RetrainingSummary.mask_words` has it
 DIRECTION = (
     "Areas. The original masked the training images alone and tested on whole ones: a network that learned to read "
     "masks fails there, so that the map that leaks most seems the most faithful. With both masked the same leak holds "
@@ -48,7 +48,7 @@ class Retrainings:
         left_out: in a line each, runs that are not shown because others of their curve are missing.
     """
 
-    found: tuple[Findings, ...]
+    found: tuple[RetrainingSummary, ...]
     left_out: tuple[str, ...]
 
     @classmethod
@@ -56,7 +56,7 @@ class Retrainings:
         """
         Args:
             datasets: of which the runs are taken; all unless some are named.
-            data_dir: see `Findings`.
+            data_dir: see `RetrainingSummary`.
 
         Raises:
             InputError: a damaged file.
@@ -75,9 +75,9 @@ class Retrainings:
         return cls(tuple(found), tuple(left_out))
 
     @cached_property
-    def chosen(self) -> list[Findings]:
+    def chosen(self) -> list[RetrainingSummary]:
         """Of each evaluation, data set, model and kind of masks the largest: that of which figures are drawn."""
-        largest: dict[tuple[object, ...], Findings] = {}
+        largest: dict[tuple[object, ...], RetrainingSummary] = {}
         for one in self.found:
             protocol = one.protocol
             kind = (protocol.evaluation, protocol.dataset, one.model, *one.mask_words)
@@ -86,7 +86,7 @@ class Retrainings:
         return list(largest.values())
 
     @property
-    def quick(self) -> list[Findings]:
+    def quick(self) -> list[RetrainingSummary]:
         """Those of `--quick`, whose tables and figures have names of their own."""
         return [one for one in self.found if one.quick]
 
@@ -112,7 +112,7 @@ class Retrainings:
         from reporting.figures import draw_curves  # here, so that nothing else waits for matplotlib
 
         written = []
-        kinds: dict[tuple[str, tuple[str, ...]], list[Findings]] = defaultdict(list)
+        kinds: dict[tuple[str, tuple[str, ...]], list[RetrainingSummary]] = defaultdict(list)
         for one in self.chosen:
             kinds[one.protocol.evaluation, tuple(one.mask_words)].append(one)
         for (evaluation, words), findings in kinds.items():
@@ -175,7 +175,7 @@ def _place(key: Run, datasets: Sequence[str]) -> tuple[object, ...]:
     )
 
 
-def _findings(key: Run, of_key: Sequence[Run], runs: Results, data_dir: Path) -> tuple[Findings | None, str]:
+def _findings(key: Run, of_key: Sequence[Run], runs: Results, data_dir: Path) -> tuple[RetrainingSummary | None, str]:
     """Of all ratios and numbers of seeds those of which most is finished, and a line on what that leaves out."""
     methods = sorted({run.method for run in of_key if run.method}, key=method_place)
     ratios_of = {method: tuple(sorted({run.ratio for run in of_key if run.method == method})) for method in methods}
@@ -214,7 +214,7 @@ def _findings(key: Run, of_key: Sequence[Run], runs: Results, data_dir: Path) ->
     said = [f"{', '.join(missing)} not finished"] if missing else []
     said += [f"ratios {', '.join(f'{ratio:g}' for ratio in sorted(more_ratios))}"] if more_ratios else []
     said += [f"seeds from {best.seeds}"] if best.seeds < max(seeds) else []
-    return Findings(best, *sums, runs, _is_quick(best), data_dir=data_dir), "; ".join(said)
+    return RetrainingSummary(best, *sums, runs, _is_quick(best), data_dir=data_dir), "; ".join(said)
 
 
 def _is_quick(protocol: Protocol) -> bool:
@@ -235,17 +235,17 @@ def _points(protocol: Protocol) -> tuple[int, int]:
     return len(protocol.methods) * len(protocol.ratios) * protocol.seeds, protocol.seeds
 
 
-def _size(one: Findings) -> tuple[int, int]:
+def _size(one: RetrainingSummary) -> tuple[int, int]:
     """How much was measured, and on how many images."""
     images = one.protocol.limit_train or 2**31
     return _points(one.protocol)[0], images * one.protocol.recipe.epochs
 
 
-def _across_models(method: MethodSpec, findings: Iterable[Findings], dataset: str) -> list[Findings]:
+def _across_models(method: MethodSpec, findings: Iterable[RetrainingSummary], dataset: str) -> list[RetrainingSummary]:
     return [one for one in findings if one.protocol.dataset == dataset and method in one.protocol.methods]
 
 
-def _model_panel(method: MethodSpec, findings: Sequence[Findings]) -> "Panel":
+def _model_panel(method: MethodSpec, findings: Sequence[RetrainingSummary]) -> "Panel":
     """One method on several models, each curve under the model's name."""
     from reporting.figures import Panel
 
@@ -258,7 +258,7 @@ def _model_panel(method: MethodSpec, findings: Sequence[Findings]) -> "Panel":
     return Panel(title, curves, baselines, first.chance_line, first.removed)
 
 
-def _notes(findings: Sequence[Findings]) -> str:
+def _notes(findings: Sequence[RetrainingSummary]) -> str:
     """What is said under a figure of several panels, each condition with the data set that it is of."""
     if len({one.protocol.dataset for one in findings}) == 1:
         return "\n".join([*dict.fromkeys(one.conditions for one in findings), findings[0].about])
@@ -270,7 +270,7 @@ def _notes(findings: Sequence[Findings]) -> str:
     return "\n".join(dict.fromkeys([*conditions, *meant]))
 
 
-def _compared(theirs: Findings, ours: Findings) -> str:
+def _compared(theirs: RetrainingSummary, ours: RetrainingSummary) -> str:
     """Areas by method: published, in the original's setting, in the default one, and of the mask alone."""
     rows = [["method", "the original, published", "its setting, here", "both splits masked", "the mask alone"]]
     by_name = {image.method: (image, mask) for image, mask in zip(ours.images, ours.masks, strict=True)}

@@ -13,14 +13,14 @@ from attribution import CONTROLS
 from attribution.spec import MethodSpec
 from evaluation import REMOVING, RETRAINING
 from evaluation.statistics import Estimate, mean_interval
-from reporting.falls import SelectivityCurve
-from reporting.findings import Findings
-from reporting.kept import kept_checks, kept_falls, largest, measured_pairs
-from reporting.removals import Removals
+from reporting.groups import kept_checks, kept_falls, largest, measured_pairs
+from reporting.labels import counted, filed_words, unusual_parameters
+from reporting.removal_summary import RemovalSummary
 from reporting.report import Retrainings
-from reporting.sanity_report import SanityReport
+from reporting.retraining_summary import RetrainingSummary
+from reporting.sanity_summary import SanitySummary
+from reporting.selectivity import SelectivityCurve
 from reporting.tables import markdown_rows, numbers, write_table
-from reporting.wording import counted, filed_words, unusual_parameters
 
 FEWEST = 3  # methods that two evaluations must share for a correlation
 LEAKS = "†"
@@ -160,7 +160,7 @@ class Summary:
 
 
 def summaries(
-    results: Path, datasets: Sequence[str], retrainings: Retrainings, removals: Sequence[Removals]
+    results: Path, datasets: Sequence[str], retrainings: Retrainings, removals: Sequence[RemovalSummary]
 ) -> list[Summary]:
     """For each data set and model of which something is finished.
 
@@ -172,7 +172,7 @@ def summaries(
     """
     checks = kept_checks(results)
     plain = [one for one in retrainings.chosen if not one.mask_words]
-    measured: list[Findings | Removals | SanityReport] = [*plain, *removals, *checks]
+    measured: list[RetrainingSummary | RemovalSummary | SanitySummary] = [*plain, *removals, *checks]
     models = dict.fromkeys([*(one.model for one in measured), *(model for _dataset, model in measured_pairs(results))])
     found = []
     for dataset, model in product(datasets, models):
@@ -187,7 +187,7 @@ def summaries(
     return found
 
 
-def _of_retraining(one: Findings) -> Column:
+def _of_retraining(one: RetrainingSummary) -> Column:
     evaluation = one.protocol.evaluation
     explained = frozenset(
         image.method for image, mask in zip(one.images, one.masks, strict=True) if one.explained(image, mask)
@@ -211,7 +211,7 @@ def _unusual(methods: Iterable[MethodSpec]) -> str:
     return "".join(f", {words}" for words in unusual_parameters(methods))
 
 
-def _of_removals(one: Removals | None) -> list[Column]:
+def _of_removals(one: RemovalSummary | None) -> list[Column]:
     if one is None:
         return []
     gaps = {method: _estimate(values) for method, values in one.gaps.items()}
@@ -222,7 +222,7 @@ def _of_removals(one: Removals | None) -> list[Column]:
     return [Column(one.settings.evaluation, about, True, gaps)]
 
 
-def _of_checks(check: SanityReport | None) -> list[Column]:
+def _of_checks(check: SanitySummary | None) -> list[Column]:
     if check is None:
         return []
     seeds = counted(len(check.seeds), "seed") + _unusual(check.methods)

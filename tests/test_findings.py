@@ -11,8 +11,8 @@ from attribution.spec import MethodSpec
 from evaluation.retraining import Protocol
 from evaluation.statistics import Curve, verdict
 from experiments.runs import Result, Run, kept_results, save_result
-from reporting.findings import Findings, Gap
 from reporting.report import Retrainings, published_curve
+from reporting.retraining_summary import Gap, RetrainingSummary
 from training.recipe import recipe_for
 
 SUMS = ("d" * 64, "c" * 64)
@@ -44,8 +44,8 @@ def keep(folder: Path, one: Protocol) -> None:
         save_result(run, result(run), folder)
 
 
-def findings(one: Protocol) -> Findings:
-    return Findings(one, *SUMS, {run: result(run) for run in one.runs(*SUMS)})
+def findings(one: Protocol) -> RetrainingSummary:
+    return RetrainingSummary(one, *SUMS, {run: result(run) for run in one.runs(*SUMS)})
 
 
 def test_a_run_survives_its_file(tmp_path):
@@ -97,7 +97,7 @@ def test_gap_checks_that_random_is_the_same_in_both():
     ],
 )
 def test_tables_of_other_settings_have_other_names(change):
-    names = [Findings(one, *SUMS, {}).stem for one in (protocol(), protocol(**change))]
+    names = [RetrainingSummary(one, *SUMS, {}).stem for one in (protocol(), protocol(**change))]
     assert names[0] != names[1]
     assert max(map(len, names)) < 200
     assert not any("/" in name for name in names)

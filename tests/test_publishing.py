@@ -12,8 +12,8 @@ from experiments import commands
 from experiments.publishing import gather
 from experiments.runs import GATHERED
 from reporting.accuracy import TRAININGS
-from reporting.kept import kept_checks, kept_falls, kept_removals
-from reporting.readme import BLOCK, BLOCKS, Published, written
+from reporting.blocks import BLOCK, BLOCKS, Published, written
+from reporting.groups import kept_checks, kept_falls, kept_removals
 from reporting.report import Retrainings
 from reporting.summary import summaries
 from tests.run_main import run

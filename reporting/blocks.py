@@ -30,15 +30,15 @@ from reporting.accuracy import (
     kept_trainings,
     original_figures,
 )
-from reporting.falls import SelectivityCurve
-from reporting.findings import Findings, Gap
-from reporting.kept import kept_checks, kept_falls, kept_removals, largest
-from reporting.removals import Removals
+from reporting.groups import kept_checks, kept_falls, kept_removals, largest
+from reporting.labels import counted, described_parameters
+from reporting.removal_summary import RemovalSummary
 from reporting.report import Retrainings
-from reporting.sanity_report import SanityReport
+from reporting.retraining_summary import Gap, RetrainingSummary
+from reporting.sanity_summary import SanitySummary
+from reporting.selectivity import SelectivityCurve
 from reporting.summary import Summary, summaries
 from reporting.tables import areas_cell, cell, distance_cell, markdown_rows
-from reporting.wording import counted, described_parameters
 from training.checkpoint import checkpoint_path
 
 BLOCK = re.compile(r"(?P<head><!-- report: (?P<name>[\w-]+) -->\n).*?(?P<tail>\n<!-- /report -->)", re.DOTALL)
@@ -60,11 +60,11 @@ class Published:
         return Retrainings.of(self.folder, DATASETS)
 
     @cached_property
-    def removals(self) -> list[Removals]:
+    def removals(self) -> list[RemovalSummary]:
         return kept_removals(self.folder)
 
     @cached_property
-    def checks(self) -> list[SanityReport]:
+    def checks(self) -> list[SanitySummary]:
         return kept_checks(self.folder)
 
     @cached_property
@@ -125,13 +125,13 @@ def _gap(gap: Gap) -> str:
     return f"{markdown_rows([head, *rows])}\n{gap.identity}\n{_small(about)}"
 
 
-def _interval(one: Findings) -> str:
+def _interval(one: RetrainingSummary) -> str:
     seeds = one.protocol.seeds
     over = f"± is the 95 % interval over {counted(seeds, 'seed')}. " if seeds > 1 else ""
     return f"{over}† 90 % or more of the curve above chance can be read off the mask."
 
 
-def _about(one: Findings) -> str:
+def _about(one: RetrainingSummary) -> str:
     """How much was retrained, and how long that took."""
     runs = one.ordered.values()
     devices = ", ".join(dict.fromkeys(result.device for result in runs))
@@ -194,7 +194,7 @@ def removing(published: Published) -> str:
     return f"{markdown_rows([head, *rows])}\n{_agreement(published.summaries)}\n\n{_small(note)}"
 
 
-def _marked(one: Removals) -> dict[str, str]:
+def _marked(one: RemovalSummary) -> dict[str, str]:
     """Each method's gap, and whether it is told apart from RANDOM's."""
     random = None if one.no_verdict else one.gaps.get("RANDOM")
     cells = {}
@@ -205,7 +205,7 @@ def _marked(one: Removals) -> dict[str, str]:
     return cells
 
 
-def _tested(one: Removals) -> str:
+def _tested(one: RemovalSummary) -> str:
     seeds = counted(len(one.seeds), "classifier")
     return f"{one.settings.limit_test:,} test images, {seeds}, accuracy on them {cell(one.whole('accuracy'))}"
 

@@ -15,8 +15,7 @@ from evaluation.retraining import Protocol
 from evaluation.statistics import READABLE, Curve, Estimate, at_chance, estimate, ranking, share_of_mask, verdict
 from experiments.runs import Result, Run
 from models import model_name
-from reporting.tables import csv_table, gap_table, markdown_table, runs_csv, write_table
-from reporting.wording import (
+from reporting.labels import (
     ONE_SEED,
     counted,
     described_parameters,
@@ -25,6 +24,7 @@ from reporting.wording import (
     interval_over,
     unusual_parameters,
 )
+from reporting.tables import csv_table, gap_table, markdown_table, runs_csv, write_table
 from training.recipe import quick_train_images, recipe_for
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def quick_images(dataset: str, attention: str | None) -> int | None:
 
 
 @dataclass(frozen=True)
-class Findings:
+class RetrainingSummary:
     """All retrainings of `protocol`, finished.
 
     Attributes:
@@ -263,8 +263,8 @@ class Findings:
 class Gap:
     """KAR − ROAR: two findings that differ in nothing else."""
 
-    roar: Findings
-    kar: Findings
+    roar: RetrainingSummary
+    kar: RetrainingSummary
 
     @property
     def title(self) -> str:

@@ -14,11 +14,11 @@ from evaluation import ORDERS, REMOVING
 from evaluation.selectivity import kept_selectivity, read_result
 from experiments.runs import kept_records
 from reporting.editions import Editions
-from reporting.falls import SelectivityCurve
-from reporting.removals import Removals
-from reporting.removals import Settings as RemovalSettings
-from reporting.sanity_report import SanityReport
-from reporting.sanity_report import Settings as SanitySettings
+from reporting.removal_summary import RemovalSummary
+from reporting.removal_summary import Settings as RemovalSettings
+from reporting.sanity_summary import SanitySummary
+from reporting.sanity_summary import Settings as SanitySettings
+from reporting.selectivity import SelectivityCurve
 from training.recipe import Recipe
 
 OF_METHOD = ("method", "ensemble", "parameters", "blur", "code")
@@ -26,7 +26,7 @@ OF_ONE = (*OF_METHOD, "seed", "checkpoint_sum")
 OF_ALL = ("evaluation", "dataset", "dataset_sum", "model", "model_code", "map_dtype")
 
 Found = Mapping[tuple[MethodSpec, int], Mapping[str, Any]]
-Measured = TypeVar("Measured", Removals, SanityReport)
+Measured = TypeVar("Measured", RemovalSummary, SanitySummary)
 
 
 def method_place(method: MethodSpec) -> tuple[object, ...]:
@@ -42,17 +42,17 @@ def in_order(datasets: Iterable[str]) -> list[str]:
     return sorted(set(datasets), key=lambda one: (known.index(one) if one in known else len(known), one))
 
 
-def kept_removals(results: Path, data_dir: Path = DATA_DIR) -> list[Removals]:
+def kept_removals(results: Path, data_dir: Path = DATA_DIR) -> list[RemovalSummary]:
     """Of ROAD, F-Fidelity, insertion and deletion: one for each data set, model and settings.
 
     Args:
-        data_dir: see `Removals`.
+        data_dir: see `RemovalSummary`.
 
     Raises:
         InputError: a damaged file.
     """
     return [
-        Removals(
+        RemovalSummary(
             *(_removal_settings(common), common["dataset"], common["model"], methods, seeds, found),
             dataset_sum=common["dataset_sum"],
             data_dir=data_dir,
@@ -62,14 +62,14 @@ def kept_removals(results: Path, data_dir: Path = DATA_DIR) -> list[Removals]:
     ]
 
 
-def kept_checks(results: Path) -> list[SanityReport]:
+def kept_checks(results: Path) -> list[SanitySummary]:
     """Of the sanity checks: one for each data set, model and settings.
 
     Raises:
         InputError: a damaged file.
     """
     return [
-        SanityReport(SanitySettings(**_settings(common)), common["dataset"], common["model"], methods, seeds, found)
+        SanitySummary(SanitySettings(**_settings(common)), common["dataset"], common["model"], methods, seeds, found)
         for common, methods, seeds, found in _groups(results, "sanity")
     ]
 

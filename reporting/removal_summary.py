@@ -13,8 +13,7 @@ from evaluation import DRAWS, EXPLAIN, FILLS_OF, INSERTION_RATIOS, MOST, ORDERS,
 from evaluation.chance import chance_level, known_dataset_info
 from evaluation.removal import Imputed, Perturbation, RandomPart, Replaced
 from evaluation.statistics import Curve, Estimate, at_chance, chance_words, difference, estimate
-from reporting.tables import areas_cell, cell, distance_cell, markdown_rows, numbers, write_table
-from reporting.wording import (
+from reporting.labels import (
     counted,
     described_parameters,
     explained_class,
@@ -23,6 +22,7 @@ from reporting.wording import (
     unusual_parameters,
     usual_images_if_known,
 )
+from reporting.tables import areas_cell, cell, distance_cell, markdown_rows, numbers, write_table
 from training.inputs import Normalisation
 from training.recipe import Recipe
 
@@ -91,7 +91,7 @@ def usual_settings(evaluation: str, dataset: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Removals:
+class RemovalSummary:
     """What finished measurements of several methods say.
 
     Attributes:

@@ -9,14 +9,14 @@ from attribution import CONTROLS
 from attribution.spec import MethodSpec, filed_methods
 from evaluation import EXPLAIN
 from evaluation.statistics import at_chance, chance_words, estimate, mean_interval
-from reporting.tables import areas_cell, markdown_rows, numbers, write_table
-from reporting.wording import (
+from reporting.labels import (
     counted,
     described_parameters,
     filed_words,
     unusual_parameters,
     usual_images_if_known,
 )
+from reporting.tables import areas_cell, markdown_rows, numbers, write_table
 
 NOISE, RADIUS, SAMPLES = 0.2, 0.02, 10  # σ of infidelity's perturbations, half width of sensitivity's, of either
 USUAL_WINDOW = 11  # pixels each way, of SSIM
@@ -53,7 +53,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class SanityReport:
+class SanitySummary:
     """What finished checks of several methods say.
 
     Attributes:
