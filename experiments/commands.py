@@ -33,14 +33,14 @@ from experiments.sweep import Sweep, complete_all
 from models import ATTENTIONS, OPTIONS, variant
 from reporting.accuracy import kept_metadata, report_accuracy
 from reporting.blocks import write_readme
+from reporting.evaluation_summary import EvaluationSummary
 from reporting.groups import in_order, kept_checks, kept_removals, measured_pairs
 from reporting.labels import usual_images
 from reporting.page import write_page
-from reporting.removal_summary import RemovalSummary, usual_ratios
 from reporting.removal_summary import Settings as RemovalSettings
+from reporting.removal_summary import usual_ratios
 from reporting.report import Retrainings
-from reporting.retraining_summary import Gap, RetrainingSummary
-from reporting.sanity_summary import SanitySummary
+from reporting.retraining_summary import Gap
 from reporting.sanity_summary import Settings as SanitySettings
 from reporting.summary import summaries
 from training.checkpoint import Checkpoint
@@ -165,8 +165,8 @@ def report(options: argparse.Namespace, folders: Folders, _costs: Costs) -> None
     print("\n\n".join(page.text for page in pages))
     if not options.dry_run:
         written = retrainings.write(folders.results, suffix)
-        written += [path for page in pages for path in page.write(folders.results)]
-        own_files: list[RetrainingSummary | RemovalSummary | SanitySummary] = [*retrainings.quick, *removals, *checks]
+        written += [path for page in pages for path in page.write_files(folders.results)]
+        own_files: list[EvaluationSummary] = [*retrainings.quick, *removals, *checks]
         for one in own_files:
             one.write(folders.results)
         if pages:

@@ -196,7 +196,7 @@ def removing(published: Published) -> str:
 
 def _marked(one: RemovalSummary) -> dict[str, str]:
     """Each method's gap, and whether it is told apart from RANDOM's."""
-    random = None if one.no_verdict else one.gaps.get("RANDOM")
+    random = None if one.doubt else one.gaps.get("RANDOM")
     cells = {}
     for method, gap in one.gaps.items():
         distance = None if random is None or gap is random else difference(gap, random)

@@ -1,4 +1,4 @@
-"""What the finished retrainings of one protocol say: curves, table, verdicts and a figure."""
+"""The summary of the finished retrainings of one protocol: curves, table, verdicts and a figure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attribution.spec import filed_methods
-from common.files import plain_sum, write_text
+from common.files import plain_sum
 from data import DATA_DIR
 from evaluation import QUICK_RATIOS, RATIOS
 from evaluation.chance import chance_level, known_dataset_info
@@ -15,6 +15,7 @@ from evaluation.retraining import Protocol
 from evaluation.statistics import READABLE, Curve, Estimate, at_chance, estimate, ranking, share_of_mask, verdict
 from experiments.runs import Result, Run
 from models import model_name
+from reporting.evaluation_summary import EvaluationSummary
 from reporting.labels import (
     ONE_SEED,
     counted,
@@ -24,7 +25,7 @@ from reporting.labels import (
     interval_over,
     unusual_parameters,
 )
-from reporting.tables import csv_table, gap_table, markdown_table, runs_csv, write_table
+from reporting.tables import csv_table, gap_table, markdown_table, runs_csv
 from training.recipe import quick_train_images, recipe_for
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def quick_images(dataset: str, attention: str | None) -> int | None:
 
 
 @dataclass(frozen=True)
-class RetrainingSummary:
-    """All retrainings of `protocol`, finished.
+class RetrainingSummary(EvaluationSummary):
+    """The finished retrainings of one protocol.
 
     Attributes:
         results: of at least the protocol's runs.
@@ -132,7 +133,6 @@ class RetrainingSummary:
 
     @property
     def note(self) -> str:
-        """The conditions of the measurement, for under the table and the figure."""
         return f"{self.conditions}\n{self.about}"
 
     @property
@@ -195,12 +195,19 @@ class RetrainingSummary:
         return f"- {best}, ≈ where the difference paired by seed can't be told from zero (95 %, each pair): {words}\n"
 
     @property
-    def text(self) -> str:
-        return f"{self.title}\n\n{self.note}\n\n{self.table}\n{self.verdicts}{self.order}"
+    def body(self) -> str:
+        return f"{self.table}\n{self.verdicts}{self.order}"
+
+    @property
+    def csv(self) -> str:
+        return csv_table(self.curves, self.baseline)
+
+    @property
+    def runs(self) -> str:
+        return runs_csv(self.ordered)
 
     @property
     def stem(self) -> str:
-        """File name of table and figure: every option that is not the default is part of it."""
         protocol = self.protocol
         quick = ["quick"] if self.quick else []
         words = [protocol.evaluation, protocol.dataset, filed_words(self.model), filed_methods(protocol.methods)]
@@ -234,16 +241,10 @@ class RetrainingSummary:
         }
         return [word for word, special in words.items() if special]
 
-    def write(self, folder: Path) -> str:
-        """Write table and figure; return what is to be said at the end."""
+    def draw(self, stem: Path) -> list[Path]:
         from reporting.figures import draw_curves  # here, so that nothing else waits for matplotlib
 
-        stem = folder / self.stem
-        write_table(stem, self.text, csv_table(self.curves, self.baseline))
-        write_text(stem.with_name(stem.name + "_runs.csv"), runs_csv(self.ordered))
-        figures = draw_curves([self.panel], self.note, stem)
-        files = f"table:  {stem}.md and .csv, each run in {stem}_runs.csv\nfigure: {' and '.join(map(str, figures))}"
-        return f"\n{self.text}\n{files}"
+        return draw_curves([self.panel], self.note, stem)
 
     @property
     def panel(self) -> "Panel":
@@ -260,8 +261,8 @@ class RetrainingSummary:
 
 
 @dataclass(frozen=True)
-class Gap:
-    """KAR − ROAR: two findings that differ in nothing else."""
+class Gap(EvaluationSummary):
+    """KAR − ROAR, of two summaries that differ in nothing else."""
 
     roar: RetrainingSummary
     kar: RetrainingSummary
@@ -271,12 +272,18 @@ class Gap:
         return self.roar.title.replace("ROAR", "KAR − ROAR", 1)
 
     @property
-    def text(self) -> str:
-        paired = "± is the 95 % interval over the seeds; differences are paired by seed."
+    def note(self) -> str:
+        paired = " ± is the 95 % interval over the seeds; differences are paired by seed."
         about = "0 for a random order of the pixels. A leaking mask lifts both areas, and can make or hide a gap."
-        note = f"{about} {paired}" if self.roar.protocol.seeds > 1 else about
-        table = gap_table(self.roar.images, self.kar.images)
-        return f"{self.title}\n\n{note}\n\n{table}\n{self.identity}{self.roar.verdicts}"
+        return about + paired * (self.roar.protocol.seeds > 1)
+
+    @property
+    def body(self) -> str:
+        return f"{gap_table(self.roar.images, self.kar.images)}\n{self.identity}{self.roar.verdicts}"
+
+    @property
+    def stem(self) -> str:
+        return self.roar.stem.replace("ROAR", "KAR-ROAR", 1)
 
     @property
     def identity(self) -> str:
@@ -291,9 +298,3 @@ class Gap:
             f"- check: RANDOM's curves of ROAR and KAR, the same in theory, have overlapping intervals at {overlap} of "
             f"{len(points)} ratios; they differ by {widest:.3f} at most\n"
         )
-
-    def write(self, folder: Path) -> str:
-        """Write the table; return what is to be said."""
-        path = folder / f"{self.roar.stem.replace('ROAR', 'KAR-ROAR', 1)}.md"
-        write_text(path, self.text)
-        return f"\n{self.text}\ntable:  {path}"
