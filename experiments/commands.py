@@ -32,7 +32,7 @@ from experiments.side_by_side import sharing, usual_jobs
 from experiments.sweep import Sweep, complete_all
 from models import ATTENTIONS, OPTIONS, variant
 from reporting.accuracy import kept_metadata, report_accuracy
-from reporting.blocks import write_readme
+from reporting.documents import write_documents
 from reporting.evaluation_summary import EvaluationSummary
 from reporting.groups import in_order, kept_checks, kept_removals, measured_pairs
 from reporting.labels import usual_images
@@ -141,9 +141,9 @@ def publish(options: argparse.Namespace, folders: Folders, costs: Costs) -> None
     print(gather(folders.checkpoints, folders.results, PUBLISHED), flush=True)
     gathered = Folders(folders.data, PUBLISHED, folders.maps, PUBLISHED)
     report(options, gathered, costs)
-    for page in (README, *sorted((README.parent / "docs").glob("*.md"))):
-        write_readme(page, PUBLISHED)
-        print(f"written: {page}")
+    pages = [README, *sorted((README.parent / "docs").glob("*.md"))]
+    write_documents(pages, PUBLISHED)
+    print("\n".join(f"written: {page}" for page in pages))
 
 
 def report(options: argparse.Namespace, folders: Folders, _costs: Costs) -> None:

@@ -15,6 +15,15 @@ LONGEST_VALUE = 40  # letters of a parameter in file names
 ONE_SEED = "Wilson's over the test images (one seed: the spread between networks is unknown)"
 USUAL_PARAMETERS = {"steps": STEPS, "samples": SAMPLES, "level": LEVEL, "baseline": BASELINES[0]}
 
+TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+HOUR, MINUTE = 3600, 60
+
+
+def duration(seconds: float) -> str:
+    if seconds >= HOUR:
+        return f"{seconds / HOUR:.1f} hours"
+    return f"{seconds / MINUTE:.0f} minutes" if seconds >= 2 * MINUTE else f"{seconds:.0f} s"
+
 
 def counted(number: int, unit: str, space: str = " ") -> str:
     """A number with its unit: 1 seed, 3 seeds."""
