@@ -63,7 +63,7 @@ def _interval(one: RetrainingSummary) -> str:
 
 
 def _about(one: RetrainingSummary) -> str:
-    """How much was retrained, and how long that took."""
+    """Return the number of retrainings and their time."""
     runs = one.ordered.values()
     devices = ", ".join(dict.fromkeys(result.device for result in runs))
     seconds = sum(result.seconds for result in runs)
@@ -72,7 +72,7 @@ def _about(one: RetrainingSummary) -> str:
 
 
 def verdicts(published: Published) -> str:
-    """For each curve of ROAR, whether it can be believed."""
+    """Return the verdict on each curve of ROAR."""
     shown = [one for one in published.retrainings.chosen if one.protocol.evaluation == "ROAR" and not one.mask_words]
     return "\n".join(f"{one.title}: can the curves be believed?\n\n{one.verdicts}" for one in shown).rstrip()
 
@@ -120,7 +120,7 @@ def removing(published: Published) -> str:
 
 
 def _marked(one: RemovalSummary) -> dict[str, str]:
-    """Each method's gap, and whether it is told apart from RANDOM's."""
+    """Return each method's gap, marked if it differs from RANDOM's."""
     random = None if one.doubt else one.gaps.get("RANDOM")
     cells = {}
     for method, gap in one.gaps.items():
@@ -136,7 +136,7 @@ def _tested(one: RemovalSummary) -> str:
 
 
 def _agreement(pages: Sequence[Summary]) -> str:
-    """How far those evaluations agree that rank methods, in a line for each data set."""
+    """Return the rank correlations of the evaluations, a line for each data set."""
     lines = []
     for page in pages:
         names = [one.name for one in page.columns]

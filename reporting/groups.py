@@ -1,4 +1,4 @@
-"""What is finished of the measurements that lie in a results folder, put together again from their files."""
+"""Records of a results folder, grouped into summaries."""
 
 import json
 from collections import defaultdict
@@ -37,13 +37,13 @@ def method_place(method: MethodSpec) -> tuple[object, ...]:
 
 
 def in_order(datasets: Iterable[str]) -> list[str]:
-    """Each once: the published data sets, then the generated ones, then image folders by name."""
+    """Return each data set once: the published ones, the generated ones, then image folders by name."""
     known = (*DATASETS, *GENERATED)
     return sorted(set(datasets), key=lambda one: (known.index(one) if one in known else len(known), one))
 
 
 def kept_removals(results: Path, data_dir: Path = DATA_DIR) -> list[RemovalSummary]:
-    """Of ROAD, F-Fidelity, insertion and deletion: one for each data set, model and settings.
+    """Return the summaries of ROAD, F-Fidelity, insertion and deletion, for each data set, model and settings.
 
     Args:
         data_dir: see `RemovalSummary`.
@@ -63,7 +63,7 @@ def kept_removals(results: Path, data_dir: Path = DATA_DIR) -> list[RemovalSumma
 
 
 def kept_checks(results: Path) -> list[SanitySummary]:
-    """Of the sanity checks: one for each data set, model and settings.
+    """Return the summaries of the sanity checks, for each data set, model and settings.
 
     Raises:
         InputError: a damaged file.
@@ -118,7 +118,7 @@ def _removal_settings(common: Mapping[str, Any]) -> RemovalSettings:
 def _groups(
     results: Path, kind: str
 ) -> Iterator[tuple[dict[str, Any], tuple[MethodSpec, ...], tuple[int, ...], Found]]:
-    """What the files of each group have in common, and of its methods and seeds the most that are finished.
+    """Yield the common configuration of each group, its methods and seeds (as many as are finished), and its results.
 
     The model's name says its code where there are several, and so do the methods.
     """
@@ -147,6 +147,6 @@ def most_finished(found: Found) -> tuple[tuple[MethodSpec, ...], tuple[int, ...]
 
 
 def largest(candidates: Iterable[Measured], dataset: str, model: str) -> Measured | None:
-    """Of those on one data set and model the one of most methods and seeds; None if there is none."""
+    """Return the summary on a data set and model with the most methods and seeds; None if there is none."""
     fitting = [one for one in candidates if (one.dataset, one.model) == (dataset, model)]
     return max(fitting, key=lambda one: len(one.methods) * len(one.seeds), default=None)

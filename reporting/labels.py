@@ -1,4 +1,4 @@
-"""How conditions are said, in notes and in file names."""
+"""Labels of conditions, in notes and in file names."""
 
 import re
 from collections.abc import Iterable
@@ -36,12 +36,12 @@ def filed_words(name: str) -> str:
 
 
 def explained_class(explain: str) -> str:
-    """What the value of --explain is called in a sentence."""
+    """Return the name of the explained class in a sentence."""
     return "predicted class" if explain == "prediction" else "label"
 
 
 def interval_over(seeds: int) -> str:
-    """What the interval of a mean over `seeds` networks is of."""
+    """Return the kind of interval of a mean over `seeds` networks."""
     return ONE_SEED if seeds == 1 else "Student's t over the seeds"
 
 
@@ -69,7 +69,7 @@ def filed_value(text: str) -> str:
 
 
 def usual_images(dataset: str) -> int:
-    """How many test images are looked at unless told otherwise, where nothing is retrained."""
+    """Return the default number of test images of evaluations without retraining."""
     images = int(dataset_info(dataset).shapes["test_images"][0])
     return max(round(TEST_SHARE * images), min(images, FEWEST_IMAGES))
 

@@ -32,7 +32,7 @@ def models(published: Published) -> str:
     for dataset, trainings in published.trainings.items():
         figures = original_figures()["accuracy"].get(dataset, {})
         for one in trainings:
-            first = one.found[0]
+            first = one.checkpoints[0]
             images = f"{first['limit_train']:,} images" if first["limit_train"] else "all images"
             published_figure = figures.get(ORIGINAL_NAMES.get(one.model))
             rows.append(
@@ -40,12 +40,12 @@ def models(published: Published) -> str:
                     f"{TITLES[dataset]}, {one.model}",
                     f"{first['parameters']:,}",
                     one.total,
-                    str(len(one.found)),
+                    str(len(one.checkpoints)),
                     f"{images}, {counted(first['recipe']['epochs'], 'epoch')}, {duration(first['seconds'])}",
                     f"{published_figure['total']:.3f}" if published_figure else "not published",
                 ]
             )
-            devices.update(dict.fromkeys(each["device"] for each in one.found))
+            devices.update(dict.fromkeys(each["device"] for each in one.checkpoints))
     note = (
         "± is the 95 % interval: over the seeds, with one seed over the test images. Times are of one training "
         f"({'; '.join(devices)}), some while other work ran beside."
@@ -55,7 +55,7 @@ def models(published: Published) -> str:
 
 
 def trained(published: Published) -> str:
-    """What `--train` prints of two models."""
+    """Return the output of `--train` for two models."""
     lines = []
     for dataset, attention in (("mnist", None), ("cifar10", "CBAM")):
         name = checkpoint_path(Path("checkpoints"), dataset, model_name(attention), seed=0)
@@ -67,7 +67,7 @@ def trained(published: Published) -> str:
 
 
 def agreement(published: Published) -> str:
-    """How far our maps are from Captum's."""
+    """Return the relative distances of our maps from Captum's."""
     found = published.json("agreement")
     groups = {
         "IG, 50 steps of one Gauss–Legendre rule": ["IG"],

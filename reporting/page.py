@@ -63,7 +63,7 @@ def page(
         results: the folder in which coherence pictures may lie.
     """
     links = [f'<a href="#{_anchor(one)}">{escape(one.dataset)}, {escape(one.model)}</a>' for one in summaries]
-    runs = dict(chain.from_iterable(one.ordered.items() for one in retrainings.found))
+    runs = dict(chain.from_iterable(one.ordered.items() for one in retrainings.summaries))
     return _filled(
         "page.html",
         style=(HERE / "page.css").read_text(encoding="utf-8"),
@@ -91,11 +91,13 @@ def _anchor(one: Summary) -> str:
 
 
 def _section(one: Summary, retrainings: Retrainings, removals: Sequence[RemovalSummary], results: Path) -> str:
-    findings = [each for each in retrainings.found if (each.protocol.dataset, each.model) == (one.dataset, one.model)]
+    findings = [
+        each for each in retrainings.summaries if (each.protocol.dataset, each.model) == (one.dataset, one.model)
+    ]
     removed = [each for each in removals if (each.dataset, each.model) == (one.dataset, one.model)]
-    charts = charts_of(findings, removed)
+    charts = charts_of(retrained, removed)
     verdicts = "".join(
-        f"<h3>{escape(each.title)}: can the curves be believed?</h3>\n{_items(each.verdicts)}" for each in findings
+        f"<h3>{escape(each.title)}: can the curves be believed?</h3>\n{_items(each.verdicts)}" for each in retrained
     )
     lead, columns = one.note.split("\n\n", 1)
     curves = f"<h3>Curves</h3>\n{_keys(one.methods)}\n{_charts(charts, one.methods)}" if charts else "\n\n"

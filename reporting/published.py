@@ -24,7 +24,7 @@ from reporting.summary import Summary, summaries
 
 @dataclass(frozen=True)
 class Published:
-    """What lies in a folder of published results."""
+    """The summaries of a folder of published results, read on demand."""
 
     folder: Path
 

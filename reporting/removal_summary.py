@@ -38,7 +38,7 @@ ABOUT = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides on the result beside method, model and seed.
+    """Everything that decides on the result beside method, model and seed.
 
     Attributes:
         ratios: fractions removed; of F-Fidelity how large the explanation is.
@@ -60,7 +60,7 @@ class Settings:
 
     @property
     def value(self) -> str:
-        """What the curves show: insertion and deletion are of the class's probability, the others of accuracy."""
+        """The quantity of the curves: the class's probability for insertion and deletion, else accuracy."""
         return "score" if self.evaluation == "insertion-deletion" else "accuracy"
 
     def perturbation(self, normalisation: Normalisation) -> Perturbation:
@@ -77,7 +77,7 @@ def usual_ratios(evaluation: str) -> tuple[float, ...]:
 
 
 def usual_settings(evaluation: str, dataset: str) -> dict[str, Any]:
-    """What `Settings` holds unless told otherwise."""
+    """Return the defaults of `Settings`."""
     usual: dict[str, Any] = {
         "limit_test": usual_images_if_known(dataset),
         "explain": EXPLAIN[0],
@@ -131,7 +131,7 @@ class RemovalSummary(MeasurementSummary):
         ]
 
     def whole(self, value: str) -> Estimate:
-        """Of the images as they are."""
+        """Return the estimate for unchanged images."""
         return estimate(
             [self.results[self.methods[0], seed][f"whole_{value}"] for seed in self.seeds], self.settings.limit_test
         )
@@ -173,13 +173,13 @@ class RemovalSummary(MeasurementSummary):
 
     @property
     def _shown(self) -> Sequence[float]:
-        """Not more columns than a page is wide."""
+        """The ratios in the table, few enough for a page."""
         ratios = [ratio for ratio in self.settings.ratios if ratio in RATIOS]
         return ratios or self.settings.ratios
 
     @property
     def verdicts(self) -> str:
-        """For each method, in a line, whether it is told apart from RANDOM; nothing with one seed.
+        """A line for each method on its difference from RANDOM; empty with one seed.
 
         One line in their place if the network is at chance.
         """

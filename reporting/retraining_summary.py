@@ -36,7 +36,7 @@ LONGEST_RATIOS = 40  # letters
 
 
 def quick_images(dataset: str, attention: str | None) -> int | None:
-    """How many training images `--quick` takes; None for an image folder that is not here."""
+    """Return the number of training images of `--quick`; None for an image folder that is not here."""
     return quick_train_images(dataset, attention) if known_dataset_info(dataset) else None
 
 
@@ -76,7 +76,7 @@ class RetrainingSummary(EvaluationSummary):
 
     @cached_property
     def masks(self) -> list[Curve]:
-        """For each method what networks reach that see its masks alone."""
+        """For each method the curve of networks that see its masks alone."""
         return self._curves("mask")
 
     def _curves(self, sees: str) -> list[Curve]:
@@ -113,7 +113,7 @@ class RetrainingSummary(EvaluationSummary):
 
     @property
     def is_at_chance(self) -> bool:
-        """Whether there is no verdict, since networks do no better than chance on whole images."""
+        """True if networks are no better than chance on whole images, so that there is no verdict."""
         return self.chance is not None and at_chance(self.baseline, self.chance)
 
     @property
@@ -128,7 +128,7 @@ class RetrainingSummary(EvaluationSummary):
 
     @property
     def removed(self) -> str:
-        """What is replaced, in words."""
+        """The replaced units, in words."""
         return f"{self.protocol.granularity}s replaced in {self.masked}"
 
     @property
@@ -137,7 +137,7 @@ class RetrainingSummary(EvaluationSummary):
 
     @property
     def conditions(self) -> str:
-        """What was masked how, and how many images and networks there were."""
+        """The masks, and the numbers of images and networks."""
         protocol = self.protocol
         images = f"{protocol.limit_train:,}" if protocol.limit_train else "all"
         tested = f"{protocol.limit_test:,}" if protocol.limit_test else "all"
@@ -154,7 +154,7 @@ class RetrainingSummary(EvaluationSummary):
 
     @property
     def about(self) -> str:
-        """What the numbers mean."""
+        """The meaning of the numbers."""
         protocol = self.protocol
         interval = interval_over(protocol.seeds)
         if protocol.seeds > 1 == protocol.mask_seeds:
@@ -170,7 +170,7 @@ class RetrainingSummary(EvaluationSummary):
 
     @cached_property
     def verdicts(self) -> str:
-        """For each method, in a line, whether its curve can be believed."""
+        """A line for each method on the trust that its curve deserves."""
         clean_test = self.protocol.mask_split == "train"
         return "".join(
             f"- {image.method}: {verdict(image, mask, self.chance, clean_test, self.baseline)}\n"
@@ -178,7 +178,7 @@ class RetrainingSummary(EvaluationSummary):
         )
 
     def explained(self, image: Curve, mask: Curve) -> bool:
-        """Whether the mask alone tells so much that the curve says little: see `statistics.verdict`."""
+        """Tell if the mask alone explains the curve, see `statistics.verdict`."""
         if self.chance is None or self.is_at_chance or self.protocol.mask_split != "both":
             return False
         return share_of_mask(image, mask, self.chance) >= READABLE
@@ -221,7 +221,7 @@ class RetrainingSummary(EvaluationSummary):
         return [str(value) for name, value in chosen.items() if value != default[name]]
 
     def _amounts(self) -> list[str]:
-        """How many images, epochs, ratios and seeds there were, as far as that is not the default."""
+        """Return the numbers of images, epochs, ratios and seeds that are not the default."""
         protocol = self.protocol
         usual = recipe_for(protocol.dataset, protocol.attention, quick=self.quick)
         usual_images = quick_images(protocol.dataset, protocol.attention) if self.quick else None

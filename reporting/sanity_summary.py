@@ -36,7 +36,7 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides on the result beside method, model and seed.
+    """Everything that decides on the result beside method, model and seed.
 
     Attributes:
         noise: standard deviation of infidelity's perturbations, in units of the network's input.
@@ -99,7 +99,7 @@ class SanitySummary(MeasurementSummary):
         return markdown_rows(rows)
 
     def alike(self, method: MethodSpec) -> list[float]:
-        """For each seed how alike the maps stay: mean of rank correlation and SSIM over all stages of the cascade.
+        """Return for each seed the likeness of the maps: mean of rank correlation and SSIM over all stages.
 
         Over all of them, because a map that ignores what the last layers do stays the same until the first are
         random, which change every map (Adebayo et al. 2018, figure 2, on guided backpropagation).
@@ -119,7 +119,7 @@ class SanitySummary(MeasurementSummary):
         return "fails" if alike >= ALIKE else "fails in part" if alike >= PARTLY else "passes"
 
     def sentence(self, method: MethodSpec) -> str:
-        """What it means for one method."""
+        """Return the outcome of one method in a sentence."""
         last = len(self.stages) - 1
         rank, ssim = (sum(self.values(method, name, last)) / len(self.seeds) for name in ("absolute_rank", "ssim"))
         first = sum(self.values(method, "absolute_rank", 0)) / len(self.seeds)

@@ -121,7 +121,7 @@ def test_results_keep_chance_and_older_ones_stay_as_they_are(tmp_path):
     contents = [json.loads(path.read_text(encoding="utf-8")) for path in (tmp_path / "runs").iterdir()]
     assert not any("chance" in content["result"] for content in contents)
     assert all("chance" not in content["configuration"] for content in contents)
-    (found,) = Retrainings.of(tmp_path).found
+    (found,) = Retrainings.of(tmp_path).summaries
     assert found.text == findings(one).text
 
 
@@ -201,7 +201,7 @@ def test_a_folder_from_dry_run_to_a_report_without_it(uneven, tmp_path, capsys):
 def test_older_results_of_a_folder_that_is_gone_get_no_verdict(tmp_path):
     one = protocol(dataset="folder-gone", recipe=recipe_for("folder-gone"))
     keep(tmp_path, one)
-    (found,) = Retrainings.of(tmp_path).found
+    (found,) = Retrainings.of(tmp_path).summaries
     assert found.chance is None
     assert "chance is not known" in found.text
     assert found.panel.chance is None
