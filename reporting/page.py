@@ -91,7 +91,7 @@ def _anchor(one: Summary) -> str:
 
 
 def _section(one: Summary, retrainings: Retrainings, removals: Sequence[RemovalSummary], results: Path) -> str:
-    findings = [
+    retrained = [
         each for each in retrainings.summaries if (each.protocol.dataset, each.model) == (one.dataset, one.model)
     ]
     removed = [each for each in removals if (each.dataset, each.model) == (one.dataset, one.model)]

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -122,7 +122,8 @@ class Retrainings:
                 written += draw_curves([one.panel for one in shown], _notes(shown), folder / f"{stem}{suffix}")
             for method in dict.fromkeys(method for one in findings for method in one.protocol.methods):
                 datasets = dict.fromkeys(one.protocol.dataset for one in findings)
-                panels = [_across_models(method, findings, dataset) for dataset in datasets]
+                showing = [one for one in findings if method in one.protocol.methods]
+                panels = [[one for one in showing if one.protocol.dataset == dataset] for dataset in datasets]
                 if any(len(panel) > 1 for panel in panels):
                     shown = [one for panel in panels for one in panel]
                     stem = "_".join([evaluation, "models", method.filed, *words])
@@ -239,10 +240,6 @@ def _size(one: RetrainingSummary) -> tuple[int, int]:
     """Return the number of measurements, and of images trained on."""
     images = one.protocol.limit_train or 2**31
     return _points(one.protocol)[0], images * one.protocol.recipe.epochs
-
-
-def _across_models(method: MethodSpec, findings: Iterable[RetrainingSummary], dataset: str) -> list[RetrainingSummary]:
-    return [one for one in findings if one.protocol.dataset == dataset and method in one.protocol.methods]
 
 
 def _model_panel(method: MethodSpec, findings: Sequence[RetrainingSummary]) -> "Panel":
