@@ -20,8 +20,8 @@ from data import Split
 from experiments.pipeline import Pipeline, given_by_setting, network_for
 from models import model_name
 from models.inspection import attention_maps, layers
+from reporting.labels import explained_class
 from reporting.pictures import SCALE_NOTE, Caption, Column, draw_grid
-from reporting.wording import explained_class
 from training.classifier import restore
 from training.inputs import Images
 from training.loop import predict

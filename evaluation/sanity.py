@@ -26,7 +26,7 @@ from evaluation.similarity import between_0_and_1, rank_correlation, structural_
 from evaluation.statistics import require_images
 from experiments.measurements import Found, Measurements, Task
 from experiments.pipeline import Pipeline, classifier_line, given_by_setting, network_for
-from reporting.sanity_report import SanityReport, Settings
+from reporting.sanity_summary import SanitySummary, Settings
 from training.classifier import find_classifier, restore, train_classifier
 from training.inputs import Images, labels_of
 from training.loop import seed_for
@@ -145,7 +145,7 @@ class Sanity(Measurements):
         return found | alike
 
     def report(self) -> str:
-        return SanityReport(self.settings, *self.facts()).write(self.folder)
+        return SanitySummary(self.settings, *self.facts()).write(self.folder)
 
 
 def explaining(task: Task, network: nn.Module) -> Method:

@@ -32,9 +32,9 @@ from evaluation.statistics import Estimate, at_chance, chance_words
 from experiments.pipeline import Pipeline, given_by_setting, network_for
 from experiments.runs import say_other_code
 from models import model_name
-from reporting.falls import SelectivityCurve, selectivity_csv, selectivity_table
+from reporting.labels import described_parameters, explained_class, unusual_parameters, usual_images
+from reporting.selectivity import SelectivityCurve, selectivity_csv, selectivity_table
 from reporting.tables import write_table
-from reporting.wording import described_parameters, explained_class, unusual_parameters, usual_images
 from training.checkpoint import versions
 from training.classifier import restore
 from training.device import device_name

@@ -32,17 +32,17 @@ from experiments.side_by_side import sharing, usual_jobs
 from experiments.sweep import Sweep, complete_all
 from models import ATTENTIONS, OPTIONS, variant
 from reporting.accuracy import kept_metadata, report_accuracy
-from reporting.findings import Findings, Gap
-from reporting.kept import in_order, kept_checks, kept_removals, measured_pairs
+from reporting.documents import write_documents
+from reporting.evaluation_summary import EvaluationSummary
+from reporting.groups import in_order, kept_checks, kept_removals, measured_pairs
+from reporting.labels import usual_images
 from reporting.page import write_page
-from reporting.readme import write_readme
-from reporting.removals import Removals, usual_ratios
-from reporting.removals import Settings as RemovalSettings
+from reporting.removal_summary import Settings as RemovalSettings
+from reporting.removal_summary import usual_ratios
 from reporting.report import Retrainings
-from reporting.sanity_report import SanityReport
-from reporting.sanity_report import Settings as SanitySettings
+from reporting.retraining_summary import Gap
+from reporting.sanity_summary import Settings as SanitySettings
 from reporting.summary import summaries
-from reporting.wording import usual_images
 from training.checkpoint import Checkpoint
 from training.classifier import TrainingConfig, find_classifier, train_classifier
 from training.device import resolve_device
@@ -141,9 +141,9 @@ def publish(options: argparse.Namespace, folders: Folders, costs: Costs) -> None
     print(gather(folders.checkpoints, folders.results, PUBLISHED), flush=True)
     gathered = Folders(folders.data, PUBLISHED, folders.maps, PUBLISHED)
     report(options, gathered, costs)
-    for page in (README, *sorted((README.parent / "docs").glob("*.md"))):
-        write_readme(page, PUBLISHED)
-        print(f"written: {page}")
+    pages = [README, *sorted((README.parent / "docs").glob("*.md"))]
+    write_documents(pages, PUBLISHED)
+    print("\n".join(f"written: {page}" for page in pages))
 
 
 def report(options: argparse.Namespace, folders: Folders, _costs: Costs) -> None:
@@ -165,8 +165,8 @@ def report(options: argparse.Namespace, folders: Folders, _costs: Costs) -> None
     print("\n\n".join(page.text for page in pages))
     if not options.dry_run:
         written = retrainings.write(folders.results, suffix)
-        written += [path for page in pages for path in page.write(folders.results)]
-        own_files: list[Findings | Removals | SanityReport] = [*retrainings.quick, *removals, *checks]
+        written += [path for page in pages for path in page.write_files(folders.results)]
+        own_files: list[EvaluationSummary] = [*retrainings.quick, *removals, *checks]
         for one in own_files:
             one.write(folders.results)
         if pages:

@@ -21,8 +21,8 @@ from experiments.pipeline import Pipeline, given_by_setting
 from experiments.removing import Removing
 from experiments.side_by_side import threads_of_one
 from experiments.sweep import Sweep, in_words
-from reporting.removals import Settings as RemovalSettings
-from reporting.sanity_report import Settings as SanitySettings
+from reporting.removal_summary import Settings as RemovalSettings
+from reporting.sanity_summary import Settings as SanitySettings
 from training.classifier import TrainingConfig
 from training.networks import new_model
 from training.recipe import Recipe

@@ -14,7 +14,7 @@ from evaluation.chance import chance_of
 from evaluation.removal import measure
 from experiments.measurements import Found, Measurements, Task
 from experiments.pipeline import Pipeline
-from reporting.removals import Removals, Settings
+from reporting.removal_summary import RemovalSummary, Settings
 from training.checkpoint import Checkpoint
 from training.classifier import restore
 from training.finetuning import find_finetuned, finetune, finetuned_path, finetuning
@@ -111,4 +111,4 @@ class Removing(Measurements):
 
     def report(self) -> str:
         first = self.pipelines[0]
-        return Removals(self.settings, *self.facts(), first.dataset_sum, first.folders.data).write(self.folder)
+        return RemovalSummary(self.settings, *self.facts(), first.dataset_sum, first.folders.data).write(self.folder)

@@ -13,7 +13,7 @@ from evaluation.retraining import Protocol, Retraining
 from experiments.pipeline import Pipeline, explain_line
 from experiments.runs import Result, Run, find_result, kept_records, save_result, say_other_code
 from experiments.side_by_side import threads_of_one
-from reporting.findings import Findings
+from reporting.retraining_summary import RetrainingSummary
 from training.speed import TEST_COST, step_seconds
 
 Results = dict[Run, Result]
@@ -184,11 +184,13 @@ class Sweep:
             self.finished[run] = result
 
     @property
-    def findings(self) -> Findings:
+    def findings(self) -> RetrainingSummary:
         """What the finished runs say."""
         pipeline = self.pipeline
         sums = pipeline.dataset_sum, pipeline.checkpoint.sum
-        return Findings(self.protocol, *sums, self.finished, pipeline.order.quick, data_dir=pipeline.folders.data)
+        return RetrainingSummary(
+            self.protocol, *sums, self.finished, pipeline.order.quick, data_dir=pipeline.folders.data
+        )
 
 
 def complete_all(

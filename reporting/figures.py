@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from common.files import replacing
 from evaluation.statistics import Curve, Estimate
-from reporting.falls import SelectivityCurve
 from reporting.palette import colours_of
+from reporting.selectivity import SelectivityCurve
 
 LINES = {"RANDOM": (0, (5, 3)), "SOBEL": (0, (1, 1.5))}
 LABEL_DISTANCE = 0.045  # of the height of the axes

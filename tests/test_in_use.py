@@ -15,7 +15,7 @@ from common.files import reading, require_not_in_use, write_text
 from evaluation.selectivity import read_result
 from experiments.map_files import MapReader, MapWriter
 from experiments.runs import gathered_records, read_record
-from reporting.kept import kept_falls
+from reporting.groups import kept_falls
 from tests.run_main import run
 from tests.test_store import INDEX, PROVENANCE, make
 from training.checkpoint import load_checkpoint

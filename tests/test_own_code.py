@@ -393,7 +393,7 @@ def test_a_report_never_mixes_old_and_new_code_in_one_curve(tmp_path):
         for ratio in (0.3, 0.7):
             kept_run(tmp_path, code, ratio, accuracy)
     kept_run(tmp_path, None, 0.3, 0.1)  # from before code was recorded, and not finished
-    (found,) = Retrainings.of(tmp_path, ["planted"]).found
+    (found,) = Retrainings.of(tmp_path, ["planted"]).summaries
     curves = {curve.method: curve.accuracies for curve in found.images}
     assert curves == {
         f"mine:Mine code {'a' * 16}": ((0.9,), (0.9,)),
@@ -403,7 +403,7 @@ def test_a_report_never_mixes_old_and_new_code_in_one_curve(tmp_path):
 
 def test_records_of_one_code_are_named_as_always(tmp_path):
     kept_run(tmp_path, "a" * 16, 0.5, 0.9)
-    (found,) = Retrainings.of(tmp_path, ["planted"]).found
+    (found,) = Retrainings.of(tmp_path, ["planted"]).summaries
     assert [curve.method for curve in found.images] == ["mine:Mine"]
     (path,) = (tmp_path / "runs").glob("*mask*.json")
     assert json.loads(path.read_text())["configuration"]["code"] == "a" * 16

@@ -12,8 +12,9 @@ from experiments import commands
 from experiments.publishing import gather
 from experiments.runs import GATHERED
 from reporting.accuracy import TRAININGS
-from reporting.kept import kept_checks, kept_falls, kept_removals
-from reporting.readme import BLOCK, BLOCKS, Published, written
+from reporting.documents import BLOCK, BLOCKS, fill_blocks
+from reporting.groups import kept_checks, kept_falls, kept_removals
+from reporting.published import Published
 from reporting.report import Retrainings
 from reporting.summary import summaries
 from tests.run_main import run
@@ -26,7 +27,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 def test_the_pages_say_what_is_published():
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert sorted(match["name"] for match in BLOCK.finditer(text)) == sorted(BLOCKS), "every block stands in one page"
-    assert written(text, PUBLISHED) == text, "python main.py --report --publish writes it"
+    assert fill_blocks(text, Published(PUBLISHED)) == text, "python main.py --report --publish writes it"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -42,7 +43,7 @@ def test_the_tables_say_what_is_published():
         stem = f"summary_{one.dataset}_{one.model}" if one in published.summaries else one.stem
         assert (PUBLISHED / f"{stem}.md").read_text(encoding="utf-8") == one.text
     kept = (PUBLISHED / "retraining.md").read_text(encoding="utf-8")
-    assert all(f"## {one.text}" in kept for one in (*published.retrainings.found, *published.retrainings.gaps()))
+    assert all(f"## {one.text}" in kept for one in (*published.retrainings.summaries, *published.retrainings.gaps()))
     assert len(published.removals) == 6
     assert len(published.checks) == 2
 
@@ -110,4 +111,4 @@ def test_publish_writes_tables_and_readme(finished, tmp_path, monkeypatch, capsy
 
 def test_an_unknown_block_is_refused(tmp_path):
     with pytest.raises(InputError, match="unknown block 'weather'"):
-        written("<!-- report: weather -->\nold\n<!-- /report -->\n", tmp_path)
+        fill_blocks("<!-- report: weather -->\nold\n<!-- /report -->\n", Published(tmp_path))

@@ -13,7 +13,7 @@ from evaluation import ORDERS, REMOVING
 from evaluation.masking import Removal, blurred, ranks
 from evaluation.removal import Imputed, RandomPart, Replaced, measure
 from evaluation.statistics import mean_interval
-from reporting.removals import Removals, Settings
+from reporting.removal_summary import RemovalSummary, Settings
 from tests.planted import OPTIONS
 from tests.run_main import run
 from training.finetuning import RandomlyMasked
@@ -175,7 +175,7 @@ def test_gap_and_verdict_are_paired_by_seed():
         for method in methods
         for seed in range(3)
     }
-    one = Removals(settings(), "planted", "SimpleCNN", methods, (0, 1, 2), found)
+    one = RemovalSummary(settings(), "planted", "SimpleCNN", methods, (0, 1, 2), found)
     assert one.gaps["GC"] == pytest.approx([0.6, 0.59, 0.58])
     assert one.gaps["RANDOM"] == pytest.approx([0, 0, 0])
     expected = mean_interval([0.6, 0.59, 0.58])

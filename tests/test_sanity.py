@@ -16,7 +16,7 @@ from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.sanity import STAGES, randomised, similarities, stages, with_random_labels
 from evaluation.similarity import SSIM_REACH, SSIM_SIGMA, between_0_and_1, rank_correlation, structural_similarity
 from models import build_model
-from reporting.sanity_report import SanityReport, Settings
+from reporting.sanity_summary import SanitySummary, Settings
 from tests.run_main import run
 from training.checkpoint import load_checkpoint
 
@@ -171,7 +171,7 @@ def test_the_verdict_is_of_the_whole_cascade():
         (MethodSpec(name), 0): {"stages": [["c"], ["b"], ["a"]], "absolute_rank": values, "ssim": values}
         for name, values in likeness.items()
     }
-    report = SanityReport(
+    report = SanitySummary(
         Settings(10, "prediction"), "mnist", "SimpleCNN", tuple(map(MethodSpec, likeness)), (0,), found
     )
     assert [report.alike(MethodSpec(name)) for name in likeness] == [

@@ -11,7 +11,7 @@ from attribution import build_method
 from evaluation.masking import TIE_SEED, ranks
 from evaluation.selectivity import KEEP_EVERY, Settings, first_of, remove_one_by_one
 from evaluation.statistics import estimate, mean_interval, proportion_interval
-from reporting.falls import SelectivityCurve, area_of_rows, selectivity_table
+from reporting.selectivity import SelectivityCurve, area_of_rows, selectivity_table
 from tests.run_main import run
 
 OPTIONS = ["--eval=selectivity", "--quick", "--target=mnist", "--method=VBP,GC", "--removals=7", "--limit-test=30"]

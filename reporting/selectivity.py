@@ -18,7 +18,7 @@ SHOWN_STEPS = 6  # columns of the table
 
 @dataclass(frozen=True)
 class SelectivityCurve:
-    """How accuracy and score fall for one method.
+    """Accuracy and score of one method while pixels are removed.
 
     Attributes:
         score: (N, steps + 1), probability of the explained class per image.
