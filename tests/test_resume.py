@@ -97,3 +97,15 @@ def test_a_training_that_diverged_leaves_nothing_to_resume(mnist, tmp_path, monk
     with pytest.raises(InputError, match="diverged"):
         train_classifier(order(), mnist, tmp_path, CPU)
     assert list(tmp_path.glob("*.pt*")) == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_resumed_training_ends_alike_on_a_gpu(mnist, tmp_path, monkeypatch):
+    device = torch.device("cuda")
+    unbroken = train_classifier(order(), mnist, tmp_path / "unbroken", device)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2)
+        with pytest.raises(Killed):
+            train_classifier(order(), mnist, tmp_path, device)
+    resumed = train_classifier(order(), mnist, tmp_path, device, resume=True)
+    assert resumed.metadata["test_accuracy"] == pytest.approx(unbroken.metadata["test_accuracy"], abs=0.05)

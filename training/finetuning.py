@@ -24,8 +24,6 @@ from training.recipe import Recipe
 class RandomlyMasked:
     """Images of each of which a random part is replaced, up to a fraction; another part at every call."""
 
-    fixed = False
-
     def __init__(self, images: Images, most: float, fill: Tensor, seed: int) -> None:
         """
         Args:
