@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote_to_bytes
 import numpy as np
 
 from common.errors import InputError
-from common.files import array_sum
+from common.files import array_sha256
 from data.catalog import DatasetInfo
 from data.formats import Pixels
 from data.pixels import Picture, extensions, read_picture
@@ -83,7 +83,7 @@ def folder_entry(name: str) -> DatasetInfo:
         name=name,
         torchvision_name="",
         shapes={part: array.shape for part, array in arrays.items()},
-        sums={part: array_sum(array) for part, array in arrays.items()},
+        sums={part: array_sha256(array) for part, array in arrays.items()},
         classes=tuple(name.encode(errors="backslashreplace").decode() for name in classes),  # a file's may be no text
         folder="",
         files=(),
@@ -285,8 +285,8 @@ def _oddities(pictures: dict[str, list[Picture]], arrays: dict[str, Pixels]) -> 
     ):
         if such:
             yield f"{len(such):,} of {len(every):,} images have {what}, such as {such[0]}"
-    trained = {array_sum(image): picture.path for picture, image in both["train"]}
-    known = [(picture.path, array_sum(image)) for picture, image in both["test"] if array_sum(image) in trained]
+    trained = {array_sha256(image): picture.path for picture, image in both["train"]}
+    known = [(picture.path, array_sha256(image)) for picture, image in both["test"] if array_sha256(image) in trained]
     if known:
         total, (test, key) = len(both["test"]), known[0]
         yield f"{len(known):,} of {total:,} test images are training images too, such as {test} ({trained[key]})"

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import InputError
-from common.files import array_sum, plain_sum, require_writable
+from common.files import array_sha256, json_sha256, require_writable
 from data import sources
 from data.catalog import CATALOG, PARTS, DatasetInfo
 from data.folders import folder_arrays, folder_entry, is_folder
@@ -136,7 +136,7 @@ def _generated(entry: DatasetInfo) -> dict[str, Pixels]:
 
 def dataset_sum(name: str) -> str:
     """One sum over the four published sums; known without reading the data."""
-    return plain_sum(dataset_info(name).sums)
+    return json_sha256(dataset_info(name).sums)
 
 
 def missing_files(entry: DatasetInfo, data_dir: Path) -> list[str]:
@@ -201,13 +201,13 @@ def _assemble(contents: list[tuple[Pixels, ...]]) -> dict[str, Pixels]:
 
 
 def _differs(entry: DatasetInfo, part: str, array: Pixels) -> bool:
-    return array.shape != entry.shapes[part] or array_sum(array) != entry.sums[part]
+    return array.shape != entry.shapes[part] or array_sha256(array) != entry.sums[part]
 
 
 def _damaged_files(entry: DatasetInfo, contents: list[tuple[Pixels, ...]], wrong: list[str]) -> list[str]:
     if not entry.file_sums:
         return [entry.files[PARTS.index(part)] for part in wrong]
-    sums = [tuple(array_sum(array) for array in arrays) for arrays in contents]
+    sums = [tuple(array_sha256(array) for array in arrays) for arrays in contents]
     return [name for name, got, want in zip(entry.files, sums, entry.file_sums, strict=True) if got != want]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from attribution.maps import BATCH, attributions
 from attribution.method import Method
 from attribution.spec import MethodSpec
-from common.user_code import seeded
+from common.random_state import seeded
 from data import Dataset
 from evaluation.chance import chance_of
 from evaluation.robustness import infidelity, max_sensitivity

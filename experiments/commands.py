@@ -12,8 +12,8 @@ from attribution import CONTROLS, ENSEMBLES
 from attribution.spec import MethodSpec, parameters_by_method
 from common.errors import InputError
 from common.files import free_bytes
+from common.fingerprint import forget_fingerprints
 from common.progress import progress_bar
-from common.user_code import begin_command
 from data import DATASETS, dataset_info, dataset_sum, load_dataset
 from data.folders import ASKED, folder_name
 from evaluation import FILLS_OF, QUICK_CONTROLS, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace, costs: Costs | None = None) -> None:
     Raises:
         InputError: something that the options name can't be used.
     """
-    begin_command()
+    forget_fingerprints()
     folders = Folders.below(options.output_dir, options.data_dir)
     folders.require_usable()
     options.device = resolve_device(options.device)

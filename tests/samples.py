@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.files import array_sum
+from common.files import array_sha256
 from data.catalog import CATALOG, PARTS, DatasetInfo
 from data.formats import write_cifar_batch
 
@@ -48,10 +48,10 @@ def sample_entry(name: str) -> DatasetInfo:
             [*np.split(arrays["train_labels"], CIFAR_FILES), arrays["test_labels"]],
             strict=True,
         )
-        file_sums = tuple((array_sum(images), array_sum(labels)) for images, labels in batches)
+        file_sums = tuple((array_sha256(images), array_sha256(labels)) for images, labels in batches)
     return replace(
         CATALOG[name],
         shapes={part: array.shape for part, array in arrays.items()},
-        sums={part: array_sum(array) for part, array in arrays.items()},
+        sums={part: array_sha256(array) for part, array in arrays.items()},
         file_sums=file_sums,
     )

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from common.errors import InputError
+from common.fingerprint import require_unchanged
 from common.progress import progress_bar
-from common.user_code import require_unchanged
 from data import Dataset
 from models import attention_of, model_name
 from training import VALIDATION_RATE

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import InputError
-from common.files import plain_sum
-from common.user_code import seeded
+from common.files import json_sha256
+from common.random_state import seeded
 from training.augmentation import sample_augmentation
 from training.inputs import Inputs
 from training.recipe import Recipe
@@ -36,7 +36,7 @@ class Trained:
 
 def seed_for(seed: int, purpose: str) -> int:
     """A seed of its own for each purpose, so that drawing more for one leaves the others as they were."""
-    return int(plain_sum([seed, purpose])[:15], 16)
+    return int(json_sha256([seed, purpose])[:15], 16)
 
 
 def initialised(build: Callable[[], nn.Module], seed: int, device: torch.device) -> nn.Module:
