@@ -105,7 +105,7 @@ class Sanity(Measurements):
         """Similarity at each stage, infidelity and sensitivity: each the mean over the images."""
         pipeline = task.pipeline
         model = restore(pipeline.checkpoint, pipeline.device)
-        test = pipeline.whole.test.limited(self.settings.limit_test)
+        test = pipeline.whole.test.subset(self.settings.limit_test)
         images, labels = Images(test, pipeline.normalisation, pipeline.device), labels_of(test, pipeline.device)
         drawn = torch.Generator().manual_seed(seed_for(pipeline.order.seed, "sanity"))
         names = stages(model)

@@ -286,7 +286,7 @@ class Selectivity:
         normalisation = pipeline.normalisation
         built = method.build(model, **given_by_setting(method, model, normalisation.black))
         fill = normalisation.fill(settings.fill)
-        test = pipeline.whole.test.limited(settings.limit_test)
+        test = pipeline.whole.test.subset(settings.limit_test)
         images = Images(test, normalisation, pipeline.device)
         label, index = (torch.from_numpy(array).to(pipeline.device) for array in (test.labels, test.index))
         parts = []

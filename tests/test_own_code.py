@@ -357,11 +357,11 @@ def test_in_processes_of_their_own(home, tmp_path):
 
 
 def test_a_half_finished_training_of_old_code_is_not_gone_on_with(home, tmp_path, monkeypatch, capsys):
-    dataset = load_dataset("planted").limited(64)
+    dataset = load_dataset("planted").subset(64)
     order = TrainingConfig("planted", "network:build", 0, recipe_for("planted"), None, 0.1)
     save = "training.classifier.ResumeFile.save"
 
-    def save_and_die(file, state, save=fingerprint.sys.modules["training.resume"].ResumeFile.save):
+    def save_and_die(file, state, save=sys.modules["training.resume"].ResumeFile.save):
         save(file, state)
         raise KeyboardInterrupt
 

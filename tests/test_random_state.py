@@ -88,8 +88,8 @@ def test_a_resumed_training_draws_the_same(mnist, tmp_path, monkeypatch):
 
 
 def test_retraining_and_fine_tuning_too(mnist, tmp_path):
-    limited = mnist.limited(IMAGES, 40)
-    run = Run("baseline", "mnist", mnist.sum, "tests.own_model.drawing", 0, RECIPE, IMAGES, 40)
+    limited = mnist.subset(IMAGES, 40)
+    run = Run("baseline", "mnist", mnist.sha256, "tests.own_model.drawing", 0, RECIPE, IMAGES, 40)
     accuracies, tuned = [], []
     checkpoint = train_classifier(order(), mnist, tmp_path, CPU)
     wanted = finetuning(checkpoint, RECIPE, 0.5, "mean", IMAGES)
@@ -121,7 +121,7 @@ def test_the_global_generators_go_on_as_if_nothing_had_been_trained(mnist, tmp_p
 
 def test_what_our_own_models_learn_is_what_the_plain_loop_teaches(mnist):
     """Step by step as in `train`, without a thought of global generators: bit by bit the same."""
-    limited = mnist.limited(IMAGES, 10)
+    limited = mnist.subset(IMAGES, 10)
     images, labels = Images(limited.train, Normalisation.of(mnist, CPU), CPU), labels_of(limited.train, CPU)
     ours = initialised(lambda: new_model("mnist", None), 0, CPU)
     train(ours, images, labels, RECIPE, 0)

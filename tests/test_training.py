@@ -186,7 +186,7 @@ def test_hopeless_training_is_refused(mnist, change, message):
 def test_checkpoint_round_trip(mnist, tmp_path):
     order = TrainingConfig("mnist", None, 0, SHORT)
     made = train_classifier(order, mnist, tmp_path, CPU)
-    read = find_classifier(order, mnist.sum, tmp_path)
+    read = find_classifier(order, mnist.sha256, tmp_path)
     assert read is not None
     assert read.sum == made.sum == weights_sum(made.weights)
     assert order.plain().items() <= read.metadata.items()

@@ -93,7 +93,7 @@ def finetune(
         InputError: the training diverged.
     """
     normalisation = Normalisation.of(dataset, device)
-    training = dataset.train.limited(wanted["limit_train"])
+    training = dataset.train.subset(wanted["limit_train"])
     seed = seed_for(wanted["seed"], "finetuning")
     images = Images(training, normalisation, device)
     inputs = RandomlyMasked(images, wanted["most"], normalisation.fill(wanted["fill"]), seed)
