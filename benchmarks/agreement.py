@@ -34,7 +34,7 @@ GAP_LIMIT = 0.01
 def explained_images(pipeline: Pipeline, images: int) -> tuple[nn.Module, Tensor, Tensor]:
     """The trained classifier, test images as it sees them, and the classes that it predicts."""
     model = restore(pipeline.checkpoint, pipeline.device)
-    test = pipeline.whole.test.limited(images)
+    test = pipeline.whole.test.subset(images)
     rows = torch.arange(len(test), device=pipeline.device)
     inputs = Images(test, pipeline.normalisation, pipeline.device).batch(rows)
     with torch.no_grad():

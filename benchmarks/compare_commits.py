@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import torch
 
-from common.files import array_sum
+from common.files import array_sha256
 
 QUICK = "--target=mnist --quick --epochs=1 --limit-train=120 --limit-test=60"
 COMMANDS = (
@@ -90,7 +90,7 @@ def contents(path: Path) -> Any:
         found: dict[str, Any] = {}
         with h5py.File(path) as file:
             found |= {name: str(value) for name, value in file.attrs.items() if name not in UNSTEADY}
-            file.visititems(lambda name, one: found.update({name: array_sum(one[:])} if hasattr(one, "shape") else {}))
+            file.visititems(lambda name, x: found.update({name: array_sha256(x[:])} if hasattr(x, "shape") else {}))
         return found
     if path.suffix == ".pt":
         content = torch.load(path, weights_only=True)

@@ -93,7 +93,7 @@ class Sides:
         if dataset:
             folders = Folders.below(self.output_dir, self.data_dir)
             pipeline = Pipeline(TrainingConfig(dataset, None, 0, recipe_for(dataset)), folders, self.device)
-            test = pipeline.whole.test.limited(IMAGES[self.device.type][name])
+            test = pipeline.whole.test.subset(IMAGES[self.device.type][name])
             rows = torch.arange(len(test), device=self.device)
             images = Images(test, pipeline.normalisation, self.device).batch(rows)
             model = restore(pipeline.checkpoint, self.device)

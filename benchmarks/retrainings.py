@@ -18,7 +18,6 @@ from models import ATTENTIONS, model_name
 from reporting.accuracy import ORIGINAL
 from training.device import device_name, resolve_device
 from training.recipe import recipe_for
-from training.step import RecordedStep
 
 GOALS = {"cuda": {"all": 30 * 60, "without RAN": 12 * 60}}  # seconds
 LARGE = "RAN"
@@ -65,14 +64,10 @@ def main() -> None:
     beside = f"{jobs} side by side with {threads_each(jobs)} threads each"
     title = f"The original's retrainings, {beside}, by the measured time of a step; the original took 498 hours"
     head = ["network", "retrainings", "epochs", "seconds each", "all of them"]
-    for fate, times in RecordedStep.fates.items():
-        print(f"{times} recorded steps: {fate}")
-    recordings = dict(RecordedStep.fates)
     about = {
         "device": device_name(device),
         "jobs": jobs,
         "seconds": totals,
-        "recorded_steps": recordings,
         "rows": facts,
     }
     published("retrainings", title, head, rows, about, options.output_dir)

@@ -106,7 +106,7 @@ class Sides:
     def __call__(self, name: str) -> Side:
         exact_float32()
         pipeline = self.pipeline()
-        test = pipeline.whole.test.limited(IMAGES)
+        test = pipeline.whole.test.subset(IMAGES)
         inputs = Images(test, pipeline.normalisation, self.device)
         images = inputs.batch(torch.arange(len(test), device=self.device))
         labels, fill = labels_of(test, self.device), pipeline.normalisation.fill("mean")

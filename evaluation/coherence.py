@@ -52,7 +52,7 @@ class Subject:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.name = model_name(pipeline.order.attention)
-        self.examples = pipeline.dataset.test.limited(0)
+        self.examples = pipeline.dataset.test.subset(0)
         self._networks: dict[bool, torch.nn.Module] = {}
 
     @cached_property

@@ -8,7 +8,7 @@ import torch
 
 from attribution import MAP_DTYPES
 from attribution.spec import MethodSpec
-from common.user_code import require_unchanged
+from common.fingerprint import require_unchanged
 from data import Dataset
 from evaluation import EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, RANKS
 from evaluation.chance import chance_of

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from attribution.maps import BATCH, attributions
 from attribution.method import Method
 from attribution.spec import MethodSpec
-from common.user_code import seeded
+from common.random_state import seeded
 from data import Dataset
 from evaluation.chance import chance_of
 from evaluation.robustness import infidelity, max_sensitivity
@@ -105,7 +105,7 @@ class Sanity(Measurements):
         """Similarity at each stage, infidelity and sensitivity: each the mean over the images."""
         pipeline = task.pipeline
         model = restore(pipeline.checkpoint, pipeline.device)
-        test = pipeline.whole.test.limited(self.settings.limit_test)
+        test = pipeline.whole.test.subset(self.settings.limit_test)
         images, labels = Images(test, pipeline.normalisation, pipeline.device), labels_of(test, pipeline.device)
         drawn = torch.Generator().manual_seed(seed_for(pipeline.order.seed, "sanity"))
         names = stages(model)

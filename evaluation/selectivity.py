@@ -22,7 +22,7 @@ from attribution.method import Method
 from attribution.pixel_hash import pixel_hash
 from attribution.spec import MethodSpec, filed_methods
 from common.errors import InputError
-from common.files import plain_sum, reading, replacing, require_not_in_use, require_space
+from common.files import atomic_write, catch_read_errors, json_sha256, require_not_in_use, require_space
 from common.progress import progress_bar
 from data import dataset_info
 from evaluation import FILLS, ORDERS, REMOVALS
@@ -232,7 +232,7 @@ class Selectivity:
         model = model_name(self.pipeline.order.attention)
         words = [self.dataset, model, method.filed_method, method.ensemble]
         name = "_".join(word for word in words if word)
-        configuration = plain_sum(self.configuration(method, checkpoint_sum))[:12]
+        configuration = json_sha256(self.configuration(method, checkpoint_sum))[:12]
         return self.pipeline.folders.results / "selectivity" / f"{name}-{configuration}.h5"
 
     @property
@@ -286,7 +286,7 @@ class Selectivity:
         normalisation = pipeline.normalisation
         built = method.build(model, **given_by_setting(method, model, normalisation.black))
         fill = normalisation.fill(settings.fill)
-        test = pipeline.whole.test.limited(settings.limit_test)
+        test = pipeline.whole.test.subset(settings.limit_test)
         images = Images(test, normalisation, pipeline.device)
         label, index = (torch.from_numpy(array).to(pipeline.device) for array in (test.labels, test.index))
         parts = []
@@ -305,7 +305,7 @@ class Selectivity:
         path.parent.mkdir(parents=True, exist_ok=True)
         require_space(path.parent, self.bytes)  # HDF5 takes the whole process down when the disk is full
         facts = self.configuration(method, self.pipeline.checkpoint.sum)
-        with replacing(path) as unfinished, h5py.File(unfinished, "w") as file:
+        with atomic_write(path) as unfinished, h5py.File(unfinished, "w") as file:
             for name, values in (asdict(removed) | {"label": label, "index": index}).items():
                 file.create_dataset(name, data=values, compression="lzf", chunks=True, fletcher32=True)
             file.attrs["configuration"] = json.dumps(facts, sort_keys=True)
@@ -385,7 +385,7 @@ def shorten(path: Path, to: Path) -> None:
     with reading_result(path), h5py.File(path, "r") as file:
         arrays = {"score": file["score"][:].astype(np.float16), "correct": file["correct"][:]}
         facts = dict(file.attrs)
-    with replacing(to) as unfinished, h5py.File(unfinished, "w") as short:
+    with atomic_write(to) as unfinished, h5py.File(unfinished, "w") as short:
         for name, values in arrays.items():
             short.create_dataset(name, data=values, compression="gzip", compression_opts=9, shuffle=True)
         short.attrs.update(facts)
@@ -412,4 +412,4 @@ def read_result(path: Path) -> dict[str, Array]:
 
 def reading_result(path: Path) -> AbstractContextManager[None]:
     """What keeps a method's file from being read in the `with` block becomes an `InputError`."""
-    return reading(path, "is damaged: delete it, and it is made anew", (KeyError, ValueError))
+    return catch_read_errors(path, "is damaged: delete it, and it is made anew", (KeyError, ValueError))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from common.files import plain_sum
+from common.files import json_sha256
 
 Task = TypeVar("Task")
 
@@ -72,7 +72,7 @@ class Claims:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("ab")
         try:
-            fcntl.lockf(self._file, operation, 1, int(plain_sum(name)[:12], 16))
+            fcntl.lockf(self._file, operation, 1, int(json_sha256(name)[:12], 16))
         except BlockingIOError:
             return False
         return True

@@ -12,10 +12,10 @@ from attribution import CONTROLS, ENSEMBLES
 from attribution.spec import MethodSpec, parameters_by_method
 from common.errors import InputError
 from common.files import free_bytes
+from common.fingerprint import forget_fingerprints
 from common.progress import progress_bar
-from common.user_code import begin_command
-from data import DATASETS, dataset_info, dataset_sum, load_dataset
-from data.folders import ASKED, folder_name
+from data import DATASETS, dataset_info, dataset_sha256, load_dataset
+from data.folders import TARGET_PREFIX, folder_name
 from evaluation import FILLS_OF, QUICK_CONTROLS, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
 from evaluation.coherence import Coherence, ExampleFilter
 from evaluation.retraining import Protocol
@@ -62,13 +62,13 @@ def run(options: argparse.Namespace, costs: Costs | None = None) -> None:
     Raises:
         InputError: something that the options name can't be used.
     """
-    begin_command()
+    forget_fingerprints()
     folders = Folders.below(options.output_dir, options.data_dir)
     folders.require_usable()
     options.device = resolve_device(options.device)
     if options.target is not None:
         options.target = tuple(
-            folder_name(one, folders.data) if one.startswith(ASKED) else one for one in options.target
+            folder_name(one, folders.data) if one.startswith(TARGET_PREFIX) else one for one in options.target
         )
     if options.tensorboard and not options.train:
         raise InputError("--tensorboard is for --train")
@@ -209,7 +209,7 @@ def kept_classifier(order: TrainingConfig, folders: Folders) -> Checkpoint | Non
     Raises:
         InputError: a model of another recipe stands in its place.
     """
-    checkpoint = find_classifier(order, dataset_sum(order.dataset), folders.checkpoints)
+    checkpoint = find_classifier(order, dataset_sha256(order.dataset), folders.checkpoints)
     if checkpoint is None:
         return None
     for name, value in order.plain().items():

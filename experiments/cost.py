@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from attribution.spec import MethodSpec
-from common.files import plain_sum
+from common.files import json_sha256
 from data import dataset_info
 from evaluation import ORDERS
 from evaluation.imputation import imputation_seconds
@@ -92,11 +92,11 @@ class Costs:
             pipeline, order = task.pipeline, task.pipeline.order
             self.maps(pipeline, task.method)
             if tuning is not None and not one.is_tuned(pipeline):
-                judge = ("tuned", order.path(PLACE), plain_sum(tuning.plain()))
+                judge = ("tuned", order.path(PLACE), json_sha256(tuning.plain()))
                 self._add(
                     judge, partial(self.training_seconds, order.dataset, order.attention, tuning, order.limit_train)
                 )
-            key = (one.evaluation, order.path(PLACE), task.method, plain_sum(one.settings_of(task)))
+            key = (one.evaluation, order.path(PLACE), task.method, json_sha256(one.settings_of(task)))
             self._add(key, partial(self._removing, pipeline, one.settings), side_by_side=True)
 
     def _removing(self, pipeline: Pipeline, settings: RemovalSettings) -> float:
@@ -108,7 +108,7 @@ class Costs:
         """Checks that are left, and the classifiers of which they are."""
         for task in one.todo:
             self.classifier(task.pipeline)
-            key = ("sanity", task.pipeline.order.path(PLACE), task.method, plain_sum(one.settings_of(task)))
+            key = ("sanity", task.pipeline.order.path(PLACE), task.method, json_sha256(one.settings_of(task)))
             self._add(key, partial(self._checking, task, one.settings), side_by_side=True)
 
     def _checking(self, task: Task, settings: SanitySettings) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attribution.spec import MethodSpec
-from common.files import plain_sum
+from common.files import json_sha256
 from common.progress import progress_bar
 from experiments.pipeline import Pipeline
 from experiments.runs import kept_records, naming_damage, read_record, say_other_code, write_record
@@ -100,7 +100,7 @@ class Measurements(ABC):
     def path(self, task: Task) -> Path:
         """`results/<evaluation>/<dataset>_<model>_<method>_seed<k>-<hash of the configuration>.json`."""
         name = f"{self.dataset}_{self.model}_{task.method.filed}_seed{task.pipeline.order.seed}"
-        configuration = plain_sum(self.configuration(task, task.pipeline.checkpoint.sum))[:12]
+        configuration = json_sha256(self.configuration(task, task.pipeline.checkpoint.sum))[:12]
         return self.folder / self.evaluation / f"{name}-{configuration}.json"
 
     def _find(self, task: Task) -> Found | None:

@@ -18,8 +18,8 @@ from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.files import require_not_in_use, require_writable
 from common.progress import progress_bar
-from data import Dataset, dataset_info, dataset_sum, load_dataset
-from data.load import limited_index
+from data import Dataset, dataset_info, dataset_sha256, load_dataset
+from data.load import subset_index
 from evaluation.masking import SplitRanks, ranks_of_maps
 from experiments.claims import Claims
 from experiments.map_files import SPLITS, MapReader, MapWriter, Provenance, map_bytes, map_path, recorded, write_maps
@@ -89,7 +89,7 @@ class Pipeline:
         self.order, self.folders, self.device, self.explain = order, folders, device, explain
         self.limit_train, self.limit_test = limit_train, limit_test
         self.overwrite, self.resume, self.map_dtype = overwrite, resume, map_dtype
-        self.dataset_sum = dataset_sum(order.dataset)
+        self.dataset_sum = dataset_sha256(order.dataset)
         self.claims = Claims(folders.claims)
         self._made: set[Path] = set()  # maps that --overwrite need not make a second time
         self._values: dict[MethodSpec, int] = {}  # what `check` found
@@ -106,7 +106,7 @@ class Pipeline:
     @cached_property
     def dataset(self) -> Dataset:
         """The images to explain and to retrain on."""
-        return self.whole.limited(self.limit_train, self.limit_test)
+        return self.whole.subset(self.limit_train, self.limit_test)
 
     @cached_property
     def normalisation(self) -> Normalisation:
@@ -165,7 +165,7 @@ class Pipeline:
     def has_maps(self, method: MethodSpec) -> bool:
         """Whether the maps of `method` are there for all the images; known without reading the data."""
         kept = self.kept_maps(method)
-        index = {split: limited_index(total, limit) for split, (total, limit) in self._limits().items()}
+        index = {split: subset_index(total, limit) for split, (total, limit) in self._limits().items()}
         return kept is not None and not kept.lacks(index)
 
     def _limits(self) -> dict[str, tuple[int, int | None]]:

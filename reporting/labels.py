@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from attribution import BASELINES, LEVEL, SAMPLES, STEPS
 from attribution.spec import MethodSpec
-from common.files import plain_sum
+from common.files import json_sha256
 from data import dataset_info
 from evaluation import TEST_SHARE
 from evaluation.chance import known_dataset_info
@@ -65,7 +65,7 @@ def unusual_parameters(methods: Iterable[MethodSpec]) -> list[str]:
 def filed_value(text: str) -> str:
     """`text` as a part of file names: as it is, or in letters that every file system takes with a hash of it."""
     plain = re.sub(r"[^\w.-]+", "-", text).strip("-")
-    return text if plain == text and len(text) <= LONGEST_VALUE else f"{plain[:LONGEST_VALUE]}-{plain_sum(text)[:6]}"
+    return text if plain == text and len(text) <= LONGEST_VALUE else f"{plain[:LONGEST_VALUE]}-{json_sha256(text)[:6]}"
 
 
 def usual_images(dataset: str) -> int:

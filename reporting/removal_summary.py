@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attribution.spec import filed_methods
-from common.files import plain_sum
+from common.files import json_sha256
 from data import DATA_DIR
 from evaluation import DRAWS, EXPLAIN, FILLS_OF, INSERTION_RATIOS, MOST, ORDERS, RANKS, RATIOS, SHARE
 from evaluation.chance import chance_level, known_dataset_info
@@ -234,7 +234,7 @@ class RemovalSummary(MeasurementSummary):
         usual = usual_settings(one.evaluation, self.dataset)
         special = [f"{name}-{getattr(one, name)}" for name, value in usual.items() if getattr(one, name) != value]
         if tuple(one.ratios) != usual_ratios(one.evaluation):
-            special.append(f"ratios-{plain_sum(list(one.ratios))[:6]}")
+            special.append(f"ratios-{json_sha256(list(one.ratios))[:6]}")
         special += unusual_parameters(self.methods)
         special += [f"{len(self.seeds)}-seeds"] * (len(self.seeds) > 1) + ["quick"] * self.quick
         return "_".join([one.evaluation, self.dataset, filed_words(self.model), filed_methods(self.methods), *special])

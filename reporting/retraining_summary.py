@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attribution.spec import filed_methods
-from common.files import plain_sum
+from common.files import json_sha256
 from data import DATA_DIR
 from evaluation import QUICK_RATIOS, RATIOS
 from evaluation.chance import chance_level, known_dataset_info
@@ -226,7 +226,7 @@ class RetrainingSummary(EvaluationSummary):
         usual = recipe_for(protocol.dataset, protocol.attention, quick=self.quick)
         usual_images = quick_images(protocol.dataset, protocol.attention) if self.quick else None
         listed = "-".join(f"{ratio:g}" for ratio in protocol.ratios)
-        brief = listed if len(listed) <= LONGEST_RATIOS else f"{len(protocol.ratios)}-{plain_sum(listed)[:6]}"
+        brief = listed if len(listed) <= LONGEST_RATIOS else f"{len(protocol.ratios)}-{json_sha256(listed)[:6]}"
         small = protocol.recipe.small_epochs
         words = {
             f"{protocol.limit_train or 'all'}-images": protocol.limit_train != usual_images,

@@ -101,12 +101,12 @@ def test_older_results_of_mnist_have_its_most_frequent_class():
 
 
 def test_older_results_of_a_part_of_the_test_images_count_its_labels(data_dir):
-    labels = load_dataset("mnist", data_dir).test.limited(50).labels
+    labels = load_dataset("mnist", data_dir).test.subset(50).labels
     level = chance_level([None], "mnist", "", 50, data_dir)
     assert level == np.bincount(labels).max() / 50
     assert chance_level([], "planted", "", None, data_dir) == 0.1
     planted = load_dataset("planted").test.labels
-    assert chance_level([], "planted", "", 100, data_dir) == chance_of(load_dataset("planted").test.limited(100).labels)
+    assert chance_level([], "planted", "", 100, data_dir) == chance_of(load_dataset("planted").test.subset(100).labels)
     assert chance_level([], "planted", "", None, data_dir) == chance_of(planted)
 
 
@@ -210,13 +210,13 @@ def test_older_results_of_a_folder_that_is_gone_get_no_verdict(tmp_path):
 
 def test_a_folder_with_other_images_is_not_that_of_the_record(uneven):
     name = folder_name("folder:noise", uneven)
-    assert chance_level([], name, load_dataset(name).sum, None, uneven) == 0.75
+    assert chance_level([], name, load_dataset(name).sha256, None, uneven) == 0.75
     assert chance_level([], name, SUMS[0], None, uneven) is None
 
 
 def test_a_class_without_test_images_has_no_accuracy(tmp_path, monkeypatch):
     """No mean of nothing: no warning, and a table with an empty cell."""
-    dataset = load_dataset("planted").limited(200, 100)
+    dataset = load_dataset("planted").subset(200, 100)
     test = dataset.test.take(np.flatnonzero(dataset.test.labels != 4))
     order = TrainingConfig("planted", None, 0, recipe_for("planted", epochs=1))
     with warnings.catch_warnings():

@@ -23,7 +23,7 @@ from training.inputs import Images, Normalisation
 @pytest.fixture(scope="module")
 def images():
     """Three batches and a half of small images, with their ranks by a random map."""
-    dataset = load_dataset("planted").limited(10, 60)
+    dataset = load_dataset("planted").subset(10, 60)
     held = Images(dataset.test, Normalisation.of(dataset, torch.device("cpu")), torch.device("cpu"))
     index = torch.from_numpy(dataset.test.index)
     importances = torch.randn(60, 1, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -198,7 +198,7 @@ def test_networks_of_shuffled_labels_learn_nothing_and_are_compared(tmp_path, ca
 
 
 def test_shuffled_labels_are_the_same_ones_in_another_order():
-    dataset = load_dataset("planted").limited(500, 10)
+    dataset = load_dataset("planted").subset(500, 10)
     shuffled = with_random_labels(dataset, 3)
     assert (np.bincount(shuffled.train.labels) == np.bincount(dataset.train.labels)).all()
     assert (shuffled.train.labels != dataset.train.labels).mean() > 0.8

@@ -170,7 +170,7 @@ def test_from_the_command_line_to_files_and_back(data_dir, tmp_path, capsys, mni
             "label": (30,),
             "index": (30,),
         }
-        shown = mnist.test.limited(30)
+        shown = mnist.test.subset(30)
         np.testing.assert_array_equal(file["index"], shown.index)
         np.testing.assert_array_equal(file["images"][:, 0], shown.images.transpose(0, 3, 1, 2))
         configuration = json.loads(file.attrs["configuration"])

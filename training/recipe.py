@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from common.errors import InputError
-from common.user_code import is_own
+from common.imports import is_user_code
 from data import dataset_info
 from data.folders import is_folder
 from models import ATTENTIONS, NO_ATTENTION, family_of, model_name
@@ -150,7 +150,7 @@ def _recipes(dataset: str, attention: str | None) -> tuple[Recipe, Quick]:
 
     RAN and WARN have one, whatever their depth and width; a model of one's own has SimpleCNN's.
     """
-    family = None if is_own(attention) else family_of(attention)[0]
+    family = None if is_user_code(attention) else family_of(attention)[0]
     if is_folder(dataset):
         return _FOLDER, _SMALL_FOLDER
     pair = (dataset, model_name(family))
