@@ -26,7 +26,7 @@ from attribution import (
 )
 from common.errors import InputError
 from data import DATA_DIR, DATASETS, GENERATED
-from data.folders import ASKED
+from data.folders import TARGET_PREFIX
 from evaluation import (
     ALL_FILLS,
     CONTROL_CURVES,
@@ -93,7 +93,7 @@ def among(what: str, known: Sequence[str]) -> Callable[[str], str]:
 
 
 def target(text: str) -> str:
-    return text if text.startswith(ASKED) else among("target", (*DATASETS, *GENERATED))(text)
+    return text if text.startswith(TARGET_PREFIX) else among("target", (*DATASETS, *GENERATED))(text)
 
 
 def json_object(text: str) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         type=one_or_more(target, DATASETS),
         help=f"data set: {', '.join(DATASETS)}, several with commas, or {ALL} (default: mnist); or planted, a test of "
-        f"evaluations; or {ASKED}PATH, images of your own, a folder for each class",
+        f"evaluations; or {TARGET_PREFIX}PATH, images of your own, a folder for each class",
     )
     on_what.add_argument(
         "--attention",

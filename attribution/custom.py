@@ -18,7 +18,7 @@ from attribution.network_state import Change, NetworkState, changes_undone
 from attribution.random_state import seeded_by
 from attribution.signature import TARGET, MethodSignature, Signature
 from common.errors import InputError
-from common.user_code import named
+from common.imports import import_object
 
 TOLERANCE = 0.05  # relative: far above rounding, far below what other images do to a map
 CONTRASTS = (1.0, 4.0, 0.25)  # of the images of noise on which a method is tried
@@ -238,7 +238,7 @@ def construction(place: str) -> tuple[Callable[..., Any], MethodSignature]:
     Raises:
         InputError: there is nothing that could make one.
     """
-    build = named(place, "a method")
+    build = import_object(place, "a method")
     if not callable(build):
         raise InputError(f"{place} is a {type(build).__name__}: give a class, or a function make(model)")
     return build, MethodSignature.of(place, build)

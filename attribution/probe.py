@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from attribution import build_method
 from attribution.maps import attributions
-from common.files import rounded_sum
-from common.user_code import code_of
+from common.files import rounded_sha256
+from common.fingerprint import code_fingerprint
 
 SHAPES = ((3, 32, 32), (1, 28, 28), (1, 16, 16))
 CLASSES = 10
@@ -21,7 +21,7 @@ LAYER = "features"
 
 def method_code(place: str, parameters: dict[str, Any]) -> str:
     """Return what stands for the code of the method at `place` in records."""
-    return code_of(place, sorted(parameters.items()), lambda: results(place, parameters))
+    return code_fingerprint(place, sorted(parameters.items()), lambda: results(place, parameters))
 
 
 def results(place: str, parameters: dict[str, Any]) -> list[str]:
@@ -45,7 +45,7 @@ def results(place: str, parameters: dict[str, Any]) -> list[str]:
                 refused = error
                 continue
             shown = maps if dtype == torch.float64 else means_and_deviations(maps)
-            return [rounded_sum(shown.numpy(), digits)]
+            return [rounded_sha256(shown.numpy(), digits)]
     assert refused is not None
     raise refused
 

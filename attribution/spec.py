@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from attribution import ANY_MODEL_METHODS, ENSEMBLE_PARAMETERS, LAYER_METHODS, build_method
 from common.errors import InputError
-from common.files import plain_sum
-from common.user_code import filed, is_own, require_unchanged
+from common.files import json_sha256
+from common.fingerprint import require_unchanged
+from common.imports import is_user_code, place_to_filename
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,7 +80,7 @@ class MethodSpec:
     @property
     def filed_method(self) -> str:
         """The method alone as a part of file names."""
-        return filed(self.method)
+        return place_to_filename(self.method)
 
     @property
     def filed(self) -> str:
@@ -108,7 +109,7 @@ class MethodSpec:
 
 
 def _code(method: str, parameters: Mapping[str, Any]) -> str | None:
-    if not is_own(method):
+    if not is_user_code(method):
         return None
     from attribution.probe import method_code  # here, so that choosing costs no import of torch
 
@@ -126,7 +127,7 @@ def filed_methods(choices: Sequence[MethodSpec]) -> str:
         names = "-".join(["all", *others])
     else:
         names = "-".join(choice.filed for choice in choices)
-    return names if len(names) <= LONGEST_NAMES else f"{len(choices)}-methods-{plain_sum(names)[:8]}"
+    return names if len(names) <= LONGEST_NAMES else f"{len(choices)}-methods-{json_sha256(names)[:8]}"
 
 
 def parameters_by_method(

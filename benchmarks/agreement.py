@@ -19,7 +19,8 @@ from attribution.integrated import IntegratedGradients
 from benchmarks.captum_oracles import ORACLES
 from common.files import write_text
 from data import DATA_DIR, DATASETS
-from experiments.pipeline import Folders, Pipeline
+from experiments.pipeline import Pipeline
+from experiments.store import Folders
 from reporting.tables import markdown_rows
 from training.checkpoint import versions
 from training.classifier import TrainingConfig, restore
@@ -34,7 +35,7 @@ GAP_LIMIT = 0.01
 def explained_images(pipeline: Pipeline, images: int) -> tuple[nn.Module, Tensor, Tensor]:
     """The trained classifier, test images as it sees them, and the classes that it predicts."""
     model = restore(pipeline.checkpoint, pipeline.device)
-    test = pipeline.whole.test.limited(images)
+    test = pipeline.whole.test.subset(images)
     rows = torch.arange(len(test), device=pipeline.device)
     inputs = Images(test, pipeline.normalisation, pipeline.device).batch(rows)
     with torch.no_grad():

@@ -16,8 +16,9 @@ from typing import Any
 import h5py
 import torch
 
-from common.files import array_sum
+from common.files import array_sha256
 
+ROAD = "ROAD,F-Fidelity,insertion-deletion"
 QUICK = "--target=mnist --quick --epochs=1 --limit-train=120 --limit-test=60"
 COMMANDS = (
     *(f"--train --target=mnist --attention={name} --epochs=1 --limit-train=64" for name in ("none", "CAM", "CBAM")),
@@ -32,7 +33,7 @@ COMMANDS = (
     f"--eval=KAR --method=IB --attention=CBAM {QUICK} --ratios=0.5 --explain=label --fill=black",
     f"--eval=ROAR --method=CAM --attention=CAM {QUICK} --ratios=0.5 --map-dtype=float16 --overwrite",
     f"--eval=ROAR --method=VBP --model=tests.own_model:small {QUICK} --ratios=0.5",
-    "--eval=ROAD,F-Fidelity,insertion-deletion --target=cifar10 --quick --method=VBP,GC --limit-train=24 --limit-test=20 --seeds=2",
+    f"--eval={ROAD} --target=cifar10 --quick --method=VBP,GC --limit-train=24 --limit-test=20 --seeds=2",
     f"--eval=ROAD --method=VBP {QUICK} --rank=absolute --ratios=0.2,0.4",
     f"--eval=F-Fidelity --method=VBP {QUICK} --alpha=0.3 --beta=0.2 --draws=2 --fill=black",
     f"--eval=sanity --method=VBP,GB,GC {QUICK} --random-labels --seeds=2",
@@ -90,7 +91,7 @@ def contents(path: Path) -> Any:
         found: dict[str, Any] = {}
         with h5py.File(path) as file:
             found |= {name: str(value) for name, value in file.attrs.items() if name not in UNSTEADY}
-            file.visititems(lambda name, one: found.update({name: array_sum(one[:])} if hasattr(one, "shape") else {}))
+            file.visititems(lambda name, x: found.update({name: array_sha256(x[:])} if hasattr(x, "shape") else {}))
         return found
     if path.suffix == ".pt":
         content = torch.load(path, weights_only=True)

@@ -22,14 +22,15 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from attribution import build_method
+from attribution import LAYER_METHODS, build_method
 from attribution.folding import folded
 from attribution.maps import attributions
 from benchmarks.apart import Apart, apart
 from benchmarks.captum_oracles import ORACLES, SAMPLES, STEPS, Oracle, layer_of
 from benchmarks.timing import Side, goal_cell, largest_convolution_rate, operations, parser_of, published
 from data import DATASETS
-from experiments.pipeline import LAYER_METHODS, Folders, Pipeline
+from experiments.pipeline import Pipeline
+from experiments.store import Folders
 from training.classifier import TrainingConfig, restore
 from training.device import device_name, exact_float32, resolve_device, set_up_process
 from training.inputs import Images
@@ -93,7 +94,7 @@ class Sides:
         if dataset:
             folders = Folders.below(self.output_dir, self.data_dir)
             pipeline = Pipeline(TrainingConfig(dataset, None, 0, recipe_for(dataset)), folders, self.device)
-            test = pipeline.whole.test.limited(IMAGES[self.device.type][name])
+            test = pipeline.whole.test.subset(IMAGES[self.device.type][name])
             rows = torch.arange(len(test), device=self.device)
             images = Images(test, pipeline.normalisation, self.device).batch(rows)
             model = restore(pipeline.checkpoint, self.device)

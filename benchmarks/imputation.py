@@ -112,7 +112,7 @@ def main() -> None:
     head += ["by conjugate gradients, ms", "ratio", "largest error"]
     rows, found = [], []
     for name in DATASETS:
-        test = load_dataset(name, options.data_dir).test.limited(TOGETHER)
+        test = load_dataset(name, options.data_dir).test.subset(TOGETHER)
         images = torch.from_numpy(test.images).permute(0, 3, 1, 2).float() / 255
         for ratio in RATIOS:
             for kind, order in orders(images).items():

@@ -9,16 +9,17 @@ import json
 from collections import Counter
 from typing import Any
 
+import torch
+
 from benchmarks.timing import SHORT, parser_of, published
 from data import DATASETS
 from experiments.cost import Costs
-from experiments.side_by_side import threads_each, threads_of_one, usual_jobs
+from experiments.engine import default_jobs, threads_per_job
 from experiments.sweep import in_words
 from models import ATTENTIONS, model_name
 from reporting.accuracy import ORIGINAL
 from training.device import device_name, resolve_device
 from training.recipe import recipe_for
-from training.step import RecordedStep
 
 GOALS = {"cuda": {"all": 30 * 60, "without RAN": 12 * 60}}  # seconds
 LARGE = "RAN"
@@ -37,14 +38,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, help="retrainings side by side (default: as a sweep does)")
     options = parser.parse_args()
     device = resolve_device(options.device)
-    jobs = options.jobs or usual_jobs(device)
+    jobs = options.jobs or default_jobs(device)
     pairs = json.loads(ORIGINAL.read_text())["retraining"]
     runs = Counter[tuple[str, str | None]]()
     for name, curves in pairs.items():
         runs[network_of(name)] += sum(map(len, curves.values()))
     costs, rows = Costs(device, jobs), []
     facts: list[dict[str, Any]] = []
-    with threads_of_one(jobs):
+    with threads_per_job(jobs):
         for (dataset, attention), count in sorted(runs.items(), key=lambda item: (item[0][0], item[0][1] or "")):
             recipe = recipe_for(dataset, attention)
             each = costs.training_seconds(dataset, attention, recipe, None)
@@ -62,17 +63,13 @@ def main() -> None:
         aim = "" if goal is None else f" ({'below' if seconds < goal else f'{SHORT} of'} {in_words(goal)})"
         count = sum(one["runs"] for one in facts if words == "all" or one["model"] != LARGE)
         rows.append([words, f"{count}", "", "", in_words(seconds) + aim])
-    beside = f"{jobs} side by side with {threads_each(jobs)} threads each"
+    beside = f"{jobs} side by side with {max(1, torch.get_num_threads() // jobs)} threads each"
     title = f"The original's retrainings, {beside}, by the measured time of a step; the original took 498 hours"
     head = ["network", "retrainings", "epochs", "seconds each", "all of them"]
-    for fate, times in RecordedStep.fates.items():
-        print(f"{times} recorded steps: {fate}")
-    recordings = dict(RecordedStep.fates)
     about = {
         "device": device_name(device),
         "jobs": jobs,
         "seconds": totals,
-        "recorded_steps": recordings,
         "rows": facts,
     }
     published("retrainings", title, head, rows, about, options.output_dir)

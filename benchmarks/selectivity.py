@@ -23,7 +23,8 @@ from benchmarks.timing import Side, goal_cell, largest_convolution_rate, operati
 from evaluation.masking import importance, ranks
 from evaluation.removal import Replaced, measure
 from evaluation.selectivity import Settings, remove_one_by_one
-from experiments.pipeline import Folders, Pipeline
+from experiments.pipeline import Pipeline
+from experiments.store import Folders
 from training.classifier import TrainingConfig, restore
 from training.device import device_name, exact_float32, resolve_device, set_up_process
 from training.inputs import Images, labels_of
@@ -106,7 +107,7 @@ class Sides:
     def __call__(self, name: str) -> Side:
         exact_float32()
         pipeline = self.pipeline()
-        test = pipeline.whole.test.limited(IMAGES)
+        test = pipeline.whole.test.subset(IMAGES)
         inputs = Images(test, pipeline.normalisation, self.device)
         images = inputs.batch(torch.arange(len(test), device=self.device))
         labels, fill = labels_of(test, self.device), pipeline.normalisation.fill("mean")

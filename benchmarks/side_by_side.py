@@ -8,7 +8,6 @@ import argparse
 import shutil
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,9 +16,11 @@ from attribution.spec import MethodSpec
 from benchmarks.timing import published
 from data import DATA_DIR
 from evaluation.retraining import Protocol
-from experiments.pipeline import Folders, Pipeline
-from experiments.side_by_side import sharing, threads_each
-from experiments.sweep import Sweep, complete_all
+from experiments.engine import Local
+from experiments.pipeline import Pipeline
+from experiments.runner import run
+from experiments.store import Folders
+from experiments.sweep import Sweep
 from training.classifier import TrainingConfig
 from training.device import device_name, resolve_device
 from training.recipe import quick_train_images, recipe_for
@@ -36,12 +37,10 @@ def timed(pipeline: Pipeline, ratios: tuple[float, ...], jobs: int) -> tuple[int
         "ROAR", "mnist", None, METHODS, ratios, pipeline.order.recipe, limit_train=pipeline.order.limit_train
     )
     sweep = Sweep(protocol, pipeline)
-    sweep.prepare()
-    started = time.perf_counter()
-    with sharing(partial(complete_all, [sweep]), jobs, len(sweep.todo)):
-        sweep.complete(lambda images: None)
+    runs, started = len(sweep.todo), time.perf_counter()
+    run([sweep], Local(jobs))
     seconds = time.perf_counter() - started
-    return len(sweep.todo), seconds, [result.accuracy for result in sweep.findings.ordered.values()]
+    return runs, seconds, [result.accuracy for result in sweep.summary.ordered.values()]
 
 
 def main() -> None:
@@ -70,7 +69,7 @@ def main() -> None:
                 rows.append(
                     [
                         f"{runs}",
-                        f"{jobs} × {threads_each(jobs)}",
+                        f"{jobs} × {max(1, torch.get_num_threads() // jobs)}",
                         f"{seconds:.1f}",
                         f"{60 * runs / seconds:.1f}",
                         f"{first[1] / seconds:.2f}",

@@ -96,7 +96,7 @@ class Comparison:
         self.transform = usual_transform(self.recipe, self.dataset.shape[1], self.normalisation)
 
     def loader(self, images: int, batch: int, workers: int) -> "DataLoader[Any]":
-        split = self.dataset.train.limited(images)
+        split = self.dataset.train.subset(images)
         return DataLoader(OneByOne(split, self.transform), batch, shuffle=True, drop_last=True, num_workers=workers)
 
     def images(self, split: Split) -> Images:
@@ -119,7 +119,7 @@ class Comparison:
 
     def ours(self) -> None:
         recipe = Recipe(**self.recipe.plain() | {"epochs": 1})
-        split = self.dataset.train.limited(self.steps * recipe.batch_size)
+        split = self.dataset.train.subset(self.steps * recipe.batch_size)
         train(self.model(), self.images(split), labels_of(split, self.device), recipe, 0)
 
     def side(self, name: str) -> Side:

@@ -1,1 +1,1 @@
-"""What every room may use, and what uses none of them."""
+"""Helpers for every room; they import none of the rooms."""

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and the sums that identify their contents."""
+"""Atomic writes, reasons why a file can't be read or written, and SHA-256 of contents."""
 
 import errno
 import fcntl
@@ -18,11 +18,10 @@ from common.errors import InputError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; on success it is flushed to the disk and renamed to `path`.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` to write to; on success flush it to the disk and rename it to `path`.
 
-    A kill at any moment leaves either the old file or the new one, never a half: the unfinished file has
-    another name, which nobody reads.
+    A kill at any moment leaves the old file or the new one, never a part of one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
@@ -33,25 +32,25 @@ def replacing(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
     except OSError as error:
         if error.filename in (None, str(unfinished)):
-            error.filename = str(path)  # a failed write does not say where, or by a name that nobody knows
+            error.filename = str(path)  # a failed write names no file, or the temporary one
             error.strerror = os.strerror(error.errno) if error.errno else error.strerror  # HDF5's is a page long
         raise
     finally:
-        with suppress(OSError):  # of a folder that nobody may look into; the error itself says so
+        with suppress(OSError):  # the folder may be forbidden, which the error above says
             unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
-def reading(path: Path, damaged: str, signs: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """In the `with` block, what keeps `path` from being read becomes an `InputError` with the right reason.
+def catch_read_errors(path: Path, damaged: str, errors: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn errors while reading `path` in the `with` block into an `InputError` that says the reason.
 
-    A file that another program holds, that nobody may read, or that is a folder is not damaged.
+    A file that another program holds, that is forbidden, or that is a folder is not damaged.
 
     Args:
-        damaged: what is said of a damaged file, without its path.
-        signs: what a damaged file makes its reader raise, beside `OSError`.
+        damaged: the message about a damaged file, without its path.
+        errors: exceptions of the reader, beside `OSError`, that mean a damaged file.
     """
-    kinds: tuple[type[Exception], ...] = (OSError, *signs)
+    kinds: tuple[type[Exception], ...] = (OSError, *errors)
     try:
         yield
     except kinds as error:
@@ -69,8 +68,8 @@ _REASONS = {
 
 
 def _reason(error: Exception) -> str:
-    """Say what keeps a file from being read; nothing if it is damaged, which the system knows nothing of."""
-    if isinstance(error, OSError) and "already open" in str(error):  # HDF5's own mark in the file, not a lock
+    """Return the system's reason why a file can't be read, empty for a damaged one."""
+    if isinstance(error, OSError) and "already open" in str(error):  # HDF5 marks the file itself
         return f"{_IN_USE}; if none has it open, one died with it: delete it"
     if not isinstance(error, OSError) or error.errno in (None, 0, errno.EINVAL):
         return ""
@@ -78,7 +77,7 @@ def _reason(error: Exception) -> str:
 
 
 def require_not_in_use(path: Path) -> None:
-    """Raise `InputError` if `path` is a folder, or another program is writing to it: HDF5 locks what it writes."""
+    """Raise `InputError` if `path` is a folder, or another program is writing to it (HDF5 locks the file)."""
     if path.is_dir():
         raise InputError(f"{path} {_FOLDER}")
     with suppress(FileNotFoundError, PermissionError), path.open("rb") as file:
@@ -97,40 +96,42 @@ def require_space(folder: Path, size: int) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """What still fits on the disk on which `folder` is, or would be."""
-    nearest = folder.absolute()
-    while not nearest.exists():
-        nearest = nearest.parent
-    return shutil.disk_usage(nearest).free
+    """Return the free bytes of the disk on which `folder` is, or would be."""
+    return shutil.disk_usage(_nearest_existing(folder)).free
 
 
 def write_text(path: Path, text: str) -> None:
-    with replacing(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
+    with atomic_write(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may not be text
 
 
-def array_sum(array: npt.NDArray[Any]) -> str:
-    """SHA-256 of an array's bytes in C order, as hexadecimal digits."""
+def array_sha256(array: npt.NDArray[Any]) -> str:
+    """Return SHA-256 of an array's bytes in C order, as hexadecimal digits."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
-def rounded_sum(array: npt.NDArray[Any], digits: int) -> str:
-    """SHA-256 of an array's shape and of its values, rounded to `digits` decimals of the largest absolute one."""
+def rounded_sha256(array: npt.NDArray[Any], digits: int) -> str:
+    """Return SHA-256 of an array's shape and of its values, rounded to `digits` decimals of their largest magnitude."""
     largest = float(np.abs(array).max(initial=0)) or 1.0
     rounded = np.round(array / largest, digits) + 0.0  # no negative zero
-    return plain_sum([array.shape, f"{largest:.{digits}e}", array_sum(rounded)])
+    return json_sha256([array.shape, f"{largest:.{digits}e}", array_sha256(rounded)])
 
 
-def plain_sum(value: object) -> str:
-    """SHA-256 of plain data (numbers, strings, lists, dictionaries), whatever the order of the keys."""
+def json_sha256(value: object) -> str:
+    """Return SHA-256 of plain data (numbers, strings, lists, dictionaries), independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def _nearest_existing(path: Path) -> Path:
+    path = path.absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
 def require_writable(folder: Path) -> None:
-    """Raise `InputError` if `folder` could not be created or written to. Writes nothing."""
-    nearest = folder.absolute()
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
+    """Raise `InputError` if `folder` can't be created or written to; write nothing."""
+    nearest = _nearest_existing(folder)
     if not nearest.is_dir():
         raise InputError(f"{folder} can't be a folder: {nearest} is a file; choose another place")
     if not os.access(nearest, os.W_OK | os.X_OK):

@@ -1,4 +1,4 @@
-"""Finding the logits in whatever a network returns."""
+"""Logits in the output of any classifier."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -8,28 +8,28 @@ from torch import Tensor
 from common.errors import InputError
 
 LogitsChoice = str | int | Callable[[Any], Tensor]
-"""A key, an attribute or a position of the output, or a function of it."""
+"""Key, attribute or position of the logits in the output, or a function that takes them from it."""
 
 
 def find_logits(output: Any, choice: LogitsChoice | None = None) -> Tensor:
     """Return the logits (N, K) in the output of a classifier.
 
-    A tensor is taken as it is. Of a tuple, a dict or an object, the logits are what is called `logits`, or else the
-    only matrix in it.
+    A tensor is the logits itself. In a tuple, a dict or an object, they are the part called `logits`, or else the only
+    matrix.
 
     Args:
-        choice: says which part of the output the logits are.
+        choice: the place of the logits, if it is known.
 
     Raises:
-        InputError: there are none, or several matrices that could be.
+        InputError: there is no matrix, or there are several.
     """
     if choice is not None:
-        return _chosen(output, choice)
+        return _select(output, choice)
     if isinstance(output, Tensor):
-        return _matrix(output)
-    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(named, Tensor):
-        return _matrix(named)
+        return _require_matrix(output)
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return _require_matrix(logits)
     parts = dict(_tensors(output))
     matrices = {name: part for name, part in parts.items() if part.ndim == 2 and part.is_floating_point()}
     if len(matrices) == 1:
@@ -41,18 +41,18 @@ def find_logits(output: Any, choice: LogitsChoice | None = None) -> Tensor:
     )
 
 
-def _chosen(output: Any, choice: LogitsChoice) -> Tensor:
+def _select(output: Any, choice: LogitsChoice) -> Tensor:
     try:
         if callable(choice):
-            return _matrix(choice(output))
+            return _require_matrix(choice(output))
         if isinstance(choice, str) and not isinstance(output, Mapping):
-            return _matrix(getattr(output, choice))
-        return _matrix(output[choice])
+            return _require_matrix(getattr(output, choice))
+        return _require_matrix(output[choice])
     except (KeyError, IndexError, AttributeError, TypeError) as error:
         raise InputError(f"the network's output ({type(output).__name__}) has no part logits={choice!r}") from error
 
 
-def _matrix(logits: Any) -> Tensor:
+def _require_matrix(logits: Any) -> Tensor:
     if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.is_floating_point():
         shape = f" {logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else ""
         raise InputError(
@@ -63,7 +63,7 @@ def _matrix(logits: Any) -> Tensor:
 
 
 def _tensors(output: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in nested tuples, lists and dicts, with its place."""
+    """Yield each tensor in nested tuples, lists and dicts with its place."""
     if isinstance(output, Tensor):
         yield prefix or "0", output
     elif isinstance(output, Mapping):

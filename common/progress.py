@@ -1,4 +1,4 @@
-"""One progress bar with the time left; plain lines where nobody watches a terminal."""
+"""A progress bar with the time left; plain lines where there is no terminal."""
 
 import sys
 from typing import Any
@@ -9,7 +9,7 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 class _Lines(tqdm):
-    """tqdm's counting and estimate, printed as a line of its own now and then."""
+    """tqdm's count and estimate, printed as a line every now and then."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs |= {"mininterval": SECONDS_BETWEEN_LINES, "maxinterval": SECONDS_BETWEEN_LINES, "ncols": 100}
@@ -27,8 +27,8 @@ class _Lines(tqdm):
 
 
 def progress_bar(total: int, description: str, unit: str) -> "tqdm[Any]":
-    """A bar over `total` units on stderr; use it as a context manager and call `update(n)`."""
-    silent = sys.stderr is None  # there is none under pythonw, or it was closed
+    """Return a bar over `total` units on stderr; use it as a context manager and call `update(n)`."""
+    silent = sys.stderr is None  # under pythonw, or closed
     kind = tqdm if not silent and sys.stderr.isatty() else _Lines
     return kind(
         total=total,

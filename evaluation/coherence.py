@@ -20,8 +20,8 @@ from data import Split
 from experiments.pipeline import Pipeline, method_kwargs, network_for
 from models import model_name
 from models.inspection import attention_maps, layers
+from reporting.labels import explained_class
 from reporting.pictures import SCALE_NOTE, Caption, Column, draw_grid
-from reporting.wording import explained_class
 from training.classifier import restore
 from training.inputs import Images
 from training.loop import predict
@@ -52,7 +52,7 @@ class Subject:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.name = model_name(pipeline.order.attention)
-        self.examples = pipeline.dataset.test.limited(0)
+        self.examples = pipeline.dataset.test.subset(0)
         self._networks: dict[bool, torch.nn.Module] = {}
 
     @cached_property

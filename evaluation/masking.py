@@ -137,8 +137,6 @@ class Removal:
 class MaskedImages:
     """Images of which the removed positions are replaced, after normalisation and before augmentation."""
 
-    fixed = True
-
     def __init__(self, images: Images, ranks: Tensor, removal: Removal, fill: str = FILLS[0]) -> None:
         """`fill`: "mean" or "black", one value per channel."""
         self.images, self.ranks, self.removal = images, ranks, removal
@@ -155,8 +153,6 @@ class MaskedImages:
 
 class ImputedImages:
     """Images whose removed positions are filled from their neighbours; all of them at once, since that takes time."""
-
-    fixed = True
 
     def __init__(self, images: Images, ranks: Tensor, removal: Removal) -> None:
         self.border = images.border
@@ -176,8 +172,6 @@ class ImputedImages:
 
 class MaskOnlyInputs:
     """The 0/1 mask as the only input: what a network can read off it is the leak, not the image."""
-
-    fixed = True
 
     def __init__(self, images: Images, ranks: Tensor, removal: Removal) -> None:
         self.ranks, self.removal = ranks, removal

@@ -20,7 +20,7 @@ from training.inputs import Images
 from training.loop import TEST_BATCH
 
 if TYPE_CHECKING:
-    from reporting.removals import Settings
+    from reporting.removal_summary import Settings
 
 DRAW_SEED = 1
 KINDS = {"most": "ROAR", "least": "KAR"}  # which end of the ranks is removed

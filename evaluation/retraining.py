@@ -7,7 +7,7 @@ import torch
 
 from attribution import MAP_DTYPES
 from attribution.spec import MethodSpec
-from common.user_code import require_unchanged
+from common.fingerprint import require_unchanged
 from data import Dataset
 from evaluation import EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, RANKS
 from evaluation.chance import chance_of
@@ -188,4 +188,4 @@ def retrain(
         data: see `tasks.arrays_of`.
         ranks: `train`, `test` (N, C|1, H, W) int16 and `tied`.
     """
-    return _retraining(data, device).execute(run, ranks and _ranks(ranks, device), on_images)
+    return _retraining(data, device).execute(run, _ranks(ranks, device) if ranks else None, on_images)

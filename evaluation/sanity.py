@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from attribution.maps import BATCH, attributions
 from attribution.spec import MethodSpec
-from common.user_code import seeded
+from common.random_state import seeded
 from data import Dataset
 from evaluation.chance import chance_of
 from evaluation.protocol import Artefacts
@@ -25,7 +25,7 @@ from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.similarity import between_0_and_1, rank_correlation, structural_similarity, window_size
 from evaluation.statistics import require_images
 from evaluation.tasks import OnImages
-from reporting.sanity_report import Settings
+from reporting.sanity_summary import Settings
 from training.loop import seed_for
 
 STAGES = 12  # at most; deeper networks are randomised several layers at a time

@@ -192,8 +192,8 @@ class Selectivity:
             )
             arrays = [values.cpu().numpy() for values in measured]
             parts.append((*arrays, pixels_of(images, test.normalisation), relative(maps)))
-        score, correct, pixel, images, maps = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        removed = Removed(score, correct, pixel.astype(np.int32), images, maps)
+        score, correct, pixel, *kept = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        removed = Removed(score, correct, pixel.astype(np.int32), *kept)
         return asdict(removed) | {"label": test.labels.cpu().numpy(), "index": test.index.cpu().numpy()}
 
 

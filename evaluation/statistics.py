@@ -146,7 +146,7 @@ def ranking(curves: Sequence[Curve], lowest_first: bool) -> str:
 
 
 def at_chance(baseline: Estimate, chance: float) -> bool:
-    """Whether the interval of an accuracy on whole images reaches chance."""
+    """Tell if the interval of an accuracy on whole images reaches chance."""
     return baseline.low <= chance
 
 
@@ -158,13 +158,13 @@ def chance_words(baseline: Estimate, chance: float) -> str:
 
 
 def tells_class(accuracy: float, chance: float, test_images: int) -> bool:
-    """Whether a network does better than chance: by `MARGIN`, and by more than the test images may do by luck."""
+    """Tell if a network is better than chance by `MARGIN`, and by more than luck with these test images."""
     low = proportion_interval(round(accuracy * test_images), test_images).low
     return accuracy - chance > MARGIN * (1 - chance) and low > chance
 
 
 def share_of_mask(image: Curve, mask: Curve, chance: float) -> float:
-    """What the mask alone gives above chance, as a share of what the curve does: of the mean heights.
+    """Return the mask-only accuracy above chance as a share of the curve's, by mean heights.
 
     0 where the mask tells no class.
     """
@@ -177,7 +177,7 @@ def share_of_mask(image: Curve, mask: Curve, chance: float) -> float:
 def verdict(
     image: Curve, mask: Curve, chance: float | None, clean_test: bool = False, baseline: Estimate | None = None
 ) -> str:
-    """In words, whether `image` can be believed, given what networks read off the mask alone.
+    """Return in words the trust that `image` deserves, given the accuracy from the mask alone.
 
     Args:
         image, mask: curves of the same method over the same ratios.

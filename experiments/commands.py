@@ -1,9 +1,8 @@
 """The commands: from the options of the command line to calls of the packages."""
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,37 +11,36 @@ from attribution import CONTROLS, ENSEMBLES
 from attribution.spec import MethodSpec, parameters_by_method
 from common.errors import InputError
 from common.files import free_bytes
-from common.progress import progress_bar
-from common.user_code import begin_command
-from data import DATASETS, dataset_info, dataset_sum, load_dataset
-from data.folders import ASKED, folder_name
+from common.fingerprint import forget_fingerprints
+from data import DATASETS, dataset_info, dataset_sha256, load_dataset
+from data.folders import TARGET_PREFIX, folder_name
 from evaluation import FILLS_OF, QUICK_CONTROLS, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
 from evaluation.coherence import Coherence, ExampleFilter
 from evaluation.retraining import Protocol
-from evaluation.sanity import Sanity
-from evaluation.selectivity import Selectivity, Settings
+from evaluation.selectivity import Settings
 from experiments.cost import Costs
-from experiments.measurements import Measurements
-from experiments.pipeline import Folders, Pipeline, classifier_line, explain_line, maps_line
+from experiments.engine import Local, default_jobs
+from experiments.measurements import Measurements, require_selectivity_possible
+from experiments.pipeline import Pipeline, classifier_line, explain_line, maps_line
 from experiments.publishing import gather
-from experiments.removing import Removing
 from experiments.reproduction import steps
-from experiments.runs import Run
-from experiments.side_by_side import sharing, usual_jobs
-from experiments.sweep import Sweep, complete_all
+from experiments.runner import Experiment
+from experiments.runner import run as run_experiments
+from experiments.store import Folders
+from experiments.sweep import Sweep
 from models import ATTENTIONS, OPTIONS, variant
 from reporting.accuracy import kept_metadata, report_accuracy
-from reporting.findings import Findings, Gap
-from reporting.kept import in_order, kept_checks, kept_removals, measured_pairs
+from reporting.documents import write_documents
+from reporting.evaluation_summary import EvaluationSummary
+from reporting.groups import in_order, kept_checks, kept_removals, measured_pairs
+from reporting.labels import usual_images
 from reporting.page import write_page
-from reporting.readme import write_readme
-from reporting.removals import Removals, usual_ratios
-from reporting.removals import Settings as RemovalSettings
+from reporting.removal_summary import Settings as RemovalSettings
+from reporting.removal_summary import usual_ratios
 from reporting.report import Retrainings
-from reporting.sanity_report import SanityReport
-from reporting.sanity_report import Settings as SanitySettings
+from reporting.retraining_summary import Gap
+from reporting.sanity_summary import Settings as SanitySettings
 from reporting.summary import summaries
-from reporting.wording import usual_images
 from training.checkpoint import Checkpoint
 from training.classifier import TrainingConfig, find_classifier, train_classifier
 from training.device import resolve_device
@@ -62,13 +60,13 @@ def run(options: argparse.Namespace, costs: Costs | None = None) -> None:
     Raises:
         InputError: something that the options name can't be used.
     """
-    begin_command()
+    forget_fingerprints()
     folders = Folders.below(options.output_dir, options.data_dir)
     folders.require_usable()
     options.device = resolve_device(options.device)
     if options.target is not None:
         options.target = tuple(
-            folder_name(one, folders.data) if one.startswith(ASKED) else one for one in options.target
+            folder_name(one, folders.data) if one.startswith(TARGET_PREFIX) else one for one in options.target
         )
     if options.tensorboard and not options.train:
         raise InputError("--tensorboard is for --train")
@@ -94,7 +92,7 @@ def reproduce(options: argparse.Namespace, parse: Callable[[Sequence[str]], argp
     passed_on = [f"--data-dir={options.data_dir}", f"--output-dir={options.output_dir}", f"--device={options.device}"]
     passed_on += [f"--jobs={options.jobs}"] * bool(options.jobs) + ["--dry-run"] * options.dry_run
     device = resolve_device(options.device)
-    costs = Costs(device, options.jobs or usual_jobs(device))
+    costs = Costs(device, options.jobs or default_jobs(device))
     for words in steps(options.quick):
         print(f"\n$ python main.py {' '.join(words)}", flush=True)
         run(parse([*words, *passed_on]), costs)
@@ -141,8 +139,9 @@ def publish(options: argparse.Namespace, folders: Folders, costs: Costs) -> None
     print(gather(folders.checkpoints, folders.results, PUBLISHED), flush=True)
     gathered = Folders(folders.data, PUBLISHED, folders.maps, PUBLISHED)
     report(options, gathered, costs)
-    write_readme(README, PUBLISHED)
-    print(f"written: {README}")
+    pages = [README, *sorted((README.parent / "docs").glob("*.md"))]
+    write_documents(pages, PUBLISHED)
+    print("\n".join(f"written: {page}" for page in pages))
 
 
 def report(options: argparse.Namespace, folders: Folders, _costs: Costs) -> None:
@@ -164,8 +163,8 @@ def report(options: argparse.Namespace, folders: Folders, _costs: Costs) -> None
     print("\n\n".join(page.text for page in pages))
     if not options.dry_run:
         written = retrainings.write(folders.results, suffix)
-        written += [path for page in pages for path in page.write(folders.results)]
-        own_files: list[Findings | Removals | SanityReport] = [*retrainings.quick, *removals, *checks]
+        written += [path for page in pages for path in page.write_files(folders.results)]
+        own_files: list[EvaluationSummary] = [*retrainings.quick, *removals, *checks]
         for one in own_files:
             one.write(folders.results)
         if pages:
@@ -208,7 +207,7 @@ def kept_classifier(order: TrainingConfig, folders: Folders) -> Checkpoint | Non
     Raises:
         InputError: a model of another recipe stands in its place.
     """
-    checkpoint = find_classifier(order, dataset_sum(order.dataset), folders.checkpoints)
+    checkpoint = find_classifier(order, dataset_sha256(order.dataset), folders.checkpoints)
     if checkpoint is None:
         return None
     for name, value in order.plain().items():
@@ -325,64 +324,45 @@ def evaluate(options: argparse.Namespace, folders: Folders, costs: Costs) -> Non
     pictures = ExampleFilter(options.classes, options.index, options.correct_only)
     if pictures != ExampleFilter() and "coherence" not in options.eval:
         raise InputError("--classes, --index and --correct-only are for --eval=coherence")
-    asked = list(pipelines(options, folders))
+    requested = list(pipelines(options, folders))
     coherence = "coherence" in options.eval
-    all_pictures = [pictures_of(options, asked, target, pictures) for target in options.target if coherence]
-    falls = [selectivity_of(options, pipeline) for pipeline in asked if "selectivity" in options.eval]
-    measured: list[Measurements] = []
+    all_pictures = [pictures_of(options, requested, target, pictures) for target in options.target if coherence]
+    measurements = [selectivity_of(options, pipeline) for pipeline in requested if "selectivity" in options.eval]
     for name in REMOVING:
-        measured += removals_of(options, folders, name) if name in options.eval else []
-    measured += sanity_of(options, folders) if "sanity" in options.eval else []
-    sweeps = retraining_sweeps(options, asked)
-    for drawn in all_pictures:
-        if options.dry_run:
-            print(drawn.plan())
-        else:
-            print("\n".join(f"figure: {path}" for path in drawn.draw()), flush=True)
+        measurements += removals_of(options, folders, name) if name in options.eval else []
+    measurements += sanity_of(options, folders) if "sanity" in options.eval else []
+    sweeps = retraining_sweeps(options, requested)
     if options.dry_run:
-        for pipeline in asked:
+        for drawn in all_pictures:
+            print(drawn.plan())
+        for pipeline in requested:
             costs.classifier(pipeline)
-        for fall in falls:
-            costs.selectivity(fall)
-        for one_measured in measured:
-            costs.measurements(one_measured)
+        for one in measurements:
+            costs.measurements(one)
         for sweep in sweeps:
             costs.sweep(sweep)
-    unretrained: list[Selectivity | Measurements] = [*falls, *measured]
-    for one in unretrained:
-        if options.dry_run:
-            print(one.plan())
-        else:
-            if isinstance(one, Measurements):
-                one.complete(jobs_of(options))
-            else:
-                one.complete()
-            print(one.report(), flush=True)
-    if options.dry_run:
-        planned: set[Run | Path] = set()
-        print("\n".join(sweep.plan(planned, jobs_of(options)) for sweep in sweeps))
-    elif sweeps:
-        retrain(sweeps, jobs_of(options))
+        planned: set[Hashable] = set()
+        experiments: list[Experiment[Any]] = [*measurements, *sweeps]
+        print("\n".join(experiment.plan(planned, jobs_of(options)) for experiment in experiments))
+        return
+    for drawn in all_pictures:
+        print("\n".join(f"figure: {path}" for path in drawn.draw()), flush=True)
+    engine = Local(jobs_of(options))
+    for one in measurements:
+        run_experiments([one], engine)
+        print(one.report(), flush=True)
+    if sweeps:
+        run_experiments(sweeps, engine)
+    for sweep in sweeps:
+        print(sweep.report(), flush=True)
+    for roar, kar in product(sweeps, sweeps):
+        if roar.pipeline is kar.pipeline and (roar.protocol.evaluation, kar.protocol.evaluation) == ("ROAR", "KAR"):
+            print(Gap(roar.summary, kar.summary).write(roar.folder), flush=True)
 
 
 def jobs_of(options: argparse.Namespace) -> int:
     """How many processes work side by side."""
-    return options.jobs or usual_jobs(options.device)
-
-
-def retrain(sweeps: list[Sweep], jobs: int) -> None:
-    """All retrainings under one progress bar, `jobs` of them side by side, then all tables."""
-    for sweep in sweeps:
-        sweep.prepare()
-    with progress_bar(sum(sweep.images_to_do for sweep in sweeps), "retraining", "images") as bar:
-        todo = sum(len(sweep.todo) for sweep in sweeps)
-        with sharing(partial(complete_all, sweeps), jobs, todo):
-            complete_all(sweeps, bar.update, lambda name: bar.set_postfix_str(name, refresh=False))
-    for sweep in sweeps:
-        print(sweep.findings.write(sweep.folder), flush=True)
-    for roar, kar in product(sweeps, sweeps):
-        if roar.pipeline is kar.pipeline and (roar.protocol.evaluation, kar.protocol.evaluation) == ("ROAR", "KAR"):
-            print(Gap(roar.findings, kar.findings).write(roar.folder), flush=True)
+    return options.jobs or default_jobs(options.device)
 
 
 def pictures_of(options: argparse.Namespace, asked: list[Pipeline], target: str, wanted: ExampleFilter) -> Coherence:
@@ -404,13 +384,14 @@ def with_blurred(methods: tuple[MethodSpec, ...]) -> tuple[MethodSpec, ...]:
     return (*pairs, *(one for one in methods if one.method in CONTROLS))
 
 
-def selectivity_of(options: argparse.Namespace, pipeline: Pipeline) -> Selectivity:
+def selectivity_of(options: argparse.Namespace, pipeline: Pipeline) -> Measurements:
     """--eval=selectivity of one data set and model."""
     limit = options.limit_test or usual_images(pipeline.order.dataset)
     settings = Settings(
         limit, options.removals, options.order, options.rank, fill_of(options, "selectivity"), options.explain
     )
-    return Selectivity(pipeline, with_controls(options), settings, options.overwrite)
+    require_selectivity_possible(settings, pipeline.order.dataset, dataset_info(pipeline.order.dataset).image_shape)
+    return Measurements("selectivity", [pipeline], with_controls(options), settings, options.overwrite)
 
 
 def fill_of(options: argparse.Namespace, evaluation: str) -> str:
@@ -424,7 +405,7 @@ def classifiers(options: argparse.Namespace, folders: Folders) -> Iterator[list[
         yield [pipeline_of(options, folders, target, attention, seed, (0, limit)) for seed in range(options.seeds)]
 
 
-def removals_of(options: argparse.Namespace, folders: Folders, evaluation: str) -> Iterator[Removing]:
+def removals_of(options: argparse.Namespace, folders: Folders, evaluation: str) -> Iterator[Measurements]:
     """--eval=ROAD, F-Fidelity, insertion-deletion: one for each data set and model, with all its seeds."""
     for pipelines_of_seeds in classifiers(options, folders):
         first = pipelines_of_seeds[0]
@@ -440,16 +421,16 @@ def removals_of(options: argparse.Namespace, folders: Folders, evaluation: str) 
         if evaluation == "F-Fidelity":
             tuning = finetuning_recipe(first.order.recipe)
             settings = replace(settings, share=options.alpha, most=options.beta, draws=options.draws, tuning=tuning)
-        yield Removing(pipelines_of_seeds, with_controls(options), settings, options.overwrite)
+        yield Measurements(evaluation, pipelines_of_seeds, with_controls(options), settings, options.overwrite)
 
 
-def sanity_of(options: argparse.Namespace, folders: Folders) -> Iterator[Sanity]:
+def sanity_of(options: argparse.Namespace, folders: Folders) -> Iterator[Measurements]:
     """--eval=sanity: one for each data set and model, with all its seeds."""
     for pipelines_of_seeds in classifiers(options, folders):
         limit = pipelines_of_seeds[0].limit_test
         assert limit is not None
         settings = SanitySettings(limit, options.explain, random_labels=options.random_labels)
-        yield Sanity(pipelines_of_seeds, with_controls(options), settings, options.overwrite)
+        yield Measurements("sanity", pipelines_of_seeds, with_controls(options), settings, options.overwrite)
 
 
 def retraining_sweeps(options: argparse.Namespace, asked: list[Pipeline]) -> list[Sweep]:

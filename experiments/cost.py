@@ -10,19 +10,18 @@ from pathlib import Path
 import torch
 
 from attribution.spec import MethodSpec
-from common.files import plain_sum
+from common.files import json_sha256
 from data import dataset_info
 from evaluation import ORDERS
 from evaluation.imputation import imputation_seconds
-from evaluation.sanity import Sanity, stages
-from evaluation.selectivity import Selectivity
-from experiments.measurements import Measurements, Task
+from evaluation.sanity import randomization_cascade
+from evaluation.selectivity import Settings as SelectivitySettings
+from experiments.engine import threads_per_job
+from experiments.measurements import Measurements
 from experiments.pipeline import Pipeline, method_kwargs
-from experiments.removing import Removing
-from experiments.side_by_side import threads_of_one
 from experiments.sweep import Sweep, in_words
-from reporting.removals import Settings as RemovalSettings
-from reporting.sanity_report import Settings as SanitySettings
+from reporting.removal_summary import Settings as RemovalSettings
+from reporting.sanity_summary import Settings as SanitySettings
 from training.classifier import TrainingConfig
 from training.networks import new_model
 from training.recipe import Recipe
@@ -72,64 +71,47 @@ class Costs:
 
     def sweep(self, sweep: Sweep) -> None:
         """Retrainings that are left, and what they need."""
-        for method in sweep.unfinished_methods:
+        for method in sweep.methods_to_explain:
             self.maps(sweep.pipeline, method)
         self.classifier(sweep.pipeline)
-        for run in sweep.left:
+        for run in sweep.todo:
             self._add(run, partial(sweep.seconds_of_a_run, run), side_by_side=True)
 
-    def measurements(self, one: Measurements) -> None:
-        """What is left of an evaluation that retrains nothing on a method's masks."""
-        if isinstance(one, Removing):
-            self.removing(one)
-        elif isinstance(one, Sanity):
-            self.sanity(one)
-
-    def removing(self, one: Removing) -> None:
-        """ROAD, F-Fidelity, or insertion and deletion: what is left of it, and what it needs."""
-        tuning = one.settings.tuning
-        for task in one.todo:
+    def measurements(self, experiment: Measurements) -> None:
+        """Note what is left of an evaluation of trained classifiers, and what it needs."""
+        settings = experiment.settings
+        for task in experiment.todo:
             pipeline, order = task.pipeline, task.pipeline.order
-            self.maps(pipeline, task.method)
-            if tuning is not None and not one.is_tuned(pipeline):
-                judge = ("tuned", order.path(PLACE), plain_sum(tuning.plain()))
-                self._add(
-                    judge, partial(self.training_seconds, order.dataset, order.attention, tuning, order.limit_train)
-                )
-            key = (one.evaluation, order.path(PLACE), task.method, plain_sum(one.settings_of(task)))
-            self._add(key, partial(self._removing, pipeline, one.settings), side_by_side=True)
+            if experiment.evaluation.needs_maps:
+                self.maps(pipeline, task.method)
+            self.classifier(pipeline)
+            seconds: Callable[..., float] = self._removing
+            if not experiment.evaluation.needs_maps:
+                seconds = self._checking if experiment.title == "sanity" else self._one_by_one
+            key = (experiment.title, order.path(PLACE), task.method, repr(settings))
+            self._add(key, partial(seconds, pipeline, task.method, settings), side_by_side=True)
+        for name, pipeline in experiment.missing_networks():
+            order, tuning = pipeline.order, settings.tuning
+            work = partial(self.training_seconds, order.dataset, order.attention, tuning, order.limit_train)
+            self._add((name, order.path(PLACE), json_sha256(tuning.plain())), work)
 
-    def _removing(self, pipeline: Pipeline, settings: RemovalSettings) -> float:
+    def _removing(self, pipeline: Pipeline, _method: MethodSpec, settings: RemovalSettings) -> float:
         removals = len(ORDERS) * len(settings.ratios) * settings.draws * settings.limit_test
         imputed = self._imputing(pipeline) if settings.fill == "linear" else 0.0
         return removals * (self._forward(pipeline) + imputed)
 
-    def sanity(self, one: Sanity) -> None:
-        """Checks that are left, and the classifiers of which they are."""
-        for task in one.todo:
-            self.classifier(task.pipeline)
-            key = ("sanity", task.pipeline.order.path(PLACE), task.method, plain_sum(one.settings_of(task)))
-            self._add(key, partial(self._checking, task, one.settings), side_by_side=True)
-
-    def _checking(self, task: Task, settings: SanitySettings) -> float:
-        order = task.pipeline.order
-        maps = 1 + len(stages(new_model(order.dataset, order.attention))) + settings.samples
-        of_image = maps * self._explaining(task.pipeline, task.method) + settings.samples * self._forward(task.pipeline)
+    def _checking(self, pipeline: Pipeline, method: MethodSpec, settings: SanitySettings) -> float:
+        order = pipeline.order
+        maps = 1 + len(randomization_cascade(new_model(order.dataset, order.attention))) + settings.samples
+        of_image = maps * self._explaining(pipeline, method) + settings.samples * self._forward(pipeline)
         return settings.limit_test * of_image
 
-    def selectivity(self, one: Selectivity) -> None:
-        """Methods that are left, and the classifier."""
-        self.classifier(one.pipeline)
-        for method in one.todo:
-            key = ("selectivity", one.pipeline.order.path(PLACE), method, repr(one.settings))
-            self._add(key, partial(self._one_by_one, one, method))
-
-    def _one_by_one(self, one: Selectivity, method: MethodSpec) -> float:
-        return self._explaining(one.pipeline, method, one.settings.limit_test * (one.settings.removals + 1))
+    def _one_by_one(self, pipeline: Pipeline, method: MethodSpec, settings: SelectivitySettings) -> float:
+        return self._explaining(pipeline, method, settings.limit_test * (settings.removals + 1))
 
     def _add(self, key: Hashable, seconds: Callable[[], float], side_by_side: bool = False) -> None:
         if key not in self.seconds:
-            with threads_of_one(self.jobs if side_by_side else 1):
+            with threads_per_job(self.jobs if side_by_side else 1):
                 self.seconds[key] = seconds() / (self.jobs if side_by_side else 1)
 
     def training_seconds(self, dataset: str, attention: str | None, recipe: Recipe, limit: int | None) -> float:

@@ -165,7 +165,10 @@ def _start_worker(reader: Connection, progress: Any, threads: int) -> None:
 
 
 def _run_pickled(task: bytes) -> Any:
-    """Run a task in a worker, in silence. Pickled here, since PyTorch would move tensors to /dev/shm, which is small."""
+    """Run a task in a worker, in silence.
+
+    It comes pickled, since PyTorch would otherwise move tensors to /dev/shm, which may be small.
+    """
     assert _progress is not None
     with (
         Path(os.devnull).open("w", encoding="utf-8", errors="replace") as nowhere,

@@ -20,8 +20,8 @@ from attribution import MAP_DTYPES
 from attribution.maps import BATCH, explained
 from attribution.method import Method
 from common.errors import InputError
-from common.files import plain_sum, reading, replacing, require_not_in_use, require_space
-from common.user_code import filed
+from common.files import atomic_write, catch_read_errors, json_sha256, require_not_in_use, require_space
+from common.imports import place_to_filename
 
 FORMAT = 2  # 1: IG by one Gauss–Legendre rule
 PART_ROWS = 2000
@@ -93,7 +93,7 @@ def map_path(
         dataset,
         model,
         f"seed{seed}" if seed else None,
-        filed(method),
+        place_to_filename(method),
         ensemble,
         "quick" if quick else None,
     ]
@@ -116,7 +116,7 @@ class MapWriter:
         """`index`: which images of which split the maps will be of."""
         self.path, self.provenance, self.index = path, provenance, index
         identity = provenance.attributes() | {split: rows.tolist() for split, rows in index.items()}
-        self.parts = path.with_name(f".{path.name}.parts") / plain_sum([identity, PART_ROWS])[:16]
+        self.parts = path.with_name(f".{path.name}.parts") / json_sha256([identity, PART_ROWS])[:16]
 
     def forget(self) -> None:
         """Remove the parts that an earlier writer left."""
@@ -129,7 +129,7 @@ class MapWriter:
                 yield split, part
 
     def write(self, split: str, part: slice, rows: Rows) -> None:
-        with replacing(self._part(split, part)) as unfinished, unfinished.open("wb") as file:
+        with atomic_write(self._part(split, part)) as unfinished, unfinished.open("wb") as file:
             np.savez(file, allow_pickle=False, **rows.arrays())
 
     def finish(self) -> None:
@@ -141,7 +141,7 @@ class MapWriter:
         require_not_in_use(self.path)
         # HDF5 takes the whole process down when the disk is full: ask before. lzf seldom makes noise larger.
         require_space(self.path.parent, sum(part.stat().st_size for part in self.parts.iterdir()) + SPARE_BYTES)
-        with replacing(self.path) as unfinished, h5py.File(unfinished, "w") as file:
+        with atomic_write(self.path) as unfinished, h5py.File(unfinished, "w") as file:
             file.attrs.update(self.provenance.attributes())
             file.attrs["format"] = FORMAT
             for split, index in self.index.items():
@@ -156,7 +156,8 @@ class MapWriter:
 
     def _reading(self, split: str, part: slice) -> AbstractContextManager[None]:
         mend = "is damaged: delete it, and the same command makes it anew"
-        return reading(self._part(split, part), mend, (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error))
+        errors = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+        return catch_read_errors(self._part(split, part), mend, errors)
 
     def _append(self, group: h5py.Group, arrays: dict[str, Array], part: slice, total: int) -> None:
         if self.provenance.dtype != MAP_DTYPES[0]:
@@ -260,7 +261,7 @@ class MapReader:
             return np.concatenate([file[split]["gap"][:] for split in explained])
 
     def _reading(self) -> AbstractContextManager[None]:
-        return reading(self.path, "is damaged or no HDF5 file: --overwrite makes it anew", (KeyError,))
+        return catch_read_errors(self.path, "is damaged or no HDF5 file: --overwrite makes it anew", (KeyError,))
 
 
 class Batches(Protocol):

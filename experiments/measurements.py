@@ -8,7 +8,7 @@ from typing import Any
 
 from attribution.spec import MethodSpec
 from common.errors import InputError
-from common.files import plain_sum, require_not_in_use
+from common.files import json_sha256, require_not_in_use
 from evaluation.protocol import Artefacts, Evaluation
 from evaluation.removal import RemovalEvaluation
 from evaluation.sanity import Sanity
@@ -20,9 +20,9 @@ from experiments.runner import Experiment
 from experiments.runs import kept_records, naming_damage, read_record, say_other_code, write_record
 from experiments.selectivity_files import kept_selectivity, read_result, save_result
 from models import model_name
-from reporting.removals import Removals
-from reporting.sanity_report import SanityReport
-from reporting.selectivity_summary import SelectivitySummary
+from reporting.removal_summary import RemovalSummary
+from reporting.sanity_summary import SanitySummary
+from reporting.selectivity import SelectivitySummary
 from training.checkpoint import Checkpoint, versions
 from training.device import device_name
 
@@ -112,7 +112,7 @@ class Measurements(Experiment[Measurement]):
         words = [self.dataset, self.model, method.filed, f"seed{pipeline.order.seed}"]
         if self.has_arrays:
             words = [word for word in (self.dataset, self.model, method.filed_method, method.ensemble) if word]
-        record = plain_sum(self.record(config, pipeline.checkpoint.sum))[:12]
+        record = json_sha256(self.record(config, pipeline.checkpoint.sum))[:12]
         return self.results_folder / self.title / f"{'_'.join(words)}-{record}.{'h5' if self.has_arrays else 'json'}"
 
     def load(self, config: Measurement) -> Result | None:
@@ -156,7 +156,7 @@ class Measurements(Experiment[Measurement]):
     def task(self, config: Measurement) -> Task:
         pipeline, method = config.pipeline, config.method
         if pipeline not in self._data:
-            whole = pipeline.whole.limited(0, self.settings.limit_test)
+            whole = pipeline.whole.subset(0, self.settings.limit_test)
             self._data[pipeline] = pipeline.arrays_of(whole)
         maps = pipeline.test_maps(method, self.settings.rank) if self.evaluation.needs_maps else None
         artefacts = Artefacts(
@@ -171,9 +171,7 @@ class Measurements(Experiment[Measurement]):
         )
         shared = (artefacts.data, maps) if maps else (artefacts.data,)
         name = f"{method.label} seed {pipeline.order.seed}"
-        return Task(
-            name, self.evaluation.measure, (self.settings, method, artefacts), self.images(config), shared
-        )
+        return Task(name, self.evaluation.measure, (self.settings, method, artefacts), self.images(config), shared)
 
     def plan(self, planned: set[Hashable], jobs: int) -> str:
         lines = [line for pipeline in self.pipelines for line in pipeline.train_lines()]
@@ -182,9 +180,7 @@ class Measurements(Experiment[Measurement]):
             if self.evaluation.needs_maps and not config.pipeline.has_maps(config.method):
                 lines.append(f"explain {config.pipeline.map_path(config.method)}")
         lines += [f"measure {config.method.label} seed {config.pipeline.order.seed}" for config in self.todo]
-        return "\n".join(
-            [*lines, f"{len(self.configs())} measurements, {len(self.results)} finished, nothing written"]
-        )
+        return "\n".join([*lines, f"{len(self.configs())} measurements, {len(self.results)} finished, nothing written"])
 
     def missing_networks(self) -> Iterator[tuple[str, Pipeline]]:
         """Yield the networks that have to be fine-tuned first, by name, each once."""
@@ -201,14 +197,20 @@ class Measurements(Experiment[Measurement]):
             arrays = {config.method: result for config, result in self.results.items()}
             of_methods = {method: arrays[method] for method in methods}
             summary = SelectivitySummary(
-                self.settings, self.dataset, first.dataset_sum, self.model, methods, of_methods, first.folders.data,
+                self.settings,
+                self.dataset,
+                first.dataset_sum,
+                self.model,
+                methods,
+                of_methods,
+                first.folders.data,
                 first.order.quick,
             )
             return summary.write(self.results_folder)
         facts = self.settings, self.dataset, self.model, methods, seeds, by_seed, first.order.quick
         if self.title == "sanity":
-            return SanityReport(*facts).write(self.results_folder)
-        return Removals(*facts, first.dataset_sum, first.folders.data).write(self.results_folder)
+            return SanitySummary(*facts).write(self.results_folder)
+        return RemovalSummary(*facts, first.dataset_sum, first.folders.data).write(self.results_folder)
 
 
 def require_selectivity_possible(settings: Any, dataset: str, shape: tuple[int, int, int]) -> None:

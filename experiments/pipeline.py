@@ -14,11 +14,10 @@ from attribution.custom import construction
 from attribution.folding import folded
 from attribution.maps import explained
 from attribution.spec import MethodSpec
-from common.errors import InputError
 from common.files import require_not_in_use
 from common.progress import progress_bar
-from data import Dataset, dataset_info, dataset_sum, load_dataset
-from data.load import limited_index
+from data import Dataset, dataset_info, dataset_sha256, load_dataset
+from data.load import subset_index
 from evaluation.masking import ranks_of_maps
 from evaluation.tasks import SharedArrays, arrays_of
 from experiments.map_files import SPLITS, MapReader, MapWriter, Provenance, map_bytes, map_path, recorded, write_maps
@@ -62,7 +61,7 @@ class Pipeline:
         self.order, self.folders, self.device, self.explain = order, folders, device, explain
         self.limit_train, self.limit_test = limit_train, limit_test
         self.overwrite, self.resume, self.map_dtype = overwrite, resume, map_dtype
-        self.dataset_sum = dataset_sum(order.dataset)
+        self.dataset_sum = dataset_sha256(order.dataset)
         self._made: set[Path] = set()  # maps that --overwrite need not make a second time
         self._values: dict[MethodSpec, int] = {}  # what `check` found
         self._ranks: dict[str, SharedArrays] = {}
@@ -80,7 +79,7 @@ class Pipeline:
     @cached_property
     def dataset(self) -> Dataset:
         """The images to explain and to retrain on."""
-        return self.whole.limited(self.limit_train, self.limit_test)
+        return self.whole.subset(self.limit_train, self.limit_test)
 
     @cached_property
     def normalisation(self) -> Normalisation:
@@ -139,7 +138,7 @@ class Pipeline:
     def has_maps(self, method: MethodSpec) -> bool:
         """Whether the maps of `method` are there for all the images; known without reading the data."""
         kept = self.kept_maps(method)
-        index = {split: limited_index(total, limit) for split, (total, limit) in self._limits().items()}
+        index = {split: subset_index(total, limit) for split, (total, limit) in self._limits().items()}
         return kept is not None and not kept.lacks(index)
 
     def _limits(self) -> dict[str, tuple[int, int | None]]:
@@ -219,7 +218,9 @@ class Pipeline:
         ranks, _tied = ranks_of_maps(parts, self.dataset.shape[0], "pixel", rank, self.device, method.blur)
         name = "prediction" if self.explain == "prediction" else "label"
         target = np.concatenate([getattr(rows, name) for rows in parts])
-        return SharedArrays(f"{self.map_path(method)} {rank} {method.blur}", {"ranks": ranks.cpu().numpy(), "target": target})
+        return SharedArrays(
+            f"{self.map_path(method)} {rank} {method.blur}", {"ranks": ranks.cpu().numpy(), "target": target}
+        )
 
     @cached_property
     def arrays(self) -> SharedArrays:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import REMOVING
-from evaluation.selectivity import shorten
 from experiments.runs import gather_records, kept_records
+from experiments.selectivity_files import shorten
 from reporting.accuracy import TRAININGS, kept_metadata
 
 KINDS = ("runs", *REMOVING, "sanity")

@@ -26,6 +26,7 @@ class Experiment(ABC, Generic[Config]):
     """
 
     title: str
+    unit = "measurements"
     folders: Folders
 
     def __init__(self, overwrite: bool) -> None:
@@ -137,7 +138,8 @@ def run(experiments: Sequence[Experiment[Any]], engine: Engine) -> None:
         experiment.prepare()
         experiment.find()
         done, total = len(experiment.results), len(experiment.configs())
-        print(f"{experiment.title}: {done} of {total} are finished, {total - done} to do", flush=True)
+        left = total - done
+        print(f"{experiment.title}: {done} of {total} {experiment.unit} are finished, {left} to do", flush=True)
         for config in experiment.todo if experiment.overwrite else ():
             experiment.path(config).unlink(missing_ok=True)  # what is there from now on was done now
         experiment.overwrite = False

@@ -9,7 +9,7 @@ from typing import Any
 
 from attribution.spec import MethodSpec
 from common.errors import InputError
-from common.files import plain_sum, reading, write_text
+from common.files import catch_read_errors, json_sha256, write_text
 from training.checkpoint import made_by_other_code
 from training.recipe import Recipe
 
@@ -79,7 +79,7 @@ class Run:
 
     def path(self, results: Path) -> Path:
         """`<results>/runs/<name>-<hash of the configuration>.json`."""
-        return results / "runs" / f"{self.name}-{plain_sum(self.configuration())[:12]}.json"
+        return results / "runs" / f"{self.name}-{json_sha256(self.configuration())[:12]}.json"
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def read_record(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def naming_damage(path: Path) -> Iterator[None]:
     """What keeps a record from being read in the `with` block becomes an `InputError`."""
     try:
-        with reading(path, "is damaged: delete it, and the run is done again"):
+        with catch_read_errors(path, "is damaged: delete it, and the run is done again"):
             yield
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error}): delete it, and the run is done again") from error

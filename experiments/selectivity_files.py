@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import InputError
-from common.files import reading, replacing, require_space
+from common.files import atomic_write, catch_read_errors, require_space
 
 Array = npt.NDArray[Any]
 
@@ -27,7 +27,7 @@ def save_result(path: Path, configuration: Mapping[str, Any], arrays: Mapping[st
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     require_space(path.parent, sum(values.nbytes for values in arrays.values()) + SPARE_BYTES)
-    with replacing(path) as unfinished, h5py.File(unfinished, "w") as file:
+    with atomic_write(path) as unfinished, h5py.File(unfinished, "w") as file:
         for name, values in arrays.items():
             file.create_dataset(name, data=values, compression="lzf", chunks=True, fletcher32=True)
         file.attrs.update(configuration=json.dumps(configuration, sort_keys=True), format=FORMAT, **facts)
@@ -38,7 +38,7 @@ def shorten(path: Path, to: Path) -> None:
     with reading_result(path), h5py.File(path, "r") as file:
         arrays = {"score": file["score"][:].astype(np.float16), "correct": file["correct"][:]}
         facts = dict(file.attrs)
-    with replacing(to) as unfinished, h5py.File(unfinished, "w") as short:
+    with atomic_write(to) as unfinished, h5py.File(unfinished, "w") as short:
         for name, values in arrays.items():
             short.create_dataset(name, data=values, compression="gzip", compression_opts=9, shuffle=True)
         short.attrs.update(facts)
@@ -65,4 +65,4 @@ def read_result(path: Path) -> dict[str, Array]:
 
 def reading_result(path: Path) -> AbstractContextManager[None]:
     """What keeps a method's file from being read in the `with` block becomes an `InputError`."""
-    return reading(path, "is damaged: delete it, and it is made anew", (KeyError, ValueError))
+    return catch_read_errors(path, "is damaged: delete it, and it is made anew", (KeyError, ValueError))

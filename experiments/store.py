@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from common.errors import InputError
-from common.files import plain_sum, require_writable
+from common.files import json_sha256, require_writable
 
 LOCKS = 256  # files, among which names are divided
 PATIENCE = 0.5  # seconds, before a command says that it waits
@@ -42,7 +42,7 @@ class Folders:
         """Return the lock of whatever is called `name`; the system frees it when its process ends, in whatever way."""
         folder = self.results / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{int(plain_sum(name)[:8], 16) % LOCKS:03d}")
+        return FileLock(folder / f"{int(json_sha256(name)[:8], 16) % LOCKS:03d}")
 
     @contextmanager
     def making(self, name: str) -> Iterator[None]:

@@ -1,6 +1,6 @@
-"""A sweep of retrainings, from the plan to the last run; what is finished is not done again."""
+"""A sweep of retrainings: all points of the curves of one protocol on one classifier."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Hashable
 from functools import cached_property
 from pathlib import Path
 
@@ -9,47 +9,58 @@ from common.errors import InputError
 from data import dataset_info
 from evaluation.imputation import imputation_seconds
 from evaluation.masking import Removal
-from evaluation.retraining import Protocol, Retraining
+from evaluation.retraining import Protocol, retrain
+from evaluation.tasks import Task
+from experiments.engine import threads_per_job
 from experiments.pipeline import Pipeline, explain_line
+from experiments.runner import Experiment
 from experiments.runs import Result, Run, find_result, kept_records, save_result, say_other_code
-from experiments.side_by_side import threads_of_one
-from reporting.findings import Findings
+from reporting.retraining_summary import RetrainingSummary
 from training.speed import TEST_COST, step_seconds
 
-Results = dict[Run, Result]
+UNKNOWN = "not trained yet"  # in the place of the sum of weights
 
 
-def finished_runs(runs: Iterable[Run], folder: Path) -> Results:
-    """Those of `runs` that have a result.
+class Sweep(Experiment[Run]):
+    """All retrainings of one protocol on one classifier."""
 
-    Raises:
-        InputError: a damaged result.
-    """
-    found = ((run, find_result(run, folder)) for run in runs)
-    return {run: result for run, result in found if result is not None}
-
-
-class Sweep:
-    """All retrainings of one protocol on one classifier.
-
-    Creating it looks at what is there and refuses what can't be used; nothing is written before `complete`.
-    """
+    title, unit = "runs", "retrainings"
 
     def __init__(self, protocol: Protocol, pipeline: Pipeline, overwrite: bool = False) -> None:
-        self.protocol, self.pipeline, self.overwrite = protocol, pipeline, overwrite
-        self.folder = pipeline.folders.results
+        """Look at what is there.
+
+        Raises:
+            InputError: a ratio that removes nothing or everything, a method that the model refuses, a damaged result.
+        """
+        super().__init__(overwrite)
+        self.protocol, self.pipeline = protocol, pipeline
+        self.folders, self.folder = pipeline.folders, pipeline.folders.results
         self._require_something_removed()
-        self.finished = self._finished(pipeline.kept.sum) if pipeline.kept else {}
-        self.todo: list[Run] = []
+        if pipeline.kept:
+            self.find()
         if not overwrite:
-            say_other_code(kept_records(self.folder, "runs"), (run.configuration() for run in self.left))
-        for method in self._unfinished_methods(pipeline.kept.sum if pipeline.kept else ""):
+            say_other_code(kept_records(self.folder, "runs"), (run.configuration() for run in self.todo))
+        for method in self.methods_to_explain:
             pipeline.kept_or_checked(method)
 
-    def _unfinished_methods(self, checkpoint_sum: str) -> list[MethodSpec]:
-        """Those of which some run is left: only their maps are needed."""
-        runs = self.protocol.runs(self.pipeline.dataset_sum, checkpoint_sum)
-        return list(dict.fromkeys(run.method for run in runs if run.method and run not in self.finished))
+    def configs(self) -> list[Run]:
+        pipeline = self.pipeline
+        return self.protocol.runs(pipeline.dataset_sum, pipeline.checkpoint.sum if pipeline.has_classifier else UNKNOWN)
+
+    def path(self, config: Run) -> Path:
+        return config.path(self.folder)
+
+    def load(self, config: Run) -> Result | None:
+        return find_result(config, self.folder)
+
+    def save(self, config: Run, result: Result) -> Result:
+        save_result(config, result, self.folder)
+        return result
+
+    @property
+    def methods_to_explain(self) -> list[MethodSpec]:
+        """The methods whose maps are needed, since some run of theirs is not finished."""
+        return list(dict.fromkeys(run.method for run in self.todo if run.method))
 
     def _require_something_removed(self) -> None:
         channels, height, width = dataset_info(self.protocol.dataset).image_shape
@@ -60,46 +71,26 @@ class Sweep:
                     f"ratio {ratio:g} leaves none or all of {positions} {self.protocol.granularity}s in place"
                 )
 
-    def _finished(self, checkpoint_sum: str) -> Results:
-        runs = self.protocol.runs(self.pipeline.dataset_sum, checkpoint_sum)
-        return {} if self.overwrite else finished_runs(runs, self.folder)
-
-    @property
-    def _sum(self) -> str:
-        """Of the classifier, if it is there."""
-        return self.pipeline.kept.sum if self.pipeline.kept else "not trained yet"
-
-    @property
-    def unfinished_methods(self) -> list[MethodSpec]:
-        """Those whose maps are needed."""
-        return self._unfinished_methods(self._sum)
-
-    @property
-    def left(self) -> list[Run]:
-        """The runs that are not finished, as far as that can be told before anything is made."""
-        runs = self.protocol.runs(self.pipeline.dataset_sum, self._sum)
-        return [run for run in runs if run not in self.finished]
-
-    def plan(self, planned: set[Run | Path], jobs: int) -> str:
+    def plan(self, planned: set[Hashable], jobs: int) -> str:
         """What `complete` would do, in lines.
 
         Args:
             planned: runs and maps of sweeps before this one, which are not done again; this one's are added.
             jobs: how many processes would do it side by side.
         """
-        protocol, pipeline = self.protocol, self.pipeline
-        runs = protocol.runs(pipeline.dataset_sum, self._sum)
+        pipeline = self.pipeline
+        runs = self.configs()
         lines = pipeline.train_lines()
         unexplained = [
             method
-            for method in self.unfinished_methods
+            for method in self.methods_to_explain
             if pipeline.map_path(method) not in planned and not pipeline.has_maps(method)
         ]
         lines += [explain_line(pipeline, method) for method in unexplained]
-        left = [run for run in self.left if run not in planned]
+        left = [run for run in self.todo if run not in planned]
         lines += [f"retrain {run.name}" for run in left]
         if left:
-            with threads_of_one(jobs):
+            with threads_per_job(jobs):
                 seconds = sum(self.seconds_of_a_run(run) for run in left) / jobs
             beside = "" if jobs == 1 else f", {jobs} side by side"
             lines.append(f"about {in_words(seconds)} of retraining on this device{beside}, by a step measured now")
@@ -109,7 +100,7 @@ class Sweep:
         above = f"{shared} planned above, " if shared else ""
         planned |= {*left, *map(pipeline.map_path, unexplained)}
         return "\n".join(
-            [*lines, f"{len(runs)} retrainings, {len(self.finished)} finished, {above}{maps}nothing written"]
+            [*lines, f"{len(runs)} retrainings, {len(self.results)} finished, {above}{maps}nothing written"]
         )
 
     def seconds_of_a_run(self, run: Run) -> float:
@@ -133,70 +124,31 @@ class Sweep:
         return imputation_seconds(dataset_info(self.protocol.dataset).image_shape, self.pipeline.device)
 
     def prepare(self) -> None:
-        """Make what the runs need, the classifier and the maps, and see what is left to do."""
-        pipeline = self.pipeline
-        runs = self.protocol.runs(pipeline.dataset_sum, pipeline.checkpoint.sum)
-        if pipeline.kept is None:
-            self.finished = self._finished(pipeline.checkpoint.sum)
-        self.todo = [run for run in runs if run not in self.finished]
-        print(
-            f"runs: {len(self.finished)} of {len(runs)} retrainings are finished, {len(self.todo)} to do",
-            flush=True,
-        )
-        if self.overwrite:  # what is there from now on was done now, by whatever process
-            for run in self.todo:
-                run.path(self.folder).unlink(missing_ok=True)
-        for method in self._unfinished_methods(pipeline.checkpoint.sum):
-            pipeline.maps(method)
+        _ = self.pipeline.checkpoint
+        self.find()
+        for method in self.methods_to_explain:
+            self.pipeline.maps(method)
+
+    def images(self, config: Run) -> int:
+        shapes = dataset_info(config.dataset).shapes
+        return config.recipe.epochs * (config.limit_train or shapes["train_images"][0])
+
+    def task(self, config: Run) -> Task:
+        pipeline, protocol = self.pipeline, self.protocol
+        ranks = pipeline.ranks(config.method, protocol.granularity, protocol.rank) if config.method else None
+        shared = (pipeline.arrays, ranks) if ranks else (pipeline.arrays,)
+        arguments = config, pipeline.arrays, ranks, pipeline.device
+        return Task(config.name, retrain, arguments, self.images(config), shared)
 
     @property
-    def images_to_do(self) -> int:
-        """How many images the runs that are left will be trained on."""
-        return len(self.todo) * self.protocol.recipe.epochs * len(self.pipeline.dataset.train) if self.todo else 0
-
-    def complete(self, on_images: Callable[[int], object], on_run: Callable[[str], object] = lambda name: None) -> None:
-        """Do the runs that are left, each kept as soon as it is done.
-
-        Runs that another process is at are left to it; at the end this one waits for them.
-
-        Args:
-            on_images: told how many images networks were just trained on, here or in other processes.
-            on_run: told the name of each run that begins here.
-        """
-        protocol, pipeline = self.protocol, self.pipeline
-        if not self.todo:
-            return
-        retraining = Retraining(
-            pipeline.dataset,
-            pipeline.normalisation,
-            pipeline.device,
-            lambda method: pipeline.ranks(method, protocol.granularity, protocol.rank),
-        )
-        images = self.images_to_do // len(self.todo)
-        for run in pipeline.claims.shared(self.todo, lambda run: run.path(self.folder).name):
-            result = find_result(run, self.folder)  # another process may have done it
-            if result is None:
-                on_run(run.name)
-                result = retraining.execute(run, on_images)
-                save_result(run, result, self.folder)
-            else:
-                on_images(images)
-            self.finished[run] = result
-
-    @property
-    def findings(self) -> Findings:
-        """What the finished runs say."""
+    def summary(self) -> RetrainingSummary:
+        """The finished runs, for tables and figures."""
         pipeline = self.pipeline
         sums = pipeline.dataset_sum, pipeline.checkpoint.sum
-        return Findings(self.protocol, *sums, self.finished, pipeline.order.quick, data_dir=pipeline.folders.data)
+        return RetrainingSummary(self.protocol, *sums, self.results, pipeline.order.quick, data_dir=self.folders.data)
 
-
-def complete_all(
-    sweeps: Sequence[Sweep], on_images: Callable[[int], object], on_run: Callable[[str], object] = lambda name: None
-) -> None:
-    """`Sweep.complete` of one after the other."""
-    for sweep in sweeps:
-        sweep.complete(on_images, on_run)
+    def report(self) -> str:
+        return self.summary.write(self.folder)
 
 
 def in_words(seconds: float) -> str:

@@ -5,7 +5,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from common.errors import InputError
-from common.user_code import code_of, filed, is_own, named, unfiled
+from common.fingerprint import code_fingerprint
+from common.imports import filename_to_place, import_object, is_user_code, place_to_filename
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +42,7 @@ def build_model(
     if shape is None and dataset not in IMAGE_SHAPES:
         raise InputError(f"unknown data set {dataset!r}: choose from {', '.join(IMAGE_SHAPES)}")
     of_images = shape or IMAGE_SHAPES[dataset]
-    if is_own(attention):
+    if is_user_code(attention):
         return _own_model(attention, of_images, classes)
     family, its_options = family_of(variant(attention, **options))
     return _model_class(family)(of_images, classes, **its_options)
@@ -52,7 +53,7 @@ def _own_model(place: str, shape: tuple[int, int, int], classes: int) -> "nn.Mod
 
     from models.adapted import adapted
 
-    model = named(place, "a model")(shape, classes)
+    model = import_object(place, "a model")(shape, classes)
     if not isinstance(model, nn.Module):
         raise InputError(f"{place} gave {type(model).__name__}, not a torch.nn.Module")
     return adapted(model, shape, place)
@@ -64,12 +65,12 @@ def model_code(attention: str | None, shape: tuple[int, int, int], classes: int)
     Raises:
         InputError: no such factory.
     """
-    if not is_own(attention):
+    if not is_user_code(attention):
         return None
     from models.probe import results
 
     build = partial(_own_model, attention, shape, classes)
-    return code_of(attention, (shape, classes), lambda: results(build, shape))
+    return code_fingerprint(attention, (shape, classes), lambda: results(build, shape))
 
 
 def _model_class(family: str | None) -> "Callable[..., nn.Module]":
@@ -115,11 +116,11 @@ def family_of(name: str | None) -> tuple[str | None, dict[str, int]]:
 
 def model_name(attention: str | None) -> str:
     """The name under which a model is filed: the attention's, or SimpleCNN without one; of one's own with a dot."""
-    return filed(attention) if is_own(attention) else attention or NO_ATTENTION
+    return place_to_filename(attention) if is_user_code(attention) else attention or NO_ATTENTION
 
 
 def attention_of(model: str) -> str | None:
     """The attention of a model's name: the inverse of `model_name`."""
     if "." in model:  # only names of one's own have dots, the last of them for a colon
-        return unfiled(model)
+        return filename_to_place(model)
     return None if model == NO_ATTENTION else model

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.files import plain_sum, rounded_sum
+from common.files import json_sha256, rounded_sha256
 
 IMAGES = 2
 DIGITS = {torch.float64: 6, torch.float32: 2}
@@ -26,19 +26,19 @@ def results(build: Callable[[], nn.Module], shape: tuple[int, int, int]) -> list
             try:
                 images = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
                 parts = _tensors(mode(model.to(dtype), images.to(next(model.parameters()).device)))
-                sums.append(plain_sum([mode.__name__, *(_summed(part, dtype) for part in parts)]))
+                sums.append(json_sha256([mode.__name__, *(_summed(part, dtype) for part in parts)]))
                 break
             except Exception:  # of whatever kind: somebody else's code
                 continue
     weights = {name: list(value.shape) for name, value in model.state_dict().items()}
-    return [*sums, plain_sum(weights)]
+    return [*sums, json_sha256(weights)]
 
 
 def _summed(values: Tensor, dtype: torch.dtype) -> str:
     values = values.detach().cpu().double()
     if dtype == torch.float32:
         values = torch.stack([values.mean(), values.std(correction=0)])
-    return rounded_sum(values.numpy(), DIGITS[dtype])
+    return rounded_sha256(values.numpy(), DIGITS[dtype])
 
 
 @torch.no_grad()

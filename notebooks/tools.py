@@ -23,7 +23,8 @@ import main  # noqa: E402
 from attribution.folding import folded  # noqa: E402
 from common.errors import InputError  # noqa: E402
 from evaluation.coherence import ExampleFilter, Subject, chosen_examples  # noqa: E402
-from experiments.pipeline import Folders, Pipeline  # noqa: E402
+from experiments.pipeline import Pipeline  # noqa: E402
+from experiments.store import Folders  # noqa: E402
 from reporting.figures import Figure, save_figure  # noqa: E402
 from reporting.pictures import Column, draw_grid  # noqa: E402
 from training.classifier import TrainingConfig  # noqa: E402

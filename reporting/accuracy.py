@@ -33,19 +33,19 @@ class Trainings:
     """Classifiers that differ by their seed alone: one row of a table.
 
     Attributes:
-        found: the metadata of their checkpoints, by seed.
+        checkpoints: their metadata, by seed.
     """
 
-    found: tuple[dict[str, Any], ...]
+    checkpoints: tuple[dict[str, Any], ...]
 
     @property
     def model(self) -> str:
-        return str(self.found[0]["model"])
+        return str(self.checkpoints[0]["model"])
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Their names, or numbers where older checkpoints don't name them and the data are not here."""
-        first = self.found[0]
+        first = self.checkpoints[0]
         count = len(first["test_accuracy_per_class"])
         known = first.get("classes") or (self._entry.classes if self._entry else ())
         return tuple(known) if len(known) == count else tuple(map(str, range(count)))
@@ -53,7 +53,7 @@ class Trainings:
     @cached_property
     def per_class(self) -> dict[str, float]:
         """Mean over the seeds, of each class that there are test images of."""
-        seeds = zip(*(one["test_accuracy_per_class"] for one in self.found), strict=True)
+        seeds = zip(*(one["test_accuracy_per_class"] for one in self.checkpoints), strict=True)
         return {
             name: float(np.mean(of_class))
             for name, of_class in zip(self.classes, seeds, strict=True)
@@ -61,19 +61,19 @@ class Trainings:
         }
 
     def images(self, split: str) -> int | None:
-        """How many there are in a split; None where older checkpoints don't say it and the data are not here."""
-        if (recorded := self.found[0].get(f"{split}_images")) is not None:
+        """Return the number of images of a split; None if an older checkpoint lacks it and the data are not here."""
+        if (recorded := self.checkpoints[0].get(f"{split}_images")) is not None:
             return int(recorded)
         return self._entry.shapes[f"{split}_images"][0] if self._entry else None
 
     @cached_property
     def _entry(self) -> DatasetInfo | None:
-        return known_dataset_info(self.found[0]["dataset"], self.found[0]["dataset_sum"])
+        return known_dataset_info(self.checkpoints[0]["dataset"], self.checkpoints[0]["dataset_sum"])
 
     @property
     def total(self) -> str:
         """Test accuracy, with its interval where that can be told."""
-        accuracies, tested = [one["test_accuracy"] for one in self.found], self.images("test")
+        accuracies, tested = [one["test_accuracy"] for one in self.checkpoints], self.images("test")
         if len(accuracies) == 1 and tested is None:
             return f"{accuracies[0]:.4f}"
         total = estimate(accuracies, tested or 0)
@@ -81,30 +81,30 @@ class Trainings:
 
     @property
     def trained_on(self) -> str:
-        """How many images, the held-out ones not counted."""
-        first = self.found[0]
+        """The number of training images without the held-out ones."""
+        first = self.checkpoints[0]
         images = first["limit_train"] or self.images("train")
         return "" if images is None else f"{images - round(first['validation_rate'] * images):,}"
 
     def cells(self, classes: Sequence[str]) -> list[str]:
         """A row of the table, with the accuracy of each of `classes`."""
-        first = self.found[0]
+        first = self.checkpoints[0]
         return [
             self.model,
             "this project",
             f"{first['parameters']:,}",
             self.total,
             *(f"{self.per_class[name]:.3f}" if name in self.per_class else "" for name in classes),
-            ", ".join(str(one["seed"]) for one in self.found),
+            ", ".join(str(one["seed"]) for one in self.checkpoints),
             str(first["recipe"]["epochs"]),
             self.trained_on,
-            f"{np.mean([one['seconds'] for one in self.found]):,.0f}",
-            ", ".join(dict.fromkeys(one["device"] for one in self.found)),
+            f"{np.mean([one['seconds'] for one in self.checkpoints]):,.0f}",
+            ", ".join(dict.fromkeys(one["device"] for one in self.checkpoints)),
         ]
 
 
 def kept_trainings(folder: Path, dataset: str, quick: bool = False) -> list[Trainings]:
-    """What lies in the folder of checkpoints for `dataset`; one entry for each model and recipe, models in their order.
+    """Return the trainings of `dataset`: one entry for each model and recipe, models in their usual order.
 
     Raises:
         InputError: a damaged checkpoint.
@@ -141,13 +141,13 @@ def kept_metadata(folder: Path, dataset: str = "") -> dict[str, dict[str, Any]]:
 
 
 def order_of(model: str) -> int:
-    """Where a model stands in a table; those of other programs' names at the end."""
+    """Return the place of a model in a table; unknown models come last."""
     return next((place for place, name in enumerate(MODELS) if model.startswith(name)), len(MODELS))
 
 
 @cache
 def original_figures() -> dict[str, Any]:
-    """What the original White Box published."""
+    """Return the figures that the original White Box published."""
     published: dict[str, Any] = json.loads(ORIGINAL.read_text(encoding="utf-8"))
     return published
 
@@ -171,7 +171,7 @@ def accuracy_rows(dataset: str, trainings: Sequence[Trainings]) -> list[list[str
 
 def _rows_of_model(trainings: Sequence[Trainings], classes: Sequence[str]) -> list[list[str]]:
     """A row for each recipe; with the code in its name where there are several editions of a user's own model."""
-    codes = [one.found[0].get("model_code") for one in trainings]
+    codes = [one.checkpoints[0].get("model_code") for one in trainings]
     rows = [one.cells(classes) for one in trainings]
     if len(set(codes)) > 1:
         rows = [
@@ -193,7 +193,7 @@ def _filled(cells: list[str], rest: str, length: int) -> list[str]:
 
 
 def accuracy_csv(datasets: Sequence[str], trainings: dict[str, list[Trainings]]) -> str:
-    """One line per data set, model, seed and class (or `total`); accuracy empty where nobody ran it."""
+    """One line per data set, model, seed and class (or `total`); accuracy empty if it was not run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     head = ["dataset", "model", "trained_by", "seed", "class", "accuracy", "parameters", "epochs", "batch_size"]
@@ -201,7 +201,7 @@ def accuracy_csv(datasets: Sequence[str], trainings: dict[str, list[Trainings]])
     published = original_figures()["accuracy"]
     for dataset in datasets:
         classes = ("total", *class_names(dataset, trainings[dataset]))
-        for group, one in ((each, metadata) for each in trainings[dataset] for metadata in each.found):
+        for group, one in ((each, metadata) for each in trainings[dataset] for metadata in each.checkpoints):
             facts = [one["parameters"], one["recipe"]["epochs"], one["recipe"]["batch_size"], one["limit_train"]]
             facts += [one["seconds"], one["device"], one["versions"]["torch"]]
             accuracies = (one["test_accuracy"], *one["test_accuracy_per_class"])
@@ -223,7 +223,7 @@ def accuracy_csv(datasets: Sequence[str], trainings: dict[str, list[Trainings]])
 
 def accuracy_text(dataset: str, trainings: Sequence[Trainings]) -> str:
     """The table of one data set in Markdown, with what it says of itself."""
-    seeds = {len(one.found) for one in trainings}
+    seeds = {len(one.checkpoints) for one in trainings}
     interval = " and ".join(
         words
         for words, there in (

@@ -1,7 +1,6 @@
-"""Which code made what is finished, where results of several editions of a user's code lie in one folder.
+"""Editions of a user's code: results of before and after an edit never share a curve.
 
-What was made before an edit stands in tables and figures of its own, or in a row of its own: never in one curve with
-what was made after it.
+Each edition has tables and figures, or a row, of its own.
 """
 
 from collections import defaultdict
@@ -13,8 +12,8 @@ from typing import Any
 from attribution import ENSEMBLE_PARAMETERS
 from attribution.spec import MethodSpec
 from evaluation import REMOVING
-from evaluation.selectivity import kept_selectivity
 from experiments.runs import kept_records
+from experiments.selectivity_files import kept_selectivity
 
 Thing = tuple[object, ...]
 

@@ -15,10 +15,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from common.files import replacing
+from common.files import atomic_write
 from evaluation.statistics import Curve, Estimate
-from reporting.falls import SelectivityCurve
 from reporting.palette import colours_of
+from reporting.selectivity import SelectivityCurve
 
 LINES = {"RANDOM": (0, (5, 3)), "SOBEL": (0, (1, 1.5))}
 LABEL_DISTANCE = 0.045  # of the height of the axes
@@ -226,7 +226,7 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
     written = []
     for suffix, metadata in ((".png", None), (".pdf", {"CreationDate": None})):
         file = path.with_name(path.name + suffix)
-        with replacing(file) as unfinished:
+        with atomic_write(file) as unfinished:
             figure.savefig(unfinished, format=suffix[1:], dpi=160, bbox_inches="tight", metadata=metadata)
         written.append(file)
     plt.close(figure)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from itertools import chain
 from pathlib import Path
+from string import Template
 
 import numpy as np
 
@@ -13,10 +14,10 @@ from common.files import write_text
 from evaluation import ORDERS
 from evaluation.statistics import Curve
 from experiments.runs import Result, Run
-from reporting.findings import Findings
 from reporting.palette import colours_of
-from reporting.removals import Removals
+from reporting.removal_summary import RemovalSummary
 from reporting.report import Retrainings
+from reporting.retraining_summary import RetrainingSummary
 from reporting.summary import Summary
 from reporting.tables import flat
 
@@ -43,8 +44,8 @@ class Chart:
     alone: Sequence[Curve] = ()
 
 
-def charts_of(findings: Iterable[Findings], removals: Iterable[Removals]) -> list[Chart]:
-    """A picture for each retraining evaluation, and two for each other one."""
+def charts_of(findings: Iterable[RetrainingSummary], removals: Iterable[RemovalSummary]) -> list[Chart]:
+    """Return a chart for each retraining evaluation, and two for each other one."""
     charts = [Chart(one.title, one.conditions, one.images, one.masks) for one in findings]
     for one in removals:
         for order in ORDERS:
@@ -53,34 +54,32 @@ def charts_of(findings: Iterable[Findings], removals: Iterable[Removals]) -> lis
     return charts
 
 
-def page(summaries: Sequence[Summary], retrainings: Retrainings, removals: Sequence[Removals], results: Path) -> str:
-    """The whole page.
+def page(
+    summaries: Sequence[Summary], retrainings: Retrainings, removals: Sequence[RemovalSummary], results: Path
+) -> str:
+    """Return the whole page.
 
     Args:
         results: the folder in which coherence pictures may lie.
     """
-    sections = [_section(one, retrainings, removals, results) for one in summaries]
-    links = " ".join(f'<a href="#{_anchor(one)}">{escape(one.dataset)}, {escape(one.model)}</a>' for one in summaries)
-    runs = dict(chain.from_iterable(one.ordered.items() for one in retrainings.found))
-    to_runs = ' <a href="#runs">all runs</a>' if runs else ""
-    style, script = ((HERE / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    body = "\n".join(
-        [
-            "<h1>White Box: which explanations can be trusted?</h1>",
-            f"<nav>{links}{to_runs}</nav>",
-            *sections,
-            _runs(runs) if runs else "",
-        ]
+    links = [f'<a href="#{_anchor(one)}">{escape(one.dataset)}, {escape(one.model)}</a>' for one in summaries]
+    runs = dict(chain.from_iterable(one.ordered.items() for one in retrainings.summaries))
+    return _filled(
+        "page.html",
+        style=(HERE / "page.css").read_text(encoding="utf-8"),
+        script=(HERE / "page.js").read_text(encoding="utf-8"),
+        links=" ".join([*links, *['<a href="#runs">all runs</a>'] * bool(runs)]),
+        sections="\n".join(_section(one, retrainings, removals, results) for one in summaries),
+        runs=_runs(runs) if runs else "",
     )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>White Box report</title>\n'
-        f"<style>\n{style}</style>\n</head>\n<body>\n{body}\n<script>\n{script}</script>\n</body>\n</html>\n"
-    )
+
+
+def _filled(template: str, **values: object) -> str:
+    return Template((HERE / template).read_text(encoding="utf-8")).substitute(values)
 
 
 def write_page(
-    summaries: Sequence[Summary], retrainings: Retrainings, removals: Sequence[Removals], results: Path
+    summaries: Sequence[Summary], retrainings: Retrainings, removals: Sequence[RemovalSummary], results: Path
 ) -> Path:
     path = results / "report.html"
     write_text(path, page(summaries, retrainings, removals, results))
@@ -91,40 +90,38 @@ def _anchor(one: Summary) -> str:
     return escape(f"{one.dataset}-{one.model}")
 
 
-def _section(one: Summary, retrainings: Retrainings, removals: Sequence[Removals], results: Path) -> str:
-    findings = [each for each in retrainings.found if (each.protocol.dataset, each.model) == (one.dataset, one.model)]
+def _section(one: Summary, retrainings: Retrainings, removals: Sequence[RemovalSummary], results: Path) -> str:
+    retrained = [
+        each for each in retrainings.summaries if (each.protocol.dataset, each.model) == (one.dataset, one.model)
+    ]
     removed = [each for each in removals if (each.dataset, each.model) == (one.dataset, one.model)]
-    charts = charts_of(findings, removed)
+    charts = charts_of(retrained, removed)
     verdicts = "".join(
-        f"<h3>{escape(each.title)}: can the curves be believed?</h3>\n{_items(each.verdicts)}" for each in findings
+        f"<h3>{escape(each.title)}: can the curves be believed?</h3>\n{_items(each.verdicts)}" for each in retrained
     )
-    return "\n".join(
-        [
-            f'<section id="{_anchor(one)}">',
-            f"<h2>{escape(one.title)}</h2>",
-            _summary_table(one),
-            _items(one.note.split("\n\n", 1)[1], one.note.split("\n\n", 1)[0]),
-            "<h3>Do the evaluations agree?</h3>",
-            '<p class="note">Rank correlation of the methods’ places; 1 is the same order.</p>',
-            _agreement(one),
-            "<h3>Curves</h3>" if charts else "",
-            _keys(one.methods) if charts else "",
-            _charts(charts, one.methods) if charts else "",
-            verdicts,
-            _pictures(one, results),
-            "</section>",
-        ]
-    )
+    lead, columns = one.note.split("\n\n", 1)
+    curves = f"<h3>Curves</h3>\n{_keys(one.methods)}\n{_charts(charts, one.methods)}" if charts else "\n\n"
+    return _filled(
+        "section.html",
+        anchor=_anchor(one),
+        title=escape(one.title),
+        table=_summary_table(one),
+        note=_items(columns, lead),
+        agreement=_agreement(one),
+        curves=curves,
+        verdicts=verdicts,
+        pictures=_pictures(one, results),
+    ).removesuffix("\n")
 
 
 def _items(lines: str, lead: str = "") -> str:
-    """Lines that begin with "- " as a list."""
+    """Return lines that begin with "- " as a list."""
     items = "".join(f"<li>{escape(line.removeprefix('- '))}</li>" for line in lines.splitlines() if line.strip())
     return (f'<p class="note">{escape(lead)}</p>' if lead else "") + f'<ul class="note">{items}</ul>'
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], long: bool = False) -> str:
-    """A table that sorts; the cells are HTML with their `<td>`."""
+    """Return a table that sorts; the cells are HTML with their `<td>`."""
     heads = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
     body = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
     return (
@@ -164,7 +161,7 @@ def _agreement(one: Summary) -> str:
 
 
 def _keys(methods: Sequence[str]) -> str:
-    """What colour a method has, with a box to show and hide it."""
+    """Return the legend, with a box for each method to show and hide it."""
     colours = colours_of(methods)
     boxes = "".join(
         f'<label><input type="checkbox" checked value="{escape(method)}"> '
@@ -192,12 +189,14 @@ def _figure(chart: Chart, methods: Sequence[str]) -> str:
         for ratio in (0, 0.2, 0.4, 0.6, 0.8, 1)
     )
     words = f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 3}" text-anchor="middle">removed</text>'
-    title = escape(chart.title)
-    return (
-        f'<figure><figcaption>{title}</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">'
-        f'{grid}{ticks}{words}{"".join(lines)}</svg><details><summary>conditions</summary><p class="note">'
-        f"{escape(chart.about)}{' Thin: a network that sees the mask alone.' if chart.alone else ''}</p></details>"
-        "</figure>"
+    return _filled(
+        "chart.html",
+        title=escape(chart.title),
+        width=WIDTH,
+        height=HEIGHT,
+        grid=grid + ticks + words,
+        lines="".join(lines),
+        about=escape(chart.about) + " Thin: a network that sees the mask alone." * bool(chart.alone),
     )
 
 
@@ -210,7 +209,7 @@ def _y(height: float) -> float:
 
 
 def _line(curve: Curve, colour: str, thin: bool) -> str:
-    """A curve with its interval as a band, and its numbers when the pointer rests on it."""
+    """Draw a curve with its interval as a band, and its numbers when the pointer rests on it."""
     points = [(_x(ratio), _y(one.mean)) for ratio, one in zip(curve.ratios, curve.estimates, strict=True)]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     numbers = ", ".join(
@@ -236,7 +235,7 @@ def _line(curve: Curve, colour: str, thin: bool) -> str:
 
 
 def _pictures(one: Summary, results: Path) -> str:
-    """Sample maps: the coherence pictures of the methods, if they are there and not too large together."""
+    """Embed the coherence pictures of the methods, if there are any and they are not too large together."""
     shown, size = [], 0
     for path in sorted(results.glob(f"coherence_{one.dataset}_{one.model}_methods.png")):
         content = path.read_bytes()
@@ -248,7 +247,7 @@ def _pictures(one: Summary, results: Path) -> str:
 
 
 def _runs(runs: Mapping[Run, Result]) -> str:
-    """Each retraining with its configuration, what all have in common once."""
+    """Return the table of all retrainings; options that all have in common stand below it."""
     configurations = [flat(run.configuration()) for run in runs]
     names = list(dict.fromkeys(chain.from_iterable(configurations)))
     rest = [name for name in names if name not in SHOWN_OF_RUN]

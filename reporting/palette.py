@@ -1,4 +1,4 @@
-"""Which colour stands for which method, in figures and on the page."""
+"""Colours of the methods, in figures and on the page."""
 
 from collections.abc import Sequence
 

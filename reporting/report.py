@@ -1,8 +1,8 @@
-"""Tables and figures of all retrainings that are finished, read from their files: nothing is computed anew."""
+"""Tables and figures of all finished retrainings, from their records."""
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -19,10 +19,10 @@ from experiments.runs import Result, Run, kept_results
 from models import NO_ATTENTION, attention_of
 from reporting.accuracy import order_of, original_figures
 from reporting.editions import Editions
-from reporting.findings import Findings, Gap, quick_images
-from reporting.kept import in_order, method_place
+from reporting.groups import in_order, method_place
+from reporting.labels import counted, filed_words
+from reporting.retraining_summary import Gap, RetrainingSummary, quick_images
 from reporting.tables import markdown_rows, runs_csv
-from reporting.wording import counted, filed_words
 from training.recipe import recipe_for
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Results = Mapping[Run, Result]
 
 ORIGINAL_METHODS = {"GB-GC": "GBGC"}
-ORIGINAL_SETTING = ["element", "train"]  # as `Findings.mask_words` has it
+ORIGINAL_SETTING = ["element", "train"]  # as `RetrainingSummary.mask_words` has it
 DIRECTION = (
     "Areas. The original masked the training images alone and tested on whole ones: a network that learned to read "
     "masks fails there, so that the map that leaks most seems the most faithful. With both masked the same leak holds "
@@ -44,11 +44,11 @@ class Retrainings:
     """The finished runs of a results folder, sorted into what can stand in one table.
 
     Attributes:
-        found: a table each; several of one data set and model may differ in options, images or recipe.
+        summaries: a table each; several of one data set and model may differ in options, images or recipe.
         left_out: in a line each, runs that are not shown because others of their curve are missing.
     """
 
-    found: tuple[Findings, ...]
+    summaries: tuple[RetrainingSummary, ...]
     left_out: tuple[str, ...]
 
     @classmethod
@@ -56,7 +56,7 @@ class Retrainings:
         """
         Args:
             datasets: of which the runs are taken; all unless some are named.
-            data_dir: see `Findings`.
+            data_dir: see `RetrainingSummary`.
 
         Raises:
             InputError: a damaged file.
@@ -65,20 +65,20 @@ class Retrainings:
         kept = {_shown(run, editions): result for run, result in kept_results(folder)}
         shown = datasets or in_order(run.dataset for run in kept)
         runs = {run: result for run, result in kept.items() if run.dataset in shown}
-        found, left_out = [], []
+        summaries, left_out = [], []
         for key, of_key in sorted(_grouped(runs).items(), key=lambda item: _place(item[0], shown)):
             findings, missing = _findings(key, of_key, runs, data_dir)
             model = editions.model(key.configuration())
-            found += [replace(findings, model=model)] if findings else []
+            summaries += [replace(findings, model=model)] if findings else []
             left_out += [f"{key.evaluation} on {key.dataset}, {model}: {missing}"] if missing else []
-        found.sort(key=lambda one: len(one.mask_words))  # the default protocol first
-        return cls(tuple(found), tuple(left_out))
+        summaries.sort(key=lambda one: len(one.mask_words))  # the default protocol first
+        return cls(tuple(summaries), tuple(left_out))
 
     @cached_property
-    def chosen(self) -> list[Findings]:
-        """Of each evaluation, data set, model and kind of masks the largest: that of which figures are drawn."""
-        largest: dict[tuple[object, ...], Findings] = {}
-        for one in self.found:
+    def chosen(self) -> list[RetrainingSummary]:
+        """The largest summary of each evaluation, data set, model and kind of masks; figures show these."""
+        largest: dict[tuple[object, ...], RetrainingSummary] = {}
+        for one in self.summaries:
             protocol = one.protocol
             kind = (protocol.evaluation, protocol.dataset, one.model, *one.mask_words)
             if kind not in largest or _size(one) > _size(largest[kind]):
@@ -86,25 +86,25 @@ class Retrainings:
         return list(largest.values())
 
     @property
-    def quick(self) -> list[Findings]:
+    def quick(self) -> list[RetrainingSummary]:
         """Those of `--quick`, whose tables and figures have names of their own."""
-        return [one for one in self.found if one.quick]
+        return [one for one in self.summaries if one.quick]
 
     def gaps(self) -> Iterator[Gap]:
         """KAR − ROAR, where both are there with the same methods, ratios and seeds."""
-        for roar, kar in product(self.found, self.found):
+        for roar, kar in product(self.summaries, self.summaries):
             same = roar.protocol.evaluation == "ROAR" and roar.checkpoint_sum == kar.checkpoint_sum
             if same and replace(roar.protocol, evaluation="KAR") == kar.protocol:
                 yield Gap(roar, kar)
 
     def write(self, folder: Path, suffix: str = "") -> list[Path]:
         """Write `retraining<suffix>.md`, `retraining_runs<suffix>.csv` and the figures; return their paths."""
-        if not self.found:
+        if not self.summaries:
             return []
-        texts = [one.text for one in self.found] + [one.text for one in self.gaps()] + list(self.directions())
+        texts = [one.text for one in self.summaries] + [one.text for one in self.gaps()] + list(self.directions())
         table, runs = folder / f"retraining{suffix}.md", folder / f"retraining_runs{suffix}.csv"
         write_text(table, "\n".join(f"## {text}" for text in texts))
-        write_text(runs, runs_csv({run: result for one in self.found for run, result in one.ordered.items()}))
+        write_text(runs, runs_csv({run: result for one in self.summaries for run, result in one.ordered.items()}))
         return [table, runs, *self._draw(folder, suffix)]
 
     def _draw(self, folder: Path, suffix: str) -> list[Path]:
@@ -112,7 +112,7 @@ class Retrainings:
         from reporting.figures import draw_curves  # here, so that nothing else waits for matplotlib
 
         written = []
-        kinds: dict[tuple[str, tuple[str, ...]], list[Findings]] = defaultdict(list)
+        kinds: dict[tuple[str, tuple[str, ...]], list[RetrainingSummary]] = defaultdict(list)
         for one in self.chosen:
             kinds[one.protocol.evaluation, tuple(one.mask_words)].append(one)
         for (evaluation, words), findings in kinds.items():
@@ -122,7 +122,8 @@ class Retrainings:
                 written += draw_curves([one.panel for one in shown], _notes(shown), folder / f"{stem}{suffix}")
             for method in dict.fromkeys(method for one in findings for method in one.protocol.methods):
                 datasets = dict.fromkeys(one.protocol.dataset for one in findings)
-                panels = [_across_models(method, findings, dataset) for dataset in datasets]
+                showing = [one for one in findings if method in one.protocol.methods]
+                panels = [[one for one in showing if one.protocol.dataset == dataset] for dataset in datasets]
                 if any(len(panel) > 1 for panel in panels):
                     shown = [one for panel in panels for one in panel]
                     stem = "_".join([evaluation, "models", method.filed, *words])
@@ -143,11 +144,11 @@ class Retrainings:
                 yield f"{title}\n\n{DIRECTION}\n\n{_compared(theirs, ours)}"
 
     def summary(self) -> str:
-        """What there is, in lines."""
+        """Return a line for each table, and for what is left out."""
         lines = [
             f"{one.title}: {counted(len(one.images), 'method')}, {counted(len(one.protocol.ratios), 'ratio')}, "
             f"{counted(one.protocol.seeds, 'seed')}{''.join(f', {word}' for word in one.mask_words)}"
-            for one in self.found
+            for one in self.summaries
         ]
         return "\n".join([*lines, *(f"left out: {line}" for line in self.left_out)])
 
@@ -175,8 +176,8 @@ def _place(key: Run, datasets: Sequence[str]) -> tuple[object, ...]:
     )
 
 
-def _findings(key: Run, of_key: Sequence[Run], runs: Results, data_dir: Path) -> tuple[Findings | None, str]:
-    """Of all ratios and numbers of seeds those of which most is finished, and a line on what that leaves out."""
+def _findings(key: Run, of_key: Sequence[Run], runs: Results, data_dir: Path) -> tuple[RetrainingSummary | None, str]:
+    """Return the summary with the most finished methods, ratios and seeds, and a line on what it leaves out."""
     methods = sorted({run.method for run in of_key if run.method}, key=method_place)
     ratios_of = {method: tuple(sorted({run.ratio for run in of_key if run.method == method})) for method in methods}
     seeds = range(1, 2 + max(run.seed for run in of_key))
@@ -214,11 +215,11 @@ def _findings(key: Run, of_key: Sequence[Run], runs: Results, data_dir: Path) ->
     said = [f"{', '.join(missing)} not finished"] if missing else []
     said += [f"ratios {', '.join(f'{ratio:g}' for ratio in sorted(more_ratios))}"] if more_ratios else []
     said += [f"seeds from {best.seeds}"] if best.seeds < max(seeds) else []
-    return Findings(best, *sums, runs, _is_quick(best), data_dir=data_dir), "; ".join(said)
+    return RetrainingSummary(best, *sums, runs, _is_quick(best), data_dir=data_dir), "; ".join(said)
 
 
 def _is_quick(protocol: Protocol) -> bool:
-    """Whether it is what `--quick` does."""
+    """Tell if the protocol is the one of `--quick`."""
     dataset, attention = protocol.dataset, protocol.attention
     if protocol.recipe != recipe_for(dataset, attention, quick=True):
         return False
@@ -231,22 +232,18 @@ def _is_whole(protocol: Protocol, sums: tuple[str, str], runs: Results) -> bool:
 
 
 def _points(protocol: Protocol) -> tuple[int, int]:
-    """How much a table shows; between equals the one of more seeds."""
+    """Return the size of a table; of equal ones more seeds win."""
     return len(protocol.methods) * len(protocol.ratios) * protocol.seeds, protocol.seeds
 
 
-def _size(one: Findings) -> tuple[int, int]:
-    """How much was measured, and on how many images."""
+def _size(one: RetrainingSummary) -> tuple[int, int]:
+    """Return the number of measurements, and of images trained on."""
     images = one.protocol.limit_train or 2**31
     return _points(one.protocol)[0], images * one.protocol.recipe.epochs
 
 
-def _across_models(method: MethodSpec, findings: Iterable[Findings], dataset: str) -> list[Findings]:
-    return [one for one in findings if one.protocol.dataset == dataset and method in one.protocol.methods]
-
-
-def _model_panel(method: MethodSpec, findings: Sequence[Findings]) -> "Panel":
-    """One method on several models, each curve under the model's name."""
+def _model_panel(method: MethodSpec, findings: Sequence[RetrainingSummary]) -> "Panel":
+    """Return the panel of one method on several models, each curve under the model's name."""
     from reporting.figures import Panel
 
     first = findings[0]
@@ -258,8 +255,8 @@ def _model_panel(method: MethodSpec, findings: Sequence[Findings]) -> "Panel":
     return Panel(title, curves, baselines, first.chance_line, first.removed)
 
 
-def _notes(findings: Sequence[Findings]) -> str:
-    """What is said under a figure of several panels, each condition with the data set that it is of."""
+def _notes(findings: Sequence[RetrainingSummary]) -> str:
+    """Return the note of a figure of several panels, with the data set of each condition."""
     if len({one.protocol.dataset for one in findings}) == 1:
         return "\n".join([*dict.fromkeys(one.conditions for one in findings), findings[0].about])
     conditions = [f"{one.protocol.dataset}: " + one.conditions.replace("\n", " ") for one in findings]
@@ -270,7 +267,7 @@ def _notes(findings: Sequence[Findings]) -> str:
     return "\n".join(dict.fromkeys([*conditions, *meant]))
 
 
-def _compared(theirs: Findings, ours: Findings) -> str:
+def _compared(theirs: RetrainingSummary, ours: RetrainingSummary) -> str:
     """Areas by method: published, in the original's setting, in the default one, and of the mask alone."""
     rows = [["method", "the original, published", "its setting, here", "both splits masked", "the mask alone"]]
     by_name = {image.method: (image, mask) for image, mask in zip(ours.images, ours.masks, strict=True)}
@@ -284,7 +281,7 @@ def _compared(theirs: Findings, ours: Findings) -> str:
 
 
 def published_curve(evaluation: str, dataset: str, method: str) -> Curve | None:
-    """What the original published of SimpleCNN; its ratio of KAR was the fraction kept, ours is the one replaced."""
+    """Return the original's curve of SimpleCNN; its KAR has the fraction kept as ratio, ours the fraction replaced."""
     figures = original_figures()
     name = f"simple_cnn_{dataset}_{ORIGINAL_METHODS.get(method, method)}"
     if name not in figures["retraining"]:

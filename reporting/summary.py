@@ -13,14 +13,15 @@ from attribution import CONTROLS
 from attribution.spec import MethodSpec
 from evaluation import REMOVING, RETRAINING
 from evaluation.statistics import Estimate, mean_interval
-from reporting.falls import SelectivityCurve
-from reporting.findings import Findings
-from reporting.kept import kept_checks, kept_falls, largest, measured_pairs
-from reporting.removals import Removals
+from reporting.evaluation_summary import EvaluationSummary, MeasurementSummary
+from reporting.groups import kept_checks, kept_falls, largest, measured_pairs
+from reporting.labels import counted, filed_words, unusual_parameters
+from reporting.removal_summary import RemovalSummary
 from reporting.report import Retrainings
-from reporting.sanity_report import SanityReport
-from reporting.tables import markdown_rows, numbers, write_table
-from reporting.wording import counted, filed_words, unusual_parameters
+from reporting.retraining_summary import RetrainingSummary
+from reporting.sanity_summary import SanitySummary
+from reporting.selectivity import SelectivityCurve
+from reporting.tables import markdown_rows, numbers
 
 FEWEST = 3  # methods that two evaluations must share for a correlation
 LEAKS = "†"
@@ -62,7 +63,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Summary:
+class Summary(EvaluationSummary):
     """All that was measured of the methods on one data set and model."""
 
     dataset: str
@@ -134,6 +135,10 @@ class Summary:
         )
 
     @property
+    def body(self) -> str:
+        return self.table
+
+    @property
     def text(self) -> str:
         agree = "Do the evaluations agree? Rank correlation of the methods' places, 1 for the same order\n\n"
         return f"{self.title}\n\n{self.table}\n{self.note}\n{agree}{markdown_rows(self.agreement)}"
@@ -147,20 +152,21 @@ class Summary:
                 lines.append(",".join([self.dataset, self.model, column.name, method, *numbers(one), *facts]))
         return "\n".join(lines) + "\n"
 
-    def write(self, folder: Path) -> list[Path]:
-        """Write table and figure; return their paths."""
+    @property
+    def stem(self) -> str:
+        return f"summary_{self.dataset}_{filed_words(self.model)}"
+
+    def draw(self, stem: Path) -> list[Path]:
         from reporting.figures import Grid, draw_grid_of_places  # here, so that nothing else waits for matplotlib
 
-        stem = folder / f"summary_{self.dataset}_{filed_words(self.model)}"
-        tables = write_table(stem, self.text, self.csv)
         cells = [[column.cell(method) for column in self.columns] for method in self.methods]
         grid = Grid(self.title, self.methods, self.heads, cells, self.shares, self.correlations)
         note = self.note.replace("- ", "").replace("\n\n", "\n")
-        return [*tables, *draw_grid_of_places(grid, note, stem)]
+        return draw_grid_of_places(grid, note, stem)
 
 
 def summaries(
-    results: Path, datasets: Sequence[str], retrainings: Retrainings, removals: Sequence[Removals]
+    results: Path, datasets: Sequence[str], retrainings: Retrainings, removals: Sequence[RemovalSummary]
 ) -> list[Summary]:
     """For each data set and model of which something is finished.
 
@@ -172,7 +178,7 @@ def summaries(
     """
     checks = kept_checks(results)
     plain = [one for one in retrainings.chosen if not one.mask_words]
-    measured: list[Findings | Removals | SanityReport] = [*plain, *removals, *checks]
+    measured: list[RetrainingSummary | MeasurementSummary] = [*plain, *removals, *checks]
     models = dict.fromkeys([*(one.model for one in measured), *(model for _dataset, model in measured_pairs(results))])
     found = []
     for dataset, model in product(datasets, models):
@@ -187,7 +193,7 @@ def summaries(
     return found
 
 
-def _of_retraining(one: Findings) -> Column:
+def _of_retraining(one: RetrainingSummary) -> Column:
     evaluation = one.protocol.evaluation
     explained = frozenset(
         image.method for image, mask in zip(one.images, one.masks, strict=True) if one.explained(image, mask)
@@ -211,18 +217,18 @@ def _unusual(methods: Iterable[MethodSpec]) -> str:
     return "".join(f", {words}" for words in unusual_parameters(methods))
 
 
-def _of_removals(one: Removals | None) -> list[Column]:
+def _of_removals(one: RemovalSummary | None) -> list[Column]:
     if one is None:
         return []
     gaps = {method: _estimate(values) for method, values in one.gaps.items()}
     about = (
         f"area of least minus area of most important first, {counted(len(one.seeds), 'seed')}{_unusual(one.methods)}"
-        f"{'; at chance on whole images' * bool(one.no_verdict)}"
+        f"{'; at chance on whole images' * bool(one.doubt)}"
     )
     return [Column(one.settings.evaluation, about, True, gaps)]
 
 
-def _of_checks(check: SanityReport | None) -> list[Column]:
+def _of_checks(check: SanitySummary | None) -> list[Column]:
     if check is None:
         return []
     seeds = counted(len(check.seeds), "seed") + _unusual(check.methods)

@@ -117,3 +117,12 @@ def write_table(stem: Path, text: str, values: str) -> list[Path]:
     write_text(table, text)
     write_text(data, values)
     return [table, data]
+
+
+def small_print(text: str) -> str:
+    return f"<sub>{text}</sub>"
+
+
+def details(title: str, text: str) -> str:
+    """Return `text` folded below `title`, as GitHub shows it."""
+    return f"<details><summary>{title}</summary>\n\n{text.rstrip()}\n\n</details>"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.files import array_sum
+from common.files import array_sha256
 from data.catalog import CATALOG, PARTS, DatasetInfo
 from data.formats import write_cifar_batch
 
@@ -41,17 +41,17 @@ def write_sample(name: str, data_dir: Path) -> None:
 def sample_entry(name: str) -> DatasetInfo:
     """The catalog's entry with the sums and shapes of the sample in place of the published ones."""
     arrays = sample_arrays(name)
-    file_sums: tuple[tuple[str, str], ...] = ()
+    file_sha256: tuple[tuple[str, str], ...] = ()
     if name == "cifar10":
         batches = zip(
             [*np.split(arrays["train_images"], CIFAR_FILES), arrays["test_images"]],
             [*np.split(arrays["train_labels"], CIFAR_FILES), arrays["test_labels"]],
             strict=True,
         )
-        file_sums = tuple((array_sum(images), array_sum(labels)) for images, labels in batches)
+        file_sha256 = tuple((array_sha256(images), array_sha256(labels)) for images, labels in batches)
     return replace(
         CATALOG[name],
         shapes={part: array.shape for part, array in arrays.items()},
-        sums={part: array_sum(array) for part, array in arrays.items()},
-        file_sums=file_sums,
+        sha256={part: array_sha256(array) for part, array in arrays.items()},
+        file_sha256=file_sha256,
     )

@@ -16,9 +16,9 @@ from data.folders import folder_name
 from evaluation.chance import chance_level, chance_of
 from evaluation.statistics import Curve, Estimate, share_of_mask, verdict
 from reporting.accuracy import kept_metadata
-from reporting.findings import Findings
-from reporting.removals import Removals
+from reporting.removal_summary import RemovalSummary
 from reporting.report import Retrainings
+from reporting.retraining_summary import RetrainingSummary
 from tests.run_main import run
 from tests.test_findings import RATIOS, SUMS, findings, keep, protocol
 from tests.test_findings import result as good_result
@@ -79,7 +79,7 @@ def test_one_class_of_test_images_gets_no_verdict():
     assert "no verdict" in verdict(flat("image", 1.0), flat("mask", 1.0), 1.0, baseline=Estimate(1.0, 0.99, 1.0))
 
 
-def at(chance: float | None, accuracy: float) -> Findings:
+def at(chance: float | None, accuracy: float) -> RetrainingSummary:
     """Results that all have the same accuracy."""
     one = findings(protocol(seeds=1))
     results = {run: replace(good_result(run), accuracy=accuracy, chance=chance) for run in one.results}
@@ -101,12 +101,12 @@ def test_older_results_of_mnist_have_its_most_frequent_class():
 
 
 def test_older_results_of_a_part_of_the_test_images_count_its_labels(data_dir):
-    labels = load_dataset("mnist", data_dir).test.limited(50).labels
+    labels = load_dataset("mnist", data_dir).test.subset(50).labels
     level = chance_level([None], "mnist", "", 50, data_dir)
     assert level == np.bincount(labels).max() / 50
     assert chance_level([], "planted", "", None, data_dir) == 0.1
     planted = load_dataset("planted").test.labels
-    assert chance_level([], "planted", "", 100, data_dir) == chance_of(load_dataset("planted").test.limited(100).labels)
+    assert chance_level([], "planted", "", 100, data_dir) == chance_of(load_dataset("planted").test.subset(100).labels)
     assert chance_level([], "planted", "", None, data_dir) == chance_of(planted)
 
 
@@ -121,11 +121,11 @@ def test_results_keep_chance_and_older_ones_stay_as_they_are(tmp_path):
     contents = [json.loads(path.read_text(encoding="utf-8")) for path in (tmp_path / "runs").iterdir()]
     assert not any("chance" in content["result"] for content in contents)
     assert all("chance" not in content["configuration"] for content in contents)
-    (found,) = Retrainings.of(tmp_path).found
+    (found,) = Retrainings.of(tmp_path).summaries
     assert found.text == findings(one).text
 
 
-def removals(chance: float, accuracy: float) -> Removals:
+def removals(chance: float, accuracy: float) -> RemovalSummary:
     values = {"most": [0.3, 0.2], "least": [0.9, 0.8]}
     random = {"most": [0.5, 0.5], "least": [0.5, 0.5]}
     whole = {"whole_accuracy": accuracy, "whole_score": 0.9, "chance": chance}
@@ -134,7 +134,7 @@ def removals(chance: float, accuracy: float) -> Removals:
         for name, curve in (("GC", values), ("RANDOM", random))
         for seed in range(2)
     }
-    return Removals(settings(), "planted", "SimpleCNN", (MethodSpec("GC"), MethodSpec("RANDOM")), (0, 1), found)
+    return RemovalSummary(settings(), "planted", "SimpleCNN", (MethodSpec("GC"), MethodSpec("RANDOM")), (0, 1), found)
 
 
 def test_removal_without_retraining_judges_nothing_at_chance():
@@ -201,7 +201,7 @@ def test_a_folder_from_dry_run_to_a_report_without_it(uneven, tmp_path, capsys):
 def test_older_results_of_a_folder_that_is_gone_get_no_verdict(tmp_path):
     one = protocol(dataset="folder-gone", recipe=recipe_for("folder-gone"))
     keep(tmp_path, one)
-    (found,) = Retrainings.of(tmp_path).found
+    (found,) = Retrainings.of(tmp_path).summaries
     assert found.chance is None
     assert "chance is not known" in found.text
     assert found.panel.chance is None
@@ -210,13 +210,13 @@ def test_older_results_of_a_folder_that_is_gone_get_no_verdict(tmp_path):
 
 def test_a_folder_with_other_images_is_not_that_of_the_record(uneven):
     name = folder_name("folder:noise", uneven)
-    assert chance_level([], name, load_dataset(name).sum, None, uneven) == 0.75
+    assert chance_level([], name, load_dataset(name).sha256, None, uneven) == 0.75
     assert chance_level([], name, SUMS[0], None, uneven) is None
 
 
 def test_a_class_without_test_images_has_no_accuracy(tmp_path, monkeypatch):
     """No mean of nothing: no warning, and a table with an empty cell."""
-    dataset = load_dataset("planted").limited(200, 100)
+    dataset = load_dataset("planted").subset(200, 100)
     test = dataset.test.take(np.flatnonzero(dataset.test.labels != 4))
     order = TrainingConfig("planted", None, 0, recipe_for("planted", epochs=1))
     with warnings.catch_warnings():

@@ -24,14 +24,14 @@ def no_sources(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_published_sums_are_those_of_the_design(published):
-    assert published["mnist"].sums["train_images"].startswith("741c988805d008ac")
-    assert published["cifar10"].sums["test_labels"].startswith("cec8a24a1e92aa2e")
+    assert published["mnist"].sha256["train_images"].startswith("741c988805d008ac")
+    assert published["cifar10"].sha256["test_labels"].startswith("cec8a24a1e92aa2e")
     for entry in published.values():
-        assert set(entry.sums) == set(entry.shapes) == set(PARTS)
-        assert len(set(entry.sums.values())) == 4
+        assert set(entry.sha256) == set(entry.shapes) == set(PARTS)
+        assert len(set(entry.sha256.values())) == 4
     # The test batch is one file, so its sums stand in both tables.
-    assert published["cifar10"].file_sums[-1] == tuple(
-        published["cifar10"].sums[part] for part in ("test_images", "test_labels")
+    assert published["cifar10"].file_sha256[-1] == tuple(
+        published["cifar10"].sha256[part] for part in ("test_images", "test_labels")
     )
 
 
@@ -181,7 +181,7 @@ def test_png_rows_are_images(tmp_path):
 
 
 def test_subset_is_seeded_nested_and_in_order(mnist):
-    small, large = mnist.train.limited(50), mnist.train.limited(200)
+    small, large = mnist.train.subset(50), mnist.train.subset(200)
     assert len(small) == 50
     assert set(small.index) < set(large.index)
     assert (np.diff(large.index) > 0).all()

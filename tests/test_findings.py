@@ -11,8 +11,8 @@ from attribution.spec import MethodSpec
 from evaluation.retraining import Protocol
 from evaluation.statistics import Curve, verdict
 from experiments.runs import Result, Run, kept_results, save_result
-from reporting.findings import Findings, Gap
 from reporting.report import Retrainings, published_curve
+from reporting.retraining_summary import Gap, RetrainingSummary
 from training.recipe import recipe_for
 
 SUMS = ("d" * 64, "c" * 64)
@@ -44,8 +44,8 @@ def keep(folder: Path, one: Protocol) -> None:
         save_result(run, result(run), folder)
 
 
-def findings(one: Protocol) -> Findings:
-    return Findings(one, *SUMS, {run: result(run) for run in one.runs(*SUMS)})
+def findings(one: Protocol) -> RetrainingSummary:
+    return RetrainingSummary(one, *SUMS, {run: result(run) for run in one.runs(*SUMS)})
 
 
 def test_a_run_survives_its_file(tmp_path):
@@ -97,7 +97,7 @@ def test_gap_checks_that_random_is_the_same_in_both():
     ],
 )
 def test_tables_of_other_settings_have_other_names(change):
-    names = [Findings(one, *SUMS, {}).stem for one in (protocol(), protocol(**change))]
+    names = [RetrainingSummary(one, *SUMS, {}).stem for one in (protocol(), protocol(**change))]
     assert names[0] != names[1]
     assert max(map(len, names)) < 200
     assert not any("/" in name for name in names)
@@ -107,7 +107,7 @@ def test_report_finds_what_is_finished_and_says_what_is_not(tmp_path):
     keep(tmp_path, protocol())
     keep(tmp_path, protocol(methods=(MethodSpec("VBP"),), seeds=1))
     keep(tmp_path, protocol(attention="CBAM", seeds=1))
-    (found, cbam), (left_out,) = (one := Retrainings.of(tmp_path)).found, one.left_out
+    (found, cbam), (left_out,) = (one := Retrainings.of(tmp_path)).summaries, one.left_out
     assert found.protocol == protocol()
     assert (cbam.model, cbam.protocol.seeds) == ("CBAM", 1)
     assert left_out == "ROAR on mnist, SimpleCNN: VBP not finished"
@@ -116,7 +116,7 @@ def test_report_finds_what_is_finished_and_says_what_is_not(tmp_path):
 
 def test_report_prefers_more_seeds_when_all_have_them_and_counts_seeds_of_masks(tmp_path):
     keep(tmp_path, protocol(seeds=3, mask_seeds=2))
-    (found,) = Retrainings.of(tmp_path).found
+    (found,) = Retrainings.of(tmp_path).summaries
     assert (found.protocol.seeds, found.protocol.mask_seeds) == (3, 2)
 
 
@@ -125,7 +125,7 @@ def test_a_curve_without_its_mask_or_baseline_is_not_shown(tmp_path):
     keep(tmp_path, one)
     next((tmp_path / "runs").glob("*_0.5_mask_*")).unlink()
     missing = Retrainings.of(tmp_path)
-    assert missing.found == ()
+    assert missing.summaries == ()
     assert missing.left_out == ("ROAR on mnist, SimpleCNN: no method is finished (3 runs)",)
     assert missing.write(tmp_path) == []
 

@@ -141,7 +141,7 @@ def test_hidden_folders_are_neither_classes_nor_images(name, tmp_path):
     for place in ("", "ant", "bee/deeper"):
         save(tmp_path / "dirty" / place / name / "copy.png", noise(9))
     assert load(tmp_path / "dirty").classes == ("ant", "bee")
-    assert load(tmp_path / "dirty").sum == load(tmp_path / "clean").sum
+    assert load(tmp_path / "dirty").sha256 == load(tmp_path / "clean").sha256
 
 
 def test_system_files_are_no_images(tmp_path, capsys):

@@ -11,11 +11,11 @@ import pytest
 
 import main
 from common.errors import InputError
-from common.files import reading, require_not_in_use, write_text
-from evaluation.selectivity import read_result
+from common.files import catch_read_errors, require_not_in_use, write_text
 from experiments.map_files import MapReader, MapWriter
 from experiments.runs import gathered_records, read_record
-from reporting.kept import kept_falls
+from experiments.selectivity_files import read_result
+from reporting.groups import kept_falls
 from tests.run_main import run
 from tests.test_store import INDEX, PROVENANCE, make
 from training.checkpoint import load_checkpoint
@@ -145,7 +145,7 @@ def test_damage_is_still_called_damage(name, content, tmp_path):
     [(errno.EAGAIN, "in use"), (errno.EIO, "Input/output"), (errno.EMFILE, "Too many"), (None, "is damaged")],
 )
 def test_the_system_knows_why(number, words, tmp_path):
-    with pytest.raises(InputError, match=words), reading(tmp_path, "is damaged"):
+    with pytest.raises(InputError, match=words), catch_read_errors(tmp_path, "is damaged"):
         raise OSError(number, "words of a library\nover several lines") if number else OSError("no signature")
 
 

@@ -168,7 +168,7 @@ def test_blur_equals_scipy():
 
 
 def test_removed_pixels_are_imputed_from_their_neighbours(mnist):
-    images = Images(mnist.test.limited(20), Normalisation.of(mnist, CPU), CPU)
+    images = Images(mnist.test.subset(20), Normalisation.of(mnist, CPU), CPU)
     order = torch.arange(784, dtype=torch.int16).view(1, 1, 28, 28).expand(len(images), 1, 28, 28)
     removal = Removal("ROAR", 0.5)
     inputs = ImputedImages(images, order, removal)

@@ -24,8 +24,8 @@ from models.inspection import attention_layers, attention_maps, last_block, laye
 from models.simple_cnn import convolution_block
 from training.inputs import Images, Normalisation, labels_of
 from training.loop import initialised, train
-from training.loss import loss_of
 from training.recipe import recipe_for
+from training.step import loss_of
 
 PARAMETERS = {
     ("mnist", None): 1_284_042,

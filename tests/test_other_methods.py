@@ -17,7 +17,7 @@ from attribution.spec import MethodSpec, parameters_by_method
 from common.errors import InputError
 from experiments.pipeline import method_kwargs, network_for
 from models import build_model
-from reporting.wording import described_parameters, unusual_parameters
+from reporting.labels import described_parameters, unusual_parameters
 from tests.other_methods import FORMS, WRONG_FORMS
 from tests.run_main import run
 

@@ -75,13 +75,13 @@ def test_the_name_of_a_folder_has_its_path(folder, tmp_path, monkeypatch):
 
 def test_other_contents_have_another_sum(folder, tmp_path):
     name = folder_name("folder:insects", tmp_path)
-    before = load_dataset(name).sum
+    before = load_dataset(name).sha256
     again = tmp_path / "again"
     folder.rename(again)
-    assert load_dataset(folder_name("folder:again", tmp_path)).sum == before
+    assert load_dataset(folder_name("folder:again", tmp_path)).sha256 == before
     (again / "train" / "ant" / "00.png").unlink()
     (tmp_path / "other").symlink_to(again)
-    assert load_dataset(folder_name("folder:other", tmp_path)).sum != before
+    assert load_dataset(folder_name("folder:other", tmp_path)).sha256 != before
 
 
 @pytest.mark.parametrize("model", [[], ["--model=tests.own_model:small"]])

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from attribution.spec import MethodSpec
-from common import user_code as own
+from common import fingerprint
 from common.errors import InputError
 from data import load_dataset
 from experiments.map_files import recorded
@@ -77,7 +77,7 @@ class Home:
             if str(getattr(module, "__file__", None) or "").startswith(str(self.folder)):
                 del sys.modules[name]
         importlib.invalidate_caches()
-        own.begin_command()
+        fingerprint.forget_fingerprints()
 
     def method(self, place: str = "mine:Mine") -> str:
         self.new_process()
@@ -237,7 +237,7 @@ def test_of_an_installed_library_the_version_counts(monkeypatch):
     before = MethodSpec.of("captum.attr:DeepLift").code
     assert before == MethodSpec.of("captum.attr:DeepLift").code
     monkeypatch.setattr("importlib.metadata.version", lambda name: "99")
-    own.begin_command()
+    fingerprint.forget_fingerprints()
     assert MethodSpec.of("captum.attr:DeepLift").code != before
 
 
@@ -246,17 +246,20 @@ def test_our_own_have_no_code(tmp_path):
     assert "code" not in MethodSpec.of("GC").plain
     assert "model_code" not in TrainingConfig("mnist", "CBAM", 0, recipe_for("mnist")).plain()
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
-    assert (set(own.PACKAGES), set(own.MODULES)) == (set(pyproject["packages"]), set(pyproject["modules"]))
+    assert (set(fingerprint.PACKAGES), set(fingerprint.MODULES)) == (
+        set(pyproject["packages"]),
+        set(pyproject["modules"]),
+    )
 
 
 def test_in_one_process_the_code_is_the_one_that_is_loaded(home):
     loaded = home.method()
     choice = MethodSpec.of("mine:Mine")
     home.edit("mine.py", "inputs **", "-inputs **")
-    own.begin_command()
+    fingerprint.forget_fingerprints()
     assert MethodSpec.of("mine:Mine").code == loaded
     importlib.reload(sys.modules["mine"])
-    own.begin_command()
+    fingerprint.forget_fingerprints()
     assert MethodSpec.of("mine:Mine").code != loaded
     with pytest.raises(InputError, match="edited meanwhile"):
         choice.build(torch.nn.Identity())
@@ -354,11 +357,11 @@ def test_in_processes_of_their_own(home, tmp_path):
 
 
 def test_a_half_finished_training_of_old_code_is_not_gone_on_with(home, tmp_path, monkeypatch, capsys):
-    dataset = load_dataset("planted").limited(64)
+    dataset = load_dataset("planted").subset(64)
     order = TrainingConfig("planted", "network:build", 0, recipe_for("planted"), None, 0.1)
     save = "training.classifier.ResumeFile.save"
 
-    def save_and_die(file, state, save=own.sys.modules["training.resume"].ResumeFile.save):
+    def save_and_die(file, state, save=sys.modules["training.resume"].ResumeFile.save):
         save(file, state)
         raise KeyboardInterrupt
 
@@ -393,7 +396,7 @@ def test_a_report_never_mixes_old_and_new_code_in_one_curve(tmp_path):
         for ratio in (0.3, 0.7):
             kept_run(tmp_path, code, ratio, accuracy)
     kept_run(tmp_path, None, 0.3, 0.1)  # from before code was recorded, and not finished
-    (found,) = Retrainings.of(tmp_path, ["planted"]).found
+    (found,) = Retrainings.of(tmp_path, ["planted"]).summaries
     curves = {curve.method: curve.accuracies for curve in found.images}
     assert curves == {
         f"mine:Mine code {'a' * 16}": ((0.9,), (0.9,)),
@@ -403,7 +406,7 @@ def test_a_report_never_mixes_old_and_new_code_in_one_curve(tmp_path):
 
 def test_records_of_one_code_are_named_as_always(tmp_path):
     kept_run(tmp_path, "a" * 16, 0.5, 0.9)
-    (found,) = Retrainings.of(tmp_path, ["planted"]).found
+    (found,) = Retrainings.of(tmp_path, ["planted"]).summaries
     assert [curve.method for curve in found.images] == ["mine:Mine"]
     (path,) = (tmp_path / "runs").glob("*mask*.json")
     assert json.loads(path.read_text())["configuration"]["code"] == "a" * 16

@@ -12,24 +12,27 @@ from experiments import commands
 from experiments.publishing import gather
 from experiments.runs import GATHERED
 from reporting.accuracy import TRAININGS
-from reporting.kept import kept_checks, kept_falls, kept_removals
-from reporting.readme import BLOCK, BLOCKS, Published, written
+from reporting.documents import BLOCK, BLOCKS, fill_blocks
+from reporting.groups import kept_checks, kept_falls, kept_removals
+from reporting.published import Published
 from reporting.report import Retrainings
 from reporting.summary import summaries
 from tests.run_main import run
 
 ROOT = Path(__file__).parent.parent
-README, PUBLISHED = ROOT / "README.md", ROOT / "results" / "published"
+PUBLISHED = ROOT / "results" / "published"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
-def test_the_readme_says_what_is_published():
-    text = README.read_text(encoding="utf-8")
-    assert {match["name"] for match in BLOCK.finditer(text)} == set(BLOCKS), "every block stands in it"
-    assert written(text, PUBLISHED) == text, "python main.py --report --publish writes it"
+def test_the_pages_say_what_is_published():
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert sorted(match["name"] for match in BLOCK.finditer(text)) == sorted(BLOCKS), "every block stands in one page"
+    assert fill_blocks(text, Published(PUBLISHED)) == text, "python main.py --report --publish writes it"
 
 
-def test_no_result_stands_outside_the_markers():
-    prose = BLOCK.sub("", README.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_result_stands_outside_the_markers(page):
+    prose = BLOCK.sub("", page.read_text(encoding="utf-8"))
     prose = re.sub(r"```.*?```|`[^`]*`|arXiv [\d.]+|Python 3\.\d+|95 % interval", "", prose, flags=re.DOTALL)
     assert not re.findall(r"±\s*\d|\b\d\.\d{2,}|\b\d+(?:\.\d+)? (?:%|times as)", prose)
 
@@ -40,7 +43,7 @@ def test_the_tables_say_what_is_published():
         stem = f"summary_{one.dataset}_{one.model}" if one in published.summaries else one.stem
         assert (PUBLISHED / f"{stem}.md").read_text(encoding="utf-8") == one.text
     kept = (PUBLISHED / "retraining.md").read_text(encoding="utf-8")
-    assert all(f"## {one.text}" in kept for one in (*published.retrainings.found, *published.retrainings.gaps()))
+    assert all(f"## {one.text}" in kept for one in (*published.retrainings.summaries, *published.retrainings.gaps()))
     assert len(published.removals) == 6
     assert len(published.checks) == 2
 
@@ -88,8 +91,10 @@ def test_selectivity_is_published_without_its_pictures(data_dir, tmp_path):
 
 
 def test_publish_writes_tables_and_readme(finished, tmp_path, monkeypatch, capsys):
-    readme, published = tmp_path / "README.md", tmp_path / "published"
-    readme.write_text("Before.\n\n<!-- report: everything -->\n\n<!-- /report -->\n\nAfter.\n")
+    readme, page, published = tmp_path / "README.md", tmp_path / "docs" / "page.md", tmp_path / "published"
+    page.parent.mkdir()
+    for path in (readme, page):
+        path.write_text("Before.\n\n<!-- report: everything -->\n\n<!-- /report -->\n\nAfter.\n")
     monkeypatch.setattr(commands, "README", readme)
     monkeypatch.setattr(commands, "PUBLISHED", published)
     assert run(finished / "data", finished, ["--report", "--publish"]) == 0
@@ -97,6 +102,7 @@ def test_publish_writes_tables_and_readme(finished, tmp_path, monkeypatch, capsy
     text = readme.read_text()
     assert text.startswith("Before.") and text.endswith("After.\n")
     assert "All methods × all evaluations" in text
+    assert page.read_text() == text
     assert run(finished / "data", finished, ["--report", "--publish", "--target=mnist"]) == 2
     assert run(finished / "data", finished, ["--eval=ROAR", "--publish"]) == 2
     assert "--publish is for --report" in capsys.readouterr().err
@@ -105,4 +111,4 @@ def test_publish_writes_tables_and_readme(finished, tmp_path, monkeypatch, capsy
 
 def test_an_unknown_block_is_refused(tmp_path):
     with pytest.raises(InputError, match="unknown block 'weather'"):
-        written("<!-- report: weather -->\nold\n<!-- /report -->\n", tmp_path)
+        fill_blocks("<!-- report: weather -->\nold\n<!-- /report -->\n", Published(tmp_path))

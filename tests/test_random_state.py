@@ -14,7 +14,7 @@ import training.classifier
 from data import Dataset
 from evaluation.retraining import Retraining
 from experiments.runs import Run
-from training.augmentation import drawn
+from training.augmentation import sample_augmentation
 from training.checkpoint import weights_sum
 from training.classifier import TrainingConfig, restore, train_classifier
 from training.finetuning import finetune, finetuning
@@ -22,7 +22,7 @@ from training.inputs import Images, Normalisation, labels_of
 from training.loop import _optimiser, initialised, predict, seed_for, train
 from training.networks import new_model
 from training.recipe import recipe_for
-from training.step import RecordedStep, Step
+from training.step import Step
 
 CPU = torch.device("cpu")
 RECIPE = replace(recipe_for("mnist"), epochs=2, batch_size=50)
@@ -88,15 +88,15 @@ def test_a_resumed_training_draws_the_same(mnist, tmp_path, monkeypatch):
 
 
 def test_retraining_and_fine_tuning_too(mnist, tmp_path):
-    limited = mnist.limited(IMAGES, 40)
-    run = Run("baseline", "mnist", mnist.sum, "tests.own_model.drawing", 0, RECIPE, IMAGES, 40)
+    limited = mnist.subset(IMAGES, 40)
+    run = Run("baseline", "mnist", mnist.sha256, "tests.own_model.drawing", 0, RECIPE, IMAGES, 40)
     accuracies, tuned = [], []
     checkpoint = train_classifier(order(), mnist, tmp_path, CPU)
     wanted = finetuning(checkpoint, RECIPE, 0.5, "mean", IMAGES)
     for _ in range(2):
         draw()
-        retraining = Retraining(limited, Normalisation.of(mnist, CPU), CPU, lambda method: pytest.fail("no method"))
-        accuracies.append(replace(retraining.execute(run, lambda images: None), seconds=0))
+        retraining = Retraining(limited, Normalisation.of(mnist, CPU), CPU)
+        accuracies.append(replace(retraining.execute(run, None, lambda images: None), seconds=0))
         tuned.append(finetune(checkpoint, mnist, wanted, RECIPE, tmp_path / "tuned.pt", CPU).sum)
     assert accuracies[0] == accuracies[1]
     assert tuned[0] == tuned[1]
@@ -121,7 +121,7 @@ def test_the_global_generators_go_on_as_if_nothing_had_been_trained(mnist, tmp_p
 
 def test_what_our_own_models_learn_is_what_the_plain_loop_teaches(mnist):
     """Step by step as in `train`, without a thought of global generators: bit by bit the same."""
-    limited = mnist.limited(IMAGES, 10)
+    limited = mnist.subset(IMAGES, 10)
     images, labels = Images(limited.train, Normalisation.of(mnist, CPU), CPU), labels_of(limited.train, CPU)
     ours = initialised(lambda: new_model("mnist", None), 0, CPU)
     train(ours, images, labels, RECIPE, 0)
@@ -134,7 +134,7 @@ def test_what_our_own_models_learn_is_what_the_plain_loop_teaches(mnist):
     for _ in range(RECIPE.epochs):
         plain.train()
         shuffled = rows[torch.randperm(IMAGES, generator=generator)]
-        draws = drawn(RECIPE, IMAGES, generator, CPU)
+        draws = sample_augmentation(RECIPE, IMAGES, generator, CPU)
         for batch in zip(*(each.split(RECIPE.batch_size) for each in (shuffled, *draws)), strict=True):
             step(*batch)
             schedule.step()
@@ -154,30 +154,3 @@ def test_dropout_that_never_stops_gives_one_prediction(mnist):
     model.dropout.forward = lambda images: torch.nn.functional.dropout(images, 0.9)
     images = Images(mnist.test, Normalisation.of(mnist, CPU), CPU)
     assert torch.equal(predict(model, images), predict(model, images))
-
-
-def test_a_trial_recording_takes_no_number_from_the_training_and_refuses_what_is_drawn_on_the_processor(mnist):
-    model = initialised(lambda: new_model("mnist", DRAWING), 0, CPU).train()
-    optimiser, _schedule = _optimiser(model, RECIPE, 4)
-    for group in optimiser.param_groups:
-        group["lr"] = torch.tensor(0.1)
-    images, labels = Images(mnist.train, Normalisation.of(mnist, CPU), CPU), labels_of(mnist.train, CPU)
-    step = Step(model, optimiser, replace(RECIPE, crop=0), images, labels)
-
-    def drawing_body(body):
-        body()
-        return body
-
-    recorded = RecordedStep(step, step, drawing_body)
-    rows = torch.arange(20)
-    shifts = torch.zeros(20, 2, dtype=torch.int64)
-    seen = []
-    for take in (step, recorded):
-        random.seed(0)
-        np.random.seed(0)  # noqa: NPY002
-        torch.manual_seed(0)
-        for _ in range(2):
-            take(rows, shifts)
-        seen.append(states())
-    assert seen[0] == seen[1]
-    assert recorded.play is None

@@ -1,4 +1,4 @@
-"""What the README promises can be done, done as it says."""
+"""Everything that the README and the pages in docs/ promise works as they say; their links lead somewhere."""
 
 import re
 import shlex
@@ -11,11 +11,15 @@ from main import build_parser
 from tests.run_main import run
 from tests.samples import sample_arrays
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKED = [*PAGES, *(ROOT / room / "README.md" for room in ("results", "benchmarks", "saliency_maps", "checkpoints"))]
+README = PAGES[0].read_text(encoding="utf-8")
+TEXT = "\n\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 EXAMPLES = re.findall(
-    r"Save this as `(\S+)`[^`]*`main.py`:\n\n```python\n(.+?)```\n\nand `python main.py (.+?)`", README, re.S
+    r"Save this as `(\S+)`[^`]*`main.py`:\n\n```python\n(.+?)```\n\nand `python main.py (.+?)`", TEXT, re.S
 )
-OWN_IMAGES = re.findall(r"`python main.py (--eval=ROAR --target=folder:birds .+?)`", README)
+OWN_IMAGES = re.findall(r"`python main.py (--eval=ROAR [^`]*--target=folder:birds[^`]*)`", TEXT)
 
 
 def test_there_is_an_example_of_a_method_and_of_a_model():
@@ -39,14 +43,43 @@ def test_own_images_reach_a_curve(tmp_path, monkeypatch, capsys):
         for place, image in enumerate(arrays["train_images"][arrays["train_labels"] == label]):
             Image.fromarray(image).save(folder / f"{place}.png")
     monkeypatch.chdir(tmp_path)
-    (command,) = OWN_IMAGES
+    (command,) = {" ".join(sorted(command.split())) for command in OWN_IMAGES}
     assert run(tmp_path / "data", tmp_path / "out", command.split()) == 0
     assert "ROAR on folder-birds, SimpleCNN" in capsys.readouterr().out
 
 
 def test_every_command_is_one_that_there_is():
     """In code spans and blocks; what follows a line's end within a span belongs to it."""
-    commands = re.findall(r"python main\.py ([^`#]+?)(?:`|\n\n|\n\$|\n```|\nmodel:)", README)
+    commands = re.findall(r"python main\.py ([^`#]+?)(?:`|\n\n|\n\$|\n```|\nmodel:)", TEXT)
     assert len(commands) > 25
     for command in set(commands) - {"--help"}:
         build_parser().parse_args(shlex.split(command))
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 200
+
+
+def test_the_python_of_the_readme_explains_a_network():
+    (code,) = re.findall(r"```python\n(.+?)```", README, re.S)
+    names = {}
+    exec(code, names)
+    assert names["maps"].shape == (4, 3, 64, 64)
+    assert names["smooth"].shape == (4, 1, 64, 64)
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_to_a_file_and_a_heading(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    assert links
+    for link in links:
+        file, _, heading = link.partition("#")
+        target = page.parent / file if file else page
+        assert target.exists(), link
+        assert not heading or heading in headings(target), link
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}

@@ -13,7 +13,7 @@ from evaluation import ORDERS, REMOVING
 from evaluation.masking import Removal, blurred, ranks
 from evaluation.removal import Imputed, RandomPart, Replaced, measure
 from evaluation.statistics import mean_interval
-from reporting.removals import Removals, Settings
+from reporting.removal_summary import RemovalSummary, Settings
 from tests.planted import OPTIONS
 from tests.run_main import run
 from training.finetuning import RandomlyMasked
@@ -23,7 +23,7 @@ from training.inputs import Images, Normalisation
 @pytest.fixture(scope="module")
 def images():
     """Three batches and a half of small images, with their ranks by a random map."""
-    dataset = load_dataset("planted").limited(10, 60)
+    dataset = load_dataset("planted").subset(10, 60)
     held = Images(dataset.test, Normalisation.of(dataset, torch.device("cpu")), torch.device("cpu"))
     index = torch.from_numpy(dataset.test.index)
     importances = torch.randn(60, 1, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -175,7 +175,7 @@ def test_gap_and_verdict_are_paired_by_seed():
         for method in methods
         for seed in range(3)
     }
-    one = Removals(settings(), "planted", "SimpleCNN", methods, (0, 1, 2), found)
+    one = RemovalSummary(settings(), "planted", "SimpleCNN", methods, (0, 1, 2), found)
     assert one.gaps["GC"] == pytest.approx([0.6, 0.59, 0.58])
     assert one.gaps["RANDOM"] == pytest.approx([0, 0, 0])
     expected = mean_interval([0.6, 0.59, 0.58])

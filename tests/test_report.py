@@ -80,7 +80,11 @@ def test_other_recipes_depths_and_limits_have_rows_of_their_own(tmp_path):
     keep(tmp_path, model="RAN92", limit_train=1000)
     keep(tmp_path, seed=2, quick=True)
     trainings = kept_trainings(tmp_path / "checkpoints", "mnist")
-    assert [(one.model, len(one.found)) for one in trainings] == [("SimpleCNN", 1), ("SimpleCNN", 1), ("RAN92", 1)]
+    assert [(one.model, len(one.checkpoints)) for one in trainings] == [
+        ("SimpleCNN", 1),
+        ("SimpleCNN", 1),
+        ("RAN92", 1),
+    ]
     rows = [row for row in accuracy_rows("mnist", trainings) if row[1] == "this project"]
     assert [row[0] for row in rows] == ["SimpleCNN", "SimpleCNN", "CAM", "CBAM", "RAN", "WARN", "RAN92"]
     assert rows[-1][16] == "980"  # 1,000 less the held-out ones

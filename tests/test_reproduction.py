@@ -16,7 +16,8 @@ from main import build_parser
 from tests.planted import OPTIONS
 from tests.run_main import run
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+PAGES = [page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))]
 
 
 @pytest.mark.parametrize("quick", [False, True])
@@ -28,9 +29,9 @@ def test_every_step_is_a_command(quick):
     assert {name for one in options for name in one.eval or ()} >= {"ROAR", "KAR", "ROAD", "sanity", "selectivity"}
 
 
-def test_the_readme_names_the_commands_of_the_full_tables():
-    """In its words: what stands under a table is what reproduces it."""
-    text = " ".join(README.split())
+def test_the_pages_name_the_commands_of_the_full_tables():
+    """In their words: what stands under a table is what reproduces it."""
+    text = " ".join(" ".join(PAGES).split())
     for command in FULL[1:-1]:
         if "--attention=RAN" not in command and "--attention=WARN" not in command and "coherence" not in command:
             words = [word for word in command.split() if word not in ("--target=mnist", "--target=cifar10")]

@@ -42,7 +42,7 @@ def test_resumed_training_ends_bit_identical(mnist, tmp_path, monkeypatch, atten
         with pytest.raises(Killed):
             train_classifier(order(attention), mnist, folder, CPU)
     assert [path.name for path in folder.iterdir()] == [f"{order(attention).path(folder).name}.resume"]
-    state = resume_file(order(attention), mnist.sum, folder).load()
+    state = resume_file(order(attention), mnist.sha256, folder).load()
     assert state is not None
     assert state.epochs == epochs
 
@@ -83,7 +83,7 @@ def test_a_state_that_can_not_be_used_is_refused(mnist, tmp_path, monkeypatch):
         train_classifier(order(), mnist, tmp_path, CPU)
     with pytest.raises(InputError, match="of another training"):
         train_classifier(replace(order(), limit_train=200), mnist, tmp_path, CPU, resume=True)
-    path = resume_file(order(), mnist.sum, tmp_path).path
+    path = resume_file(order(), mnist.sha256, tmp_path).path
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(InputError, match="is damaged"):
         train_classifier(order(), mnist, tmp_path, CPU, resume=True)
@@ -97,3 +97,15 @@ def test_a_training_that_diverged_leaves_nothing_to_resume(mnist, tmp_path, monk
     with pytest.raises(InputError, match="diverged"):
         train_classifier(order(), mnist, tmp_path, CPU)
     assert list(tmp_path.glob("*.pt*")) == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_resumed_training_ends_alike_on_a_gpu(mnist, tmp_path, monkeypatch):
+    device = torch.device("cuda")
+    unbroken = train_classifier(order(), mnist, tmp_path / "unbroken", device)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2)
+        with pytest.raises(Killed):
+            train_classifier(order(), mnist, tmp_path, device)
+    resumed = train_classifier(order(), mnist, tmp_path, device, resume=True)
+    assert resumed.metadata["test_accuracy"] == pytest.approx(unbroken.metadata["test_accuracy"], abs=0.05)

@@ -13,10 +13,10 @@ from attribution import build_method
 from attribution.spec import MethodSpec
 from data import load_dataset
 from evaluation.robustness import infidelity, max_sensitivity
-from evaluation.sanity import STAGES, randomised, similarities, stages, with_random_labels
+from evaluation.sanity import STAGES, randomised, randomization_cascade, similarities, with_random_labels
 from evaluation.similarity import SSIM_REACH, SSIM_SIGMA, between_0_and_1, rank_correlation, structural_similarity
 from models import build_model
-from reporting.sanity_report import SanityReport, Settings
+from reporting.sanity_summary import SanitySummary, Settings
 from tests.run_main import run
 from training.checkpoint import load_checkpoint
 
@@ -65,7 +65,7 @@ def test_a_map_is_wholly_like_itself_in_any_unit():
 
 def test_weights_become_random_from_the_output_down():
     model = build_model("mnist").eval()
-    names = stages(model)
+    names = randomization_cascade(model)
     convolutions = [[f"features.{block}.0", f"features.{block}.1"] for block in (2, 1, 0)]
     assert names == [["classifier.3"], ["classifier.1"], *convolutions]
     state = torch.random.get_rng_state()
@@ -81,7 +81,7 @@ def test_weights_become_random_from_the_output_down():
 
 def test_deep_networks_are_randomised_in_few_stages_without_leaving_a_layer_out():
     model = build_model("mnist", "WARN")
-    names = stages(model)
+    names = randomization_cascade(model)
     assert len(names) == STAGES
     flat = [name for group in names for name in group]
     assert len(flat) == len(set(flat))
@@ -171,7 +171,7 @@ def test_the_verdict_is_of_the_whole_cascade():
         (MethodSpec(name), 0): {"stages": [["c"], ["b"], ["a"]], "absolute_rank": values, "ssim": values}
         for name, values in likeness.items()
     }
-    report = SanityReport(
+    report = SanitySummary(
         Settings(10, "prediction"), "mnist", "SimpleCNN", tuple(map(MethodSpec, likeness)), (0,), found
     )
     assert [report.alike(MethodSpec(name)) for name in likeness] == [
@@ -198,7 +198,7 @@ def test_networks_of_shuffled_labels_learn_nothing_and_are_compared(tmp_path, ca
 
 
 def test_shuffled_labels_are_the_same_ones_in_another_order():
-    dataset = load_dataset("planted").limited(500, 10)
+    dataset = load_dataset("planted").subset(500, 10)
     shuffled = with_random_labels(dataset, 3)
     assert (np.bincount(shuffled.train.labels) == np.bincount(dataset.train.labels)).all()
     assert (shuffled.train.labels != dataset.train.labels).mean() > 0.8

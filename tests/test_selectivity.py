@@ -11,7 +11,7 @@ from attribution import build_method
 from evaluation.masking import TIE_SEED, ranks
 from evaluation.selectivity import KEEP_EVERY, Settings, first_of, remove_one_by_one
 from evaluation.statistics import estimate, mean_interval, proportion_interval
-from reporting.falls import SelectivityCurve, area_of_rows, selectivity_table
+from reporting.selectivity import SelectivityCurve, area_of_rows, selectivity_table
 from tests.run_main import run
 
 OPTIONS = ["--eval=selectivity", "--quick", "--target=mnist", "--method=VBP,GC", "--removals=7", "--limit-test=30"]
@@ -170,7 +170,7 @@ def test_from_the_command_line_to_files_and_back(data_dir, tmp_path, capsys, mni
             "label": (30,),
             "index": (30,),
         }
-        shown = mnist.test.limited(30)
+        shown = mnist.test.subset(30)
         np.testing.assert_array_equal(file["index"], shown.index)
         np.testing.assert_array_equal(file["images"][:, 0], shown.images.transpose(0, 3, 1, 2))
         configuration = json.loads(file.attrs["configuration"])

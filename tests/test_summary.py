@@ -10,7 +10,7 @@ import pytest
 import main
 from evaluation import REMOVING
 from evaluation.statistics import Estimate
-from reporting.kept import kept_removals, most_finished
+from reporting.groups import kept_removals, most_finished
 from reporting.page import write_page
 from reporting.report import Retrainings
 from reporting.summary import Column, Summary, summaries

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,14 +16,18 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from filelock import Timeout
 
 import main
 from attribution.spec import MethodSpec
+from common.errors import InputError
 from evaluation.masking import SplitRanks
 from evaluation.retraining import Protocol, Retraining
+from evaluation.tasks import Task
 from experiments import sweep as sweep_module
-from experiments.claims import Claims
+from experiments.engine import Local
 from experiments.runs import Run, find_result
+from experiments.store import Folders
 from experiments.sweep import in_words
 from training.inputs import Normalisation
 from training.recipe import recipe_for
@@ -88,22 +93,13 @@ def test_side_by_side_the_results_are_the_same(data_dir, tmp_path, monkeypatch, 
     """With one thread each; with other numbers of threads the last digits differ."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    assert run(data_dir, tmp_path / "alone", *OPTIONS) == 0
-    done, execute = [], Retraining.execute
-
-    def noted(self, one, on_images):
-        done.append(one.name)
-        deadline = time.monotonic() + 120
-        while not list((tmp_path / "beside" / "results" / "runs").glob("*.json")):  # the other one's
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        return execute(self, one, on_images)
-
-    monkeypatch.setattr(Retraining, "execute", noted)
-    assert run(data_dir, tmp_path / "beside", *OPTIONS, "--jobs=2") == 0
-    torch.set_num_threads(threads)
+    try:
+        assert run(data_dir, tmp_path / "alone", *OPTIONS) == 0
+        monkeypatch.setattr(Retraining, "execute", lambda *_: pytest.fail("another process does it"))
+        assert run(data_dir, tmp_path / "beside", *OPTIONS, "--jobs=2") == 0
+    finally:
+        torch.set_num_threads(threads)
     assert accuracies(tmp_path / "beside") == accuracies(tmp_path / "alone")
-    assert len(set(done)) == len(done) < 9, "none was done twice"
     tables = [(tmp_path / name / f"results/{STEM}.csv").read_text() for name in ("alone", "beside")]
     assert tables[0] == tables[1]
     assert "waiting" not in capsys.readouterr().out
@@ -196,9 +192,11 @@ class Prepared:
         ranked = SplitRanks(
             *(order.expand(len(split), 1, 28, 28) for split in (dataset.train, dataset.test)), tied=0.25
         )
-        self.retraining = Retraining(dataset, Normalisation.of(dataset, cpu), cpu, lambda method: ranked)
+        self.retraining = Retraining(dataset, Normalisation.of(dataset, cpu), cpu)
+        self.ranked = ranked
 
     def seen(self, run: Run, split: str) -> np.ndarray:
+        self.retraining.ranks = self.ranked if run.method else None
         return self.retraining.inputs(run, split).batch(torch.arange(3)).numpy()
 
 
@@ -218,6 +216,7 @@ def test_both_splits_are_masked_by_default_and_only_training_images_when_asked(m
         most, least = (removed, kept) if evaluation == "ROAR" else (kept, removed)
         assert mask[:, most].all()
         assert not mask[:, least].any()
+        prepared.retraining.ranks = prepared.ranked
         assert prepared.retraining.removed_fraction(run) == 0.25
 
 
@@ -351,22 +350,35 @@ def test_two_processes_share_a_sweep(data_dir, tmp_path):
     assert accuracies(alone) == accuracies(output)
 
 
-def test_a_run_that_another_process_is_at_is_left_to_it(tmp_path):
-    path = tmp_path / "claims"
+def test_what_another_command_makes_is_waited_for_and_a_killed_one_holds_nothing(tmp_path, capsys):
+    folders = Folders.below(tmp_path, tmp_path)
     holder = (
-        "import sys, time, pathlib; from experiments.claims import Claims; claims = Claims(pathlib.Path(sys.argv[1]))\n"
-        "with claims.tried('a') as mine: print(mine, flush=True); time.sleep(60)"
+        "import pathlib, sys, time; from experiments.store import Folders; path = pathlib.Path(sys.argv[1])\n"
+        "with Folders.below(path, path).making('a'): print('held', flush=True); time.sleep(60)"
     )
-    process = subprocess.Popen([sys.executable, "-c", holder, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", holder, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
-    assert process.stdout.readline() == "True\n"
-    claims = Claims(path)
-    with claims.tried("a") as mine, claims.tried("b") as other:
-        assert (mine, other) == (False, True)
-    process.kill()
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(Timeout):
+        folders.lock("a").acquire(blocking=False)
+    with folders.making("b"):
+        assert capsys.readouterr().out == ""
+    threading.Timer(1.5, process.kill).start()
+    with folders.making("a"):
+        assert "waiting: another command is making a" in capsys.readouterr().out
     process.wait()
-    with claims.tried("a") as mine:
-        assert mine, "a killed process holds nothing"
+
+
+def killed(*, on_images):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_a_clear_error():
+    tasks = [Task("killed", killed, (), 1)]
+    with pytest.raises(InputError, match="a worker process was killed"):
+        list(Local(2).run(tasks, lambda images: None))
 
 
 def test_kar_and_roar_share_the_masks_and_the_gap_is_reported(data_dir, tmp_path, capsys):

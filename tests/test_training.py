@@ -12,7 +12,7 @@ from torch import nn
 from common.errors import InputError
 from data import Dataset
 from models import build_model
-from training.augmentation import augmented, drawn, shifted
+from training.augmentation import augment, sample_augmentation, shift
 from training.checkpoint import load_checkpoint, save_checkpoint, weights_sum
 from training.classifier import TrainingConfig, find_classifier, restore, train_classifier
 from training.device import has_bfloat16, resolve_device
@@ -50,7 +50,7 @@ def test_the_first_epochs_see_images_of_half_the_size(mnist):
 
 def test_half_of_an_image_is_its_mean_over_blocks(mnist):
     images, labels = mnist_training(mnist)
-    step = Step(build_model("mnist"), None, replace(SHORT, crop=0, small_epochs=1), images, labels, small=True)
+    step = Step(build_model("mnist"), None, replace(SHORT, crop=0, small_epochs=1), images, labels, half_size=True)
     index, shifts = torch.arange(3), torch.zeros(3, 2, dtype=torch.int64)
     whole = images.batch(index)
     means = whole.unflatten(3, (14, 2)).unflatten(2, (14, 2)).mean((3, 5))
@@ -93,7 +93,7 @@ def test_shift_equals_a_plain_loop():
     images = torch.rand(9, 3, 8, 6, generator=generator)
     shifts = torch.tensor([[0, 1, 2, 3, 4, 0, 4, 2, 1], [4, 3, 2, 1, 0, 0, 4, 1, 2]])
     border = torch.tensor([-1.0, -2.0, -3.0])
-    got = shifted(images, shifts.T, 2, border)
+    got = shift(images, shifts.T, 2, border)
     for n in range(9):
         for row in range(8):
             for column in range(6):
@@ -105,12 +105,12 @@ def test_shift_equals_a_plain_loop():
 def test_augmentation_draws_per_image_and_flips_half():
     recipe = replace(recipe_for("cifar10"), crop=0)
     images = torch.arange(4.0).expand(1000, 1, 4, 4)
-    draws = drawn(recipe, 1000, torch.Generator().manual_seed(0), CPU)
-    got = augmented(images, torch.zeros(1), recipe.crop, *draws)
+    draws = sample_augmentation(recipe, 1000, torch.Generator().manual_seed(0), CPU)
+    got = augment(images, torch.zeros(1), recipe.crop, *draws)
     flipped = (got == images.flip(3)).flatten(1).all(1)
     assert ((got == images).flatten(1).all(1) ^ flipped).all()
     assert 430 < flipped.sum() < 570
-    shifts, _flips = drawn(recipe_for("cifar10"), 1000, torch.Generator().manual_seed(0), CPU)
+    shifts, _flips = sample_augmentation(recipe_for("cifar10"), 1000, torch.Generator().manual_seed(0), CPU)
     assert shifts.shape == (1000, 2)
     assert set(shifts.flatten().tolist()) == set(range(9))
 
@@ -186,7 +186,7 @@ def test_hopeless_training_is_refused(mnist, change, message):
 def test_checkpoint_round_trip(mnist, tmp_path):
     order = TrainingConfig("mnist", None, 0, SHORT)
     made = train_classifier(order, mnist, tmp_path, CPU)
-    read = find_classifier(order, mnist.sum, tmp_path)
+    read = find_classifier(order, mnist.sha256, tmp_path)
     assert read is not None
     assert read.sum == made.sum == weights_sum(made.weights)
     assert order.plain().items() <= read.metadata.items()

@@ -1,4 +1,4 @@
-"""Random crop and flip of a whole batch at once, with parameters drawn per image."""
+"""Random crops and flips of a whole batch at once."""
 
 import torch
 from torch import Generator, Tensor
@@ -6,25 +6,25 @@ from torch import Generator, Tensor
 from training.recipe import Recipe
 
 
-def drawn(recipe: Recipe, images: int, generator: Generator, device: torch.device) -> tuple[Tensor, ...]:
-    """For each of `images` images its shift, (N, 2) int64, and where the recipe flips whether it is, (N,) bool.
+def sample_augmentation(recipe: Recipe, images: int, generator: Generator, device: torch.device) -> tuple[Tensor, ...]:
+    """Return the shift of each of `images` images, (N, 2) int64, and if the recipe flips, its flip, (N,) bool.
 
-    Drawn on the CPU, so that every device sees the same draws.
+    They are drawn on the CPU, so that they are the same on every device.
     """
     shifts = torch.randint(0, 2 * recipe.crop + 1, (2, images), generator=generator).T.contiguous()
     flips = [torch.rand(images, generator=generator) < 0.5] if recipe.flip else []
     return tuple(draws.to(device) for draws in (shifts, *flips))
 
 
-def augmented(images: Tensor, border: Tensor, crop: int, shifts: Tensor, flips: Tensor | None = None) -> Tensor:
-    """`images` (n, C, H, W), flipped and shifted by what was `drawn` for them."""
+def augment(images: Tensor, border: Tensor, crop: int, shifts: Tensor, flips: Tensor | None = None) -> Tensor:
+    """Return `images` (n, C, H, W), flipped and shifted as `sample_augmentation` says."""
     if flips is not None:
         images = torch.where(flips.view(-1, 1, 1, 1), images.flip(3), images)
-    return shifted(images, shifts, crop, border) if crop else images
+    return shift(images, shifts, crop, border) if crop else images
 
 
-def shifted(images: Tensor, shifts: Tensor, crop: int, border: Tensor) -> Tensor:
-    """The H×W window of each bordered image that begins at its shift.
+def shift(images: Tensor, shifts: Tensor, crop: int, border: Tensor) -> Tensor:
+    """Return the H×W window of each bordered image that begins at its shift.
 
     Args:
         images: (n, C, H, W).

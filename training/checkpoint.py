@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from common.errors import InputError
-from common.files import reading, replacing
-from common.user_code import say_changed
+from common.files import atomic_write, catch_read_errors
+from common.fingerprint import report_code_change
 from models import attention_of
 
 FORMAT = 1
@@ -53,7 +53,7 @@ def save_checkpoint(path: Path, weights: Mapping[str, Tensor], metadata: dict[st
     checkpoint = Checkpoint(on_cpu, weights_sum(on_cpu), metadata)
     content = io.BytesIO()  # torch.save to a full disk fails without saying why
     torch.save({"format": FORMAT, "weights": on_cpu, "sum": checkpoint.sum, "metadata": metadata}, content)
-    with replacing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_bytes(content.getbuffer())
     return checkpoint
 
@@ -79,7 +79,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 @contextmanager
 def naming_damage(path: Path, mend: str) -> Iterator[None]:
     """Whatever a damaged or foreign file makes `torch.load` raise in the `with` block becomes an `InputError`."""
-    with reading(path, f"is damaged or no checkpoint: {mend}", _SIGNS_OF_DAMAGE):
+    with catch_read_errors(path, f"is damaged or no checkpoint: {mend}", _SIGNS_OF_DAMAGE):
         yield
 
 
@@ -93,7 +93,7 @@ def made_by_other_code(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> b
     places = {"code": wanted.get("method"), "model_code": attention_of(wanted["model"])}
     changed = {name: place for name, place in places.items() if wanted.get(name) not in (None, found.get(name))}
     for name, place in changed.items():
-        say_changed(str(place), found.get(name), wanted[name])
+        report_code_change(str(place), found.get(name), wanted[name])
     return bool(changed)
 
 

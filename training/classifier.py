@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from common.errors import InputError
+from common.fingerprint import require_unchanged
 from common.progress import progress_bar
-from common.user_code import require_unchanged
 from data import Dataset
 from models import attention_of, model_name
 from training import VALIDATION_RATE
@@ -89,10 +89,10 @@ def train_classifier(
     Raises:
         InputError: the training diverged, or what shall be resumed is damaged or another training.
     """
-    unfinished = resume_file(order, dataset.sum, folder)
+    unfinished = resume_file(order, dataset.sha256, folder)
     resumed = unfinished.load() if resume else None
     normalisation = Normalisation.of(dataset, device)
-    training = dataset.train.limited(order.limit_train)
+    training = dataset.train.subset(order.limit_train)
     images, labels = Images(training, normalisation, device), labels_of(training, device)
     model = initialised(lambda: new_model(order.dataset, order.attention), order.seed, device)
     kept = len(training) - round(order.validation_rate * len(training))
@@ -124,7 +124,7 @@ def train_classifier(
         for label in range(len(dataset.classes))
     ]
     metadata = order.plain() | {
-        "dataset_sum": dataset.sum,
+        "dataset_sum": dataset.sha256,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "test_accuracy": float(correct.mean()),
         "test_accuracy_per_class": per_class,

@@ -79,12 +79,8 @@ def _cpu_info() -> str:
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:
-    """A `with` block in which matrix products and convolutions run in bfloat16 where that pays.
-
-    On a GPU weights in bfloat16 are not kept until its end: what is recorded (`training.step`) must make them anew.
-    """
-    kind = device.type
-    return torch.autocast(kind, dtype=torch.bfloat16, enabled=has_bfloat16(kind), cache_enabled=kind == "cpu")
+    """Return a `with` block in which matrix products and convolutions run in bfloat16 where that pays."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device.type))
 
 
 def device_name(device: torch.device) -> str:

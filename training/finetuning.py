@@ -24,8 +24,6 @@ from training.recipe import Recipe
 class RandomlyMasked:
     """Images of each of which a random part is replaced, up to a fraction; another part at every call."""
 
-    fixed = False
-
     def __init__(self, images: Images, most: float, fill: Tensor, seed: int) -> None:
         """
         Args:
@@ -95,7 +93,7 @@ def finetune(
         InputError: the training diverged.
     """
     normalisation = Normalisation.of(dataset, device)
-    training = dataset.train.limited(wanted["limit_train"])
+    training = dataset.train.subset(wanted["limit_train"])
     seed = seed_for(wanted["seed"], "finetuning")
     images = Images(training, normalisation, device)
     inputs = RandomlyMasked(images, wanted["most"], normalisation.fill(wanted["fill"]), seed)

@@ -18,9 +18,6 @@ class Inputs(Protocol):
     border: Tensor
     """(C,) float32: what lies around an image when it is shifted by the random crop."""
 
-    fixed: bool
-    """Whether a batch depends on its index alone, and is made on the device alone."""
-
     def __len__(self) -> int: ...
 
     def batch(self, index: Tensor) -> Tensor:
@@ -90,8 +87,6 @@ def channel_statistics(images: Pixels) -> tuple[list[float], list[float]]:
 
 class Images:
     """The images of a split on the device as uint8, normalised batch by batch."""
-
-    fixed = True
 
     def __init__(self, split: Split, normalisation: Normalisation, device: torch.device) -> None:
         held = torch.tensor(split.images, device=device)

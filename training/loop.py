@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import InputError
-from common.files import plain_sum
-from common.user_code import seeded
-from training.augmentation import drawn
+from common.files import json_sha256
+from common.random_state import seeded
+from training.augmentation import sample_augmentation
 from training.inputs import Inputs
 from training.recipe import Recipe
 from training.resume import TrainingState
-from training.step import Step, learning_rate, step_for
+from training.step import Step
 
 TEST_BATCH = 250  # larger batches are hardly faster on a processor
 
@@ -36,7 +36,7 @@ class Trained:
 
 def seed_for(seed: int, purpose: str) -> int:
     """A seed of its own for each purpose, so that drawing more for one leaves the others as they were."""
-    return int(plain_sum([seed, purpose])[:15], 16)
+    return int(json_sha256([seed, purpose])[:15], 16)
 
 
 def initialised(build: Callable[[], nn.Module], seed: int, device: torch.device) -> nn.Module:
@@ -95,22 +95,17 @@ def train(
         generator.set_state(resumed.random)
         for name, part in parts.items():
             part.load_state_dict(resumed.parts[name])
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(float(group["lr"]), device)
         if on_step is not None:
             on_step(done * steps * batch_size, accuracy)
     for epoch in range(done, recipe.epochs):
-        if epoch in {done, recipe.small_epochs}:
-            small = epoch < recipe.small_epochs
-            last = recipe.small_epochs if small else recipe.epochs
-            take = step_for(Step(model, optimiser, recipe, inputs, labels, small), steps * (last - epoch))
+        step = Step(model, optimiser, recipe, inputs, labels, half_size=epoch < recipe.small_epochs)
         model.train()
         order = training[torch.randperm(len(training), generator=generator)].to(device)
-        draws = drawn(recipe, len(training), generator, device)
+        augmentation = sample_augmentation(recipe, len(training), generator, device)
         loss_sum = torch.zeros((), device=device)
         with seeded(seed_for(seed, f"epoch {epoch}")):  # anew, so that a resumed training draws the same
-            for batch in zip(*(each.split(batch_size)[:steps] for each in (order, *draws)), strict=True):
-                loss_sum += take(*batch)
+            for batch in zip(*(each.split(batch_size)[:steps] for each in (order, *augmentation)), strict=True):
+                loss_sum += step(*batch)
                 schedule.step()
                 if on_step is not None:
                     on_step(batch_size, None)
@@ -125,7 +120,7 @@ def train(
             states = {name: part.state_dict() for name, part in parts.items()}
             seconds = time.perf_counter() - started
             keep(TrainingState(epoch + 1, seconds, loss, accuracy, generator.get_state(), states))
-    optimiser.zero_grad(set_to_none=True)  # they would keep the memory of a recorded step
+    optimiser.zero_grad(set_to_none=True)
     return Trained(time.perf_counter() - started, loss, accuracy)
 
 
@@ -146,7 +141,7 @@ def _optimiser(
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     optimiser = torch.optim.SGD(
         model.parameters(),
-        lr=learning_rate(recipe.learning_rate, next(model.parameters()).device),
+        lr=recipe.learning_rate,
         momentum=recipe.momentum,
         nesterov=True,
         weight_decay=recipe.weight_decay,

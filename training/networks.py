@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from common.user_code import is_own
+from common.imports import is_user_code
 from data import dataset_info
 from models import build_model, model_code
 
@@ -23,7 +23,7 @@ def network_code(dataset: str, attention: str | None) -> str | None:
     Raises:
         InputError: unknown data set, or no such model of one's own.
     """
-    if not is_own(attention):
+    if not is_user_code(attention):
         return None
     entry = dataset_info(dataset)
     return model_code(attention, entry.image_shape, len(entry.classes))

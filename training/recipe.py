@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from common.errors import InputError
-from common.user_code import is_own
+from common.imports import is_user_code
 from data import dataset_info
 from data.folders import is_folder
 from models import ATTENTIONS, NO_ATTENTION, family_of, model_name
@@ -61,7 +61,7 @@ RECIPES = {
     # images of half the size: see "Recipes of RAN and WARN" in `results/README.md`.
     ("mnist", "RAN"): replace(_MNIST, epochs=5, batch_size=128, learning_rate=0.05, small_epochs=2),
     ("mnist", "WARN"): replace(_MNIST, epochs=5, batch_size=128, small_epochs=2),
-    ("cifar10", "RAN"): replace(_CIFAR10, epochs=12, batch_size=128, small_epochs=8),
+    ("cifar10", "RAN"): replace(_CIFAR10, epochs=16, batch_size=128, small_epochs=10),
     ("cifar10", "WARN"): replace(_CIFAR10, epochs=16, batch_size=128, small_epochs=10),
 }
 
@@ -150,7 +150,7 @@ def _recipes(dataset: str, attention: str | None) -> tuple[Recipe, Quick]:
 
     RAN and WARN have one, whatever their depth and width; a model of one's own has SimpleCNN's.
     """
-    family = None if is_own(attention) else family_of(attention)[0]
+    family = None if is_user_code(attention) else family_of(attention)[0]
     if is_folder(dataset):
         return _FOLDER, _SMALL_FOLDER
     pair = (dataset, model_name(family))

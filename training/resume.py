@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from common.errors import InputError
-from common.files import replacing
+from common.files import atomic_write
 from training.checkpoint import made_by_other_code, naming_damage
 
 FORMAT = 1
@@ -47,7 +47,7 @@ class ResumeFile:
         fields = {name: getattr(state, name) for name in TrainingState.__annotations__}
         held = io.BytesIO()  # torch.save to a full disk fails without saying why
         torch.save(content | fields, held)
-        with replacing(self.path) as unfinished:
+        with atomic_write(self.path) as unfinished:
             unfinished.write_bytes(held.getbuffer())
 
     def load(self) -> TrainingState | None:

@@ -1,11 +1,11 @@
-"""How conditions are said, in notes and in file names."""
+"""Labels of conditions, in notes and in file names."""
 
 import re
 from collections.abc import Iterable
 
 from attribution import BASELINES, LEVEL, SAMPLES, STEPS
 from attribution.spec import MethodSpec
-from common.files import plain_sum
+from common.files import json_sha256
 from data import dataset_info
 from evaluation import TEST_SHARE
 from evaluation.chance import known_dataset_info
@@ -14,6 +14,15 @@ FEWEST_IMAGES = 100  # where there are as many
 LONGEST_VALUE = 40  # letters of a parameter in file names
 ONE_SEED = "Wilson's over the test images (one seed: the spread between networks is unknown)"
 USUAL_PARAMETERS = {"steps": STEPS, "samples": SAMPLES, "level": LEVEL, "baseline": BASELINES[0]}
+
+TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+HOUR, MINUTE = 3600, 60
+
+
+def duration(seconds: float) -> str:
+    if seconds >= HOUR:
+        return f"{seconds / HOUR:.1f} hours"
+    return f"{seconds / MINUTE:.0f} minutes" if seconds >= 2 * MINUTE else f"{seconds:.0f} s"
 
 
 def counted(number: int, unit: str, space: str = " ") -> str:
@@ -27,12 +36,12 @@ def filed_words(name: str) -> str:
 
 
 def explained_class(explain: str) -> str:
-    """What the value of --explain is called in a sentence."""
+    """Return the name of the explained class in a sentence."""
     return "predicted class" if explain == "prediction" else "label"
 
 
 def interval_over(seeds: int) -> str:
-    """What the interval of a mean over `seeds` networks is of."""
+    """Return the kind of interval of a mean over `seeds` networks."""
     return ONE_SEED if seeds == 1 else "Student's t over the seeds"
 
 
@@ -56,11 +65,11 @@ def unusual_parameters(methods: Iterable[MethodSpec]) -> list[str]:
 def filed_value(text: str) -> str:
     """`text` as a part of file names: as it is, or in letters that every file system takes with a hash of it."""
     plain = re.sub(r"[^\w.-]+", "-", text).strip("-")
-    return text if plain == text and len(text) <= LONGEST_VALUE else f"{plain[:LONGEST_VALUE]}-{plain_sum(text)[:6]}"
+    return text if plain == text and len(text) <= LONGEST_VALUE else f"{plain[:LONGEST_VALUE]}-{json_sha256(text)[:6]}"
 
 
 def usual_images(dataset: str) -> int:
-    """How many test images are looked at unless told otherwise, where nothing is retrained."""
+    """Return the default number of test images of evaluations without retraining."""
     images = int(dataset_info(dataset).shapes["test_images"][0])
     return max(round(TEST_SHARE * images), min(images, FEWEST_IMAGES))
 

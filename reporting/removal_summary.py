@@ -1,20 +1,20 @@
-"""What removal without retraining says: curves, table, verdicts and a figure."""
+"""The summary of removal without retraining: curves, table, verdicts and a figure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from attribution.spec import MethodSpec, filed_methods
-from common.files import plain_sum
+from attribution.spec import filed_methods
+from common.files import json_sha256
 from data import DATA_DIR
 from evaluation import DRAWS, EXPLAIN, FILLS_OF, INSERTION_RATIOS, MOST, ORDERS, RANKS, RATIOS, SHARE
 from evaluation.chance import chance_level, known_dataset_info
 from evaluation.removal import Imputed, Perturbation, RandomPart, Replaced
 from evaluation.statistics import Curve, Estimate, at_chance, chance_words, difference, estimate
-from reporting.tables import areas_cell, cell, distance_cell, markdown_rows, numbers, write_table
-from reporting.wording import (
+from reporting.evaluation_summary import MeasurementSummary
+from reporting.labels import (
     counted,
     described_parameters,
     explained_class,
@@ -23,10 +23,9 @@ from reporting.wording import (
     unusual_parameters,
     usual_images_if_known,
 )
+from reporting.tables import areas_cell, cell, distance_cell, markdown_rows, numbers
 from training.inputs import Normalisation
 from training.recipe import Recipe
-
-Found = Mapping[str, Any]
 
 ABOUT = {
     "ROAD": "ROAD (Rong et al. 2022): removed pixels imputed from their neighbours, with noise; no network retrained.",
@@ -39,7 +38,7 @@ ABOUT = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides on the result beside method, model and seed.
+    """Everything that decides on the result beside method, model and seed.
 
     Attributes:
         ratios: fractions removed; of F-Fidelity how large the explanation is.
@@ -61,7 +60,7 @@ class Settings:
 
     @property
     def value(self) -> str:
-        """What the curves show: insertion and deletion are of the class's probability, the others of accuracy."""
+        """The quantity of the curves: the class's probability for insertion and deletion, else accuracy."""
         return "score" if self.evaluation == "insertion-deletion" else "accuracy"
 
     def perturbation(self, normalisation: Normalisation) -> Perturbation:
@@ -78,7 +77,7 @@ def usual_ratios(evaluation: str) -> tuple[float, ...]:
 
 
 def usual_settings(evaluation: str, dataset: str) -> dict[str, Any]:
-    """What `Settings` holds unless told otherwise."""
+    """Return the defaults of `Settings`."""
     usual: dict[str, Any] = {
         "limit_test": usual_images_if_known(dataset),
         "explain": EXPLAIN[0],
@@ -91,33 +90,25 @@ def usual_settings(evaluation: str, dataset: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Removals:
-    """What finished measurements of several methods say.
+class RemovalSummary(MeasurementSummary):
+    """Accuracies and scores of several methods, as `evaluation.removal.Measured` names them.
 
     Attributes:
-        found: for each method and seed accuracies and scores, as `perturbation.Measured` names them.
         dataset_sum, data_dir: of the data, and where they may lie; older records need them for chance.
     """
 
     settings: Settings
-    dataset: str
-    model: str
-    methods: tuple[MethodSpec, ...]
-    seeds: tuple[int, ...]
-    found: Mapping[tuple[MethodSpec, int], Found]
-    quick: bool = False
     dataset_sum: str = ""
     data_dir: Path = DATA_DIR
 
     @cached_property
     def chance(self) -> float | None:
         """Chance on the test images; None if it is not known."""
-        recorded = (found.get("chance") for found in self.found.values())
+        recorded = (result.get("chance") for result in self.results.values())
         return chance_level(recorded, self.dataset, self.dataset_sum, self.settings.limit_test, self.data_dir)
 
     @property
-    def no_verdict(self) -> str:
-        """Why no method can be judged by this network; nothing if it can."""
+    def doubt(self) -> str:
         whole = self.whole("accuracy")
         if self.chance is None or not at_chance(whole, self.chance):
             return ""
@@ -131,7 +122,7 @@ class Removals:
                 "image",
                 self.settings.ratios,
                 tuple(
-                    tuple(self.found[method, seed][value][order][place] for seed in self.seeds)
+                    tuple(self.results[method, seed][value][order][place] for seed in self.seeds)
                     for place in range(len(self.settings.ratios))
                 ),
                 self.settings.limit_test,
@@ -140,9 +131,9 @@ class Removals:
         ]
 
     def whole(self, value: str) -> Estimate:
-        """Of the images as they are."""
+        """Return the estimate for unchanged images."""
         return estimate(
-            [self.found[self.methods[0], seed][f"whole_{value}"] for seed in self.seeds], self.settings.limit_test
+            [self.results[self.methods[0], seed][f"whole_{value}"] for seed in self.seeds], self.settings.limit_test
         )
 
     @cached_property
@@ -177,24 +168,24 @@ class Removals:
         places = [curve.ratios.index(ratio) for ratio in self._shown]
         if self.settings.tuning is None:
             return [*(cell(curve.estimates[place]) for place in places), areas_cell(curve.areas)]
-        whole = [self.found[self.methods[0], seed]["whole_accuracy"] for seed in self.seeds]
+        whole = [self.results[self.methods[0], seed]["whole_accuracy"] for seed in self.seeds]
         return [distance_cell(whole, one) for one in (*(curve.accuracies[place] for place in places), curve.areas)]
 
     @property
     def _shown(self) -> Sequence[float]:
-        """Not more columns than a page is wide."""
+        """The ratios in the table, few enough for a page."""
         ratios = [ratio for ratio in self.settings.ratios if ratio in RATIOS]
         return ratios or self.settings.ratios
 
     @property
     def verdicts(self) -> str:
-        """For each method, in a line, whether it is told apart from RANDOM; nothing with one seed.
+        """A line for each method on its difference from RANDOM; empty with one seed.
 
         One line in their place if the network is at chance.
         """
         random = self.gaps.get("RANDOM")
-        if self.no_verdict:
-            return f"\n- {self.no_verdict}\n"
+        if self.doubt:
+            return f"\n- {self.doubt}\n"
         if random is None or len(self.seeds) == 1:
             return ""
         lines = []
@@ -234,29 +225,24 @@ class Removals:
         )
 
     @property
-    def text(self) -> str:
-        whole = self.whole(self.settings.value)
-        said = f"Of the whole images: {cell(whole)}"
-        return f"{self.title}\n\n{self.note}\n\n{said}\n\n{self.table}{self.verdicts}"
+    def body(self) -> str:
+        return f"Of the whole images: {cell(self.whole(self.settings.value))}\n\n{self.table}{self.verdicts}"
 
     @property
     def stem(self) -> str:
-        """File name of table and figure: every option that is not the default is part of it."""
         one = self.settings
         usual = usual_settings(one.evaluation, self.dataset)
         special = [f"{name}-{getattr(one, name)}" for name, value in usual.items() if getattr(one, name) != value]
         if tuple(one.ratios) != usual_ratios(one.evaluation):
-            special.append(f"ratios-{plain_sum(list(one.ratios))[:6]}")
+            special.append(f"ratios-{json_sha256(list(one.ratios))[:6]}")
         special += unusual_parameters(self.methods)
         special += [f"{len(self.seeds)}-seeds"] * (len(self.seeds) > 1) + ["quick"] * self.quick
         return "_".join([one.evaluation, self.dataset, filed_words(self.model), filed_methods(self.methods), *special])
 
-    def write(self, folder: Path) -> str:
-        """Write table and figure; return what is to be said."""
+    def draw(self, stem: Path) -> list[Path]:
         from reporting.figures import Panel, draw_curves  # here, so that nothing else waits for matplotlib
 
-        stem, value = folder / self.stem, self.settings.value
-        write_table(stem, self.text, self.csv)
+        value = self.settings.value
         ylabel = "probability of the explained class" if value == "score" else "test accuracy"
         panels = []
         for order in ORDERS:
@@ -264,8 +250,7 @@ class Removals:
             removed = f"{order} important pixels {'in question' if self.settings.tuning else 'removed'}"
             baselines = {curve.method: whole for curve in curves}
             panels.append(Panel(f"{self.title}: {order} first", curves, baselines, self.chance_line, removed, ylabel))
-        figures = draw_curves(panels, self.note, stem)
-        return f"\n{self.text}\ntable:  {stem}.md and .csv\nfigure: {' and '.join(map(str, figures))}"
+        return draw_curves(panels, self.note, stem)
 
     @property
     def chance_line(self) -> tuple[float, str] | None:

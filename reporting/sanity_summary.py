@@ -1,4 +1,4 @@
-"""What the sanity checks say: a table, a figure and a sentence for each method."""
+"""The summary of the sanity checks: tables, a figure and a sentence for each method."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,15 @@ from attribution import CONTROLS
 from attribution.spec import MethodSpec, filed_methods
 from evaluation import EXPLAIN
 from evaluation.statistics import at_chance, chance_words, estimate, mean_interval
-from reporting.tables import areas_cell, markdown_rows, numbers, write_table
-from reporting.wording import (
+from reporting.evaluation_summary import MeasurementSummary
+from reporting.labels import (
     counted,
     described_parameters,
     filed_words,
     unusual_parameters,
     usual_images_if_known,
 )
+from reporting.tables import areas_cell, markdown_rows, numbers
 
 NOISE, RADIUS, SAMPLES = 0.2, 0.02, 10  # σ of infidelity's perturbations, half width of sensitivity's, of either
 USUAL_WINDOW = 11  # pixels each way, of SSIM
@@ -35,7 +36,7 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides on the result beside method, model and seed.
+    """Everything that decides on the result beside method, model and seed.
 
     Attributes:
         noise: standard deviation of infidelity's perturbations, in units of the network's input.
@@ -53,20 +54,10 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class SanityReport:
-    """What finished checks of several methods say.
-
-    Attributes:
-        found: for each method and seed the stages, a similarity for each of them, infidelity and sensitivity.
-    """
+class SanitySummary(MeasurementSummary):
+    """The stages, a similarity for each of them, infidelity and sensitivity of several methods."""
 
     settings: Settings
-    dataset: str
-    model: str
-    methods: tuple[MethodSpec, ...]
-    seeds: tuple[int, ...]
-    found: Mapping[tuple[MethodSpec, int], Mapping[str, Any]]
-    quick: bool = False
 
     @property
     def stages(self) -> list[str]:
@@ -75,7 +66,7 @@ class SanityReport:
 
     def values(self, method: MethodSpec, name: str, stage: int | None = None) -> list[float]:
         """One for each seed."""
-        found = (self.found[method, seed][name] for seed in self.seeds)
+        found = (self.results[method, seed][name] for seed in self.seeds)
         return [float(one if stage is None else one[stage]) for one in found]
 
     def table(self, name: str) -> str:
@@ -93,7 +84,7 @@ class SanityReport:
             return ""
         rows = [["method", *MEASURES.values()]]
         for method in self.methods:
-            found = [self.found[method, seed]["random_labels"] for seed in self.seeds]
+            found = [self.results[method, seed]["random_labels"] for seed in self.seeds]
             rows.append([method.label, *(areas_cell([float(one[name]) for one in found]) for name in MEASURES)])
         return f"Likeness to the maps of a network that was trained on shuffled labels\n\n{markdown_rows(rows)}\n"
 
@@ -108,7 +99,7 @@ class SanityReport:
         return markdown_rows(rows)
 
     def alike(self, method: MethodSpec) -> list[float]:
-        """For each seed how alike the maps stay: mean of rank correlation and SSIM over all stages of the cascade.
+        """Return for each seed the likeness of the maps: mean of rank correlation and SSIM over all stages.
 
         Over all of them, because a map that ignores what the last layers do stays the same until the first are
         random, which change every map (Adebayo et al. 2018, figure 2, on guided backpropagation).
@@ -128,7 +119,7 @@ class SanityReport:
         return "fails" if alike >= ALIKE else "fails in part" if alike >= PARTLY else "passes"
 
     def sentence(self, method: MethodSpec) -> str:
-        """What it means for one method."""
+        """Return the outcome of one method in a sentence."""
         last = len(self.stages) - 1
         rank, ssim = (sum(self.values(method, name, last)) / len(self.seeds) for name in ("absolute_rank", "ssim"))
         first = sum(self.values(method, "absolute_rank", 0)) / len(self.seeds)
@@ -163,11 +154,11 @@ class SanityReport:
         )
 
     @property
-    def text(self) -> str:
+    def body(self) -> str:
         tables = "\n".join(f"{words[0].upper()}{words[1:]}\n\n{self.table(name)}" for name, words in MEASURES.items())
         sentences = "".join(f"- {method.label} {self.sentence(method)}\n" for method in self.methods)
         doubt = f"- {self.doubt}\n" if self.doubt else ""
-        return f"{self.title}\n\n{self.note}\n\n{tables}\n{self.other_labels}{self.nearby}\n{doubt or sentences}"
+        return f"{tables}\n{self.other_labels}{self.nearby}\n{doubt or sentences}"
 
     @property
     def _small_window(self) -> str:
@@ -177,8 +168,8 @@ class SanityReport:
 
     @property
     def doubt(self) -> str:
-        """A sentence where the network has learned nothing that a map could show; older records don't tell."""
-        found = [self.found[self.methods[0], seed] for seed in self.seeds]
+        # older records don't say what chance is
+        found = [self.results[self.methods[0], seed] for seed in self.seeds]
         if not all("chance" in one for one in found):
             return ""
         whole, chance = estimate([one["accuracy"] for one in found], found[0]["test_images"]), found[0]["chance"]
@@ -186,7 +177,7 @@ class SanityReport:
 
     @property
     def _first(self) -> Mapping[str, Any]:
-        return self.found[self.methods[0], self.seeds[0]]
+        return self.results[self.methods[0], self.seeds[0]]
 
     @property
     def csv(self) -> str:
@@ -210,21 +201,15 @@ class SanityReport:
         words += unusual_parameters(self.methods)
         return "_".join([*words, *[f"{len(self.seeds)}-seeds"] * (len(self.seeds) > 1), *["quick"] * self.quick])
 
-    def write(self, folder: Path) -> str:
-        """Write table and figure; return what is to be said."""
+    def draw(self, stem: Path) -> list[Path]:
         from reporting.figures import draw_lines  # here, so that nothing else waits for matplotlib
 
-        stem = folder / self.stem
-        write_table(stem, self.text, self.csv)
         lines = {
             words: {method.label: self._means(method, name) for method in self.methods}
             for name, words in MEASURES.items()
             if name != "rank"
         }
-        figures = draw_lines(
-            lines, ["trained", *self.stages], "weights random from the output down to", self.note, stem
-        )
-        return f"\n{self.text}\ntable:  {stem}.md and .csv\nfigure: {' and '.join(map(str, figures))}"
+        return draw_lines(lines, ["trained", *self.stages], "weights random from the output down to", self.note, stem)
 
     def _means(self, method: MethodSpec, name: str) -> Sequence[float]:
         """1 for the trained network's own map, then each stage."""

@@ -1,4 +1,4 @@
-"""What the finished retrainings of one protocol say: curves, table, verdicts and a figure."""
+"""The summary of the finished retrainings of one protocol: curves, table, verdicts and a figure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attribution.spec import filed_methods
-from common.files import plain_sum, write_text
+from common.files import json_sha256
 from data import DATA_DIR
 from evaluation import QUICK_RATIOS, RATIOS
 from evaluation.chance import chance_level, known_dataset_info
@@ -15,8 +15,8 @@ from evaluation.retraining import Protocol
 from evaluation.statistics import READABLE, Curve, Estimate, at_chance, estimate, ranking, share_of_mask, verdict
 from experiments.runs import Result, Run
 from models import model_name
-from reporting.tables import csv_table, gap_table, markdown_table, runs_csv, write_table
-from reporting.wording import (
+from reporting.evaluation_summary import EvaluationSummary
+from reporting.labels import (
     ONE_SEED,
     counted,
     described_parameters,
@@ -25,6 +25,7 @@ from reporting.wording import (
     interval_over,
     unusual_parameters,
 )
+from reporting.tables import csv_table, gap_table, markdown_table, runs_csv
 from training.recipe import quick_train_images, recipe_for
 
 if TYPE_CHECKING:
@@ -35,13 +36,13 @@ LONGEST_RATIOS = 40  # letters
 
 
 def quick_images(dataset: str, attention: str | None) -> int | None:
-    """How many training images `--quick` takes; None for an image folder that is not here."""
+    """Return the number of training images of `--quick`; None for an image folder that is not here."""
     return quick_train_images(dataset, attention) if known_dataset_info(dataset) else None
 
 
 @dataclass(frozen=True)
-class Findings:
-    """All retrainings of `protocol`, finished.
+class RetrainingSummary(EvaluationSummary):
+    """The finished retrainings of one protocol.
 
     Attributes:
         results: of at least the protocol's runs.
@@ -75,7 +76,7 @@ class Findings:
 
     @cached_property
     def masks(self) -> list[Curve]:
-        """For each method what networks reach that see its masks alone."""
+        """For each method the curve of networks that see its masks alone."""
         return self._curves("mask")
 
     def _curves(self, sees: str) -> list[Curve]:
@@ -112,7 +113,7 @@ class Findings:
 
     @property
     def is_at_chance(self) -> bool:
-        """Whether there is no verdict, since networks do no better than chance on whole images."""
+        """True if networks are no better than chance on whole images, so that there is no verdict."""
         return self.chance is not None and at_chance(self.baseline, self.chance)
 
     @property
@@ -127,17 +128,16 @@ class Findings:
 
     @property
     def removed(self) -> str:
-        """What is replaced, in words."""
+        """The replaced units, in words."""
         return f"{self.protocol.granularity}s replaced in {self.masked}"
 
     @property
     def note(self) -> str:
-        """The conditions of the measurement, for under the table and the figure."""
         return f"{self.conditions}\n{self.about}"
 
     @property
     def conditions(self) -> str:
-        """What was masked how, and how many images and networks there were."""
+        """The masks, and the numbers of images and networks."""
         protocol = self.protocol
         images = f"{protocol.limit_train:,}" if protocol.limit_train else "all"
         tested = f"{protocol.limit_test:,}" if protocol.limit_test else "all"
@@ -154,7 +154,7 @@ class Findings:
 
     @property
     def about(self) -> str:
-        """What the numbers mean."""
+        """The meaning of the numbers."""
         protocol = self.protocol
         interval = interval_over(protocol.seeds)
         if protocol.seeds > 1 == protocol.mask_seeds:
@@ -170,7 +170,7 @@ class Findings:
 
     @cached_property
     def verdicts(self) -> str:
-        """For each method, in a line, whether its curve can be believed."""
+        """A line for each method on the trust that its curve deserves."""
         clean_test = self.protocol.mask_split == "train"
         return "".join(
             f"- {image.method}: {verdict(image, mask, self.chance, clean_test, self.baseline)}\n"
@@ -178,7 +178,7 @@ class Findings:
         )
 
     def explained(self, image: Curve, mask: Curve) -> bool:
-        """Whether the mask alone tells so much that the curve says little: see `statistics.verdict`."""
+        """Tell if the mask alone explains the curve, see `statistics.verdict`."""
         if self.chance is None or self.is_at_chance or self.protocol.mask_split != "both":
             return False
         return share_of_mask(image, mask, self.chance) >= READABLE
@@ -195,12 +195,19 @@ class Findings:
         return f"- {best}, ≈ where the difference paired by seed can't be told from zero (95 %, each pair): {words}\n"
 
     @property
-    def text(self) -> str:
-        return f"{self.title}\n\n{self.note}\n\n{self.table}\n{self.verdicts}{self.order}"
+    def body(self) -> str:
+        return f"{self.table}\n{self.verdicts}{self.order}"
+
+    @property
+    def csv(self) -> str:
+        return csv_table(self.curves, self.baseline)
+
+    @property
+    def runs(self) -> str:
+        return runs_csv(self.ordered)
 
     @property
     def stem(self) -> str:
-        """File name of table and figure: every option that is not the default is part of it."""
         protocol = self.protocol
         quick = ["quick"] if self.quick else []
         words = [protocol.evaluation, protocol.dataset, filed_words(self.model), filed_methods(protocol.methods)]
@@ -214,12 +221,12 @@ class Findings:
         return [str(value) for name, value in chosen.items() if value != default[name]]
 
     def _amounts(self) -> list[str]:
-        """How many images, epochs, ratios and seeds there were, as far as that is not the default."""
+        """Return the numbers of images, epochs, ratios and seeds that are not the default."""
         protocol = self.protocol
         usual = recipe_for(protocol.dataset, protocol.attention, quick=self.quick)
         usual_images = quick_images(protocol.dataset, protocol.attention) if self.quick else None
         listed = "-".join(f"{ratio:g}" for ratio in protocol.ratios)
-        brief = listed if len(listed) <= LONGEST_RATIOS else f"{len(protocol.ratios)}-{plain_sum(listed)[:6]}"
+        brief = listed if len(listed) <= LONGEST_RATIOS else f"{len(protocol.ratios)}-{json_sha256(listed)[:6]}"
         small = protocol.recipe.small_epochs
         words = {
             f"{protocol.limit_train or 'all'}-images": protocol.limit_train != usual_images,
@@ -234,16 +241,10 @@ class Findings:
         }
         return [word for word, special in words.items() if special]
 
-    def write(self, folder: Path) -> str:
-        """Write table and figure; return what is to be said at the end."""
+    def draw(self, stem: Path) -> list[Path]:
         from reporting.figures import draw_curves  # here, so that nothing else waits for matplotlib
 
-        stem = folder / self.stem
-        write_table(stem, self.text, csv_table(self.curves, self.baseline))
-        write_text(stem.with_name(stem.name + "_runs.csv"), runs_csv(self.ordered))
-        figures = draw_curves([self.panel], self.note, stem)
-        files = f"table:  {stem}.md and .csv, each run in {stem}_runs.csv\nfigure: {' and '.join(map(str, figures))}"
-        return f"\n{self.text}\n{files}"
+        return draw_curves([self.panel], self.note, stem)
 
     @property
     def panel(self) -> "Panel":
@@ -260,23 +261,29 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Gap:
-    """KAR − ROAR: two findings that differ in nothing else."""
+class Gap(EvaluationSummary):
+    """KAR − ROAR, of two summaries that differ in nothing else."""
 
-    roar: Findings
-    kar: Findings
+    roar: RetrainingSummary
+    kar: RetrainingSummary
 
     @property
     def title(self) -> str:
         return self.roar.title.replace("ROAR", "KAR − ROAR", 1)
 
     @property
-    def text(self) -> str:
-        paired = "± is the 95 % interval over the seeds; differences are paired by seed."
+    def note(self) -> str:
+        paired = " ± is the 95 % interval over the seeds; differences are paired by seed."
         about = "0 for a random order of the pixels. A leaking mask lifts both areas, and can make or hide a gap."
-        note = f"{about} {paired}" if self.roar.protocol.seeds > 1 else about
-        table = gap_table(self.roar.images, self.kar.images)
-        return f"{self.title}\n\n{note}\n\n{table}\n{self.identity}{self.roar.verdicts}"
+        return about + paired * (self.roar.protocol.seeds > 1)
+
+    @property
+    def body(self) -> str:
+        return f"{gap_table(self.roar.images, self.kar.images)}\n{self.identity}{self.roar.verdicts}"
+
+    @property
+    def stem(self) -> str:
+        return self.roar.stem.replace("ROAR", "KAR-ROAR", 1)
 
     @property
     def identity(self) -> str:
@@ -291,9 +298,3 @@ class Gap:
             f"- check: RANDOM's curves of ROAR and KAR, the same in theory, have overlapping intervals at {overlap} of "
             f"{len(points)} ratios; they differ by {widest:.3f} at most\n"
         )
-
-    def write(self, folder: Path) -> str:
-        """Write the table; return what is to be said."""
-        path = folder / f"{self.roar.stem.replace('ROAR', 'KAR-ROAR', 1)}.md"
-        write_text(path, self.text)
-        return f"\n{self.text}\ntable:  {path}"

@@ -1,4 +1,4 @@
-"""What is finished of the measurements that lie in a results folder, put together again from their files."""
+"""Records of a results folder, grouped into summaries."""
 
 import json
 from collections import defaultdict
@@ -11,14 +11,14 @@ from attribution import CONTROLS, ENSEMBLES, METHODS
 from attribution.spec import MethodSpec
 from data import DATA_DIR, DATASETS, GENERATED
 from evaluation import ORDERS, REMOVING
-from evaluation.selectivity import kept_selectivity, read_result
 from experiments.runs import kept_records
+from experiments.selectivity_files import kept_selectivity, read_result
 from reporting.editions import Editions
-from reporting.falls import SelectivityCurve
-from reporting.removals import Removals
-from reporting.removals import Settings as RemovalSettings
-from reporting.sanity_report import SanityReport
-from reporting.sanity_report import Settings as SanitySettings
+from reporting.removal_summary import RemovalSummary
+from reporting.removal_summary import Settings as RemovalSettings
+from reporting.sanity_summary import SanitySummary
+from reporting.sanity_summary import Settings as SanitySettings
+from reporting.selectivity import SelectivityCurve
 from training.recipe import Recipe
 
 OF_METHOD = ("method", "ensemble", "parameters", "blur", "code")
@@ -26,7 +26,7 @@ OF_ONE = (*OF_METHOD, "seed", "checkpoint_sum")
 OF_ALL = ("evaluation", "dataset", "dataset_sum", "model", "model_code", "map_dtype")
 
 Found = Mapping[tuple[MethodSpec, int], Mapping[str, Any]]
-Measured = TypeVar("Measured", Removals, SanityReport)
+Measured = TypeVar("Measured", RemovalSummary, SanitySummary)
 
 
 def method_place(method: MethodSpec) -> tuple[object, ...]:
@@ -37,22 +37,22 @@ def method_place(method: MethodSpec) -> tuple[object, ...]:
 
 
 def in_order(datasets: Iterable[str]) -> list[str]:
-    """Each once: the published data sets, then the generated ones, then image folders by name."""
+    """Return each data set once: the published ones, the generated ones, then image folders by name."""
     known = (*DATASETS, *GENERATED)
     return sorted(set(datasets), key=lambda one: (known.index(one) if one in known else len(known), one))
 
 
-def kept_removals(results: Path, data_dir: Path = DATA_DIR) -> list[Removals]:
-    """Of ROAD, F-Fidelity, insertion and deletion: one for each data set, model and settings.
+def kept_removals(results: Path, data_dir: Path = DATA_DIR) -> list[RemovalSummary]:
+    """Return the summaries of ROAD, F-Fidelity, insertion and deletion, for each data set, model and settings.
 
     Args:
-        data_dir: see `Removals`.
+        data_dir: see `RemovalSummary`.
 
     Raises:
         InputError: a damaged file.
     """
     return [
-        Removals(
+        RemovalSummary(
             *(_removal_settings(common), common["dataset"], common["model"], methods, seeds, found),
             dataset_sum=common["dataset_sum"],
             data_dir=data_dir,
@@ -62,14 +62,14 @@ def kept_removals(results: Path, data_dir: Path = DATA_DIR) -> list[Removals]:
     ]
 
 
-def kept_checks(results: Path) -> list[SanityReport]:
-    """Of the sanity checks: one for each data set, model and settings.
+def kept_checks(results: Path) -> list[SanitySummary]:
+    """Return the summaries of the sanity checks, for each data set, model and settings.
 
     Raises:
         InputError: a damaged file.
     """
     return [
-        SanityReport(SanitySettings(**_settings(common)), common["dataset"], common["model"], methods, seeds, found)
+        SanitySummary(SanitySettings(**_settings(common)), common["dataset"], common["model"], methods, seeds, found)
         for common, methods, seeds, found in _groups(results, "sanity")
     ]
 
@@ -118,7 +118,7 @@ def _removal_settings(common: Mapping[str, Any]) -> RemovalSettings:
 def _groups(
     results: Path, kind: str
 ) -> Iterator[tuple[dict[str, Any], tuple[MethodSpec, ...], tuple[int, ...], Found]]:
-    """What the files of each group have in common, and of its methods and seeds the most that are finished.
+    """Yield the common configuration of each group, its methods and seeds (as many as are finished), and its results.
 
     The model's name says its code where there are several, and so do the methods.
     """
@@ -147,6 +147,6 @@ def most_finished(found: Found) -> tuple[tuple[MethodSpec, ...], tuple[int, ...]
 
 
 def largest(candidates: Iterable[Measured], dataset: str, model: str) -> Measured | None:
-    """Of those on one data set and model the one of most methods and seeds; None if there is none."""
+    """Return the summary on a data set and model with the most methods and seeds; None if there is none."""
     fitting = [one for one in candidates if (one.dataset, one.model) == (dataset, model)]
     return max(fitting, key=lambda one: len(one.methods) * len(one.seeds), default=None)

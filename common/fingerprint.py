@@ -1,0 +1,198 @@
+"""Fingerprints of users' code, so that edited code never gets the results of its earlier version."""
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+import sysconfig
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from common.errors import InputError
+from common.imports import import_object, imported_names, load_module
+from common.random_state import seeded
+
+# This project's own code: records don't say which version of it made them.
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = (
+    *("attention", "attribution", "benchmarks", "common", "data", "evaluation", "experiments", "models", "reporting"),
+    "training",
+)
+MODULES = ("main",)
+
+STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+INSTALLED = frozenset({"site-packages", "dist-packages"})
+IN_RECORDS = ("numpy", "torch")  # records have their versions anyway
+HALF = 8  # digits of each half of a fingerprint
+UNKNOWN = "0" * HALF
+
+_sources: dict[str, tuple[object, str, list[str]]] = {}
+_fingerprints: dict[tuple[str, str, str], str] = {}
+_reported: set[tuple[str, str | None, str]] = set()
+
+
+def code_fingerprint(place: str, settings: object, results: Callable[[], Sequence[str]]) -> str:
+    """Return the fingerprint of the object at `place`: one half for its source, one for its results.
+
+    Args:
+        settings: everything beside the code on which `results` depends, told apart by `repr`; each is computed once.
+        results: hashes of the object's results for a fixed input. Hashes that change from call to call are left out;
+            for installed libraries all are.
+    """
+    key = place, source_sha256(place), repr(settings)
+    if key not in _fingerprints:
+        is_installed = _is_installed(getattr(load_module(place.rpartition(":")[0]), "__file__", None) or "")
+        _fingerprints[key] = key[1][:HALF] + (UNKNOWN if is_installed else _hash_stable(results))
+    return _fingerprints[key]
+
+
+def _hash_stable(results: Callable[[], Sequence[str]]) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the real use repeats them
+        try:
+            with seeded(0):
+                first = results()
+            with seeded(0):
+                second = results()
+        except Exception:  # users' code may raise anything
+            return UNKNOWN
+    stable = [hash_ for hash_, again in zip(first, second, strict=False) if hash_ == again]
+    return hashlib.sha256("\n".join(stable).encode()).hexdigest()[:HALF] if stable else UNKNOWN
+
+
+def require_unchanged(place: str, fingerprint: str) -> None:
+    """Raise `InputError` if this process has loaded another source of `place` than `fingerprint` stands for."""
+    if source_sha256(place)[:HALF] != fingerprint[:HALF]:
+        raise InputError(f"{place} was edited meanwhile: give the same command again, and its results are made anew")
+
+
+def report_code_change(place: str, before: str | None, now: str) -> None:
+    """Print, once per command, that other code made the stored results of `place`.
+
+    Args:
+        before: fingerprint in the stored results; None if they have none.
+    """
+    if (place, before, now) not in _reported:
+        _reported.add((place, before, now))
+        before = f"{before} then, {now} now" if before else f"not recorded then, {now} now"
+        print(f"code of {place} has changed since its results were kept ({before}): computed anew", flush=True)
+
+
+def forget_fingerprints() -> None:
+    """Begin a new command: the files beside users' code may have changed."""
+    _fingerprints.clear()
+    _reported.clear()
+
+
+def source_sha256(place: str) -> str:
+    """Return SHA-256 over all source that the object at `place` rests on, as this process has loaded it.
+
+    That is the module of the name, the modules that define the object, and the modules that these import, recursively:
+    files byte by byte, comments too, and of installed libraries name and version. Python's own modules, this project,
+    NumPy and PyTorch are left out. Code without a file, as in a notebook, counts by its instructions.
+
+    Raises:
+        InputError: there is no such place.
+    """
+    thing = import_object(place, "it")
+    first = [load_module(place.rpartition(":")[0]).__name__, *_defining_modules(thing)]
+    waiting, seen, parts = list(first), set[str](), set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or not name:
+            continue
+        seen.add(name)
+        waiting.append(name.rpartition(".")[0])
+        part, imports = _module_hash(name, name in first)
+        waiting += imports
+        parts |= {part} if part else set()
+    if not parts:
+        parts = set(map(repr, _instructions(thing)))
+    return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+
+
+def _defining_modules(thing: Any) -> list[str]:
+    """Return the names of the modules that define a class and its bases, a function, a partial or an instance."""
+    if isinstance(thing, functools.partial):
+        parts = (thing.func, *thing.args, *thing.keywords.values())
+        return [name for part in parts for name in _defining_modules(part)]
+    inner = inspect.unwrap(thing) if callable(thing) else thing
+    classes = inner.__mro__ if isinstance(inner, type) else type(inner).__mro__
+    modules = (getattr(part, "__module__", None) for part in (thing, inner, *classes))
+    return [name for name in modules if isinstance(name, str)]
+
+
+def _module_hash(name: str, include_own: bool) -> tuple[str, list[str]]:
+    """Return a hash or version of a module, empty for one that is left out, and the names that it imports.
+
+    Args:
+        include_own: hash a module of this project, too.
+    """
+    package = name.partition(".")[0]
+    module, spec = sys.modules.get(name), _find_spec(name)
+    file = getattr(module, "__file__", None) or (spec.origin if spec else None)
+    if file is None or file in ("built-in", "frozen", "namespace"):
+        return "", []
+    if _is_installed(file):
+        return "" if package in IN_RECORDS else _version(package, file), []
+    is_own = package in (*PACKAGES, *MODULES) and Path(file).resolve().is_relative_to(ROOT)
+    if Path(file).is_relative_to(STANDARD_LIBRARY) or (is_own and not include_own):
+        return "", []
+    loaded = module and (spec or module)  # another object after a reload
+    if loaded and name in _sources and _sources[name][0] is loaded:
+        return _sources[name][1:]
+    read = getattr(spec.loader, "get_data", None) if spec else None  # also from an archive
+    content = bytes(read(file)) if read else Path(file).read_bytes()
+    parent = (spec.parent if spec else getattr(module, "__package__", None)) or ""
+    source = hashlib.sha256(content).hexdigest(), imported_names(content, parent) if file.endswith(".py") else []
+    if loaded:
+        _sources[name] = loaded, *source
+    return source
+
+
+def _find_spec(name: str) -> ModuleSpec | None:
+    """Find a module without importing anything."""
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__spec__", None)
+    parent_name = name.rpartition(".")[0]
+    try:
+        if not parent_name:
+            return importlib.util.find_spec(name)
+        parent = _find_spec(parent_name)
+        return PathFinder.find_spec(name, parent.submodule_search_locations) if parent else None
+    except (ImportError, ValueError):
+        return None
+
+
+def _is_installed(file: str) -> bool:
+    return not INSTALLED.isdisjoint(Path(file).parts)
+
+
+def _version(package: str, file: str) -> str:
+    names = _distributions().get(package, [])
+    if not names:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return " ".join(f"{name} {importlib.metadata.version(name)}" for name in sorted(set(names)))
+
+
+@functools.cache
+def _distributions() -> dict[str, list[str]]:
+    return dict(importlib.metadata.packages_distributions())
+
+
+def _instructions(thing: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield the byte code of a function or of the functions of a class."""
+    functions = vars(thing).values() if isinstance(thing, type) else [thing]
+    unwrapped = map(inspect.unwrap, filter(callable, functions))
+    waiting = [function.__code__ for function in unwrapped if hasattr(function, "__code__")]
+    while waiting:
+        code = waiting.pop()
+        inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+        waiting += inner
+        yield code.co_code, code.co_names, [repr(constant) for constant in code.co_consts if constant not in inner]

@@ -1,0 +1,54 @@
+"""The numbers of README.md and docs/, written between markers from the published results, never by hand.
+
+`<!-- report: NAME -->` and `<!-- /report -->` stand around the block that `BLOCKS` calls NAME.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from common.errors import InputError
+from common.files import write_text
+from reporting import blocks, model_blocks
+from reporting.published import Published
+
+BLOCK = re.compile(r"(?P<head><!-- report: (?P<name>[\w-]+) -->\n).*?(?P<tail>\n<!-- /report -->)", re.DOTALL)
+BLOCKS: Mapping[str, Callable[[Published], str]] = {
+    block.__name__: block
+    for block in (
+        blocks.demo,
+        blocks.retraining,
+        blocks.verdicts,
+        blocks.original,
+        blocks.everything,
+        blocks.removing,
+        blocks.sanity,
+        blocks.selectivity,
+        model_blocks.models,
+        model_blocks.trained,
+        model_blocks.agreement,
+        model_blocks.speed,
+    )
+}
+
+
+def fill_blocks(text: str, published: Published) -> str:
+    """Return `text` with every block as the published results have it.
+
+    Raises:
+        InputError: an unknown block, or results that are missing.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        if match["name"] not in BLOCKS:
+            raise InputError(f"unknown block {match['name']!r} in a document: choose from {', '.join(BLOCKS)}")
+        return f"{match['head']}{BLOCKS[match['name']](published).strip()}{match['tail']}"
+
+    return BLOCK.sub(block, text)
+
+
+def write_documents(paths: Iterable[Path], folder: Path) -> None:
+    """Fill the blocks of the documents `paths` with the results in `folder`."""
+    published = Published(folder)
+    for path in paths:
+        write_text(path, fill_blocks(path.read_text(encoding="utf-8"), published))
