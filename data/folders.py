@@ -1,4 +1,4 @@
-"""Image folders of one's own: a folder for each class, below `train` and `test` or directly.
+"""Image folders: a folder for each class, below `train` and `test` or directly.
 
 birds/train/owl/1.png    birds/test/owl/7.png      the usual layout, in any format that Pillow reads
 birds/owl/1.png                                    without a split: every fifth image of a class is for testing
@@ -24,7 +24,7 @@ from data.pixels import Picture, extensions, read_picture
 
 TARGET_PREFIX, NAME_PREFIX = "folder:", "folder-"
 TEST_EVERY = 5
-SMALLEST = 8  # pixels: SimpleCNN halves three times
+SMALLEST_SIDE = 8  # pixels: SimpleCNN halves three times
 LONGEST_NAME = 120  # letters: file names end at 255
 MOST_CLASSES = 256
 TRAINING, TEST, VALIDATION = ("train", "training"), ("test", "testing"), ("val", "valid", "validation")  # in any case
@@ -32,39 +32,34 @@ SYSTEM = {
     *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "recycler", "system volume information"),
     *("@eadir", "@recycle", "#recycle", "#snapshot", "lost+found", "temporary items", "network trash folder"),
     "__pycache__",
-}  # names that systems and programs leave behind, in small letters
-Files = dict[str, list[Path]]
-"""Class -> its images, both in the order of their names."""
+}  # files and folders of operating systems and programs, in small letters
+ClassFiles = dict[str, list[Path]]
+"""Class -> its images, both sorted by name."""
 
 
-def folder_name(asked: str, data_dir: Path) -> str:
-    """The name of the data set `folder:PATH`, for files and tables, from which the path can be read.
+def folder_name(target: str, data_dir: Path) -> str:
+    """Return the name of the data set `folder:PATH`, for files and tables; it encodes the path.
 
     Args:
-        asked: the path is looked for here, and then below `data_dir`.
+        target: `folder:PATH`, relative to the working folder or else to `data_dir`.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: there is no such folder, or its path is too long.
     """
-    given = asked.removeprefix(TARGET_PREFIX)
-    for path in (Path(given), data_dir / given):
-        if given and path.is_dir():
-            return _filed(path)
-    raise InputError(f"--target={asked}: there is no folder {given!r}, neither here nor in {data_dir}")
-
-
-def _filed(path: Path) -> str:
+    given = target.removeprefix(TARGET_PREFIX)
+    path = next((path for path in (Path(given), data_dir / given) if given and path.is_dir()), None)
+    if path is None:
+        raise InputError(f"--target={target}: there is no folder {given!r}, neither here nor in {data_dir}")
     near = path.absolute()
     if near.is_relative_to(Path.cwd()):
         near = near.relative_to(Path.cwd())
     name = NAME_PREFIX + quote(os.fsencode(near)).replace("/", "+")
     if len(name) > LONGEST_NAME:
-        raise InputError(f"--target={TARGET_PREFIX}{path} is too long for the names of files: go nearer, or link to it")
+        raise InputError(
+            f"--target={TARGET_PREFIX}{path} is too long for the names of files: "
+            "run from a nearer folder, or link to it"
+        )
     return name
-
-
-def _folder_path(name: str) -> Path:
-    return Path(os.fsdecode(unquote_to_bytes(name.removeprefix(NAME_PREFIX).replace("+", "/"))))
 
 
 def is_folder(name: str) -> bool:
@@ -73,10 +68,10 @@ def is_folder(name: str) -> bool:
 
 @cache
 def folder_info(name: str) -> DatasetInfo:
-    """What is found in the folder: shapes, classes and sums.
+    """Return shapes, classes and hashes of the images in a folder.
 
     Raises:
-        InputError: not an image folder, or images of several sizes.
+        InputError: it is no image folder, or has images of several sizes.
     """
     classes, arrays = _read(_folder_path(name))
     return DatasetInfo(
@@ -84,7 +79,7 @@ def folder_info(name: str) -> DatasetInfo:
         torchvision_name="",
         shapes={part: array.shape for part, array in arrays.items()},
         sha256={part: array_sha256(array) for part, array in arrays.items()},
-        classes=tuple(name.encode(errors="backslashreplace").decode() for name in classes),  # a file's may be no text
+        classes=tuple(name.encode(errors="backslashreplace").decode() for name in classes),  # may not be text
         folder="",
         files=(),
         package="",
@@ -92,7 +87,7 @@ def folder_info(name: str) -> DatasetInfo:
 
 
 def folder_arrays(name: str) -> dict[str, Pixels]:
-    """The four arrays of the data set: images (N, H, W) or (N, H, W, 3), and labels (N,).
+    """Return the four arrays of the data set: images (N, H, W) or (N, H, W, 3), and labels (N,).
 
     Raises:
         InputError: see `folder_info`.
@@ -100,71 +95,78 @@ def folder_arrays(name: str) -> dict[str, Pixels]:
     return _read(_folder_path(name))[1]
 
 
+def _folder_path(name: str) -> Path:
+    return Path(os.fsdecode(unquote_to_bytes(name.removeprefix(NAME_PREFIX).replace("+", "/"))))
+
+
 @cache
 def _read(path: Path) -> tuple[tuple[str, ...], dict[str, Pixels]]:
-    """The names of the classes, and the arrays. Print once, in the main process, what a user may not expect of them."""
-    files, notes = _find(path)
-    classes = tuple(files["train"])
+    """Return the names of the classes and the arrays; print notes on unexpected contents, in the main process only."""
+    parts, notes = _find_parts(path)
     pictures = {
-        part: [read_picture(file) for of_class in found.values() for file in of_class] for part, found in files.items()
+        part: [read_picture(file) for files in classes.values() for file in files] for part, classes in parts.items()
     }
     _require_one_size(path, pictures)
-    pictures, range_notes = _in_one_range(path, pictures)
-    grey = all(picture.values.ndim == 2 for of_part in pictures.values() for picture in of_part)
+    pictures, range_notes = _scale_to_uint8(path, pictures)
+    is_grey = all(picture.values.ndim == 2 for images in pictures.values() for picture in images)
     arrays = {}
-    for part, found in files.items():
+    for part, classes in parts.items():
         images = [picture.values for picture in pictures[part]]
         arrays[f"{part}_images"] = np.stack(
-            [image if grey or image.ndim == 3 else np.repeat(image[..., None], 3, 2) for image in images]
+            [image if is_grey or image.ndim == 3 else np.repeat(image[..., None], 3, 2) for image in images]
         )
-        counts = [len(of_class) for of_class in found.values()]
+        counts = [len(files) for files in classes.values()]
         arrays[f"{part}_labels"] = np.repeat(np.arange(len(classes)), counts).astype(np.uint8)
-    notes += [*range_notes, *_oddities(pictures, arrays)]
     if multiprocessing.parent_process() is None:
-        for note in notes:
+        for note in (*notes, *range_notes, *_content_notes(pictures, arrays)):
             print(f"data: {path}: {note}", flush=True)
-    return classes, arrays
+    return tuple(parts["train"]), arrays
 
 
-def _find(path: Path) -> tuple[dict[str, Files], list[str]]:
-    """The images of "train" and of "test", and what is to be said of how they were found."""
-    folders, others = _folders(path), Counter[str]()
+def _find_parts(path: Path) -> tuple[dict[str, ClassFiles], list[str]]:
+    """Return the files of "train" and of "test", and notes on how the layout was understood."""
+    folders, skipped = _folders(path), Counter[str]()
     train, test, validation = (
         [name for name in folders if name.lower() in names] for names in (TRAINING, TEST, VALIDATION)
     )
-    notes, further = [], [name for name in folders if name not in {*train, *test, *validation}]
-    if further or not folders:
-        found = _divided(_files(path, others))
+    notes, others = [], [name for name in folders if name not in {*train, *test, *validation}]
+    if others or not folders:
+        parts = _split_classes(_class_files(path, skipped))
+        inner = [_folders(path / name) for name in folders]
         if train and (test or validation):
-            named = ", ".join([*train, *test, *validation])
-            notes += [f"{named} are taken for classes, since there are other folders beside them ({further[0]})"]
-        elif _is_like_split(path, folders):
-            notes += [
+            names = ", ".join([*train, *test, *validation])
+            notes += [f"{names} are taken for classes, since there are other folders beside them ({others[0]})"]
+        elif len(inner) > 1 and len(inner[0]) > 1 and all(names == inner[0] for names in inner):
+            notes += [  # as in `training_set`, `dev`
                 f"{', '.join(folders)} are taken for classes; if they are parts with the same classes "
-                f"({', '.join(_folders(path / folders[0]))}), call them {TRAINING[0]} and {TEST[0]}"
+                f"({', '.join(inner[0])}), call them {TRAINING[0]} and {TEST[0]}"
             ]
     else:
-        parts = train, test or validation
-        for asked, names, so_named in zip(("training", "test"), (TRAINING, TEST + VALIDATION), parts, strict=True):
-            if not so_named:
-                raise InputError(
-                    f"{path} has {', '.join(folders)}, but no {asked} images: call their folder {names[0]}"
-                )
-            if len(so_named) > 1:
-                raise InputError(f"{path} has several folders of {asked} images ({', '.join(so_named)}): leave one")
-        (of_training,), (of_test,) = parts
-        found = {"train": _files(path / of_training, others), "test": _files(path / of_test, others)}
-        if list(found["train"]) != list(found["test"]):
-            only = sorted(set(found["train"]) ^ set(found["test"]))
-            raise InputError(f"{path}/{of_training} and {path}/{of_test} have other classes: {', '.join(only)}")
+        train_folder = _only_folder(path, "training", TRAINING, train, folders)
+        test_folder = _only_folder(path, "test", TEST, test or validation, folders)
+        parts = {
+            "train": _class_files(path / train_folder, skipped),
+            "test": _class_files(path / test_folder, skipped),
+        }
+        if list(parts["train"]) != list(parts["test"]):
+            different = ", ".join(sorted(set(parts["train"]) ^ set(parts["test"])))
+            raise InputError(f"{path}/{train_folder} and {path}/{test_folder} have other classes: {different}")
         if not test:
-            notes += [f"{of_test} is taken for the test images"]
+            notes += [f"{test_folder} is taken for the test images"]
         elif validation:
-            notes += [f"{of_test} has the test images, {', '.join(validation)} is not used"]
-    if others:
-        listed = ", ".join(f"{kind} ({count})" for kind, count in others.most_common())
+            notes += [f"{test_folder} has the test images, {', '.join(validation)} is not used"]
+    if skipped:
+        listed = ", ".join(f"{kind} ({count})" for kind, count in skipped.most_common())
         notes += [f"left out, since Pillow reads no images from them: {listed}"]
-    return found, notes
+    return parts, notes
+
+
+def _only_folder(path: Path, part: str, usual: tuple[str, ...], names: list[str], folders: list[str]) -> str:
+    if not names:
+        raise InputError(f"{path} has {', '.join(folders)}, but no {part} images: call their folder {usual[0]}")
+    if len(names) > 1:
+        raise InputError(f"{path} has several folders of {part} images ({', '.join(names)}): leave one")
+    return names[0]
 
 
 def _is_hidden(name: str) -> bool:
@@ -172,47 +174,40 @@ def _is_hidden(name: str) -> bool:
 
 
 def _folders(folder: Path) -> list[str]:
-    """Names of the folders in `folder`, sorted, without hidden ones."""
+    """Return the names of the folders in `folder`, sorted, without hidden ones."""
     try:
-        return sorted(one.name for one in folder.iterdir() if one.is_dir() and not _is_hidden(one.name))
+        return sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
     except OSError as error:
         raise InputError(f"{folder} can't be read: {error.strerror}") from error
 
 
-def _is_like_split(folder: Path, names: list[str]) -> bool:
-    """Whether all have the same two or more folders in them, as parts of other names do: `training_set`, `dev`."""
-    inner = [_folders(folder / name) for name in names]
-    return len(inner) > 1 and len(inner[0]) > 1 and all(one == inner[0] for one in inner)
-
-
-def _files(folder: Path, others: "Counter[str]") -> Files:
-    """The images of each class.
-
-    Args:
-        others: counts the files that are no images, by extension.
-    """
+def _class_files(folder: Path, skipped: "Counter[str]") -> ClassFiles:
+    """Return the images of each class; count other files in `skipped`, by extension."""
     classes = _folders(folder)
     if not classes:
         raise InputError(f"{folder} has no folders, one for each class")
     if not 2 <= len(classes) <= MOST_CLASSES:
-        nested = (
-            f"; perhaps {folder / classes[0]} is meant" if len(classes) == 1 and _folders(folder / classes[0]) else ""
-        )
-        raise InputError(f"{folder} has {len(classes)} folders of classes: 2 to {MOST_CLASSES} are possible{nested}")
-    found: Files = {}
+        is_nested = len(classes) == 1 and _folders(folder / classes[0])
+        hint = f"; perhaps {folder / classes[0]} is meant" if is_nested else ""
+        raise InputError(f"{folder} has {len(classes)} folders of classes: 2 to {MOST_CLASSES} are possible{hint}")
+    images: ClassFiles = {}
     for name in classes:
         files = list(_walk(folder / name))
-        found[name] = sorted(file for file in files if file.suffix.lower() in extensions())
-        no_images = Counter(_kind(file) for file in files if file.suffix.lower() not in extensions())
-        if not found[name]:
-            instead = f", but {', '.join(no_images)}" if no_images else ""
+        images[name] = sorted(file for file in files if file.suffix.lower() in extensions())
+        others = Counter(
+            "links to folders" if file.is_dir() else file.suffix.lower() or "without extension"
+            for file in files
+            if file.suffix.lower() not in extensions()
+        )
+        if not images[name]:
+            instead = f", but {', '.join(others)}" if others else ""
             raise InputError(f"{folder} has no image of class {name} that Pillow reads{instead}")
-        others.update(no_images)
-    return found
+        skipped.update(others)
+    return images
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """All files at any depth, without hidden ones. Links to folders are given as they are, and not followed."""
+    """Yield all files at any depth, without hidden ones, and links to folders, which are not followed."""
 
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename} can't be read: {error.strerror}") from error
@@ -223,70 +218,64 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in [*files, *links] if not _is_hidden(name))
 
 
-def _kind(file: Path) -> str:
-    if file.is_dir():
-        return "links to folders"
-    return file.suffix.lower() or "without extension"
-
-
-def _divided(found: Files) -> dict[str, Files]:
-    """Every fifth image of a class, and at least one, for testing."""
-    test = {name: files[TEST_EVERY - 1 :: TEST_EVERY] or files[-1:] for name, files in found.items()}
-    train = {name: [file for file in files if file not in set(test[name])] for name, files in found.items()}
-    alone = [name for name, files in train.items() if not files]
-    if alone:
-        raise InputError(f"class {', '.join(alone)} has one image: none is left to train on")
+def _split_classes(classes: ClassFiles) -> dict[str, ClassFiles]:
+    """Take every fifth image of a class for testing, at least one."""
+    test = {name: files[TEST_EVERY - 1 :: TEST_EVERY] or files[-1:] for name, files in classes.items()}
+    train = {name: [file for file in files if file not in set(test[name])] for name, files in classes.items()}
+    empty = [name for name, files in train.items() if not files]
+    if empty:
+        raise InputError(f"class {', '.join(empty)} has one image: none is left to train on")
     return {"train": train, "test": test}
 
 
 def _require_one_size(path: Path, pictures: dict[str, list[Picture]]) -> None:
     size = pictures["train"][0].values.shape[:2]
-    for picture in (one for of_part in pictures.values() for one in of_part):
+    for picture in (*pictures["train"], *pictures["test"]):
         height, width = picture.values.shape[:2]
         if (height, width) != size:
             sizes = f"{width}×{height} pixels, others {size[1]}×{size[0]}"
             raise InputError(f"{picture.path} has {sizes}: bring all to one size")
-    if min(size) < SMALLEST:
-        raise InputError(f"{path} has images of {size[1]}×{size[0]} pixels: {SMALLEST} or more are needed each way")
+    if min(size) < SMALLEST_SIDE:
+        raise InputError(
+            f"{path} has images of {size[1]}×{size[0]} pixels: {SMALLEST_SIDE} or more are needed each way"
+        )
 
 
-def _in_one_range(path: Path, pictures: dict[str, list[Picture]]) -> tuple[dict[str, list[Picture]], list[str]]:
-    """All as uint8: of floats and the like, the least value of the training images is black and the largest is white.
+def _scale_to_uint8(path: Path, pictures: dict[str, list[Picture]]) -> tuple[dict[str, list[Picture]], list[str]]:
+    """Scale floats and large integers: the range of the training images goes from black to white.
 
-    The arrays, and so their sums, are those of scaled images: with another range it is another data set.
+    Hashes are of the scaled images: another range makes another data set.
     """
-    if not any(picture.measured for of_part in pictures.values() for picture in of_part):
+    if not any(picture.needs_range for images in pictures.values() for picture in images):
         return pictures, []
-    measured = [picture.values for picture in pictures["train"] if picture.measured]
-    if not measured:
+    raw = [picture.values for picture in pictures["train"] if picture.needs_range]
+    if not raw:
         raise InputError(f"{path} has floats or large integers in test images only: bring all images to one type")
-    low, high = float(min(map(np.min, measured))), float(max(map(np.max, measured)))
-    scaled = {part: [picture.of_range(low, high) for picture in of_part] for part, of_part in pictures.items()}
+    low, high = float(min(map(np.min, raw))), float(max(map(np.max, raw)))
+    scaled = {part: [picture.scale(low, high) for picture in images] for part, images in pictures.items()}
     notes = [f"floats and large integers: {low:g} is black and {high:g} is white (the training images' range)"]
-    known = len(pictures["train"]) - len(measured)
-    if known:
+    others = len(pictures["train"]) - len(raw)
+    if others:
         notes += [
-            f"{known:,} training images of 8 or 16 bits are not of that range: their levels differ from the others'"
+            f"{others:,} training images of 8 or 16 bits are not of that range: their levels differ from the others'"
         ]
     return scaled, notes
 
 
-def _oddities(pictures: dict[str, list[Picture]], arrays: dict[str, Pixels]) -> Iterator[str]:
-    """What is to be said of the contents of the images."""
-    both = {part: list(zip(of_part, arrays[f"{part}_images"], strict=True)) for part, of_part in pictures.items()}
-    every = [*both["train"], *both["test"]]
-    for what, such in (
-        ("transparent pixels, shown on white", [picture.path for picture, _image in every if picture.transparent]),
-        (
-            "several pictures, of which the first is used",
-            [picture.path for picture, _image in every if picture.several],
-        ),
-        ("one colour in all pixels", [picture.path for picture, image in every if (image == image[0, 0]).all()]),
+def _content_notes(pictures: dict[str, list[Picture]], arrays: dict[str, Pixels]) -> Iterator[str]:
+    """Yield notes on unusual contents, and on test images that are training images too."""
+    train, test = (list(zip(pictures[part], arrays[f"{part}_images"], strict=True)) for part in ("train", "test"))
+    both = [*train, *test]
+    for description, paths in (
+        ("transparent pixels, shown on white", [picture.path for picture, _ in both if picture.is_transparent]),
+        ("several pictures, of which the first is used", [picture.path for picture, _ in both if picture.has_more]),
+        ("one colour in all pixels", [picture.path for picture, image in both if (image == image[0, 0]).all()]),
     ):
-        if such:
-            yield f"{len(such):,} of {len(every):,} images have {what}, such as {such[0]}"
-    trained = {array_sha256(image): picture.path for picture, image in both["train"]}
-    known = [(picture.path, array_sha256(image)) for picture, image in both["test"] if array_sha256(image) in trained]
-    if known:
-        total, (test, key) = len(both["test"]), known[0]
-        yield f"{len(known):,} of {total:,} test images are training images too, such as {test} ({trained[key]})"
+        if paths:
+            yield f"{len(paths):,} of {len(both):,} images have {description}, such as {paths[0]}"
+    trained = {array_sha256(image): picture.path for picture, image in train}
+    hashes = [(picture.path, array_sha256(image)) for picture, image in test]
+    twice = [(path, trained[sha256]) for path, sha256 in hashes if sha256 in trained]
+    if twice:
+        path, original = twice[0]
+        yield f"{len(twice):,} of {len(test):,} test images are training images too, such as {path} ({original})"

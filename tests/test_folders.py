@@ -385,7 +385,7 @@ def test_images_that_were_read_rightly_are_read_as_before(tmp_path):
         with Image.open(path) as picture:
             before = np.asarray(picture.convert("L" if picture.mode in {"1", "L"} else "RGB"))
         np.testing.assert_array_equal(values(path), before)
-        assert not read_picture(path).transparent
+        assert not read_picture(path).is_transparent
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "apng", "tiff"])
