@@ -60,6 +60,7 @@ COMMANDS = (
     f"--eval=selectivity --removals=9999 {QUICK}",
 )
 UNSTEADY = ("seconds", "versions", "device")
+LOCKS = (".claims", ".locks")
 
 
 def record(checkout: Path, folder: Path) -> None:
@@ -76,7 +77,11 @@ def record(checkout: Path, folder: Path) -> None:
         errors = [line for line in done.stderr.splitlines() if line.startswith(("main.py:", "Traceback"))]
         said[command] = [done.returncode, steady(done.stdout.replace(str(output), "OUT")), errors]
         print(done.returncode, command, flush=True)
-    files = {str(path.relative_to(output)): contents(path) for path in sorted(output.rglob("*")) if path.is_file()}
+    files = {
+        str(path.relative_to(output)): contents(path)
+        for path in sorted(output.rglob("*"))
+        if path.is_file() and path.parent.name not in LOCKS
+    }
     (folder / "found.json").write_text(json.dumps({"said": said, "files": files}, indent=1), encoding="utf-8")
 
 

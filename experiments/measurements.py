@@ -1,7 +1,7 @@
 """Measurements of methods on trained classifiers, by whatever `Evaluation`: what is finished is not done again."""
 
 import json
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from evaluation.removal import RemovalEvaluation
 from evaluation.sanity import Sanity
 from evaluation.selectivity import Selectivity
 from evaluation.tasks import SharedArrays, Task
-from experiments.networks import kept_finetuned, network
+from experiments.networks import kept_finetuned, network, path_of_finetuned
 from experiments.pipeline import Pipeline, method_kwargs, network_for
 from experiments.runner import Experiment
 from experiments.runs import kept_records, naming_damage, read_record, say_other_code, write_record
@@ -175,19 +175,19 @@ class Measurements(Experiment[Measurement]):
 
     def plan(self, planned: set[Hashable], jobs: int) -> str:
         lines = [line for pipeline in self.pipelines for line in pipeline.train_lines()]
-        lines += [f"tune    {name} of seed {pipeline.order.seed}" for name, pipeline in self.missing_networks()]
+        lines += [f"tune    {path_of_finetuned(pipeline)}" for pipeline in self.missing_finetuned()]
         for config in self.todo:
             if self.evaluation.needs_maps and not config.pipeline.has_maps(config.method):
                 lines.append(f"explain {config.pipeline.map_path(config.method)}")
         lines += [f"measure {config.method.label} seed {config.pipeline.order.seed}" for config in self.todo]
         return "\n".join([*lines, f"{len(self.configs())} measurements, {len(self.results)} finished, nothing written"])
 
-    def missing_networks(self) -> Iterator[tuple[str, Pipeline]]:
-        """Yield the networks that have to be fine-tuned first, by name, each once."""
-        for pipeline in dict.fromkeys(config.pipeline for config in self.todo):
-            for name in self.evaluation.networks(self.settings):
-                if name == "finetuned" and kept_finetuned(pipeline, self.settings) is None:
-                    yield name, pipeline
+    def missing_finetuned(self) -> list[Pipeline]:
+        """Return the classifiers that have to be fine-tuned first, each once."""
+        if "finetuned" not in self.evaluation.networks(self.settings):
+            return []
+        pipelines = dict.fromkeys(config.pipeline for config in self.todo)
+        return [pipeline for pipeline in pipelines if kept_finetuned(pipeline, self.settings) is None]
 
     def report(self) -> str:
         first = self.pipelines[0]

@@ -1,5 +1,6 @@
 """Networks beside the classifier that evaluations need: trained when they are needed first, and kept."""
 
+from pathlib import Path
 from typing import Any
 
 from common.progress import progress_bar
@@ -17,7 +18,7 @@ def network(name: str, pipeline: Pipeline, settings: Any) -> Checkpoint:
 
 def finetuned(pipeline: Pipeline, settings: Any) -> Checkpoint:
     """Return the classifier fine-tuned on random masks, which judges in F-Fidelity."""
-    path = finetuned_path(pipeline.folders.checkpoints, pipeline.order.path(pipeline.folders.checkpoints))
+    path = path_of_finetuned(pipeline)
     with pipeline.folders.making(f"finetuned {path.name}"):
         checkpoint = kept_finetuned(pipeline, settings)
         if checkpoint is None:
@@ -32,8 +33,13 @@ def finetuned(pipeline: Pipeline, settings: Any) -> Checkpoint:
 
 def kept_finetuned(pipeline: Pipeline, settings: Any) -> Checkpoint | None:
     """Return the fine-tuned network if it is there."""
-    path = finetuned_path(pipeline.folders.checkpoints, pipeline.order.path(pipeline.folders.checkpoints))
-    return find_finetuned(path, _finetuning(pipeline, settings)) if pipeline.has_classifier else None
+    if not pipeline.has_classifier:
+        return None
+    return find_finetuned(path_of_finetuned(pipeline), _finetuning(pipeline, settings))
+
+
+def path_of_finetuned(pipeline: Pipeline) -> Path:
+    return finetuned_path(pipeline.folders.checkpoints, pipeline.order.path(pipeline.folders.checkpoints))
 
 
 def _finetuning(pipeline: Pipeline, settings: Any) -> dict[str, Any]:

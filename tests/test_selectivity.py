@@ -157,7 +157,7 @@ def results(tmp_path):
 def test_from_the_command_line_to_files_and_back(data_dir, tmp_path, capsys, mnist):
     assert run(data_dir, tmp_path, OPTIONS) == 0
     out = capsys.readouterr().out
-    assert "0 of 3 are finished, 3 to do" in out
+    assert "0 of 3 measurements are finished, 3 to do" in out
     names = [path.name.rpartition("-")[0] for path in results(tmp_path)]
     assert names == ["mnist_SimpleCNN_GC", "mnist_SimpleCNN_RANDOM", "mnist_SimpleCNN_VBP"]
     with h5py.File(results(tmp_path)[2]) as file:
@@ -204,7 +204,7 @@ def test_damaged_result_is_named(data_dir, tmp_path, capsys):
 def test_dry_run_and_wrong_input(data_dir, tmp_path, capsys):
     output = tmp_path / "out"
     assert run(data_dir, output, [*OPTIONS, "--dry-run"]) == 0
-    assert "3 methods, 0 finished" in capsys.readouterr().out
+    assert "3 measurements, 0 finished" in capsys.readouterr().out
     for options, message in (
         (["--removals=785"], "has 784 pixels"),
         (["--limit-test=201"], "has 200 test images"),
