@@ -90,10 +90,10 @@ class Costs:
                 seconds = self._checking if experiment.title == "sanity" else self._one_by_one
             key = (experiment.title, order.path(PLACE), task.method, repr(settings))
             self._add(key, partial(seconds, pipeline, task.method, settings), side_by_side=True)
-        for name, pipeline in experiment.missing_networks():
+        for pipeline in experiment.missing_finetuned():
             order, tuning = pipeline.order, settings.tuning
             work = partial(self.training_seconds, order.dataset, order.attention, tuning, order.limit_train)
-            self._add((name, order.path(PLACE), json_sha256(tuning.plain())), work)
+            self._add(("finetuned", order.path(PLACE), json_sha256(tuning.plain())), work)
 
     def _removing(self, pipeline: Pipeline, _method: MethodSpec, settings: RemovalSettings) -> float:
         removals = len(ORDERS) * len(settings.ratios) * settings.draws * settings.limit_test
