@@ -186,7 +186,7 @@ def test_from_the_command_line_to_files_and_back(data_dir, tmp_path, capsys, mni
 
     before = [(path, path.stat().st_mtime_ns) for path in results(tmp_path)]
     assert run(data_dir, tmp_path, OPTIONS) == 0
-    assert "3 of 3 are finished, 0 to do" in capsys.readouterr().out
+    assert "3 of 3 measurements are finished, 0 to do" in capsys.readouterr().out
     assert [(path, path.stat().st_mtime_ns) for path in results(tmp_path)] == before
     assert run(data_dir, tmp_path, [*OPTIONS, "--order=least"]) == 0
     assert len(results(tmp_path)) == 6
