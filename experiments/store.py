@@ -10,7 +10,6 @@ from filelock import FileLock, Timeout
 from common.errors import InputError
 from common.files import json_sha256, require_writable
 
-LOCKS = 256  # files, among which names are divided
 PATIENCE = 0.5  # seconds, before a command says that it waits
 
 
@@ -39,10 +38,13 @@ class Folders:
             raise InputError(f"--data-dir={self.data} is a file, not a folder")
 
     def lock(self, name: str) -> FileLock:
-        """Return the lock of whatever is called `name`; the system frees it when its process ends, in whatever way."""
+        """Return the lock of whatever is called `name`; the system frees it when its process ends, in whatever way.
+
+        Each name has a file of its own, so that making one thing for another never waits for itself.
+        """
         folder = self.results / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{int(json_sha256(name)[:8], 16) % LOCKS:03d}")
+        return FileLock(folder / json_sha256(name)[:16])
 
     @contextmanager
     def making(self, name: str) -> Iterator[None]:
