@@ -142,11 +142,6 @@ def train_classifier(
     return checkpoint
 
 
-def resume_file(order: TrainingConfig, dataset_sum: str, folder: Path) -> ResumeFile:
-    """Where the state of the training that `order` asks for is kept until it is finished."""
-    return ResumeFile(order.path(folder), order.plain() | {"dataset_sum": dataset_sum})
-
-
 def restore(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
     """The model of a checkpoint, in evaluation mode.
 
@@ -165,22 +160,3 @@ def restore(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
     return model.to(device).to(memory_format=torch.channels_last).eval()
 
 
-def find_classifier(order: TrainingConfig, dataset_sum: str, folder: Path) -> Checkpoint | None:
-    """The kept classifier at the place of `order`, whatever its recipe.
-
-    Returns:
-        None if there is none, or its model's code was edited since it was trained.
-
-    Raises:
-        InputError: it is damaged, or was trained on other data.
-    """
-    path = order.path(folder)
-    if not path.exists():
-        return None
-    checkpoint = load_checkpoint(path)
-    found = checkpoint.metadata
-    wanted = {"dataset": order.dataset, "model": model_name(order.attention), "dataset_sum": dataset_sum}
-    for name, value in wanted.items():
-        if found.get(name) != value:
-            raise InputError(f"{path} has {name} {found.get(name)!r}, not {value!r}: move it away")
-    return None if made_by_other_code(found, order.plain()) else checkpoint

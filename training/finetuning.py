@@ -46,25 +46,6 @@ class RandomlyMasked:
         return torch.where(removed, self.fill.view(-1, 1, 1), images)
 
 
-def finetuned_path(folder: Path, classifier: Path) -> Path:
-    """`<folder>/finetuned/<name of the classifier's file>`."""
-    return folder / "finetuned" / classifier.name
-
-
-def find_finetuned(path: Path, wanted: dict[str, Any]) -> Checkpoint | None:
-    """The kept network, None if there is none or it was tuned otherwise.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    if not path.exists():
-        return None
-    checkpoint = load_checkpoint(path)
-    if made_by_other_code(checkpoint.metadata, wanted):
-        return None
-    return checkpoint if all(checkpoint.metadata.get(name) == value for name, value in wanted.items()) else None
-
-
 def finetuning(
     checkpoint: Checkpoint, recipe: Recipe, most: float, fill: str, limit_train: int | None
 ) -> dict[str, Any]:

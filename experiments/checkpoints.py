@@ -1,0 +1,161 @@
+"""Checkpoints: trained weights with what is known of them, in files that run no code when read."""
+
+import io
+import pickle
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.errors import InputError
+from common.files import atomic_write, catch_read_errors
+from common.fingerprint import report_code_change
+from models import attention_of, model_name
+from training.checkpoint import Checkpoint, weights_sum
+from training.classifier import TrainingConfig
+from training.state import TrainingState
+
+FORMAT = 1
+_SIGNS_OF_DAMAGE = (
+    *(RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, ImportError, MemoryError),
+    *(OverflowError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error),
+)
+
+
+def save_checkpoint(path: Path, weights: Mapping[str, Tensor], metadata: dict[str, Any]) -> Checkpoint:
+    on_cpu = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    checkpoint = Checkpoint(on_cpu, weights_sum(on_cpu), metadata)
+    content = io.BytesIO()  # torch.save to a full disk fails without saying why
+    torch.save({"format": FORMAT, "weights": on_cpu, "sum": checkpoint.sum, "metadata": metadata}, content)
+    with atomic_write(path) as unfinished:
+        unfinished.write_bytes(content.getbuffer())
+    return checkpoint
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint and check its sum.
+
+    Raises:
+        InputError: the file can't be read, is damaged, or is no checkpoint of ours.
+    """
+    with naming_damage(path, "delete it, and it is trained anew"):
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = Checkpoint(content["weights"], content["sum"], content["metadata"])
+        written_in = content["format"]
+        intact = weights_sum(checkpoint.weights) == checkpoint.sum
+    if written_in != FORMAT:
+        raise InputError(f"{path} has format {written_in}, this program reads {FORMAT}: train it anew with --overwrite")
+    if not intact:
+        raise InputError(f"{path} is damaged (the weights don't have their sum): delete it, and it is trained anew")
+    return checkpoint
+
+
+@contextmanager
+def naming_damage(path: Path, mend: str) -> Iterator[None]:
+    """Whatever a damaged or foreign file makes `torch.load` raise in the `with` block becomes an `InputError`."""
+    with catch_read_errors(path, f"is damaged or no checkpoint: {mend}", _SIGNS_OF_DAMAGE):
+        yield
+
+
+def made_by_other_code(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return whether code of a user's own that made something was edited since, and say so.
+
+    Args:
+        found: what is known of it: `model` and `model_code`; `method` and `code` if it is of a method, too.
+        wanted: the same of what is asked for.
+    """
+    places = {"code": wanted.get("method"), "model_code": attention_of(wanted["model"])}
+    changed = {name: place for name, place in places.items() if wanted.get(name) not in (None, found.get(name))}
+    for name, place in changed.items():
+        report_code_change(str(place), found.get(name), wanted[name])
+    return bool(changed)
+
+
+def find_classifier(order: TrainingConfig, dataset_sum: str, folder: Path) -> Checkpoint | None:
+    """The kept classifier at the place of `order`, whatever its recipe.
+
+    Returns:
+        None if there is none, or its model's code was edited since it was trained.
+
+    Raises:
+        InputError: it is damaged, or was trained on other data.
+    """
+    path = order.path(folder)
+    if not path.exists():
+        return None
+    checkpoint = load_checkpoint(path)
+    found = checkpoint.metadata
+    wanted = {"dataset": order.dataset, "model": model_name(order.attention), "dataset_sum": dataset_sum}
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise InputError(f"{path} has {name} {found.get(name)!r}, not {value!r}: move it away")
+    return None if made_by_other_code(found, order.plain()) else checkpoint
+
+
+def find_finetuned(path: Path, wanted: dict[str, Any]) -> Checkpoint | None:
+    """The kept network, None if there is none or it was tuned otherwise.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    checkpoint = load_checkpoint(path)
+    if made_by_other_code(checkpoint.metadata, wanted):
+        return None
+    return checkpoint if all(checkpoint.metadata.get(name) == value for name, value in wanted.items()) else None
+
+
+def finetuned_path(folder: Path, classifier: Path) -> Path:
+    """`<folder>/finetuned/<name of the classifier's file>`."""
+    return folder / "finetuned" / classifier.name
+
+
+def resume_file(order: TrainingConfig, dataset_sum: str, folder: Path) -> ResumeFile:
+    """Where the state of the training that `order` asks for is kept until it is finished."""
+    return ResumeFile(order.path(folder), order.plain() | {"dataset_sum": dataset_sum})
+
+
+class ResumeFile:
+    """`<checkpoint>.resume`, beside the checkpoint that the training shall become."""
+
+    def __init__(self, checkpoint: Path, identity: dict[str, Any]) -> None:
+        """`identity`: plain data; all that decides on the result."""
+        self.path = checkpoint.with_name(checkpoint.name + ".resume")
+        self.identity = identity
+
+    def save(self, state: TrainingState) -> None:
+        content = {"format": FORMAT, "identity": self.identity}
+        fields = {name: getattr(state, name) for name in TrainingState.__annotations__}
+        held = io.BytesIO()  # torch.save to a full disk fails without saying why
+        torch.save(content | fields, held)
+        with atomic_write(self.path) as unfinished:
+            unfinished.write_bytes(held.getbuffer())
+
+    def load(self) -> TrainingState | None:
+        """The kept state, None if there is none, or it is of a model whose code was edited since.
+
+        Raises:
+            InputError: it is damaged, or of another training.
+        """
+        if not self.path.exists():
+            return None
+        with naming_damage(self.path, "delete it, and the training begins anew"):
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            written_by = content.pop("format"), content.pop("identity")
+            state = TrainingState(**content)
+        if made_by_other_code(written_by[1], self.identity):
+            return None
+        if written_by != (FORMAT, self.identity):
+            raise InputError(
+                f"{self.path} is of another training: give the options of that one, or leave --resume away"
+            )
+        return state
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
