@@ -23,7 +23,8 @@ from experiments.pipeline import Pipeline
 from experiments.store import Folders
 from reporting.tables import markdown_rows
 from training.checkpoint import versions
-from training.classifier import TrainingConfig, restore
+from training.classifier import restore
+from training.config import TrainingConfig
 from training.device import device_name, resolve_device
 from training.inputs import Images
 from training.recipe import recipe_for

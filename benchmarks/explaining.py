@@ -31,7 +31,8 @@ from benchmarks.timing import Side, goal_cell, largest_convolution_rate, operati
 from data import DATASETS
 from experiments.pipeline import Pipeline
 from experiments.store import Folders
-from training.classifier import TrainingConfig, restore
+from training.classifier import restore
+from training.config import TrainingConfig
 from training.device import device_name, exact_float32, resolve_device, set_up_process
 from training.inputs import Images
 from training.recipe import recipe_for

@@ -25,7 +25,8 @@ from evaluation.removal import Replaced, measure
 from evaluation.selectivity import Settings, remove_one_by_one
 from experiments.pipeline import Pipeline
 from experiments.store import Folders
-from training.classifier import TrainingConfig, restore
+from training.classifier import restore
+from training.config import TrainingConfig
 from training.device import device_name, exact_float32, resolve_device, set_up_process
 from training.inputs import Images, labels_of
 from training.recipe import recipe_for

@@ -21,7 +21,7 @@ from experiments.pipeline import Pipeline
 from experiments.runner import run
 from experiments.store import Folders
 from experiments.sweep import Sweep
-from training.classifier import TrainingConfig
+from training.config import TrainingConfig
 from training.device import device_name, resolve_device
 from training.recipe import quick_train_images, recipe_for
 

@@ -12,8 +12,8 @@ from data import Dataset
 from evaluation import EXPLAIN, FILLS, GRANULARITIES, MASK_SPLITS, RANKS
 from evaluation.chance import chance_of
 from evaluation.masking import ImputedImages, MaskedImages, MaskOnlyInputs, Removal, SplitRanks
+from evaluation.runs import Run, RunResult
 from evaluation.tasks import Arrays, OnImages, SharedArrays, normalisation_of, once_for_each, split_of
-from experiments.runs import Result, Run
 from models import attention_of, model_name
 from training.checkpoint import versions
 from training.device import device_name
@@ -117,7 +117,7 @@ class Retraining:
         self.ranks: SplitRanks | None = None
         self._imputed = lru_cache(2)(self._impute)  # both splits, for all seeds
 
-    def execute(self, run: Run, ranks: SplitRanks | None, on_images: OnImages) -> Result:
+    def execute(self, run: Run, ranks: SplitRanks | None, on_images: OnImages) -> RunResult:
         """Retrain from a new initialisation and read the test images once.
 
         The seed of a run decides on initialisation, order and augmentation, the same for every method and ratio.
@@ -133,7 +133,7 @@ class Retraining:
         inputs = self.inputs(run, "train")
         trained = train(model, inputs, self.labels["train"], run.recipe, seed, on_step=lambda n, _: on_images(n))
         correct = predict(model, self.inputs(run, "test")) == self.labels["test"]
-        return Result(
+        return RunResult(
             accuracy=correct.double().mean().item(),
             test_images=len(correct),
             removed_fraction=self.removed_fraction(run),
@@ -181,7 +181,7 @@ def _ranks(arrays: Arrays, device: torch.device) -> SplitRanks:
 
 def retrain(
     run: Run, data: SharedArrays, ranks: SharedArrays | None, device: torch.device, on_images: OnImages
-) -> Result:
+) -> RunResult:
     """Carry out one retraining: a task.
 
     Args:

@@ -15,9 +15,11 @@ import torch
 from common.errors import InputError
 from common.files import atomic_write, catch_read_errors
 from common.fingerprint import report_code_change
+from data import Dataset
 from models import attention_of, model_name
 from training.checkpoint import Checkpoint, weights_sum
-from training.classifier import TrainingConfig
+from training.classifier import OnEpoch, train_classifier
+from training.config import TrainingConfig
 from training.state import TrainingState
 
 FORMAT = 1
@@ -27,14 +29,12 @@ _SIGNS_OF_DAMAGE = (
 )
 
 
-def save_checkpoint(path: Path, weights: Mapping[str, Tensor], metadata: dict[str, Any]) -> Checkpoint:
-    on_cpu = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
-    checkpoint = Checkpoint(on_cpu, weights_sum(on_cpu), metadata)
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     content = io.BytesIO()  # torch.save to a full disk fails without saying why
-    torch.save({"format": FORMAT, "weights": on_cpu, "sum": checkpoint.sum, "metadata": metadata}, content)
+    fields = {"weights": checkpoint.weights, "sum": checkpoint.sum, "metadata": checkpoint.metadata}
+    torch.save({"format": FORMAT, **fields}, content)
     with atomic_write(path) as unfinished:
         unfinished.write_bytes(content.getbuffer())
-    return checkpoint
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -116,11 +116,6 @@ def finetuned_path(folder: Path, classifier: Path) -> Path:
     return folder / "finetuned" / classifier.name
 
 
-def resume_file(order: TrainingConfig, dataset_sum: str, folder: Path) -> ResumeFile:
-    """Where the state of the training that `order` asks for is kept until it is finished."""
-    return ResumeFile(order.path(folder), order.plain() | {"dataset_sum": dataset_sum})
-
-
 class ResumeFile:
     """`<checkpoint>.resume`, beside the checkpoint that the training shall become."""
 
@@ -159,3 +154,38 @@ class ResumeFile:
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
+
+
+def train_and_save(
+    config: TrainingConfig,
+    dataset: Dataset,
+    folder: Path,
+    device: torch.device,
+    resume: bool = False,
+    on_epoch: OnEpoch | None = None,
+) -> Checkpoint:
+    """Train a classifier and save it; until then save the state after each epoch beside its place.
+
+    Args:
+        resume: go on with a training that was interrupted, if there is one.
+        on_epoch: called with each state after it is saved.
+
+    Raises:
+        InputError: the training diverged; the state to resume is damaged or of another training.
+    """
+    unfinished = ResumeFile(config.path(folder), config.plain() | {"dataset_sum": dataset.sha256})
+
+    def keep(state: TrainingState) -> None:
+        unfinished.save(state)
+        if on_epoch is not None:
+            on_epoch(state)
+
+    resumed = unfinished.load() if resume else None
+    try:
+        checkpoint = train_classifier(config, dataset, device, resumed, keep)
+    except InputError:
+        unfinished.remove()  # going on would end in the same way
+        raise
+    save_checkpoint(config.path(folder), checkpoint)
+    unfinished.remove()
+    return checkpoint

@@ -18,6 +18,7 @@ from evaluation import FILLS_OF, QUICK_CONTROLS, QUICK_RATIOS, RATIOS, REMOVING,
 from evaluation.coherence import Coherence, ExampleFilter
 from evaluation.retraining import Protocol
 from evaluation.selectivity import Settings
+from experiments.checkpoints import find_classifier, train_and_save
 from experiments.cost import Costs
 from experiments.engine import Local, default_jobs
 from experiments.measurements import Measurements, require_selectivity_possible
@@ -26,6 +27,7 @@ from experiments.publishing import gather
 from experiments.reproduction import steps
 from experiments.runner import Experiment
 from experiments.runner import run as run_experiments
+from experiments.scalars import require_tensorboard, scalars
 from experiments.store import Folders
 from experiments.sweep import Sweep
 from models import ATTENTIONS, OPTIONS, variant
@@ -42,10 +44,9 @@ from reporting.retraining_summary import Gap
 from reporting.sanity_summary import Settings as SanitySettings
 from reporting.summary import summaries
 from training.checkpoint import Checkpoint
-from training.classifier import TrainingConfig, find_classifier, train_classifier
+from training.config import TrainingConfig
 from training.device import resolve_device
 from training.recipe import Recipe, finetuning_recipe, quick_train_images, recipe_for
-from training.scalars import require_tensorboard, scalars
 
 ROOT = Path(__file__).parents[1]
 README, PUBLISHED = ROOT / "README.md", ROOT / "results" / "published"
@@ -129,7 +130,7 @@ def trained_now(options: argparse.Namespace, order: TrainingConfig, folders: Fol
     dataset = load_dataset(order.dataset, folders.data)
     name = order.path(folders.checkpoints).stem
     with scalars(folders.tensorboard / name if options.tensorboard else None) as on_epoch:
-        return train_classifier(order, dataset, folders.checkpoints, options.device, options.resume, on_epoch)
+        return train_and_save(order, dataset, folders.checkpoints, options.device, options.resume, on_epoch)
 
 
 def publish(options: argparse.Namespace, folders: Folders, costs: Costs) -> None:

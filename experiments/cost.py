@@ -22,7 +22,7 @@ from experiments.pipeline import Pipeline, method_kwargs
 from experiments.sweep import Sweep, in_words
 from reporting.removal_summary import Settings as RemovalSettings
 from reporting.sanity_summary import Settings as SanitySettings
-from training.classifier import TrainingConfig
+from training.config import TrainingConfig
 from training.networks import new_model
 from training.recipe import Recipe
 from training.speed import TEST_COST, step_seconds

@@ -16,13 +16,15 @@ from evaluation.selectivity import Selectivity
 from evaluation.tasks import SharedArrays, Task
 from experiments.networks import kept_finetuned, network, path_of_finetuned
 from experiments.pipeline import Pipeline, method_kwargs, network_for
+from experiments.records import say_other_code, write_record
 from experiments.runner import Experiment
-from experiments.runs import kept_records, naming_damage, read_record, say_other_code, write_record
-from experiments.selectivity_files import kept_selectivity, read_result, save_result
+from experiments.selectivity_files import save_result
 from models import model_name
+from reporting.records import load_records, naming_damage, read_record
 from reporting.removal_summary import RemovalSummary
 from reporting.sanity_summary import SanitySummary
 from reporting.selectivity import SelectivitySummary
+from reporting.selectivity_files import load_selectivity, read_result
 from training.checkpoint import Checkpoint, versions
 from training.device import device_name
 
@@ -80,7 +82,7 @@ class Measurements(Experiment[Measurement]):
             else:
                 measurement.pipeline.check(measurement.method)
         if not overwrite:
-            kept = kept_selectivity if self.has_arrays else lambda folder: kept_records(folder, evaluation)
+            kept = load_selectivity if self.has_arrays else lambda folder: load_records(folder, evaluation)
             say_other_code(kept(self.results_folder), (self.record(config, "") for config in self.todo))
 
     def configs(self) -> list[Measurement]:

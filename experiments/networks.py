@@ -5,10 +5,10 @@ from typing import Any
 
 from common.progress import progress_bar
 from evaluation.sanity import with_random_labels
+from experiments.checkpoints import find_classifier, find_finetuned, finetuned_path, save_checkpoint, train_and_save
 from experiments.pipeline import Pipeline, classifier_line
 from training.checkpoint import Checkpoint
-from training.classifier import find_classifier, train_classifier
-from training.finetuning import find_finetuned, finetune, finetuned_path, finetuning
+from training.finetuning import finetune, finetuning
 
 
 def network(name: str, pipeline: Pipeline, settings: Any) -> Checkpoint:
@@ -25,7 +25,8 @@ def finetuned(pipeline: Pipeline, settings: Any) -> Checkpoint:
             images = pipeline.order.limit_train or len(pipeline.whole.train)
             with progress_bar(settings.tuning.epochs * images, f"fine-tuning {path.stem}", "images") as bar:
                 facts = pipeline.whole, _finetuning(pipeline, settings), settings.tuning
-                checkpoint = finetune(pipeline.checkpoint, *facts, path, pipeline.device, bar.update)
+                checkpoint = finetune(pipeline.checkpoint, *facts, pipeline.device, bar.update)
+            save_checkpoint(path, checkpoint)
             before, after = (network.metadata["test_accuracy"] for network in (pipeline.checkpoint, checkpoint))
             print(f"fine-tuned: {path}: test accuracy {after:.4f}, {before:.4f} before", flush=True)
     return checkpoint
@@ -56,6 +57,6 @@ def with_shuffled_labels(pipeline: Pipeline) -> Checkpoint:
         if checkpoint is None:
             print(f"model: {path} is not there: training it on shuffled labels ...", flush=True)
             shuffled = with_random_labels(pipeline.whole, pipeline.order.seed)
-            checkpoint = train_classifier(pipeline.order, shuffled, folder, pipeline.device)
+            checkpoint = train_and_save(pipeline.order, shuffled, folder, pipeline.device)
             print(classifier_line(checkpoint.metadata, path), flush=True)
     return checkpoint

@@ -20,12 +20,14 @@ from data import Dataset, dataset_info, dataset_sha256, load_dataset
 from data.load import subset_index
 from evaluation.masking import ranks_of_maps
 from evaluation.tasks import SharedArrays, arrays_of
+from experiments.checkpoints import find_classifier, made_by_other_code, train_and_save
 from experiments.map_files import SPLITS, MapReader, MapWriter, Provenance, map_bytes, map_path, recorded, write_maps
 from experiments.store import Folders
 from models import model_name
 from models.inspection import Inspectable, last_block
-from training.checkpoint import Checkpoint, made_by_other_code
-from training.classifier import TrainingConfig, find_classifier, restore, train_classifier
+from training.checkpoint import Checkpoint
+from training.classifier import restore
+from training.config import TrainingConfig
 from training.inputs import Images, Normalisation
 from training.networks import new_model
 
@@ -95,7 +97,7 @@ class Pipeline:
             trained = find_classifier(self.order, self.dataset_sum, self.folders.checkpoints)
             if trained is None:
                 print(f"model: {path} is not there: training it ({self.order.recipe.epochs} epochs) ...", flush=True)
-                trained = train_classifier(self.order, self.whole, self.folders.checkpoints, self.device, self.resume)
+                trained = train_and_save(self.order, self.whole, self.folders.checkpoints, self.device, self.resume)
         print(classifier_line(trained.metadata, path), flush=True)
         return trained
 

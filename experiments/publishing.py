@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import REMOVING
-from experiments.runs import gather_records, kept_records
+from experiments.records import gather_records
 from experiments.selectivity_files import shorten
 from reporting.accuracy import TRAININGS, kept_metadata
+from reporting.records import load_records
 
 KINDS = ("runs", *REMOVING, "sanity")
 
@@ -23,7 +24,7 @@ def gather(checkpoints: Path, results: Path, published: Path) -> str:
     """
     records: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
     for kind in KINDS:
-        for path, configuration, result in kept_records(results, kind):
+        for path, configuration, result in load_records(results, kind):
             records[f"{kind}/{path.name}"] = configuration, result
     for name, metadata in kept_metadata(checkpoints).items():
         records[f"{TRAININGS}/{name}.json"] = {}, metadata

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import InputError
-from training.resume import TrainingState
+from training.state import TrainingState
 
 
 def require_tensorboard() -> None:

@@ -10,11 +10,13 @@ from data import dataset_info
 from evaluation.imputation import imputation_seconds
 from evaluation.masking import Removal
 from evaluation.retraining import Protocol, retrain
+from evaluation.runs import Run, RunResult
 from evaluation.tasks import Task
 from experiments.engine import threads_per_job
 from experiments.pipeline import Pipeline, explain_line
+from experiments.records import find_run, save_run, say_other_code
 from experiments.runner import Experiment
-from experiments.runs import Result, Run, find_result, kept_records, save_result, say_other_code
+from reporting.records import load_records
 from reporting.retraining_summary import RetrainingSummary
 from training.speed import TEST_COST, step_seconds
 
@@ -39,7 +41,7 @@ class Sweep(Experiment[Run]):
         if pipeline.kept:
             self.find()
         if not overwrite:
-            say_other_code(kept_records(self.folder, "runs"), (run.configuration() for run in self.todo))
+            say_other_code(load_records(self.folder, "runs"), (run.configuration() for run in self.todo))
         for method in self.methods_to_explain:
             pipeline.kept_or_checked(method)
 
@@ -50,11 +52,11 @@ class Sweep(Experiment[Run]):
     def path(self, config: Run) -> Path:
         return config.path(self.folder)
 
-    def load(self, config: Run) -> Result | None:
-        return find_result(config, self.folder)
+    def load(self, config: Run) -> RunResult | None:
+        return find_run(config, self.folder)
 
-    def save(self, config: Run, result: Result) -> Result:
-        save_result(config, result, self.folder)
+    def save(self, config: Run, result: RunResult) -> RunResult:
+        save_run(config, result, self.folder)
         return result
 
     @property

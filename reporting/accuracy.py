@@ -15,10 +15,10 @@ from common.files import write_text
 from data.catalog import DatasetInfo
 from evaluation.chance import known_dataset_info
 from evaluation.statistics import estimate
-from experiments.runs import kept_records
+from experiments.checkpoints import load_checkpoint
 from models import ATTENTIONS, NO_ATTENTION
+from reporting.records import load_records
 from reporting.tables import markdown_rows
-from training.checkpoint import load_checkpoint
 
 ORIGINAL = Path(__file__).with_name("original_results.json")
 ORIGINAL_NAMES = {NO_ATTENTION: "Simple CNN", "CAM": "Simple CNN + CAM", "CBAM": "Simple CNN + CBAM", "RAN": "RAN"}
@@ -133,7 +133,7 @@ def kept_metadata(folder: Path, dataset: str = "") -> dict[str, dict[str, Any]]:
     Raises:
         InputError: a damaged checkpoint.
     """
-    gathered = {path.stem: metadata for path, _nothing, metadata in kept_records(folder, TRAININGS)}
+    gathered = {path.stem: metadata for path, _nothing, metadata in load_records(folder, TRAININGS)}
     paths = (path for path in folder.glob("*_seed*.pt") if path.name.startswith(dataset))
     kept = {path.stem: load_checkpoint(path).metadata for path in paths}
     found = sorted({**gathered, **kept}.items())

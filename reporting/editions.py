@@ -12,8 +12,8 @@ from typing import Any
 from attribution import ENSEMBLE_PARAMETERS
 from attribution.spec import MethodSpec
 from evaluation import REMOVING
-from experiments.runs import kept_records
-from experiments.selectivity_files import kept_selectivity
+from reporting.records import load_records
+from reporting.selectivity_files import load_selectivity
 
 Thing = tuple[object, ...]
 
@@ -35,8 +35,8 @@ class Editions:
             InputError: a damaged file.
         """
         codes: dict[Thing, set[str | None]] = defaultdict(set)
-        found = [one for kind in ("runs", *REMOVING, "sanity") for _, one, _ in kept_records(results, kind)]
-        for configuration in (*found, *(one for _, one in kept_selectivity(results))):
+        found = [one for kind in ("runs", *REMOVING, "sanity") for _, one, _ in load_records(results, kind)]
+        for configuration in (*found, *(one for _, one in load_selectivity(results))):
             codes[configuration["dataset"], configuration["model"]].add(configuration.get("model_code"))
             if configuration["method"]:
                 codes[_method(MethodSpec.read(configuration))].add(configuration.get("code"))

@@ -11,14 +11,14 @@ from attribution import CONTROLS, ENSEMBLES, METHODS
 from attribution.spec import MethodSpec
 from data import DATA_DIR, DATASETS, GENERATED
 from evaluation import ORDERS, REMOVING
-from experiments.runs import kept_records
-from experiments.selectivity_files import kept_selectivity, read_result
 from reporting.editions import Editions
+from reporting.records import load_records
 from reporting.removal_summary import RemovalSummary
 from reporting.removal_summary import Settings as RemovalSettings
 from reporting.sanity_summary import SanitySummary
 from reporting.sanity_summary import Settings as SanitySettings
 from reporting.selectivity import SelectivityCurve
+from reporting.selectivity_files import load_selectivity, read_result
 from training.recipe import Recipe
 
 OF_METHOD = ("method", "ensemble", "parameters", "blur", "code")
@@ -82,7 +82,7 @@ def kept_falls(results: Path, dataset: str, model: str) -> dict[MethodSpec, Sele
     """
     groups: dict[str, dict[MethodSpec, Path]] = defaultdict(dict)
     editions = Editions.of(results)
-    for path, configuration in kept_selectivity(results):
+    for path, configuration in load_selectivity(results):
         names = configuration["dataset"], editions.model(configuration), configuration["order"]
         if names == (dataset, model, ORDERS[0]):
             common = {name: value for name, value in configuration.items() if name not in OF_METHOD}
@@ -100,8 +100,8 @@ def measured_pairs(results: Path) -> list[tuple[str, str]]:
     Raises:
         InputError: a damaged file.
     """
-    records = (one for kind in ("runs", *REMOVING, "sanity") for _path, one, _result in kept_records(results, kind))
-    falls = (one for _path, one in kept_selectivity(results))
+    records = (one for kind in ("runs", *REMOVING, "sanity") for _path, one, _result in load_records(results, kind))
+    falls = (one for _path, one in load_selectivity(results))
     return list(dict.fromkeys((one["dataset"], one["model"]) for one in chain(records, falls)))
 
 
@@ -124,7 +124,7 @@ def _groups(
     """
     groups: dict[str, dict[tuple[MethodSpec, int], Mapping[str, Any]]] = defaultdict(dict)
     editions = Editions.of(results)
-    for _path, configuration, result in kept_records(results, kind):
+    for _path, configuration, result in load_records(results, kind):
         common = {name: value for name, value in configuration.items() if name not in OF_ONE}
         key = editions.method(MethodSpec.read(configuration)), int(configuration["seed"])
         groups[json.dumps(common, sort_keys=True)][key] = result

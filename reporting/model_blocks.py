@@ -17,7 +17,7 @@ from reporting.accuracy import (
 from reporting.labels import TITLES, counted, duration
 from reporting.published import Published
 from reporting.tables import details, markdown_rows, small_print
-from training.checkpoint import checkpoint_path
+from training.config import checkpoint_path
 
 RIVALS = (
     ("selectivity, MNIST", "ours", "a plain loop over images", "plain"),

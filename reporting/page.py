@@ -12,8 +12,8 @@ import numpy as np
 
 from common.files import write_text
 from evaluation import ORDERS
+from evaluation.runs import Run, RunResult
 from evaluation.statistics import Curve
-from experiments.runs import Result, Run
 from reporting.palette import colours_of
 from reporting.removal_summary import RemovalSummary
 from reporting.report import Retrainings
@@ -246,7 +246,7 @@ def _pictures(one: Summary, results: Path) -> str:
     return f"<h3>Sample maps</h3>\n{''.join(shown)}" if shown else ""
 
 
-def _runs(runs: Mapping[Run, Result]) -> str:
+def _runs(runs: Mapping[Run, RunResult]) -> str:
     """Return the table of all retrainings; options that all have in common stand below it."""
     configurations = [flat(run.configuration()) for run in runs]
     names = list(dict.fromkeys(chain.from_iterable(configurations)))

@@ -14,13 +14,14 @@ from common.files import write_text
 from data import DATA_DIR
 from evaluation import RETRAINING
 from evaluation.retraining import Protocol
+from evaluation.runs import Run, RunResult
 from evaluation.statistics import Curve
-from experiments.runs import Result, Run, kept_results
 from models import NO_ATTENTION, attention_of
 from reporting.accuracy import order_of, original_figures
 from reporting.editions import Editions
 from reporting.groups import in_order, method_place
 from reporting.labels import counted, filed_words
+from reporting.records import load_runs
 from reporting.retraining_summary import Gap, RetrainingSummary, quick_images
 from reporting.tables import markdown_rows, runs_csv
 from training.recipe import recipe_for
@@ -28,7 +29,7 @@ from training.recipe import recipe_for
 if TYPE_CHECKING:
     from reporting.figures import Panel
 
-Results = Mapping[Run, Result]
+Results = Mapping[Run, RunResult]
 
 ORIGINAL_METHODS = {"GB-GC": "GBGC"}
 ORIGINAL_SETTING = ["element", "train"]  # as `RetrainingSummary.mask_words` has it
@@ -62,7 +63,7 @@ class Retrainings:
             InputError: a damaged file.
         """
         editions = Editions.of(folder)
-        kept = {_shown(run, editions): result for run, result in kept_results(folder)}
+        kept = {_shown(run, editions): result for run, result in load_runs(folder)}
         shown = datasets or in_order(run.dataset for run in kept)
         runs = {run: result for run, result in kept.items() if run.dataset in shown}
         summaries, left_out = [], []

@@ -12,8 +12,8 @@ from data import DATA_DIR
 from evaluation import QUICK_RATIOS, RATIOS
 from evaluation.chance import chance_level, known_dataset_info
 from evaluation.retraining import Protocol
+from evaluation.runs import Run, RunResult
 from evaluation.statistics import READABLE, Curve, Estimate, at_chance, estimate, ranking, share_of_mask, verdict
-from experiments.runs import Result, Run
 from models import model_name
 from reporting.evaluation_summary import EvaluationSummary
 from reporting.labels import (
@@ -54,7 +54,7 @@ class RetrainingSummary(EvaluationSummary):
     protocol: Protocol
     dataset_sum: str
     checkpoint_sum: str
-    results: Mapping[Run, Result]
+    results: Mapping[Run, RunResult]
     quick: bool = False
     model: str = ""
     data_dir: Path = DATA_DIR
@@ -255,7 +255,7 @@ class RetrainingSummary(EvaluationSummary):
         return Panel(self.title, self.curves, baselines, self.chance_line, self.removed)
 
     @property
-    def ordered(self) -> dict[Run, Result]:
+    def ordered(self) -> dict[Run, RunResult]:
         """The runs in the order of the protocol, whoever did them and when."""
         return {run: self.results[run] for run in self.protocol.runs(self.dataset_sum, self.checkpoint_sum)}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from common.files import write_text
+from evaluation.runs import Run, RunResult
 from evaluation.statistics import Curve, Estimate, Values, difference, mean_interval
-from experiments.runs import Result, Run
 
 
 def markdown_table(curves: Sequence[Curve], baseline: Estimate) -> str:
@@ -75,7 +75,7 @@ def gap_table(roar: Sequence[Curve], kar: Sequence[Curve]) -> str:
     return markdown_rows(rows)
 
 
-def runs_csv(results: Mapping[Run, Result]) -> str:
+def runs_csv(results: Mapping[Run, RunResult]) -> str:
     """One line per retraining: its configuration and its result."""
     text = io.StringIO()
     lines = [flat(run.configuration()) | flat(result.plain()) for run, result in results.items()]

@@ -15,6 +15,7 @@ from data.catalog import CATALOG
 from data.folders import folder_name
 from evaluation.chance import chance_level, chance_of
 from evaluation.statistics import Curve, Estimate, share_of_mask, verdict
+from experiments.checkpoints import train_and_save
 from reporting.accuracy import kept_metadata
 from reporting.removal_summary import RemovalSummary
 from reporting.report import Retrainings
@@ -24,7 +25,7 @@ from tests.test_findings import RATIOS, SUMS, findings, keep, protocol
 from tests.test_findings import result as good_result
 from tests.test_own import write
 from tests.test_removing import settings
-from training.classifier import TrainingConfig, train_classifier
+from training.config import TrainingConfig
 from training.recipe import recipe_for
 
 
@@ -221,7 +222,7 @@ def test_a_class_without_test_images_has_no_accuracy(tmp_path, monkeypatch):
     order = TrainingConfig("planted", None, 0, recipe_for("planted", epochs=1))
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        train_classifier(order, replace(dataset, test=test), tmp_path / "checkpoints", torch.device("cpu"))
+        train_and_save(order, replace(dataset, test=test), tmp_path / "checkpoints", torch.device("cpu"))
         (metadata,) = kept_metadata(tmp_path / "checkpoints").values()
         assert [one is None for one in metadata["test_accuracy_per_class"]] == [n == 4 for n in range(10)]
         assert run(tmp_path / "data", tmp_path, ["--report", "--target=planted"]) == 0

@@ -9,8 +9,10 @@ import pytest
 import main
 from attribution.spec import MethodSpec
 from evaluation.retraining import Protocol
+from evaluation.runs import Run, RunResult
 from evaluation.statistics import Curve, verdict
-from experiments.runs import Result, Run, kept_results, save_result
+from experiments.records import save_run
+from reporting.records import load_runs
 from reporting.report import Retrainings, published_curve
 from reporting.retraining_summary import Gap, RetrainingSummary
 from training.recipe import recipe_for
@@ -35,13 +37,13 @@ def accuracy(run: Run) -> float:
     return base - 0.01
 
 
-def result(run: Run) -> Result:
-    return Result(accuracy(run), 10_000, run.ratio, 0.25, 0.1, 1.0, "a processor", {"torch": "2.11"})
+def result(run: Run) -> RunResult:
+    return RunResult(accuracy(run), 10_000, run.ratio, 0.25, 0.1, 1.0, "a processor", {"torch": "2.11"})
 
 
 def keep(folder: Path, one: Protocol) -> None:
     for run in one.runs(*SUMS):
-        save_result(run, result(run), folder)
+        save_run(run, result(run), folder)
 
 
 def findings(one: Protocol) -> RetrainingSummary:
@@ -52,7 +54,7 @@ def test_a_run_survives_its_file(tmp_path):
     method = MethodSpec("VBP", "SG", (("level", 0.1), ("samples", 5)), blur=True)
     one = protocol(methods=(method,), fill="black", rank="square")
     keep(tmp_path, one)
-    assert dict(kept_results(tmp_path)) == {run: result(run) for run in one.runs(*SUMS)}
+    assert dict(load_runs(tmp_path)) == {run: result(run) for run in one.runs(*SUMS)}
 
 
 def test_text_has_table_verdicts_ranking_and_conditions():

@@ -12,14 +12,13 @@ import pytest
 import main
 from common.errors import InputError
 from common.files import catch_read_errors, require_not_in_use, write_text
+from experiments.checkpoints import ResumeFile, load_checkpoint
 from experiments.map_files import MapReader, MapWriter
-from experiments.runs import gathered_records, read_record
-from experiments.selectivity_files import read_result
 from reporting.groups import kept_falls
+from reporting.records import load_gathered, read_record
+from reporting.selectivity_files import read_result
 from tests.run_main import run
 from tests.test_store import INDEX, PROVENANCE, make
-from training.checkpoint import load_checkpoint
-from training.resume import ResumeFile
 
 HOLD = "import h5py, sys\nwith h5py.File(sys.argv[1], 'a'):\n    print('open', flush=True)\n    sys.stdin.read()\n"
 
@@ -100,7 +99,7 @@ READERS = {
     "maps": lambda path: MapReader(path, PROVENANCE),
     "selectivity": read_result,
     "record": read_record,
-    "gathered records": lambda path: gathered_records(path.parent),
+    "gathered records": lambda path: load_gathered(path.parent),
     "checkpoint": load_checkpoint,
     "resume file": lambda path: ResumeFile(path.with_suffix(""), {}).load(),
 }

@@ -16,13 +16,14 @@ from attribution.spec import MethodSpec
 from common import fingerprint
 from common.errors import InputError
 from data import load_dataset
+from evaluation.runs import Run, RunResult
+from experiments.checkpoints import load_checkpoint, train_and_save
 from experiments.map_files import recorded
-from experiments.runs import Result, Run, save_result
+from experiments.records import save_run
 from models import attention_of, model_code, model_name
 from reporting.report import Retrainings
 from tests.run_main import run
-from training.checkpoint import load_checkpoint
-from training.classifier import TrainingConfig, train_classifier
+from training.config import TrainingConfig
 from training.recipe import recipe_for
 
 ROOT = Path(__file__).parent.parent
@@ -359,9 +360,9 @@ def test_in_processes_of_their_own(home, tmp_path):
 def test_a_half_finished_training_of_old_code_is_not_gone_on_with(home, tmp_path, monkeypatch, capsys):
     dataset = load_dataset("planted").subset(64)
     order = TrainingConfig("planted", "network:build", 0, recipe_for("planted"), None, 0.1)
-    save = "training.classifier.ResumeFile.save"
+    save = "experiments.checkpoints.ResumeFile.save"
 
-    def save_and_die(file, state, save=sys.modules["training.resume"].ResumeFile.save):
+    def save_and_die(file, state, save=sys.modules["experiments.checkpoints"].ResumeFile.save):
         save(file, state)
         raise KeyboardInterrupt
 
@@ -369,12 +370,12 @@ def test_a_half_finished_training_of_old_code_is_not_gone_on_with(home, tmp_path
     with monkeypatch.context() as patch:
         patch.setattr(save, save_and_die)
         with pytest.raises(KeyboardInterrupt):
-            train_classifier(order, dataset, tmp_path, torch.device("cpu"))
+            train_and_save(order, dataset, tmp_path, torch.device("cpu"))
     home.edit("network.py", "nn.ReLU()", "nn.Tanh()")
     home.new_process()
     epochs: list[int] = []
     device = torch.device("cpu")
-    train_classifier(order, dataset, tmp_path, device, resume=True, on_epoch=lambda state: epochs.append(state.epochs))
+    train_and_save(order, dataset, tmp_path, device, resume=True, on_epoch=lambda state: epochs.append(state.epochs))
     assert epochs == list(range(1, order.recipe.epochs + 1))
     assert "code of network:build has changed" in capsys.readouterr().out
 
@@ -383,12 +384,12 @@ def kept_run(folder: Path, code: str | None, ratio: float, accuracy: float) -> N
     made = {"recipe": recipe_for("planted", quick=True), "limit_train": 2000, "limit_test": None, "seed": 0}
     common = {"dataset": "planted", "dataset_sum": "data", "model": "SimpleCNN", **made}
     options = {"explain": "prediction", "granularity": "pixel", "rank": "signed", "map_dtype": "float32"}
-    result = Result(accuracy, 100, ratio, 0.0, 0.1, 1.0, "cpu", {})
-    save_result(Run("baseline", **common), result, folder)
+    result = RunResult(accuracy, 100, ratio, 0.0, 0.1, 1.0, "cpu", {})
+    save_run(Run("baseline", **common), result, folder)
     masked = {"method": MethodSpec("mine:Mine", code=code), "ratio": ratio, "checkpoint_sum": "weights", **options}
     image = {"fill": "mean", "mask_split": "both"}
-    save_result(Run("ROAR", **common, **masked, **image), result, folder)
-    save_result(Run("ROAR", **common, **masked, sees="mask"), result, folder)
+    save_run(Run("ROAR", **common, **masked, **image), result, folder)
+    save_run(Run("ROAR", **common, **masked, sees="mask"), result, folder)
 
 
 def test_a_report_never_mixes_old_and_new_code_in_one_curve(tmp_path):

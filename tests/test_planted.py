@@ -10,8 +10,8 @@ from attribution.spec import MethodSpec
 from data import load_dataset
 from data.planted import BLOCK, informative
 from evaluation.planted import LabelMap, ReversedMap, TrueMap
+from evaluation.runs import Run
 from evaluation.statistics import Curve
-from experiments.runs import Run
 from tests.run_main import run
 
 MAPS = {name: f"evaluation.planted:{name}" for name in ("TrueMap", "ReversedMap", "LabelMap")}

@@ -10,11 +10,11 @@ from common.errors import InputError
 from evaluation import REMOVING
 from experiments import commands
 from experiments.publishing import gather
-from experiments.runs import GATHERED
 from reporting.accuracy import TRAININGS
 from reporting.documents import BLOCK, BLOCKS, fill_blocks
 from reporting.groups import kept_checks, kept_falls, kept_removals
 from reporting.published import Published
+from reporting.records import GATHERED
 from reporting.report import Retrainings
 from reporting.summary import summaries
 from tests.run_main import run

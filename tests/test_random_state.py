@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-import training.classifier
+import experiments.checkpoints
 from data import Dataset
 from evaluation.retraining import Retraining
-from experiments.runs import Run
+from evaluation.runs import Run
+from experiments.checkpoints import train_and_save
 from training.augmentation import sample_augmentation
 from training.checkpoint import weights_sum
-from training.classifier import TrainingConfig, restore, train_classifier
+from training.classifier import restore
+from training.config import TrainingConfig
 from training.finetuning import finetune, finetuning
 from training.inputs import Images, Normalisation, labels_of
 from training.loop import _optimiser, initialised, predict, seed_for, train
@@ -47,7 +49,7 @@ def states() -> tuple[object, ...]:
 
 def trained(mnist: Dataset, folder: Path, seed: int = 0) -> str:
     draw()
-    return train_classifier(order(seed), mnist, folder, CPU).sum
+    return train_and_save(order(seed), mnist, folder, CPU).sum
 
 
 def test_the_same_seed_gives_the_same_weights_in_any_order(mnist, tmp_path):
@@ -73,31 +75,31 @@ def test_the_same_in_another_process(mnist, tmp_path):
 
 def test_a_resumed_training_draws_the_same(mnist, tmp_path, monkeypatch):
     unbroken = trained(mnist, tmp_path / "unbroken")
-    save = training.classifier.ResumeFile.save
+    save = experiments.checkpoints.ResumeFile.save
 
     def save_and_die(file, state):
         save(file, state)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.classifier.ResumeFile, "save", save_and_die)
+        patch.setattr(experiments.checkpoints.ResumeFile, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             trained(mnist, tmp_path / "broken")
     draw()
-    assert train_classifier(order(), mnist, tmp_path / "broken", CPU, resume=True).sum == unbroken
+    assert train_and_save(order(), mnist, tmp_path / "broken", CPU, resume=True).sum == unbroken
 
 
 def test_retraining_and_fine_tuning_too(mnist, tmp_path):
     limited = mnist.subset(IMAGES, 40)
     run = Run("baseline", "mnist", mnist.sha256, "tests.own_model.drawing", 0, RECIPE, IMAGES, 40)
     accuracies, tuned = [], []
-    checkpoint = train_classifier(order(), mnist, tmp_path, CPU)
+    checkpoint = train_and_save(order(), mnist, tmp_path, CPU)
     wanted = finetuning(checkpoint, RECIPE, 0.5, "mean", IMAGES)
     for _ in range(2):
         draw()
         retraining = Retraining(limited, Normalisation.of(mnist, CPU), CPU)
         accuracies.append(replace(retraining.execute(run, None, lambda images: None), seconds=0))
-        tuned.append(finetune(checkpoint, mnist, wanted, RECIPE, tmp_path / "tuned.pt", CPU).sum)
+        tuned.append(finetune(checkpoint, mnist, wanted, RECIPE, CPU).sum)
     assert accuracies[0] == accuracies[1]
     assert tuned[0] == tuned[1]
 
@@ -108,13 +110,13 @@ def test_weights_that_numpy_or_random_draw_depend_on_the_seed_and_come_back(mnis
         return float(initialised(lambda: new_model("mnist", DRAWING), seed, CPU).scale)
 
     assert scale(3) == scale(3) != scale(4)
-    checkpoint = train_classifier(order(7), mnist, tmp_path, CPU)
+    checkpoint = train_and_save(order(7), mnist, tmp_path, CPU)
     assert float(restore(checkpoint, CPU).scale) == scale(7), "what the state doesn't hold is drawn as before training"
 
 
 def test_the_global_generators_go_on_as_if_nothing_had_been_trained(mnist, tmp_path):
     before = states()
-    checkpoint = train_classifier(order(), mnist, tmp_path, CPU)
+    checkpoint = train_and_save(order(), mnist, tmp_path, CPU)
     restore(checkpoint, CPU)
     assert states() == before
 

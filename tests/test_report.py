@@ -6,8 +6,9 @@ import torch
 
 import main
 from evaluation.statistics import estimate
+from experiments.checkpoints import load_checkpoint, save_checkpoint
 from reporting.accuracy import ORIGINAL, accuracy_rows, kept_trainings
-from training.checkpoint import load_checkpoint, save_checkpoint
+from training.checkpoint import Checkpoint, weights_sum
 
 CLASSES = 10
 
@@ -31,7 +32,8 @@ def keep(folder, dataset="mnist", model="SimpleCNN", seed=0, accuracy=0.9, quick
     }
     suffix = "_quick" if quick else ""
     path = folder / "checkpoints" / f"{dataset}_{model}_seed{seed}{suffix}.pt"
-    save_checkpoint(path, {"weight": torch.zeros(1)}, metadata | others)
+    weights = {"weight": torch.zeros(1)}
+    save_checkpoint(path, Checkpoint(weights, weights_sum(weights), metadata | others))
 
 
 def report(output, *options):

@@ -3,9 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-import training.classifier
+import experiments.checkpoints
+import training.step
 from common.errors import InputError
-from training.classifier import TrainingConfig, resume_file, train_classifier
+from experiments.checkpoints import resume_file, train_and_save
+from training.config import TrainingConfig
 from training.recipe import recipe_for
 
 CPU = torch.device("cpu")
@@ -22,31 +24,31 @@ class Killed(BaseException):
 
 def interrupt(monkeypatch, epochs: int) -> None:
     """Kill the training right after the state of `epochs` epochs was written."""
-    save = training.classifier.ResumeFile.save
+    save = experiments.checkpoints.ResumeFile.save
 
     def save_and_die(file, state):
         save(file, state)
         if state.epochs == epochs:
             raise Killed
 
-    monkeypatch.setattr(training.classifier.ResumeFile, "save", save_and_die)
+    monkeypatch.setattr(experiments.checkpoints.ResumeFile, "save", save_and_die)
 
 
 @pytest.mark.parametrize("attention", [None, "CBAM"])
 @pytest.mark.parametrize("epochs", [1, 3, 4])
 def test_resumed_training_ends_bit_identical(mnist, tmp_path, monkeypatch, attention, epochs):
-    unbroken = train_classifier(order(attention), mnist, tmp_path / "unbroken", CPU)
+    unbroken = train_and_save(order(attention), mnist, tmp_path / "unbroken", CPU)
     folder = tmp_path / "broken"
     with monkeypatch.context() as patch:
         interrupt(patch, epochs)
         with pytest.raises(Killed):
-            train_classifier(order(attention), mnist, folder, CPU)
+            train_and_save(order(attention), mnist, folder, CPU)
     assert [path.name for path in folder.iterdir()] == [f"{order(attention).path(folder).name}.resume"]
     state = resume_file(order(attention), mnist.sha256, folder).load()
     assert state is not None
     assert state.epochs == epochs
 
-    resumed = train_classifier(order(attention), mnist, folder, CPU, resume=True)
+    resumed = train_and_save(order(attention), mnist, folder, CPU, resume=True)
     assert resumed.sum == unbroken.sum
     changing = {"seconds"}
     assert {k: v for k, v in resumed.metadata.items() if k not in changing} == {
@@ -59,10 +61,10 @@ def test_resumed_training_ends_bit_identical(mnist, tmp_path, monkeypatch, atten
 def test_only_the_missing_epochs_are_trained(mnist, tmp_path, monkeypatch):
     interrupt(monkeypatch, 3)
     with pytest.raises(Killed):
-        train_classifier(order(), mnist, tmp_path, CPU)
+        train_and_save(order(), mnist, tmp_path, CPU)
     kept = []
-    monkeypatch.setattr(training.classifier.ResumeFile, "save", lambda _file, state: kept.append(state.epochs))
-    train_classifier(order(), mnist, tmp_path, CPU, resume=True)
+    monkeypatch.setattr(experiments.checkpoints.ResumeFile, "save", lambda _file, state: kept.append(state.epochs))
+    train_and_save(order(), mnist, tmp_path, CPU, resume=True)
     assert kept == [4]
 
 
@@ -70,23 +72,23 @@ def test_without_the_option_a_training_begins_anew(mnist, tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         interrupt(patch, 3)
         with pytest.raises(Killed):
-            train_classifier(order(), mnist, tmp_path, CPU)
+            train_and_save(order(), mnist, tmp_path, CPU)
     kept = []
-    monkeypatch.setattr(training.classifier.ResumeFile, "save", lambda _file, state: kept.append(state.epochs))
-    train_classifier(order(), mnist, tmp_path, CPU)
+    monkeypatch.setattr(experiments.checkpoints.ResumeFile, "save", lambda _file, state: kept.append(state.epochs))
+    train_and_save(order(), mnist, tmp_path, CPU)
     assert kept == [1, 2, 3, 4]
 
 
 def test_a_state_that_can_not_be_used_is_refused(mnist, tmp_path, monkeypatch):
     interrupt(monkeypatch, 1)
     with pytest.raises(Killed):
-        train_classifier(order(), mnist, tmp_path, CPU)
+        train_and_save(order(), mnist, tmp_path, CPU)
     with pytest.raises(InputError, match="of another training"):
-        train_classifier(replace(order(), limit_train=200), mnist, tmp_path, CPU, resume=True)
+        train_and_save(replace(order(), limit_train=200), mnist, tmp_path, CPU, resume=True)
     path = resume_file(order(), mnist.sha256, tmp_path).path
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(InputError, match="is damaged"):
-        train_classifier(order(), mnist, tmp_path, CPU, resume=True)
+        train_and_save(order(), mnist, tmp_path, CPU, resume=True)
 
 
 def test_a_training_that_diverged_leaves_nothing_to_resume(mnist, tmp_path, monkeypatch):
@@ -95,17 +97,17 @@ def test_a_training_that_diverged_leaves_nothing_to_resume(mnist, tmp_path, monk
     real = training.step.loss_of
     monkeypatch.setattr(training.step, "loss_of", lambda *a: real(*a) * next(losses, float("nan")))
     with pytest.raises(InputError, match="diverged"):
-        train_classifier(order(), mnist, tmp_path, CPU)
+        train_and_save(order(), mnist, tmp_path, CPU)
     assert list(tmp_path.glob("*.pt*")) == []
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_resumed_training_ends_alike_on_a_gpu(mnist, tmp_path, monkeypatch):
     device = torch.device("cuda")
-    unbroken = train_classifier(order(), mnist, tmp_path / "unbroken", device)
+    unbroken = train_and_save(order(), mnist, tmp_path / "unbroken", device)
     with monkeypatch.context() as patch:
         interrupt(patch, 2)
         with pytest.raises(Killed):
-            train_classifier(order(), mnist, tmp_path, device)
-    resumed = train_classifier(order(), mnist, tmp_path, device, resume=True)
+            train_and_save(order(), mnist, tmp_path, device)
+    resumed = train_and_save(order(), mnist, tmp_path, device, resume=True)
     assert resumed.metadata["test_accuracy"] == pytest.approx(unbroken.metadata["test_accuracy"], abs=0.05)

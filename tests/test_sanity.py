@@ -15,10 +15,10 @@ from data import load_dataset
 from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.sanity import STAGES, randomised, randomization_cascade, similarities, with_random_labels
 from evaluation.similarity import SSIM_REACH, SSIM_SIGMA, between_0_and_1, rank_correlation, structural_similarity
+from experiments.checkpoints import load_checkpoint
 from models import build_model
 from reporting.sanity_summary import SanitySummary, Settings
 from tests.run_main import run
-from training.checkpoint import load_checkpoint
 
 
 def maps_of(seed: int, shape: tuple[int, ...] = (5, 1, 16, 16)) -> torch.Tensor:

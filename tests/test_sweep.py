@@ -23,10 +23,11 @@ from attribution.spec import MethodSpec
 from common.errors import InputError
 from evaluation.masking import SplitRanks
 from evaluation.retraining import Protocol, Retraining
+from evaluation.runs import Run
 from evaluation.tasks import Task
 from experiments import sweep as sweep_module
 from experiments.engine import Local
-from experiments.runs import Run, find_result
+from experiments.records import find_run
 from experiments.store import Folders
 from experiments.sweep import in_words
 from training.inputs import Normalisation
@@ -272,12 +273,12 @@ def test_finished_run_is_found_only_under_its_own_configuration(data_dir, tmp_pa
     del configuration["ensemble"], configuration["parameters"], configuration["blur"]
     found = Run(**configuration)
     assert found.path(output / "results") == path
-    assert find_result(found, output / "results") is not None
+    assert find_run(found, output / "results") is not None
     other = Run(**configuration | {"seed": 1})
-    assert find_result(other, output / "results") is None
+    assert find_run(other, output / "results") is None
     path.rename(other.path(output / "results"))
     with pytest.raises(Exception, match="another configuration"):
-        find_result(other, output / "results")
+        find_run(other, output / "results")
 
 
 def test_maps_are_made_for_the_images_that_are_asked_for(data_dir, tmp_path, capsys):

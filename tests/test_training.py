@@ -11,10 +11,12 @@ from torch import nn
 
 from common.errors import InputError
 from data import Dataset
+from experiments.checkpoints import find_classifier, load_checkpoint, save_checkpoint, train_and_save
 from models import build_model
 from training.augmentation import augment, sample_augmentation, shift
-from training.checkpoint import load_checkpoint, save_checkpoint, weights_sum
-from training.classifier import TrainingConfig, find_classifier, restore, train_classifier
+from training.checkpoint import Checkpoint, weights_sum
+from training.classifier import restore
+from training.config import TrainingConfig
 from training.device import has_bfloat16, resolve_device
 from training.inputs import Images, Normalisation, channel_statistics, labels_of
 from training.loop import initialised, predict, seed_for, train
@@ -185,7 +187,7 @@ def test_hopeless_training_is_refused(mnist, change, message):
 
 def test_checkpoint_round_trip(mnist, tmp_path):
     order = TrainingConfig("mnist", None, 0, SHORT)
-    made = train_classifier(order, mnist, tmp_path, CPU)
+    made = train_and_save(order, mnist, tmp_path, CPU)
     read = find_classifier(order, mnist.sha256, tmp_path)
     assert read is not None
     assert read.sum == made.sum == weights_sum(made.weights)
@@ -201,7 +203,7 @@ def test_checkpoint_round_trip(mnist, tmp_path):
 def test_damaged_checkpoint_is_refused(tmp_path):
     path = tmp_path / "linear.pt"
     weights, metadata = nn.Linear(50, 50).state_dict(), {"recipe": {"epochs": 1}}
-    save_checkpoint(path, weights, metadata)
+    save_checkpoint(path, Checkpoint(weights, weights_sum(weights), metadata))
     whole, refused = path.read_bytes(), 0
     for place in range(0, len(whole), 97):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])

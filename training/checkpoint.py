@@ -1,26 +1,13 @@
-"""Trained weights with what is known of them, in one file that runs no code when read."""
+"""Trained weights with what is known of them."""
 
 import hashlib
-import io
-import pickle
 import platform
-import struct
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-
-from common.errors import InputError
-from common.files import atomic_write, catch_read_errors
-from common.fingerprint import report_code_change
-from models import attention_of
-
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -36,6 +23,12 @@ class Checkpoint:
     weights: Mapping[str, Tensor]
     sum: str
     metadata: dict[str, Any]
+
+    @classmethod
+    def of(cls, model: nn.Module, metadata: dict[str, Any]) -> "Checkpoint":
+        """Return a copy of the weights of `model` on the CPU, with their sum."""
+        weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
+        return cls(weights, weights_sum(weights), metadata)
 
 
 def weights_sum(weights: Mapping[str, Tensor]) -> str:

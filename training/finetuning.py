@@ -5,7 +5,6 @@ that nothing of any explanation leaks into the network.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from common.errors import InputError
 from data import Dataset
-from training.checkpoint import Checkpoint, load_checkpoint, made_by_other_code, save_checkpoint, versions
+from training.checkpoint import Checkpoint, versions
 from training.classifier import restore
 from training.device import device_name
 from training.inputs import Images, Normalisation, labels_of
@@ -61,11 +60,10 @@ def finetune(
     dataset: Dataset,
     wanted: dict[str, Any],
     recipe: Recipe,
-    path: Path,
     device: torch.device,
     on_images: Callable[[int], object] = lambda images: None,
 ) -> Checkpoint:
-    """Go on training the classifier on randomly masked images, and keep the result.
+    """Go on training a classifier on randomly masked images.
 
     Args:
         dataset: whole; `wanted` (of `finetuning`) says how many of its training images are used.
@@ -86,7 +84,6 @@ def finetune(
     except InputError as error:
         raise InputError(f"fine-tuning for F-Fidelity: {error}") from error
     correct = predict(model, Images(dataset.test, normalisation, device)).cpu().numpy() == dataset.test.labels
-    facts = {"test_accuracy": float(correct.mean()), "seconds": round(trained.seconds, 2)}
-    return save_checkpoint(
-        path, model.state_dict(), wanted | facts | {"device": device_name(device), "versions": versions()}
-    )
+    facts: dict[str, Any] = {"test_accuracy": float(correct.mean()), "seconds": round(trained.seconds, 2)}
+    facts |= {"device": device_name(device), "versions": versions()}
+    return Checkpoint.of(model, wanted | facts)

@@ -16,7 +16,7 @@ from common.random_state import seeded
 from training.augmentation import sample_augmentation
 from training.inputs import Inputs
 from training.recipe import Recipe
-from training.resume import TrainingState
+from training.state import TrainingState
 from training.step import Step
 
 TEST_BATCH = 250  # larger batches are hardly faster on a processor

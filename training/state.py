@@ -6,8 +6,6 @@ from typing import Any
 import torch
 
 
-
-
 @dataclass(frozen=True)
 class TrainingState:
     """What decides on the rest of a training.
