@@ -9,8 +9,9 @@ import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from attribution import (
     ANY_MODEL_METHODS,
@@ -18,34 +19,24 @@ from attribution import (
     ENSEMBLES,
     LAYER_METHODS,
     LEVEL,
-    MAP_DTYPES,
     METHODS,
     SAMPLES,
     STEPS,
     canonical_method,
 )
 from common.errors import InputError
+from common.parsing import number, positive
 from data import DATA_DIR, DATASETS, GENERATED
 from data.folders import TARGET_PREFIX
-from evaluation import (
-    ALL_FILLS,
-    CONTROL_CURVES,
-    DRAWS,
-    EVALUATIONS,
-    EXPLAIN,
-    FILLS_OF,
-    GRANULARITIES,
-    MASK_SPLITS,
-    MOST,
-    ORDERS,
-    QUICK_RATIOS,
-    RANKS,
-    RATIOS,
-    REMOVALS,
-    SHARE,
-)
+from evaluation import CONTROL_CURVES, EVALUATIONS
+from evaluation.configs import CONFIGS
+from evaluation.options import defaults_of, options_of
+from evaluation.runs import MaskOptions
 from models import ATTENTIONS, OPTIONS
 from training import VALIDATION_RATE
+
+if TYPE_CHECKING:
+    from experiments.request import Request
 
 ALL = "all"
 NONE = "none"
@@ -112,46 +103,34 @@ def own_model(text: str) -> str:
     return text
 
 
-def number(kind: type, low: float, high: float = float("inf"), low_counts: bool = True) -> Callable[[str], float]:
-    """An argument type for a finite number from `low` to below `high`."""
+def value(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return the argument type of a parser that raises `InputError`."""
 
-    def value(text: str) -> float:
+    def parsed(text: str) -> Any:
         try:
-            found: float = kind(text)
-        except ValueError:
-            found = float("nan")
-        if not (low < found < high or (low_counts and found == low)):
-            least = f"at least {low:g}" if low_counts else f"above {low:g}"
-            most = f" and below {high:g}" if high != float("inf") else ""
-            what = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what} {least}{most}")
-        return found
+            return parse(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
 
-    return value
+    return parsed
 
 
-def listed(ratios: Sequence[float]) -> str:
-    return ",".join(f"{ratio:g}" for ratio in ratios)
-
-
-def ratio_list(text: str) -> tuple[float, ...]:
-    ratio = number(float, 0, 1, low_counts=False)
-    return tuple(sorted({ratio(part) for part in text.split(",")}))
-
-
-def names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text.split(",")))
-
-
-def fills_of() -> list[tuple[str, str]]:
-    """Evaluations with the same fills together, and their fills, for the help."""
-    kinds = dict.fromkeys(FILLS_OF.values())
-    return [(", ".join(name for name in FILLS_OF if FILLS_OF[name] == one), "|".join(one)) for one in kinds]
-
-
-def index_list(text: str) -> tuple[int, ...]:
-    whole = number(int, 0)
-    return tuple(dict.fromkeys(int(whole(part)) for part in text.split(",")))
+def add_options(group: Any, config: Any, known: set[str]) -> None:
+    """Add a flag for each option of a configuration, but those that are `known` already."""
+    for name, option in options_of(config).items():
+        if name in known:
+            continue
+        known.add(name)
+        default = defaults_of(config)[name]
+        text = option.help + (f" (default: {option.usual or default})" if default not in (False, ()) else "")
+        facts: dict[str, Any] = {"help": text, "default": None}
+        if isinstance(default, bool):
+            facts["action"] = "store_true"
+        elif option.choices:
+            facts["choices"] = option.choices
+        else:
+            facts |= {"type": value(option.parse or str), "metavar": option.metavar}
+        group.add_argument(f"--{name.replace('_', '-')}", **facts)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -161,7 +140,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="What a command needs and does not find (data, trained model, maps) it makes first, and keeps.",
         allow_abbrev=False,
     )
-    whole, share = number(int, 1), number(float, 0, 1)
+    whole, share = value(positive), value(number(float, 0, 1))
 
     commands = parser.add_argument_group("what to do (one of them)")
     command = commands.add_mutually_exclusive_group(required=True)
@@ -255,7 +234,7 @@ def build_parser() -> argparse.ArgumentParser:
     on_what.add_argument(
         "--level",
         metavar="X",
-        type=number(float, 0),
+        type=value(number(float, 0)),
         default=LEVEL,
         help="noise of an ensemble, as a share of each image's range (default: %(default)s)",
     )
@@ -266,13 +245,13 @@ def build_parser() -> argparse.ArgumentParser:
     training.add_argument(
         "--lr",
         metavar="X",
-        type=number(float, 0, low_counts=False),
+        type=value(number(float, 0, low_counts=False)),
         help="peak of the one-cycle learning rate",
     )
     training.add_argument(
         "--small-epochs",
         metavar="N",
-        type=number(int, 0),
+        type=value(number(int, 0)),
         help="the first N epochs see images at half of their size, which is four times as fast (default: the recipe's; "
         "0 where --epochs is given)",
     )
@@ -317,101 +296,17 @@ def build_parser() -> argparse.ArgumentParser:
         help="with --report: gather what is finished in results/published; write its tables and the README's numbers",
     )
 
-    pictures = parser.add_argument_group("coherence")
-    pictures.add_argument(
-        "--classes",
-        metavar="NAME,...",
-        type=names,
-        default=(),
-        help="classes to show, by name or number (default: all)",
-    )
-    pictures.add_argument(
-        "--index",
-        metavar="N,...",
-        type=index_list,
-        default=(),
-        help="test images to show, by position (default: the first of each class)",
-    )
-    pictures.add_argument(
-        "--correct-only", action="store_true", help="show only images that every model classifies correctly"
-    )
-
-    falling = parser.add_argument_group("selectivity")
-    falling.add_argument(
-        "--removals", metavar="N", type=whole, default=REMOVALS, help="pixels to remove (default: %(default)s)"
-    )
-    falling.add_argument(
-        "--order", choices=ORDERS, default=ORDERS[0], help="which pixel goes first (default: %(default)s)"
-    )
-
-    retraining = parser.add_argument_group("ROAR and KAR (explain, rank and fill: other evaluations too)")
-    retraining.add_argument(
-        "--ratios",
-        metavar="T,T,...",
-        type=ratio_list,
-        help=f"fractions to replace, between 0 and 1 (default: {listed(RATIOS)}; --quick: {listed(QUICK_RATIOS)})",
-    )
-    for name, choices, text in (
-        ("explain", EXPLAIN, "the class explained"),
-        (
-            "granularity",
-            GRANULARITIES,
-            "what is ranked: pixels over all channels, or each channel's value",
-        ),
-        (
-            "rank",
-            RANKS,
-            "rank by the attribution, its absolute value or its square",
-        ),
-        (
-            "mask-split",
-            MASK_SPLITS,
-            "mask training and test images, or only training images as the original did",
-        ),
-    ):
-        retraining.add_argument(f"--{name}", choices=choices, default=choices[0], help=f"{text} (default: %(default)s)")
-    retraining.add_argument(
-        "--control", choices=CONTROL_CURVES, help="for each method another curve, of its maps blurred (default: none)"
-    )
-    retraining.add_argument(
-        "--mask-seeds",
-        metavar="N",
-        type=whole,
-        default=1,
-        help="networks that see the mask alone, for each point; at most --seeds (default: %(default)s)",
-    )
-    retraining.add_argument(
-        "--fill",
-        choices=ALL_FILLS,
-        help="what replaces a pixel: the training set's mean per channel, black, its neighbours' (noisy) mean, or the "
-        f"blurred image (default: the first of {'; '.join(f'{name}: {kinds}' for name, kinds in fills_of())})",
-    )
-
-    removing = parser.add_argument_group("F-Fidelity")
-    removing.add_argument(
-        "--alpha",
-        metavar="X",
-        type=number(float, 0, 1, low_counts=False),
-        default=SHARE,
-        help="share of the pixels in question that is removed (default: %(default)s)",
-    )
-    removing.add_argument(
-        "--beta",
-        metavar="X",
-        type=number(float, 0, 1, low_counts=False),
-        default=MOST,
-        help="share of all pixels that is removed at most, in fine-tuning too (default: %(default)s)",
-    )
-    removing.add_argument(
-        "--draws", metavar="N", type=whole, default=DRAWS, help="random removals averaged (default: %(default)s)"
-    )
-
-    checks = parser.add_argument_group("sanity")
-    checks.add_argument(
-        "--random-labels",
-        action="store_true",
-        help="compare with a network trained on shuffled labels, too (which takes a training)",
-    )
+    known = {"limit_test"}
+    for title, configs in CONFIGS.items():
+        group = parser.add_argument_group(title)
+        for config in configs:
+            add_options(group, config, known)
+        if MaskOptions in configs:
+            group.add_argument(
+                "--control",
+                choices=CONTROL_CURVES,
+                help="for each method another curve, of its maps blurred (default: none)",
+            )
 
     running = parser.add_argument_group("running")
     running.add_argument(
@@ -437,12 +332,6 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path(),
         help="where checkpoints, saliency_maps and results lie (default: here)",
-    )
-    running.add_argument(
-        "--map-dtype",
-        choices=MAP_DTYPES,
-        default=MAP_DTYPES[0],
-        help="in which maps are kept; float16 takes half the space (default: %(default)s)",
     )
     running.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
     running.add_argument("--overwrite", action="store_true", help="do again what is finished")
@@ -506,6 +395,17 @@ def silence(*streams: TextIO | None) -> None:
                 os.dup2(nowhere.fileno(), stream.fileno())
 
 
+def request_of(namespace: argparse.Namespace) -> "Request":
+    """Return the request of a parsed command line."""
+    from experiments.request import Request
+
+    values = vars(namespace)
+    names = {one.name for one in fields(Request)} - {"options"}
+    given = {name: value for name, value in values.items() if name in names}
+    options = {name: value for name, value in values.items() if name not in names}
+    return Request(**given | {"eval": namespace.eval or ()}, options=options)
+
+
 def run_command(arguments: Sequence[str] | None) -> int:
     """Parse and run one command; return the exit status."""
     parser = build_parser()
@@ -514,9 +414,9 @@ def run_command(arguments: Sequence[str] | None) -> int:
         from experiments.commands import reproduce, run  # the heavy imports come after a wrong argument was answered
 
         if options.reproduce:
-            reproduce(options, parser.parse_args)
+            reproduce(request_of(options), lambda words: request_of(parser.parse_args(words)))
         else:
-            run(options)
+            run(request_of(options))
     except InputError as error:
         return fail(str(error))
     except BrokenPipeError:

@@ -20,9 +20,10 @@ from attribution.folding import folded
 from attribution.maps import BATCH, attributions
 from benchmarks.apart import apart
 from benchmarks.timing import Side, goal_cell, largest_convolution_rate, operations, parser_of, published
+from evaluation.configs import SelectivityConfig
 from evaluation.masking import importance, ranks
 from evaluation.removal import Replaced, measure
-from evaluation.selectivity import Settings, remove_one_by_one
+from evaluation.selectivity import remove_one_by_one
 from experiments.pipeline import Pipeline
 from experiments.store import Folders
 from training.classifier import restore
@@ -40,7 +41,7 @@ PIXELS_AT_ONCE = 16  # of Quantus: 784 / 16 = 49 steps
 def ours(model: nn.Module, images: Tensor, labels: Tensor, fill: Tensor) -> list[Tensor]:
     """The pixels removed from each image."""
     method = build_method("VBP", model)
-    settings = Settings(len(images), REMOVALS)
+    settings = SelectivityConfig(len(images), REMOVALS)
     index = torch.arange(len(images), device=images.device)
     return [
         remove_one_by_one(method, model, images[rows], labels[rows], index[rows], fill, settings)[2]

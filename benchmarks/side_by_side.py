@@ -15,7 +15,7 @@ import torch
 from attribution.spec import MethodSpec
 from benchmarks.timing import published
 from data import DATA_DIR
-from evaluation.retraining import Protocol
+from evaluation.runs import RetrainingConfig
 from experiments.engine import Local
 from experiments.pipeline import Pipeline
 from experiments.runner import run
@@ -33,8 +33,8 @@ METHODS = (MethodSpec("VBP"), MethodSpec("RANDOM"))
 def timed(pipeline: Pipeline, ratios: tuple[float, ...], jobs: int) -> tuple[int, float, list[float]]:
     """How many runs, in how many seconds, and their accuracies."""
     shutil.rmtree(pipeline.folders.results / "runs", ignore_errors=True)
-    protocol = Protocol(
-        "ROAR", "mnist", None, METHODS, ratios, pipeline.order.recipe, limit_train=pipeline.order.limit_train
+    protocol = RetrainingConfig(
+        "ROAR", "mnist", None, METHODS, pipeline.order.recipe, ratios, limit_train=pipeline.order.limit_train
     )
     sweep = Sweep(protocol, pipeline)
     runs, started = len(sweep.todo), time.perf_counter()

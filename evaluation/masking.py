@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,8 +13,9 @@ from attribution.pixel_hash import pixel_hash
 from evaluation import FILLS, GRANULARITIES, RANKS
 from evaluation.imputation import noisy_impute
 from evaluation.statistics import require_images
-from experiments.map_files import Rows
 from training.inputs import Images
+
+Array = npt.NDArray[Any]
 
 TIE_SEED = 0
 IMPUTED_AT_ONCE = 500
@@ -76,22 +79,23 @@ class SplitRanks:
 
 
 def ranks_of_maps(
-    rows: Iterable[Rows], channels: int, granularity: str, rank: str, device: torch.device, blur: bool = False
+    maps: Iterable[tuple[Array, Array]], channels: int, granularity: str, rank: str, device: torch.device, blur: bool = False
 ) -> tuple[Tensor, float]:
-    """Ranks of a whole split, kept on the device: with them the mask of any ratio is one comparison.
+    """Return ranks of a whole split, on the device: with them the mask of any ratio is one comparison.
 
     Args:
+        maps: some images' maps (n, C|1, H, W) and their positions in the published split (n,), part by part.
         blur: rank a blurred importance, the control of arXiv 2304.13836: smoothness alone can improve a curve.
 
     Returns:
         the ranks, and the share of positions whose value another position of the same image has too.
     """
     all_ranks, tied, positions = [], 0, 0
-    for part in rows:
-        values = importance(torch.from_numpy(part.attribution).to(device), channels, granularity, rank)
+    for attribution, index in maps:
+        values = importance(torch.from_numpy(attribution).to(device), channels, granularity, rank)
         if blur:
             values = blurred(values)
-        all_ranks.append(ranks(values, torch.from_numpy(part.index).to(device)))
+        all_ranks.append(ranks(values, torch.from_numpy(index).to(device)))
         tied += tied_positions(values)
         positions += values.numel()
     require_images(positions)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +11,15 @@ from attribution.pixel_hash import pixel_hash
 from attribution.spec import MethodSpec
 from evaluation import ORDERS
 from evaluation.chance import chance_of
+from evaluation.configs import RemovalConfig
 from evaluation.imputation import noisy_impute
 from evaluation.masking import Removal, blurred
+from evaluation.options import record_of
 from evaluation.protocol import Artefacts
 from evaluation.statistics import require_images
 from evaluation.tasks import OnImages
-from training.inputs import Images
+from training.inputs import Images, Normalisation
 from training.loop import TEST_BATCH
-
-if TYPE_CHECKING:
-    from reporting.removal_summary import Settings
 
 DRAW_SEED = 1
 KINDS = {"most": "ROAR", "least": "KAR"}  # which end of the ranks is removed
@@ -85,12 +84,12 @@ class RandomPart:
     """
 
     fill: Tensor
-    share: float
-    most: float
+    alpha: float
+    beta: float
     draws: int
 
     def count(self, removal: Removal, positions: int) -> int:
-        return round(min(self.share * removal.ratio, self.most) * positions)
+        return round(min(self.alpha * removal.ratio, self.beta) * positions)
 
     def __call__(self, images: Tensor, ranks: Tensor, index: Tensor, removal: Removal, draw: int) -> Tensor:
         open_ = removal.mask(ranks).flatten(1)
@@ -163,6 +162,14 @@ def measure(
     return Measured(accuracy, score, *(whole / total).tolist())
 
 
+def perturbation_of(config: RemovalConfig, normalisation: Normalisation) -> Perturbation:
+    if config.evaluation == "ROAD":
+        return Imputed()
+    if config.evaluation == "F-Fidelity":
+        return RandomPart(normalisation.fill(config.fill), config.alpha, config.beta, config.draws)
+    return Replaced(None if config.fill == "blur" else normalisation.fill(config.fill))
+
+
 class RemovalEvaluation:
     """ROAD, F-Fidelity, or insertion and deletion: removal by a map, judged by a network that never saw its masks."""
 
@@ -171,18 +178,17 @@ class RemovalEvaluation:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def record(self, settings: "Settings") -> dict[str, Any]:
-        tuning = settings.tuning.plain() if settings.tuning else None
-        return asdict(settings) | {"ratios": list(settings.ratios), "tuning": tuning}
+    def record(self, settings: RemovalConfig) -> dict[str, Any]:
+        return record_of(settings)
 
-    def images(self, settings: "Settings") -> int:
+    def images(self, settings: RemovalConfig) -> int:
         return settings.limit_test
 
-    def networks(self, settings: "Settings") -> Sequence[str]:
+    def networks(self, settings: RemovalConfig) -> Sequence[str]:
         return ["finetuned"] if settings.tuning else []
 
     def measure(
-        self, settings: "Settings", method: MethodSpec, artefacts: Artefacts, on_images: OnImages
+        self, settings: RemovalConfig, method: MethodSpec, artefacts: Artefacts, on_images: OnImages
     ) -> dict[str, Any]:
         """Return accuracy and probability at each ratio, most and least important first."""
         test = artefacts.test
@@ -191,7 +197,7 @@ class RemovalEvaluation:
             torch.from_numpy(artefacts.maps.arrays()[name]).to(artefacts.device) for name in ("target", "ranks")
         )
         judge = artefacts.network("finetuned" if settings.tuning else "")
-        perturbation = settings.perturbation(test.normalisation)
+        perturbation = perturbation_of(settings, test.normalisation)
         measured = measure(
             *(judge, test.images, test.labels, target, test.index, ranks, settings.ratios, perturbation, on_images)
         )

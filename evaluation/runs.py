@@ -1,15 +1,91 @@
-"""One retraining of ROAR or KAR: everything that decides on it, and what it measures."""
+"""The retrainings of ROAR and KAR: the options of masks, one retraining with its result, and the curves of several."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from attribution import MAP_DTYPES
 from attribution.spec import MethodSpec
 from common.files import json_sha256
+from common.parsing import fractions, positive
+from evaluation import (
+    ALL_FILLS,
+    EXPLAIN,
+    FILLS,
+    FILLS_OF,
+    GRANULARITIES,
+    MASK_SPLITS,
+    QUICK_RATIOS,
+    RANKS,
+    RATIOS,
+)
+from evaluation.options import from_record, option, options_of, record_of
+from models import model_name
 from training.recipe import Recipe
 
 OF_METHOD = ("ensemble", "parameters", "code")  # beside its name
+OF_IMAGES = ("fill", "mask_split")  # options that nothing depends on in a network that sees the mask alone
+
+
+def explain_option(word: str = "{}") -> Any:
+    return option(EXPLAIN[0], "the class explained", choices=EXPLAIN, word=word)
+
+
+def rank_option(word: str = "{}") -> Any:
+    return option(RANKS[0], "rank by the attribution, its absolute value or its square", choices=RANKS, word=word)
+
+
+def fill_option(word: str = "{}") -> Any:
+    """Return the option of what replaces a pixel; its choices and default depend on the evaluation: `FILLS_OF`."""
+    kinds = dict.fromkeys(FILLS_OF.values())
+    listed = [f"{', '.join(name for name in FILLS_OF if FILLS_OF[name] == one)}: {'|'.join(one)}" for one in kinds]
+    return option(
+        FILLS[0],
+        "what replaces a pixel: the training set's mean per channel, black, its neighbours' (noisy) mean, or the blurred "
+        "image",
+        choices=ALL_FILLS,
+        word=word,
+        usual=f"the first of {'; '.join(listed)}",
+    )
+
+
+def ratios_option() -> Any:
+    usual, quick = (",".join(f"{ratio:g}" for ratio in ratios) for ratios in (RATIOS, QUICK_RATIOS))
+    return option(
+        RATIOS,
+        "fractions to replace, between 0 and 1",
+        parse=fractions,
+        metavar="T,T,...",
+        word="",
+        usual=f"{usual}; --quick: {quick}",
+    )
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """The options of masks. A new one is a field here, which `MaskedImages` then heeds."""
+
+    granularity: str = option(
+        GRANULARITIES[0], "what is ranked: pixels over all channels, or each channel's value", choices=GRANULARITIES
+    )
+    rank: str = rank_option()
+    fill: str = fill_option()
+    mask_split: str = option(
+        MASK_SPLITS[0],
+        "mask training and test images, or only training images as the original did",
+        choices=MASK_SPLITS,
+    )
+    explain: str = explain_option()
+    map_dtype: str = option(MAP_DTYPES[0], "in which maps are kept; float16 takes half the space", choices=MAP_DTYPES)
+
+    def of_mask_alone(self) -> "MaskOptions":
+        """Return the options for a network that sees the mask alone: None for those that concern images."""
+        nothing: dict[str, Any] = dict.fromkeys(OF_IMAGES)
+        return replace(self, **nothing)
+
+
+NO_MASK = MaskOptions(**dict.fromkeys(name for name, about in options_of(MaskOptions).items() if not about.is_new))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -37,27 +113,25 @@ class Run:
     method: MethodSpec | None = None
     ratio: float = 0.0
     checkpoint_sum: str | None = None
-    explain: str | None = None
-    granularity: str | None = None
-    rank: str | None = None
-    fill: str | None = None
-    mask_split: str | None = None
-    map_dtype: str | None = None
+    masks: MaskOptions = NO_MASK
     model_code: str | None = None
 
     def configuration(self) -> dict[str, Any]:
-        method = self.method.plain if self.method else {"method": None, "ensemble": None, "parameters": None}
-        fields = asdict(self) | {"recipe": self.recipe.plain()}
+        """Return the fields as the record has them."""
+        record = record_of(self)
+        del record["masks"]
         if self.model_code is None:
-            del fields["model_code"]
-        return fields | method | {"blur": self.method.blur if self.method else None}
+            del record["model_code"]
+        method = self.method.plain if self.method else {"method": None, "ensemble": None, "parameters": None}
+        return record | record_of(self.masks) | method | {"blur": self.method.blur if self.method else None}
 
     @classmethod
     def of(cls, configuration: Mapping[str, Any]) -> "Run":
-        """The run of a `configuration()`."""
-        choice = MethodSpec.read(configuration) if configuration["method"] else None
-        given = {name: value for name, value in configuration.items() if name not in (*OF_METHOD, "blur")}
-        return cls(**given | {"method": choice, "recipe": Recipe(**given["recipe"])})
+        """Return the run of a `configuration()`."""
+        method = MethodSpec.read(configuration) if configuration["method"] else None
+        masks = MaskOptions(**from_record(MaskOptions, configuration))
+        known = {name: value for name, value in configuration.items() if name in cls.__dataclass_fields__}
+        return cls(**known | {"method": method, "recipe": Recipe(**known["recipe"]), "masks": masks})
 
     @property
     def name(self) -> str:
@@ -99,3 +173,75 @@ class RunResult:
     def plain(self) -> dict[str, Any]:
         """Return the fields for a record, without what is not known."""
         return {name: value for name, value in asdict(self).items() if name != "chance" or value is not None}
+
+
+@dataclass(frozen=True)
+class RetrainingConfig:
+    """The retrainings of one evaluation.
+
+    Attributes:
+        seeds: networks for each point of a curve, with the seeds 0 … seeds − 1, the same for every method.
+        mask_seeds: networks that see the mask alone, for each point; never more than `seeds`.
+        model_code: stands for the code of a user's own model; None for ours.
+    """
+
+    evaluation: str
+    dataset: str
+    attention: str | None
+    methods: tuple[MethodSpec, ...]
+    recipe: Recipe
+    ratios: tuple[float, ...] = ratios_option()
+    seeds: int = 1
+    mask_seeds: int = option(
+        1, "networks that see the mask alone, for each point; at most --seeds", parse=positive, metavar="N"
+    )
+    limit_train: int | None = None
+    limit_test: int | None = None
+    masks: MaskOptions = MaskOptions()
+    model_code: str | None = None
+
+    def baseline(self, dataset_sum: str, seed: int) -> Run:
+        """The run on unmasked images, which all methods share."""
+        return Run(
+            evaluation="baseline",
+            dataset=self.dataset,
+            dataset_sum=dataset_sum,
+            model=model_name(self.attention),
+            seed=seed,
+            recipe=self.recipe,
+            limit_train=self.limit_train,
+            limit_test=self.limit_test,
+            model_code=self.model_code,
+        )
+
+    def run(self, dataset_sum: str, checkpoint_sum: str, method: MethodSpec, ratio: float, seed: int, sees: str) -> Run:
+        """One retraining.
+
+        A network that sees the mask alone is the same whatever fills the image, and the same for ROAR and KAR:
+        the least important fraction t is the complement of the most important 1 − t.
+        """
+        image = sees == "image"
+        most_important = image or self.evaluation == "ROAR"
+        return replace(
+            self.baseline(dataset_sum, seed),
+            evaluation=self.evaluation if image else "ROAR",
+            sees=sees,
+            method=method,
+            ratio=ratio if most_important else round(1 - ratio, 9),
+            checkpoint_sum=checkpoint_sum,
+            masks=self.masks if image else self.masks.of_mask_alone(),
+        )
+
+    def runs(self, dataset_sum: str, checkpoint_sum: str) -> list[Run]:
+        """All runs: the baselines, then method by method, so that few ranks are held at a time."""
+        return [self.baseline(dataset_sum, seed) for seed in self.seeds_of("image")] + [
+            self.run(dataset_sum, checkpoint_sum, method, ratio, seed, sees)
+            for method in self.methods
+            for ratio in self.ratios
+            for sees in ("image", "mask")
+            for seed in self.seeds_of(sees)
+        ]
+
+    def seeds_of(self, sees: str) -> range:
+        """The seeds of networks that see images, or masks alone."""
+        return range(self.seeds if sees == "image" else min(self.seeds, self.mask_seeds))

@@ -7,7 +7,7 @@ shows the image, not what the network learned. Beside it infidelity and maximum 
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,12 +20,13 @@ from attribution.spec import MethodSpec
 from common.random_state import seeded
 from data import Dataset
 from evaluation.chance import chance_of
+from evaluation.configs import SanityConfig
+from evaluation.options import record_of
 from evaluation.protocol import Artefacts
 from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.similarity import between_0_and_1, rank_correlation, structural_similarity, window_size
 from evaluation.statistics import require_images
 from evaluation.tasks import OnImages
-from reporting.sanity_summary import Settings
 from training.loop import seed_for
 
 STAGES = 12  # at most; deeper networks are randomised several layers at a time
@@ -79,17 +80,17 @@ class Sanity:
     name = "sanity"
     needs_maps = False
 
-    def record(self, settings: Settings) -> dict[str, Any]:
-        return asdict(settings)
+    def record(self, settings: SanityConfig) -> dict[str, Any]:
+        return record_of(settings)
 
-    def images(self, settings: Settings) -> int:
+    def images(self, settings: SanityConfig) -> int:
         return settings.limit_test
 
-    def networks(self, settings: Settings) -> Sequence[str]:
+    def networks(self, settings: SanityConfig) -> Sequence[str]:
         return ["random_labels"] if settings.random_labels else []
 
     def measure(
-        self, settings: Settings, method: MethodSpec, artefacts: Artefacts, on_images: OnImages
+        self, settings: SanityConfig, method: MethodSpec, artefacts: Artefacts, on_images: OnImages
     ) -> dict[str, Any]:
         """Return similarity at each stage, infidelity and sensitivity: each the mean over the images."""
         model, test = artefacts.network(), artefacts.test
@@ -146,7 +147,7 @@ def similarities(maps: Tensor, others: Tensor) -> dict[str, float]:
     }
 
 
-def perturbations(batch: Tensor, settings: Settings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def perturbations(batch: Tensor, settings: SanityConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Normal ones for infidelity and even ones in a cube for sensitivity, (S, N, C, H, W) each; drawn on the CPU."""
     shape = (settings.samples, *batch.shape)
     noise = torch.randn(shape, generator=generator) * settings.noise

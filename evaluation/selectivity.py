@@ -18,34 +18,15 @@ from attribution.maps import BATCH, attributions
 from attribution.method import Method
 from attribution.pixel_hash import pixel_hash
 from attribution.spec import MethodSpec
-from evaluation import FILLS, ORDERS, REMOVALS
+from evaluation.configs import SelectivityConfig
 from evaluation.masking import TIE_SEED, importance
+from evaluation.options import record_of
 from evaluation.protocol import Artefacts
 from evaluation.tasks import OnImages
 
 Array = npt.NDArray[Any]
 
 KEEP_EVERY = 5  # steps: images and maps in the file
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides on the result beside method and model.
-
-    Attributes:
-        removals: pixels removed one after the other, all channels of each.
-        order: "most" important first, or "least".
-        rank: see `masking.importance`.
-        fill: what replaces a pixel: the training set's mean per channel, or black.
-        limit_test: how many test images, drawn by a fixed seed.
-    """
-
-    limit_test: int
-    removals: int = REMOVALS
-    order: str = ORDERS[0]
-    rank: str = "signed"
-    fill: str = FILLS[0]
-    explain: str = "prediction"
 
 
 @dataclass(frozen=True)
@@ -74,7 +55,7 @@ def remove_one_by_one(
     label: Tensor,
     index: Tensor,
     fill: Tensor,
-    settings: Settings,
+    settings: SelectivityConfig,
     on_step: Callable[[int], object] = lambda images: None,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]:
     """The loop itself, for one batch.
@@ -168,17 +149,17 @@ class Selectivity:
     name = "selectivity"
     needs_maps = False
 
-    def record(self, settings: Settings) -> dict[str, Any]:
-        return asdict(settings)
+    def record(self, settings: SelectivityConfig) -> dict[str, Any]:
+        return record_of(settings)
 
-    def networks(self, settings: Settings) -> Sequence[str]:
+    def networks(self, settings: SelectivityConfig) -> Sequence[str]:
         return []
 
-    def images(self, settings: Settings) -> int:
+    def images(self, settings: SelectivityConfig) -> int:
         return settings.limit_test * settings.removals
 
     def measure(
-        self, settings: Settings, method: MethodSpec, artefacts: Artefacts, on_images: OnImages
+        self, settings: SelectivityConfig, method: MethodSpec, artefacts: Artefacts, on_images: OnImages
     ) -> dict[str, Array]:
         """Return the fields of `Removed`, and the labels and the index of the images."""
         test = artefacts.test

@@ -17,6 +17,7 @@ from common.files import atomic_write, catch_read_errors
 from common.fingerprint import report_code_change
 from data import Dataset
 from models import attention_of, model_name
+from reporting.accuracy import load_trainings
 from training.checkpoint import Checkpoint, weights_sum
 from training.classifier import OnEpoch, train_classifier
 from training.config import TrainingConfig
@@ -74,6 +75,18 @@ def made_by_other_code(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> b
     for name, place in changed.items():
         report_code_change(str(place), found.get(name), wanted[name])
     return bool(changed)
+
+
+def load_metadata(folder: Path, dataset: str = "") -> dict[str, dict[str, Any]]:
+    """Return the metadata of classifiers, of one data set or of all, by the names of their files.
+
+    Raises:
+        InputError: a damaged checkpoint.
+    """
+    paths = (path for path in folder.glob("*_seed*.pt") if path.name.startswith(dataset))
+    kept = {path.stem: load_checkpoint(path).metadata for path in paths}
+    known = sorted({**load_trainings(folder, dataset), **kept}.items())
+    return {name: metadata for name, metadata in known if dataset in ("", metadata["dataset"])}
 
 
 def find_classifier(order: TrainingConfig, dataset_sum: str, folder: Path) -> Checkpoint | None:

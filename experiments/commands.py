@@ -1,168 +1,172 @@
-"""The commands: from the options of the command line to calls of the packages."""
+"""The commands: from a request to calls of the rooms."""
 
-import argparse
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from attribution import CONTROLS, ENSEMBLES
-from attribution.spec import MethodSpec, parameters_by_method
 from common.errors import InputError
 from common.files import free_bytes
 from common.fingerprint import forget_fingerprints
 from data import DATASETS, dataset_info, dataset_sha256, load_dataset
 from data.folders import TARGET_PREFIX, folder_name
-from evaluation import FILLS_OF, QUICK_CONTROLS, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
-from evaluation.coherence import Coherence, ExampleFilter
-from evaluation.retraining import Protocol
-from evaluation.selectivity import Settings
-from experiments.checkpoints import find_classifier, train_and_save
+from evaluation import FILLS_OF, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
+from evaluation.configs import ExampleFilter, RemovalConfig, SanityConfig, SelectivityConfig, usual_ratios
+from evaluation.runs import MaskOptions, RetrainingConfig
+from experiments.checkpoints import find_classifier, load_metadata, train_and_save
 from experiments.cost import Costs
-from experiments.engine import Local, default_jobs
+from experiments.engine import Local
 from experiments.measurements import Measurements, require_selectivity_possible
-from experiments.pipeline import Pipeline, classifier_line, explain_line, maps_line
+from experiments.pictures import Coherence
+from experiments.pipeline import Pipeline, explain_line, maps_line
 from experiments.publishing import gather
 from experiments.reproduction import steps
+from experiments.request import Request
 from experiments.runner import Experiment
 from experiments.runner import run as run_experiments
 from experiments.scalars import require_tensorboard, scalars
 from experiments.store import Folders
 from experiments.sweep import Sweep
-from models import ATTENTIONS, OPTIONS, variant
-from reporting.accuracy import kept_metadata, report_accuracy
+from reporting.accuracy import report_accuracy
 from reporting.documents import write_documents
 from reporting.evaluation_summary import EvaluationSummary
 from reporting.groups import in_order, kept_checks, kept_removals, measured_pairs
-from reporting.labels import usual_images
+from reporting.labels import classifier_line, usual_images
 from reporting.page import write_page
-from reporting.removal_summary import Settings as RemovalSettings
-from reporting.removal_summary import usual_ratios
 from reporting.report import Retrainings
 from reporting.retraining_summary import Gap
-from reporting.sanity_summary import Settings as SanitySettings
 from reporting.summary import summaries
 from training.checkpoint import Checkpoint
 from training.config import TrainingConfig
-from training.device import resolve_device
-from training.recipe import Recipe, finetuning_recipe, quick_train_images, recipe_for
+from training.recipe import finetuning_recipe
 
 ROOT = Path(__file__).parents[1]
 README, PUBLISHED = ROOT / "README.md", ROOT / "results" / "published"
 
 
-def run(options: argparse.Namespace, costs: Costs | None = None) -> None:
-    """Carry out the command that `options` ask for.
+def run(request: Request, costs: Costs | None = None) -> None:
+    """Carry out one command.
 
     Args:
-        costs: where a dry run notes what is to be made; without it, it is said how long that takes.
+        costs: collects the work that a dry run finds; without it, a dry run tells the time that it takes.
 
     Raises:
-        InputError: something that the options name can't be used.
+        InputError: something that the request names can't be used.
     """
     forget_fingerprints()
-    folders = Folders.below(options.output_dir, options.data_dir)
+    folders = request.folders
     folders.require_usable()
-    options.device = resolve_device(options.device)
-    if options.target is not None:
-        options.target = tuple(
-            folder_name(one, folders.data) if one.startswith(TARGET_PREFIX) else one for one in options.target
-        )
-    if options.tensorboard and not options.train:
+    if request.target is not None:
+        known = (folder_name(name, folders.data) if name.startswith(TARGET_PREFIX) else name for name in request.target)
+        request = replace(request, target=tuple(known))
+    if request.tensorboard and not request.train:
         raise InputError("--tensorboard is for --train")
-    if options.publish and not options.report:
+    if request.publish and not request.report:
         raise InputError("--publish is for --report")
-    if options.target is None and not options.report:
-        options.target = ("mnist",)
+    if request.target is None and not request.report:
+        request = replace(request, target=("mnist",))
         print("target: mnist (choose another with --target)", flush=True)
-    reporting = publish if options.publish else report
-    command = train if options.train else write_maps if options.saliency else reporting if options.report else evaluate
-    noted = costs or Costs(options.device, jobs_of(options))
-    command(options, folders, noted)
-    if options.dry_run and costs is None and noted.seconds:
-        print(noted)
+    work = costs or Costs(request.torch_device, request.processes)
+    if request.report:
+        publish(request) if request.publish else report(request, folders)
+    else:
+        command = train if request.train else write_maps if request.saliency else evaluate
+        command(request, work)
+    if request.dry_run and costs is None and work.seconds:
+        print(work)
 
 
-def reproduce(options: argparse.Namespace, parse: Callable[[Sequence[str]], argparse.Namespace]) -> None:
-    """--reproduce: all commands that the README's tables need, one after the other.
+def reproduce(request: Request, parse: Callable[[Sequence[str]], Request]) -> None:
+    """--reproduce: all commands that the published tables need, one after the other.
 
     Args:
-        parse: from the words of a command line to its options.
+        parse: from the words of a command line to a request.
     """
-    passed_on = [f"--data-dir={options.data_dir}", f"--output-dir={options.output_dir}", f"--device={options.device}"]
-    passed_on += [f"--jobs={options.jobs}"] * bool(options.jobs) + ["--dry-run"] * options.dry_run
-    device = resolve_device(options.device)
-    costs = Costs(device, options.jobs or default_jobs(device))
-    for words in steps(options.quick):
+    same = {name: getattr(request, name) for name in ("data_dir", "output_dir", "device", "jobs", "dry_run")}
+    costs = Costs(request.torch_device, request.processes)
+    for words in steps(request.quick):
         print(f"\n$ python main.py {' '.join(words)}", flush=True)
-        run(parse([*words, *passed_on]), costs)
-    if options.dry_run:
+        run(replace(parse(words), **same), costs)
+    if request.dry_run:
         print(f"\n{costs}")
 
 
-def train(options: argparse.Namespace, folders: Folders, costs: Costs) -> None:
-    """--train: each data set, each model, each seed; what is trained already is reported from its checkpoint."""
-    orders = [
-        asked_order(options, target, attention, seed)
-        for target in options.target
-        for attention in asked_attentions(options)
-        for seed in range(options.seeds)
+def train(request: Request, costs: Costs) -> None:
+    """--train: each data set, network and seed; a classifier that is trained already is reported from its checkpoint."""
+    folders = request.folders
+    configs = [
+        request.training_config(target, attention, seed)
+        for target in request.target or ()
+        for attention in request.attentions
+        for seed in range(request.seeds)
     ]
-    if options.tensorboard:
+    if request.tensorboard:
         require_tensorboard()
-    kept = {} if options.overwrite else {order: kept_classifier(order, folders) for order in orders}
-    for order in orders:
-        path, checkpoint = order.path(folders.checkpoints), kept.get(order)
-        if checkpoint is None and options.dry_run:
-            print(f"train   {path}: {order.recipe}")
-            costs.training(order)
+    trained = {} if request.overwrite else {config: trained_classifier(config, folders) for config in configs}
+    for config in configs:
+        path, checkpoint = config.path(folders.checkpoints), trained.get(config)
+        if checkpoint is None and request.dry_run:
+            print(f"train   {path}: {config.recipe}")
+            costs.training(config)
             continue
         if checkpoint is None:
-            checkpoint = trained_now(options, order, folders)
+            dataset = load_dataset(config.dataset, folders.data)
+            with scalars(folders.tensorboard / path.stem if request.tensorboard else None) as on_epoch:
+                device, resume = request.torch_device, request.resume
+                checkpoint = train_and_save(config, dataset, folders.checkpoints, device, resume, on_epoch)
         print(classifier_line(checkpoint.metadata, path), flush=True)
-    if options.tensorboard:
+    if request.tensorboard:
         print(f"scalars: tensorboard --logdir {folders.tensorboard}", flush=True)
 
 
-def trained_now(options: argparse.Namespace, order: TrainingConfig, folders: Folders) -> Checkpoint:
-    """The classifier of `order`, trained and kept."""
-    dataset = load_dataset(order.dataset, folders.data)
-    name = order.path(folders.checkpoints).stem
-    with scalars(folders.tensorboard / name if options.tensorboard else None) as on_epoch:
-        return train_and_save(order, dataset, folders.checkpoints, options.device, options.resume, on_epoch)
+def trained_classifier(config: TrainingConfig, folders: Folders) -> Checkpoint | None:
+    """Return the checkpoint of `config` if there is one.
+
+    Raises:
+        InputError: a classifier of another recipe stands in its place.
+    """
+    checkpoint = find_classifier(config, dataset_sha256(config.dataset), folders.checkpoints)
+    if checkpoint is None:
+        return None
+    for name, value in config.plain().items():
+        other = checkpoint.metadata.get(name)
+        if other != value:
+            path = config.path(folders.checkpoints)
+            raise InputError(f"{path} was trained with {name} {other}, not {value}: --overwrite replaces it")
+    return checkpoint
 
 
-def publish(options: argparse.Namespace, folders: Folders, costs: Costs) -> None:
+def publish(request: Request) -> None:
     """--report --publish: gather what is finished, and write tables, figures and README from all that is gathered."""
-    if options.dry_run or options.target or options.quick:
+    if request.dry_run or request.target or request.quick:
         raise InputError("--publish writes everything: it takes no --dry-run, --target or --quick")
+    folders = request.folders
     print(gather(folders.checkpoints, folders.results, PUBLISHED), flush=True)
-    gathered = Folders(folders.data, PUBLISHED, folders.maps, PUBLISHED)
-    report(options, gathered, costs)
+    report(request, Folders(folders.data, PUBLISHED, folders.maps, PUBLISHED))
     pages = [README, *sorted((README.parent / "docs").glob("*.md"))]
     write_documents(pages, PUBLISHED)
     print("\n".join(f"written: {page}" for page in pages))
 
 
-def report(options: argparse.Namespace, folders: Folders, _costs: Costs) -> None:
-    """--report: tables from what the commands kept, for all data sets unless --target names some."""
+def report(request: Request, folders: Folders) -> None:
+    """--report: tables of everything that is finished, for all data sets unless the request names some."""
     trained: dict[str, dict[str, Any]] = {}
-    for dataset in options.target or ("",):
-        trained |= kept_metadata(folders.checkpoints, dataset)
+    for dataset in request.target or ("",):
+        trained |= load_metadata(folders.checkpoints, dataset)
     named = [dataset for dataset, _model in measured_pairs(folders.results)]
     everything = in_order([*DATASETS, *named, *(one["dataset"] for one in trained.values())])
-    datasets, suffix = list(options.target or everything), ""
+    datasets, suffix = list(request.target or everything), ""
     if datasets != everything:  # under a name of its own, so that it doesn't replace the whole report
         suffix = f"_{'-'.join(datasets)}"
-    print(report_accuracy(datasets, trained, folders.results, suffix, options.quick, not options.dry_run))
+    print(report_accuracy(datasets, trained, folders.results, suffix, request.quick, not request.dry_run))
     retrainings = Retrainings.of(folders.results, datasets, folders.data)
     print(retrainings.summary())
     removals = [one for one in kept_removals(folders.results, folders.data) if one.dataset in datasets]
     checks = [one for one in kept_checks(folders.results) if one.dataset in datasets]
     pages = summaries(folders.results, datasets, retrainings, removals)
     print("\n\n".join(page.text for page in pages))
-    if not options.dry_run:
+    if not request.dry_run:
         written = retrainings.write(folders.results, suffix)
         written += [path for page in pages for path in page.write_files(folders.results)]
         own_files: list[EvaluationSummary] = [*retrainings.quick, *removals, *checks]
@@ -173,135 +177,13 @@ def report(options: argparse.Namespace, folders: Folders, _costs: Costs) -> None
         print("\n".join(f"written: {path}" for path in written))
 
 
-def asked_attentions(options: argparse.Namespace) -> list[str | None]:
-    """The models that --attention names, each with the option that it has; or the one of --model.
-
-    Raises:
-        InputError: an option for a model that --attention doesn't name, or both.
-    """
-    if options.model and options.attention != ("none",):
-        raise InputError("--model takes the place of --attention: give one of them")
-    for attention, (option, _values) in OPTIONS.items():
-        if getattr(options, option) is not None and attention not in options.attention:
-            raise InputError(f"--{option} is for --attention={attention}")
-    return [options.model] if options.model else [asked_variant(options, name) for name in options.attention]
-
-
-def asked_variant(options: argparse.Namespace, name: str) -> str | None:
-    if name not in OPTIONS:
-        return name if name in ATTENTIONS else None
-    option, (default, *_others) = OPTIONS[name]
-    return variant(name, **{option: getattr(options, option) or default})
-
-
-def asked_order(options: argparse.Namespace, target: str, attention: str | None, seed: int) -> TrainingConfig:
-    """The classifier that --train is to make, with every option."""
-    limit = train_limit(options, target, attention)
-    return TrainingConfig(
-        target, attention, seed, recipe(options, target, attention), limit, options.valid_rate, options.quick
-    )
-
-
-def kept_classifier(order: TrainingConfig, folders: Folders) -> Checkpoint | None:
-    """The checkpoint that `order` asks for, if it is there.
-
-    Raises:
-        InputError: a model of another recipe stands in its place.
-    """
-    checkpoint = find_classifier(order, dataset_sha256(order.dataset), folders.checkpoints)
-    if checkpoint is None:
-        return None
-    for name, value in order.plain().items():
-        found = checkpoint.metadata.get(name)
-        if found != value:
-            path = order.path(folders.checkpoints)
-            raise InputError(f"{path} was trained with {name} {found}, not {value}: --overwrite replaces it")
-    return checkpoint
-
-
-def recipe(options: argparse.Namespace, target: str, attention: str | None) -> Recipe:
-    return recipe_for(
-        target,
-        attention,
-        quick=options.quick,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        learning_rate=options.lr,
-        small_epochs=options.small_epochs,
-    )
-
-
-def train_limit(options: argparse.Namespace, target: str, attention: str | None) -> int | None:
-    if options.limit_train is None and options.quick:
-        return quick_train_images(target, attention)
-    return checked_limit(options.limit_train, target, "train")
-
-
-def checked_limit(limit: int | None, target: str, split: str) -> int | None:
-    """`limit` itself, or None for all images.
-
-    Raises:
-        InputError: the split has fewer images.
-    """
-    images = int(dataset_info(target).shapes[f"{split}_images"][0])
-    if limit is not None and limit > images:
-        raise InputError(f"--limit-{split}={limit}: {target} has {images:,} {split} images")
-    return None if limit == images else limit
-
-
-def pipelines(options: argparse.Namespace, folders: Folders) -> Iterator[Pipeline]:
-    """One for each data set and model."""
-    for target, attention in product(options.target, asked_attentions(options)):
-        limits = train_limit(options, target, attention), checked_limit(options.limit_test, target, "test")
-        yield pipeline_of(options, folders, target, attention, 0, limits)
-
-
-def pipeline_of(
-    options: argparse.Namespace,
-    folders: Folders,
-    target: str,
-    attention: str | None,
-    seed: int,
-    limits: tuple[int | None, int | None],
-) -> Pipeline:
-    """For the classifier of `seed`, which is trained by the plain recipe if it is not there.
-
-    Args:
-        limits: how many training and test images are explained.
-    """
-    plain_recipe = recipe_for(target, attention, quick=options.quick)
-    quick_limit = quick_train_images(target, attention) if options.quick else None
-    return Pipeline(
-        TrainingConfig(target, attention, seed, plain_recipe, quick_limit, quick=options.quick),
-        folders,
-        options.device,
-        explain=options.explain,
-        limit_train=limits[0],
-        limit_test=limits[1],
-        overwrite=options.overwrite,
-        resume=options.resume,
-        map_dtype=options.map_dtype,
-    )
-
-
-def chosen_methods(options: argparse.Namespace) -> list[MethodSpec]:
-    """Every method with every ensemble; the controls, which explain nothing, without one."""
-    known = {"steps": options.steps, "baseline": options.baseline, "level": options.level, "samples": options.samples}
-    of_one = parameters_by_method(options.method, options.layer, options.method_args)
-    return [
-        MethodSpec.of(method, ensemble if ensemble in ENSEMBLES else None, **known, **of_one[method])
-        for method in options.method
-        for ensemble in ((None,) if method in CONTROLS else options.ensemble)
-    ]
-
-
-def write_maps(options: argparse.Namespace, folders: Folders, costs: Costs) -> None:
-    """--saliency: the maps of each method for each data set and model."""
+def write_maps(request: Request, costs: Costs) -> None:
+    """--saliency: the maps of each method for each data set and network."""
     size = 0
-    for pipeline in list(pipelines(options, folders)):
-        for method in chosen_methods(options):
+    for pipeline in list(request.pipelines()):
+        for method in request.methods:
             pipeline.kept_or_checked(method)
-            if not options.dry_run:
+            if not request.dry_run:
                 print(maps_line(pipeline.maps(method)), flush=True)
             elif pipeline.has_maps(method):
                 print(f"finished {pipeline.map_path(method)}")
@@ -309,49 +191,37 @@ def write_maps(options: argparse.Namespace, folders: Folders, costs: Costs) -> N
                 print(explain_line(pipeline, method))
                 costs.maps(pipeline, method)
                 size += pipeline.map_bytes(method)
-    if options.dry_run:
-        print(f"at most {size / 1e6:,.1f} MB to write, {free_bytes(folders.maps) / 1e6:,.1f} MB free, nothing written")
+    if request.dry_run:
+        free = free_bytes(request.folders.maps)
+        print(f"at most {size / 1e6:,.1f} MB to write, {free / 1e6:,.1f} MB free, nothing written")
 
 
-def evaluate(options: argparse.Namespace, folders: Folders, costs: Costs) -> None:
+def evaluate(request: Request, costs: Costs) -> None:
     """--eval: one evaluation after the other, each with files of its own."""
-    if options.control and not set(options.eval) & set(RETRAINING):
-        raise InputError(f"--control is for --eval={','.join(RETRAINING)}")
-    if options.random_labels and "sanity" not in options.eval:
-        raise InputError("--random-labels is for --eval=sanity")
-    for evaluation in options.eval:
-        if options.fill is not None and options.fill not in FILLS_OF.get(evaluation, (options.fill,)):
-            raise InputError(f"--eval={evaluation} has no --fill={options.fill}: {'|'.join(FILLS_OF[evaluation])}")
-    pictures = ExampleFilter(options.classes, options.index, options.correct_only)
-    if pictures != ExampleFilter() and "coherence" not in options.eval:
-        raise InputError("--classes, --index and --correct-only are for --eval=coherence")
-    requested = list(pipelines(options, folders))
-    coherence = "coherence" in options.eval
-    all_pictures = [pictures_of(options, requested, target, pictures) for target in options.target if coherence]
-    measurements = [selectivity_of(options, pipeline) for pipeline in requested if "selectivity" in options.eval]
-    for name in REMOVING:
-        measurements += removals_of(options, folders, name) if name in options.eval else []
-    measurements += sanity_of(options, folders) if "sanity" in options.eval else []
-    sweeps = retraining_sweeps(options, requested)
-    if options.dry_run:
-        for drawn in all_pictures:
-            print(drawn.plan())
+    require_options_fit(request)
+    requested = list(request.pipelines())
+    pictures = pictures_of(request, requested) if "coherence" in request.eval else []
+    measurements = measurements_of(request, requested)
+    sweeps = sweeps_of(request, requested)
+    if request.dry_run:
+        for one in pictures:
+            print(one.plan())
         for pipeline in requested:
             costs.classifier(pipeline)
-        for one in measurements:
-            costs.measurements(one)
+        for experiment in measurements:
+            costs.measurements(experiment)
         for sweep in sweeps:
             costs.sweep(sweep)
         planned: set[Hashable] = set()
         experiments: list[Experiment[Any]] = [*measurements, *sweeps]
-        print("\n".join(experiment.plan(planned, jobs_of(options)) for experiment in experiments))
+        print("\n".join(experiment.plan(planned, request.processes) for experiment in experiments))
         return
-    for drawn in all_pictures:
-        print("\n".join(f"figure: {path}" for path in drawn.draw()), flush=True)
-    engine = Local(jobs_of(options))
-    for one in measurements:
-        run_experiments([one], engine)
-        print(one.report(), flush=True)
+    for one in pictures:
+        print("\n".join(f"figure: {path}" for path in one.draw()), flush=True)
+    engine = Local(request.processes)
+    for experiment in measurements:
+        run_experiments([experiment], engine)
+        print(experiment.report(), flush=True)
     if sweeps:
         run_experiments(sweeps, engine)
     for sweep in sweeps:
@@ -361,107 +231,83 @@ def evaluate(options: argparse.Namespace, folders: Folders, costs: Costs) -> Non
             print(Gap(roar.summary, kar.summary).write(roar.folder), flush=True)
 
 
-def jobs_of(options: argparse.Namespace) -> int:
-    """How many processes work side by side."""
-    return options.jobs or default_jobs(options.device)
+def require_options_fit(request: Request) -> None:
+    """Raise `InputError` if an option is given whose evaluation is not."""
+    if request.control and not set(request.eval) & set(RETRAINING):
+        raise InputError(f"--control is for --eval={','.join(RETRAINING)}")
+    if request.options_for(SanityConfig).get("random_labels") and "sanity" not in request.eval:
+        raise InputError("--random-labels is for --eval=sanity")
+    for evaluation in request.eval:
+        fills = FILLS_OF.get(evaluation, ())
+        if (fill := request.options.get("fill")) is not None and fills and fill not in fills:
+            raise InputError(f"--eval={evaluation} has no --fill={fill}: {'|'.join(fills)}")
+    if ExampleFilter(**request.options_for(ExampleFilter)) != ExampleFilter() and "coherence" not in request.eval:
+        raise InputError("--classes, --index and --correct-only are for --eval=coherence")
 
 
-def pictures_of(options: argparse.Namespace, asked: list[Pipeline], target: str, wanted: ExampleFilter) -> Coherence:
-    """--eval=coherence: the pictures of one data set, with all its models."""
-    shown = [pipeline for pipeline in asked if pipeline.order.dataset == target]
-    return Coherence(shown, with_controls(options), wanted)
+def pictures_of(request: Request, pipelines: Sequence[Pipeline]) -> list[Coherence]:
+    """--eval=coherence: the pictures of each data set, with all its networks."""
+    examples = ExampleFilter(**request.options_for(ExampleFilter))
+    return [
+        Coherence([one for one in pipelines if one.order.dataset == target], request.methods_and_controls, examples)
+        for target in request.target or ()
+    ]
 
 
-def with_controls(options: argparse.Namespace) -> tuple[MethodSpec, ...]:
-    """The methods asked for, and the controls that stand beside them."""
-    controls = QUICK_CONTROLS if options.quick else CONTROLS
-    return tuple(dict.fromkeys((*chosen_methods(options), *map(MethodSpec, controls))))
+def measurements_of(request: Request, pipelines: Sequence[Pipeline]) -> list[Measurements]:
+    """Return the evaluations without retraining: selectivity of seed 0, the others of all seeds."""
+    found = []
+    if "selectivity" in request.eval:
+        for pipeline in pipelines:
+            limit = request.limit_test or usual_images(pipeline.order.dataset)
+            given = request.options_for(SelectivityConfig) | {"fill": request.fill("selectivity"), "limit_test": limit}
+            selectivity = SelectivityConfig(**given)
+            require_selectivity_possible(
+                selectivity, pipeline.order.dataset, dataset_info(pipeline.order.dataset).image_shape
+            )
+            found.append(
+                Measurements("selectivity", [pipeline], request.methods_and_controls, selectivity, request.overwrite)
+            )
+    for evaluation in (name for name in (*REMOVING, "sanity") if name in request.eval):
+        for of_seeds in request.pipelines_of_seeds():
+            config = config_of(request, evaluation, of_seeds[0])
+            found.append(Measurements(evaluation, of_seeds, request.methods_and_controls, config, request.overwrite))
+    return found
 
 
-def with_blurred(methods: tuple[MethodSpec, ...]) -> tuple[MethodSpec, ...]:
-    """Beside each method the same with blurred maps, the controls in the end."""
-    attributed = [one for one in methods if one.method not in CONTROLS]
-    pairs = [form for one in attributed for form in (one, replace(one, blur=True))]
-    return (*pairs, *(one for one in methods if one.method in CONTROLS))
+def config_of(request: Request, evaluation: str, pipeline: Pipeline) -> RemovalConfig | SanityConfig:
+    facts: dict[str, Any] = {"limit_test": pipeline.limit_test}
+    if evaluation == "sanity":
+        return SanityConfig(**request.options_for(SanityConfig) | facts)
+    facts |= {"evaluation": evaluation, "fill": request.fill(evaluation)}
+    given = {"ratios": usual_ratios(evaluation)} | request.options_for(RemovalConfig) | facts
+    if evaluation == "F-Fidelity":
+        return RemovalConfig(**given, tuning=finetuning_recipe(pipeline.order.recipe))
+    return RemovalConfig(**given | {"alpha": 1.0, "beta": 1.0, "draws": 1})
 
 
-def selectivity_of(options: argparse.Namespace, pipeline: Pipeline) -> Measurements:
-    """--eval=selectivity of one data set and model."""
-    limit = options.limit_test or usual_images(pipeline.order.dataset)
-    settings = Settings(
-        limit, options.removals, options.order, options.rank, fill_of(options, "selectivity"), options.explain
-    )
-    require_selectivity_possible(settings, pipeline.order.dataset, dataset_info(pipeline.order.dataset).image_shape)
-    return Measurements("selectivity", [pipeline], with_controls(options), settings, options.overwrite)
-
-
-def fill_of(options: argparse.Namespace, evaluation: str) -> str:
-    return options.fill or FILLS_OF[evaluation][0]
-
-
-def classifiers(options: argparse.Namespace, folders: Folders) -> Iterator[list[Pipeline]]:
-    """For each data set and model the classifiers of all seeds, of which some test images are explained."""
-    for target, attention in product(options.target, asked_attentions(options)):
-        limit = checked_limit(options.limit_test, target, "test") or usual_images(target)
-        yield [pipeline_of(options, folders, target, attention, seed, (0, limit)) for seed in range(options.seeds)]
-
-
-def removals_of(options: argparse.Namespace, folders: Folders, evaluation: str) -> Iterator[Measurements]:
-    """--eval=ROAD, F-Fidelity, insertion-deletion: one for each data set and model, with all its seeds."""
-    for pipelines_of_seeds in classifiers(options, folders):
-        first = pipelines_of_seeds[0]
-        assert first.limit_test is not None
-        settings = RemovalSettings(
-            evaluation,
-            options.ratios or usual_ratios(evaluation),
-            first.limit_test,
-            options.explain,
-            options.rank,
-            fill_of(options, evaluation),
-        )
-        if evaluation == "F-Fidelity":
-            tuning = finetuning_recipe(first.order.recipe)
-            settings = replace(settings, share=options.alpha, most=options.beta, draws=options.draws, tuning=tuning)
-        yield Measurements(evaluation, pipelines_of_seeds, with_controls(options), settings, options.overwrite)
-
-
-def sanity_of(options: argparse.Namespace, folders: Folders) -> Iterator[Measurements]:
-    """--eval=sanity: one for each data set and model, with all its seeds."""
-    for pipelines_of_seeds in classifiers(options, folders):
-        limit = pipelines_of_seeds[0].limit_test
-        assert limit is not None
-        settings = SanitySettings(limit, options.explain, random_labels=options.random_labels)
-        yield Measurements("sanity", pipelines_of_seeds, with_controls(options), settings, options.overwrite)
-
-
-def retraining_sweeps(options: argparse.Namespace, asked: list[Pipeline]) -> list[Sweep]:
-    """--eval=ROAR, KAR: each data set, model and evaluation is a sweep with a table and a figure of its own."""
-    ratios = options.ratios or (QUICK_RATIOS if options.quick else RATIOS)
+def sweeps_of(request: Request, pipelines: Sequence[Pipeline]) -> list[Sweep]:
+    """--eval=ROAR, KAR: each data set, network and evaluation is a sweep with a table and a figure of its own."""
+    ratios = QUICK_RATIOS if request.quick else RATIOS
     return [
         Sweep(
-            Protocol(
+            RetrainingConfig(
                 evaluation=evaluation,
                 dataset=pipeline.order.dataset,
                 attention=pipeline.order.attention,
-                methods=with_blurred(with_controls(options)) if options.control else with_controls(options),
-                ratios=ratios,
-                recipe=recipe(options, pipeline.order.dataset, pipeline.order.attention),
-                seeds=options.seeds,
-                mask_seeds=options.mask_seeds,
+                methods=request.curves,
+                recipe=request.recipe(pipeline.order.dataset, pipeline.order.attention),
+                seeds=request.seeds,
                 limit_train=pipeline.limit_train,
                 limit_test=pipeline.limit_test,
-                explain=options.explain,
-                granularity=options.granularity,
-                rank=options.rank,
-                fill=fill_of(options, evaluation),
-                mask_split=options.mask_split,
-                map_dtype=options.map_dtype,
+                masks=MaskOptions(**request.options_for(MaskOptions) | {"fill": request.fill(evaluation)}),
+                **{"ratios": ratios} | request.options_for(RetrainingConfig),
                 **pipeline.order.model_code,
             ),
             pipeline,
-            options.overwrite,
+            request.overwrite,
         )
-        for pipeline in asked
-        for evaluation in options.eval
+        for pipeline in pipelines
+        for evaluation in request.eval
         if evaluation in RETRAINING
     ]

@@ -13,15 +13,13 @@ from attribution.spec import MethodSpec
 from common.files import json_sha256
 from data import dataset_info
 from evaluation import ORDERS
+from evaluation.configs import RemovalConfig, SanityConfig, SelectivityConfig
 from evaluation.imputation import imputation_seconds
 from evaluation.sanity import randomization_cascade
-from evaluation.selectivity import Settings as SelectivitySettings
 from experiments.engine import threads_per_job
 from experiments.measurements import Measurements
 from experiments.pipeline import Pipeline, method_kwargs
 from experiments.sweep import Sweep, in_words
-from reporting.removal_summary import Settings as RemovalSettings
-from reporting.sanity_summary import Settings as SanitySettings
 from training.config import TrainingConfig
 from training.networks import new_model
 from training.recipe import Recipe
@@ -95,18 +93,18 @@ class Costs:
             work = partial(self.training_seconds, order.dataset, order.attention, tuning, order.limit_train)
             self._add(("finetuned", order.path(PLACE), json_sha256(tuning.plain())), work)
 
-    def _removing(self, pipeline: Pipeline, _method: MethodSpec, settings: RemovalSettings) -> float:
+    def _removing(self, pipeline: Pipeline, _method: MethodSpec, settings: RemovalConfig) -> float:
         removals = len(ORDERS) * len(settings.ratios) * settings.draws * settings.limit_test
         imputed = self._imputing(pipeline) if settings.fill == "linear" else 0.0
         return removals * (self._forward(pipeline) + imputed)
 
-    def _checking(self, pipeline: Pipeline, method: MethodSpec, settings: SanitySettings) -> float:
+    def _checking(self, pipeline: Pipeline, method: MethodSpec, settings: SanityConfig) -> float:
         order = pipeline.order
         maps = 1 + len(randomization_cascade(new_model(order.dataset, order.attention))) + settings.samples
         of_image = maps * self._explaining(pipeline, method) + settings.samples * self._forward(pipeline)
         return settings.limit_test * of_image
 
-    def _one_by_one(self, pipeline: Pipeline, method: MethodSpec, settings: SelectivitySettings) -> float:
+    def _one_by_one(self, pipeline: Pipeline, method: MethodSpec, settings: SelectivityConfig) -> float:
         return self._explaining(pipeline, method, settings.limit_test * (settings.removals + 1))
 
     def _add(self, key: Hashable, seconds: Callable[[], float], side_by_side: bool = False) -> None:

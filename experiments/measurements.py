@@ -9,6 +9,7 @@ from typing import Any
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.files import json_sha256, require_not_in_use
+from evaluation.configs import SelectivityConfig
 from evaluation.protocol import Artefacts, Evaluation
 from evaluation.removal import RemovalEvaluation
 from evaluation.sanity import Sanity
@@ -215,7 +216,7 @@ class Measurements(Experiment[Measurement]):
         return RemovalSummary(*facts, first.dataset_sum, first.folders.data).write(self.results_folder)
 
 
-def require_selectivity_possible(settings: Any, dataset: str, shape: tuple[int, int, int]) -> None:
+def require_selectivity_possible(settings: SelectivityConfig, dataset: str, shape: tuple[int, int, int]) -> None:
     """Raise `InputError` if selectivity has more pixels to remove than there are, or too few images."""
     pixels = shape[1] * shape[2]
     if settings.removals > pixels:

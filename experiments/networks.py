@@ -6,7 +6,8 @@ from typing import Any
 from common.progress import progress_bar
 from evaluation.sanity import with_random_labels
 from experiments.checkpoints import find_classifier, find_finetuned, finetuned_path, save_checkpoint, train_and_save
-from experiments.pipeline import Pipeline, classifier_line
+from experiments.pipeline import Pipeline
+from reporting.labels import classifier_line
 from training.checkpoint import Checkpoint
 from training.finetuning import finetune, finetuning
 
@@ -45,7 +46,7 @@ def path_of_finetuned(pipeline: Pipeline) -> Path:
 
 def _finetuning(pipeline: Pipeline, settings: Any) -> dict[str, Any]:
     limit = pipeline.order.limit_train
-    return finetuning(pipeline.checkpoint, settings.tuning, settings.most, settings.fill, limit)
+    return finetuning(pipeline.checkpoint, settings.tuning, settings.beta, settings.fill, limit)
 
 
 def with_shuffled_labels(pipeline: Pipeline) -> Checkpoint:

@@ -1,6 +1,5 @@
 """What a command needs: data, a trained classifier, maps. What is not there is made first, and kept."""
 
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from experiments.map_files import SPLITS, MapReader, MapWriter, Provenance, map_
 from experiments.store import Folders
 from models import model_name
 from models.inspection import Inspectable, last_block
+from reporting.labels import classifier_line
 from training.checkpoint import Checkpoint
 from training.classifier import restore
 from training.config import TrainingConfig
@@ -217,7 +217,7 @@ class Pipeline:
         """Return of the test images the `ranks` of the pixels (N, 1, H, W) and the class explained, `target` (N,)."""
         reader, test = self.maps(method), self.dataset.test
         parts = list(reader.rows("test", test.index))
-        ranks, _tied = ranks_of_maps(parts, self.dataset.shape[0], "pixel", rank, self.device, method.blur)
+        ranks, _tied = ranks_of_maps([(part.attribution, part.index) for part in parts], self.dataset.shape[0], "pixel", rank, self.device, method.blur)
         name = "prediction" if self.explain == "prediction" else "label"
         target = np.concatenate([getattr(rows, name) for rows in parts])
         return SharedArrays(
@@ -243,7 +243,7 @@ class Pipeline:
             reader, channels = self.maps(method), self.dataset.shape[0]
             (train, tied), (test, _tied) = (
                 ranks_of_maps(
-                    reader.rows(split, getattr(self.dataset, split).index),
+                    ((part.attribution, part.index) for part in reader.rows(split, getattr(self.dataset, split).index)),
                     *(channels, granularity, rank, self.device, method.blur),
                 )
                 for split in SPLITS
@@ -296,16 +296,3 @@ def maps_line(reader: MapReader) -> str:
         return said
     median, most = np.nanpercentile(gaps, [50, 95])
     return f"{said}; completeness gap: median {median:.2%}, 95 % of the images below {most:.2%}"
-
-
-def classifier_line(found: Mapping[str, Any], path: Path) -> str:
-    """What is to be said of a trained classifier, in one line.
-
-    Args:
-        found: the metadata of its checkpoint.
-    """
-    return (
-        f"model: {found['dataset']} {found['model']} seed {found['seed']}, {found['parameters']:,} parameters: "
-        f"test accuracy {found['test_accuracy']:.4f} after {found['recipe']['epochs']} epochs "
-        f"in {found['seconds']:.0f} s -> {path}"
-    )

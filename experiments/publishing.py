@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import REMOVING
+from experiments.checkpoints import load_metadata
 from experiments.records import gather_records
 from experiments.selectivity_files import shorten
-from reporting.accuracy import TRAININGS, kept_metadata
+from reporting.accuracy import TRAININGS
 from reporting.records import load_records
 
 KINDS = ("runs", *REMOVING, "sanity")
@@ -26,7 +27,7 @@ def gather(checkpoints: Path, results: Path, published: Path) -> str:
     for kind in KINDS:
         for path, configuration, result in load_records(results, kind):
             records[f"{kind}/{path.name}"] = configuration, result
-    for name, metadata in kept_metadata(checkpoints).items():
+    for name, metadata in load_metadata(checkpoints).items():
         records[f"{TRAININGS}/{name}.json"] = {}, metadata
     falls = sorted((results / "selectivity").glob("*.h5"))
     for path in falls:

@@ -9,8 +9,8 @@ from common.errors import InputError
 from data import dataset_info
 from evaluation.imputation import imputation_seconds
 from evaluation.masking import Removal
-from evaluation.retraining import Protocol, retrain
-from evaluation.runs import Run, RunResult
+from evaluation.retraining import retrain
+from evaluation.runs import RetrainingConfig, Run, RunResult
 from evaluation.tasks import Task
 from experiments.engine import threads_per_job
 from experiments.pipeline import Pipeline, explain_line
@@ -28,7 +28,7 @@ class Sweep(Experiment[Run]):
 
     title, unit = "runs", "retrainings"
 
-    def __init__(self, protocol: Protocol, pipeline: Pipeline, overwrite: bool = False) -> None:
+    def __init__(self, protocol: RetrainingConfig, pipeline: Pipeline, overwrite: bool = False) -> None:
         """Look at what is there.
 
         Raises:
@@ -66,11 +66,11 @@ class Sweep(Experiment[Run]):
 
     def _require_something_removed(self) -> None:
         channels, height, width = dataset_info(self.protocol.dataset).image_shape
-        positions = height * width * (channels if self.protocol.granularity == "element" else 1)
+        positions = height * width * (channels if self.protocol.masks.granularity == "element" else 1)
         for ratio in self.protocol.ratios:
             if not 0 < Removal(self.protocol.evaluation, ratio).count(positions) < positions:
                 raise InputError(
-                    f"ratio {ratio:g} leaves none or all of {positions} {self.protocol.granularity}s in place"
+                    f"ratio {ratio:g} leaves none or all of {positions} {self.protocol.masks.granularity}s in place"
                 )
 
     def plan(self, planned: set[Hashable], jobs: int) -> str:
@@ -112,8 +112,8 @@ class Sweep(Experiment[Run]):
         tested = run.limit_test or shapes["test_images"][0]
         steps = (run.recipe.epochs * trained + TEST_COST * tested) / run.recipe.batch_size
         imputed = 0.0
-        if run.fill == "linear" and run.seed == 0:  # the other seeds see the same images
-            imputed = (trained + (tested if run.mask_split == "both" else 0)) * self._imputation
+        if run.masks.fill == "linear" and run.seed == 0:  # the other seeds see the same images
+            imputed = (trained + (tested if run.masks.mask_split == "both" else 0)) * self._imputation
         return steps * self._step + imputed
 
     @cached_property
@@ -137,7 +137,9 @@ class Sweep(Experiment[Run]):
 
     def task(self, config: Run) -> Task:
         pipeline, protocol = self.pipeline, self.protocol
-        ranks = pipeline.ranks(config.method, protocol.granularity, protocol.rank) if config.method else None
+        ranks = (
+            pipeline.ranks(config.method, protocol.masks.granularity, protocol.masks.rank) if config.method else None
+        )
         shared = (pipeline.arrays, ranks) if ranks else (pipeline.arrays,)
         arguments = config, pipeline.arrays, ranks, pipeline.device
         return Task(config.name, retrain, arguments, self.images(config), shared)

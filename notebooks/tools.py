@@ -22,12 +22,14 @@ sys.path.insert(0, str(ROOT))
 import main  # noqa: E402
 from attribution.folding import folded  # noqa: E402
 from common.errors import InputError  # noqa: E402
-from evaluation.coherence import ExampleFilter, Subject, chosen_examples  # noqa: E402
+from evaluation.coherence import choose_examples  # noqa: E402
+from evaluation.configs import ExampleFilter  # noqa: E402
+from experiments.pictures import Subject  # noqa: E402
 from experiments.pipeline import Pipeline  # noqa: E402
 from experiments.store import Folders  # noqa: E402
 from reporting.figures import Figure, save_figure  # noqa: E402
 from reporting.pictures import Column, draw_grid  # noqa: E402
-from training.classifier import TrainingConfig  # noqa: E402
+from training.config import TrainingConfig  # noqa: E402
 from training.device import resolve_device  # noqa: E402
 from training.loop import initialised  # noqa: E402
 from training.networks import new_model  # noqa: E402
@@ -69,10 +71,16 @@ def subject(
     order = TrainingConfig(dataset, attention, 0, recipe_for(dataset, attention, quick=quick), limit, quick=quick)
     found = Subject(Pipeline(order, Folders.below(Path(), DATA), resolve_device("auto")))
     try:
-        found.show(chosen_examples([found], ExampleFilter(tuple(classes), correct_only=correct_only)))
+        show_first(found, ExampleFilter(tuple(classes), correct_only=correct_only))
     except InputError:  # a class of which it gets nothing right
-        found.show(chosen_examples([found], ExampleFilter(tuple(classes))))
+        show_first(found, ExampleFilter(tuple(classes)))
     return found
+
+
+def show_first(one: Subject, examples: ExampleFilter) -> None:
+    """Let `one` show the first example of each class."""
+    pipeline = one.pipeline
+    one.show(choose_examples(pipeline.dataset.test, pipeline.whole.classes, examples, [one.correct]))
 
 
 def untrained(dataset: str, attention: str | None = None, classes: Sequence[str] = ()) -> Subject:
@@ -84,7 +92,7 @@ def untrained(dataset: str, attention: str | None = None, classes: Sequence[str]
         )
     )
     found.model = folded(initialised(lambda: new_model(dataset, attention), 0, device).eval())
-    found.show(chosen_examples([found], ExampleFilter(tuple(classes))))
+    show_first(found, ExampleFilter(tuple(classes)))
     return found
 
 

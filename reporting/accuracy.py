@@ -15,7 +15,6 @@ from common.files import write_text
 from data.catalog import DatasetInfo
 from evaluation.chance import known_dataset_info
 from evaluation.statistics import estimate
-from experiments.checkpoints import load_checkpoint
 from models import ATTENTIONS, NO_ATTENTION
 from reporting.records import load_records
 from reporting.tables import markdown_rows
@@ -103,17 +102,12 @@ class Trainings:
         ]
 
 
-def kept_trainings(folder: Path, dataset: str, quick: bool = False) -> list[Trainings]:
+def trainings_of(known: Mapping[str, dict[str, Any]], dataset: str, quick: bool) -> list[Trainings]:
     """Return the trainings of `dataset`: one entry for each model and recipe, models in their usual order.
 
-    Raises:
-        InputError: a damaged checkpoint.
+    Args:
+        known: metadata of classifiers by the names of their files.
     """
-    return trainings_of(kept_metadata(folder, dataset), dataset, quick)
-
-
-def trainings_of(known: Mapping[str, dict[str, Any]], dataset: str, quick: bool) -> list[Trainings]:
-    """`kept_trainings` of what `kept_metadata` found."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for name, metadata in known.items():
         if name.endswith("_quick") == quick and metadata["dataset"] == dataset:
@@ -124,20 +118,14 @@ def trainings_of(known: Mapping[str, dict[str, Any]], dataset: str, quick: bool)
     return sorted(found, key=lambda one: order_of(one.model))
 
 
-def kept_metadata(folder: Path, dataset: str = "") -> dict[str, dict[str, Any]]:
-    """Name of a classifier -> what is known of it: from the checkpoints, and from their gathered records.
-
-    Args:
-        dataset: of one data set only.
+def load_trainings(folder: Path, dataset: str = "") -> dict[str, dict[str, Any]]:
+    """Return the metadata of gathered classifiers, of one data set or of all, by the names of their files.
 
     Raises:
-        InputError: a damaged checkpoint.
+        InputError: a damaged file.
     """
     gathered = {path.stem: metadata for path, _nothing, metadata in load_records(folder, TRAININGS)}
-    paths = (path for path in folder.glob("*_seed*.pt") if path.name.startswith(dataset))
-    kept = {path.stem: load_checkpoint(path).metadata for path in paths}
-    found = sorted({**gathered, **kept}.items())
-    return {name: metadata for name, metadata in found if dataset in ("", metadata["dataset"])}
+    return {name: metadata for name, metadata in gathered.items() if dataset in ("", metadata["dataset"])}
 
 
 def order_of(model: str) -> int:
@@ -247,7 +235,7 @@ def report_accuracy(
     """Write `accuracy<suffix>.md` and `.csv` from the kept classifiers; return what is to be said.
 
     Args:
-        known: what `kept_metadata` found.
+        known: see `trainings_of`.
     """
     trainings = {dataset: trainings_of(known, dataset, quick) for dataset in datasets}
     text = "\n".join(accuracy_text(dataset, trainings[dataset]) for dataset in datasets)

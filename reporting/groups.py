@@ -11,19 +11,18 @@ from attribution import CONTROLS, ENSEMBLES, METHODS
 from attribution.spec import MethodSpec
 from data import DATA_DIR, DATASETS, GENERATED
 from evaluation import ORDERS, REMOVING
+from evaluation.configs import RemovalConfig, SanityConfig
+from evaluation.options import from_record
 from reporting.editions import Editions
 from reporting.records import load_records
 from reporting.removal_summary import RemovalSummary
-from reporting.removal_summary import Settings as RemovalSettings
 from reporting.sanity_summary import SanitySummary
-from reporting.sanity_summary import Settings as SanitySettings
 from reporting.selectivity import SelectivityCurve
 from reporting.selectivity_files import load_selectivity, read_result
 from training.recipe import Recipe
 
 OF_METHOD = ("method", "ensemble", "parameters", "blur", "code")
 OF_ONE = (*OF_METHOD, "seed", "checkpoint_sum")
-OF_ALL = ("evaluation", "dataset", "dataset_sum", "model", "model_code", "map_dtype")
 
 Found = Mapping[tuple[MethodSpec, int], Mapping[str, Any]]
 Measured = TypeVar("Measured", RemovalSummary, SanitySummary)
@@ -53,7 +52,7 @@ def kept_removals(results: Path, data_dir: Path = DATA_DIR) -> list[RemovalSumma
     """
     return [
         RemovalSummary(
-            *(_removal_settings(common), common["dataset"], common["model"], methods, seeds, found),
+            *(_removal_config(common), common["dataset"], common["model"], methods, seeds, found),
             dataset_sum=common["dataset_sum"],
             data_dir=data_dir,
         )
@@ -69,7 +68,9 @@ def kept_checks(results: Path) -> list[SanitySummary]:
         InputError: a damaged file.
     """
     return [
-        SanitySummary(SanitySettings(**_settings(common)), common["dataset"], common["model"], methods, seeds, found)
+        SanitySummary(
+            SanityConfig(**from_record(SanityConfig, common)), common["dataset"], common["model"], methods, seeds, found
+        )
         for common, methods, seeds, found in _groups(results, "sanity")
     ]
 
@@ -105,14 +106,10 @@ def measured_pairs(results: Path) -> list[tuple[str, str]]:
     return list(dict.fromkeys((one["dataset"], one["model"]) for one in chain(records, falls)))
 
 
-def _settings(common: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in common.items() if name not in OF_ALL}
-
-
-def _removal_settings(common: Mapping[str, Any]) -> RemovalSettings:
-    tuning = Recipe(**common["tuning"]) if common["tuning"] else None
-    given = _settings(common) | {"ratios": tuple(common["ratios"]), "tuning": tuning}
-    return RemovalSettings(evaluation=common["evaluation"], **given)
+def _removal_config(record: Mapping[str, Any]) -> RemovalConfig:
+    tuning = Recipe(**record["tuning"]) if record["tuning"] else None
+    fields = from_record(RemovalConfig, record) | {"ratios": tuple(record["ratios"]), "tuning": tuning}
+    return RemovalConfig(**fields)
 
 
 def _groups(

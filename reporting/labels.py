@@ -1,7 +1,9 @@
 """Labels of conditions, in notes and in file names."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from attribution import BASELINES, LEVEL, SAMPLES, STEPS
 from attribution.spec import MethodSpec
@@ -77,3 +79,16 @@ def usual_images(dataset: str) -> int:
 def usual_images_if_known(dataset: str) -> int | None:
     """`usual_images`; None for an image folder that is not here."""
     return usual_images(dataset) if known_dataset_info(dataset) else None
+
+
+def classifier_line(metadata: Mapping[str, Any], path: Path) -> str:
+    """Return a line on a trained classifier.
+
+    Args:
+        metadata: of its checkpoint.
+    """
+    return (
+        f"model: {metadata['dataset']} {metadata['model']} seed {metadata['seed']}, {metadata['parameters']:,} parameters: "
+        f"test accuracy {metadata['test_accuracy']:.4f} after {metadata['recipe']['epochs']} epochs "
+        f"in {metadata['seconds']:.0f} s -> {path}"
+    )

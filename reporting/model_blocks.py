@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from data import DATASETS
-from experiments.pipeline import classifier_line
 from models import model_name
 from reporting.accuracy import (
     ORIGINAL_NAMES,
     accuracy_text,
-    kept_metadata,
+    load_trainings,
     original_figures,
 )
-from reporting.labels import TITLES, counted, duration
+from reporting.labels import TITLES, classifier_line, counted, duration
 from reporting.published import Published
 from reporting.tables import details, markdown_rows, small_print
 from training.config import checkpoint_path
@@ -59,7 +58,7 @@ def trained(published: Published) -> str:
     lines = []
     for dataset, attention in (("mnist", None), ("cifar10", "CBAM")):
         name = checkpoint_path(Path("checkpoints"), dataset, model_name(attention), seed=0)
-        metadata = kept_metadata(published.folder, dataset).get(name.stem)
+        metadata = load_trainings(published.folder, dataset).get(name.stem)
         option = f" --attention={attention}" if attention else ""
         said = [classifier_line(metadata, name)] if metadata else []
         lines += [f"$ python main.py --train --target={dataset}{option}", *said]

@@ -12,7 +12,8 @@ from data import DATASETS
 from models import NO_ATTENTION
 from reporting.accuracy import (
     Trainings,
-    kept_trainings,
+    load_trainings,
+    trainings_of,
 )
 from reporting.groups import kept_checks, kept_falls, kept_removals
 from reporting.removal_summary import RemovalSummary
@@ -47,7 +48,9 @@ class Published:
 
     @cached_property
     def trainings(self) -> dict[str, list[Trainings]]:
-        return {dataset: kept_trainings(self.folder, dataset) for dataset in DATASETS}
+        return {
+            dataset: trainings_of(load_trainings(self.folder, dataset), dataset, quick=False) for dataset in DATASETS
+        }
 
     def falls(self, dataset: str) -> dict[MethodSpec, SelectivityCurve]:
         return kept_falls(self.folder, dataset, NO_ATTENTION)

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from attribution.spec import filed_methods
 from common.files import json_sha256
 from data import DATA_DIR
-from evaluation import DRAWS, EXPLAIN, FILLS_OF, INSERTION_RATIOS, MOST, ORDERS, RANKS, RATIOS, SHARE
+from evaluation import ORDERS, RATIOS
 from evaluation.chance import chance_level, known_dataset_info
-from evaluation.removal import Imputed, Perturbation, RandomPart, Replaced
+from evaluation.configs import RemovalConfig, usual_ratios, usual_removal
+from evaluation.options import notes_of, words_of
 from evaluation.statistics import Curve, Estimate, at_chance, chance_words, difference, estimate
 from reporting.evaluation_summary import MeasurementSummary
 from reporting.labels import (
@@ -24,8 +24,6 @@ from reporting.labels import (
     usual_images_if_known,
 )
 from reporting.tables import areas_cell, cell, distance_cell, markdown_rows, numbers
-from training.inputs import Normalisation
-from training.recipe import Recipe
 
 ABOUT = {
     "ROAD": "ROAD (Rong et al. 2022): removed pixels imputed from their neighbours, with noise; no network retrained.",
@@ -37,59 +35,6 @@ ABOUT = {
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Everything that decides on the result beside method, model and seed.
-
-    Attributes:
-        ratios: fractions removed; of F-Fidelity how large the explanation is.
-        fill: "linear" (ROAD), "blur", "mean" or "black".
-        share, most, draws: α, β and the number of random removals of F-Fidelity; 1, 1, 1 for the others.
-        tuning: the recipe of F-Fidelity's fine-tuning.
-    """
-
-    evaluation: str
-    ratios: tuple[float, ...]
-    limit_test: int
-    explain: str
-    rank: str
-    fill: str
-    share: float = 1.0
-    most: float = 1.0
-    draws: int = 1
-    tuning: Recipe | None = None
-
-    @property
-    def value(self) -> str:
-        """The quantity of the curves: the class's probability for insertion and deletion, else accuracy."""
-        return "score" if self.evaluation == "insertion-deletion" else "accuracy"
-
-    def perturbation(self, normalisation: Normalisation) -> Perturbation:
-        if self.evaluation == "ROAD":
-            return Imputed()
-        if self.evaluation == "F-Fidelity":
-            return RandomPart(normalisation.fill(self.fill), self.share, self.most, self.draws)
-        return Replaced(None if self.fill == "blur" else normalisation.fill(self.fill))
-
-
-def usual_ratios(evaluation: str) -> tuple[float, ...]:
-    """The fractions that are removed unless told otherwise; insertion and deletion go from nothing to everything."""
-    return (0.0, *INSERTION_RATIOS, 1.0) if evaluation == "insertion-deletion" else RATIOS
-
-
-def usual_settings(evaluation: str, dataset: str) -> dict[str, Any]:
-    """Return the defaults of `Settings`."""
-    usual: dict[str, Any] = {
-        "limit_test": usual_images_if_known(dataset),
-        "explain": EXPLAIN[0],
-        "rank": RANKS[0],
-        "fill": FILLS_OF[evaluation][0],
-    }
-    if evaluation == "F-Fidelity":
-        usual |= {"share": SHARE, "most": MOST, "draws": DRAWS}
-    return usual
-
-
-@dataclass(frozen=True)
 class RemovalSummary(MeasurementSummary):
     """Accuracies and scores of several methods, as `evaluation.removal.Measured` names them.
 
@@ -97,7 +42,7 @@ class RemovalSummary(MeasurementSummary):
         dataset_sum, data_dir: of the data, and where they may lie; older records need them for chance.
     """
 
-    settings: Settings
+    settings: RemovalConfig
     dataset_sum: str = ""
     data_dir: Path = DATA_DIR
 
@@ -210,7 +155,7 @@ class RemovalSummary(MeasurementSummary):
         tuned = ""
         if one.tuning is not None:
             tuned = (
-                f" α {one.share:g}, β {one.most:g}, {one.draws} draws; fine-tuned for "
+                f" α {one.alpha:g}, β {one.beta:g}, {one.draws} draws; fine-tuned for "
                 f"{counted(one.tuning.epochs, 'epoch')}."
             )
         what = "probability of the explained class" if one.value == "score" else "accuracy"
@@ -219,7 +164,7 @@ class RemovalSummary(MeasurementSummary):
         return (
             f"{ABOUT[one.evaluation]}{tuned} Fill: {one.fill}. Values: {what}.\n"
             f"{one.limit_test:,} test images, {seeds} (a classifier with its own maps each); by the {one.rank} "
-            f"attribution of the {explained_class(one.explain)}.{described_parameters(self.methods)}\n"
+            f"attribution of the {explained_class(one.explain)}.{described_parameters(self.methods)}{notes_of(one)}\n"
             f"± is the 95 % interval, {interval}. Least − most: the difference of the two areas, the higher the "
             "better, 0 for a random order."
         )
@@ -231,8 +176,8 @@ class RemovalSummary(MeasurementSummary):
     @property
     def stem(self) -> str:
         one = self.settings
-        usual = usual_settings(one.evaluation, self.dataset)
-        special = [f"{name}-{getattr(one, name)}" for name, value in usual.items() if getattr(one, name) != value]
+        usual = usual_removal(one.evaluation) | {"limit_test": usual_images_if_known(self.dataset)}
+        special = words_of(one, usual)
         if tuple(one.ratios) != usual_ratios(one.evaluation):
             special.append(f"ratios-{json_sha256(list(one.ratios))[:6]}")
         special += unusual_parameters(self.methods)

@@ -13,8 +13,7 @@ from attribution.spec import MethodSpec
 from common.files import write_text
 from data import DATA_DIR
 from evaluation import RETRAINING
-from evaluation.retraining import Protocol
-from evaluation.runs import Run, RunResult
+from evaluation.runs import RetrainingConfig, Run, RunResult
 from evaluation.statistics import Curve
 from models import NO_ATTENTION, attention_of
 from reporting.accuracy import order_of, original_figures
@@ -183,9 +182,9 @@ def _findings(key: Run, of_key: Sequence[Run], runs: Results, data_dir: Path) ->
     ratios_of = {method: tuple(sorted({run.ratio for run in of_key if run.method == method})) for method in methods}
     seeds = range(1, 2 + max(run.seed for run in of_key))
     sums = key.dataset_sum, key.checkpoint_sum or ""
-    best: Protocol | None = None
+    best: RetrainingConfig | None = None
     for ratios, count in product(set(ratios_of.values()), seeds):
-        protocol = Protocol(
+        protocol = RetrainingConfig(
             evaluation=key.evaluation,
             dataset=key.dataset,
             attention=attention_of(key.model),
@@ -195,12 +194,7 @@ def _findings(key: Run, of_key: Sequence[Run], runs: Results, data_dir: Path) ->
             seeds=count,
             limit_train=key.limit_train,
             limit_test=key.limit_test,
-            explain=key.explain or "",
-            granularity=key.granularity or "",
-            rank=key.rank or "",
-            fill=key.fill or "",
-            mask_split=key.mask_split or "",
-            map_dtype=key.map_dtype or "",
+            masks=key.masks,
             model_code=key.model_code,
         )
         whole = [one for one in methods if _is_whole(replace(protocol, methods=(one,)), sums, runs)]
@@ -219,7 +213,7 @@ def _findings(key: Run, of_key: Sequence[Run], runs: Results, data_dir: Path) ->
     return RetrainingSummary(best, *sums, runs, _is_quick(best), data_dir=data_dir), "; ".join(said)
 
 
-def _is_quick(protocol: Protocol) -> bool:
+def _is_quick(protocol: RetrainingConfig) -> bool:
     """Tell if the protocol is the one of `--quick`."""
     dataset, attention = protocol.dataset, protocol.attention
     if protocol.recipe != recipe_for(dataset, attention, quick=True):
@@ -228,11 +222,11 @@ def _is_quick(protocol: Protocol) -> bool:
     return protocol.limit_train is not None if images is None else protocol.limit_train == images
 
 
-def _is_whole(protocol: Protocol, sums: tuple[str, str], runs: Results) -> bool:
+def _is_whole(protocol: RetrainingConfig, sums: tuple[str, str], runs: Results) -> bool:
     return all(run in runs for run in protocol.runs(*sums))
 
 
-def _points(protocol: Protocol) -> tuple[int, int]:
+def _points(protocol: RetrainingConfig) -> tuple[int, int]:
     """Return the size of a table; of equal ones more seeds win."""
     return len(protocol.methods) * len(protocol.ratios) * protocol.seeds, protocol.seeds
 

@@ -1,7 +1,7 @@
 """The summary of the finished retrainings of one protocol: curves, table, verdicts and a figure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +11,8 @@ from common.files import json_sha256
 from data import DATA_DIR
 from evaluation import QUICK_RATIOS, RATIOS
 from evaluation.chance import chance_level, known_dataset_info
-from evaluation.retraining import Protocol
-from evaluation.runs import Run, RunResult
+from evaluation.options import notes_of, words_of
+from evaluation.runs import RetrainingConfig, Run, RunResult
 from evaluation.statistics import READABLE, Curve, Estimate, at_chance, estimate, ranking, share_of_mask, verdict
 from models import model_name
 from reporting.evaluation_summary import EvaluationSummary
@@ -31,7 +31,6 @@ from training.recipe import quick_train_images, recipe_for
 if TYPE_CHECKING:
     from reporting.figures import Panel
 
-MASK_OPTIONS = ("granularity", "rank", "fill", "mask_split", "explain", "map_dtype")
 LONGEST_RATIOS = 40  # letters
 
 
@@ -51,7 +50,7 @@ class RetrainingSummary(EvaluationSummary):
         data_dir: where the labels may lie that older records need for chance.
     """
 
-    protocol: Protocol
+    protocol: RetrainingConfig
     dataset_sum: str
     checkpoint_sum: str
     results: Mapping[Run, RunResult]
@@ -124,12 +123,12 @@ class RetrainingSummary(EvaluationSummary):
 
     @property
     def masked(self) -> str:
-        return "training and test images" if self.protocol.mask_split == "both" else "training images only"
+        return "training and test images" if self.protocol.masks.mask_split == "both" else "training images only"
 
     @property
     def removed(self) -> str:
         """The replaced units, in words."""
-        return f"{self.protocol.granularity}s replaced in {self.masked}"
+        return f"{self.protocol.masks.granularity}s replaced in {self.masked}"
 
     @property
     def note(self) -> str:
@@ -145,9 +144,9 @@ class RetrainingSummary(EvaluationSummary):
         small = f" ({small_epochs} with images of half the size)" if small_epochs else ""
         importance = "Most" if protocol.evaluation == "ROAR" else "Least"
         return (
-            f"{importance} important {protocol.granularity}s of {self.masked}, by the {protocol.rank} attribution of "
-            f"the {explained_class(protocol.explain)}, replaced by {protocol.fill}."
-            f"{described_parameters(protocol.methods)}\n"
+            f"{importance} important {protocol.masks.granularity}s of {self.masked}, by the {protocol.masks.rank} attribution of "
+            f"the {explained_class(protocol.masks.explain)}, replaced by {protocol.masks.fill}."
+            f"{described_parameters(protocol.methods)}{notes_of(protocol.masks)}\n"
             f"{images} training images, {counted(protocol.recipe.epochs, 'epoch')}{small}, {tested} test images, "
             f"{counted(protocol.seeds, 'seed')}; one explained network (seed 0)."
         )
@@ -171,7 +170,7 @@ class RetrainingSummary(EvaluationSummary):
     @cached_property
     def verdicts(self) -> str:
         """A line for each method on the trust that its curve deserves."""
-        clean_test = self.protocol.mask_split == "train"
+        clean_test = self.protocol.masks.mask_split == "train"
         return "".join(
             f"- {image.method}: {verdict(image, mask, self.chance, clean_test, self.baseline)}\n"
             for image, mask in zip(self.images, self.masks, strict=True)
@@ -179,7 +178,7 @@ class RetrainingSummary(EvaluationSummary):
 
     def explained(self, image: Curve, mask: Curve) -> bool:
         """Tell if the mask alone explains the curve, see `statistics.verdict`."""
-        if self.chance is None or self.is_at_chance or self.protocol.mask_split != "both":
+        if self.chance is None or self.is_at_chance or self.protocol.masks.mask_split != "both":
             return False
         return share_of_mask(image, mask, self.chance) >= READABLE
 
@@ -216,9 +215,7 @@ class RetrainingSummary(EvaluationSummary):
     @property
     def mask_words(self) -> list[str]:
         """The options of the masks that are not the default."""
-        default = {field.name: field.default for field in fields(self.protocol)}
-        chosen = {name: getattr(self.protocol, name) for name in MASK_OPTIONS}
-        return [str(value) for name, value in chosen.items() if value != default[name]]
+        return words_of(self.protocol.masks)
 
     def _amounts(self) -> list[str]:
         """Return the numbers of images, epochs, ratios and seeds that are not the default."""

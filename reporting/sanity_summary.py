@@ -7,7 +7,8 @@ from typing import Any
 
 from attribution import CONTROLS
 from attribution.spec import MethodSpec, filed_methods
-from evaluation import EXPLAIN
+from evaluation.configs import SanityConfig
+from evaluation.options import notes_of, words_of
 from evaluation.statistics import at_chance, chance_words, estimate, mean_interval
 from reporting.evaluation_summary import MeasurementSummary
 from reporting.labels import (
@@ -19,7 +20,6 @@ from reporting.labels import (
 )
 from reporting.tables import areas_cell, markdown_rows, numbers
 
-NOISE, RADIUS, SAMPLES = 0.2, 0.02, 10  # σ of infidelity's perturbations, half width of sensitivity's, of either
 USUAL_WINDOW = 11  # pixels each way, of SSIM
 MEANING = {
     "fails": "its map stays much the same while layer after layer forgets what it learned",
@@ -35,29 +35,10 @@ MEASURES = {
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Everything that decides on the result beside method, model and seed.
-
-    Attributes:
-        noise: standard deviation of infidelity's perturbations, in units of the network's input.
-        radius: of the cube that sensitivity's perturbations are drawn from, in the same units.
-        samples: perturbations of each.
-        random_labels: whether the maps are compared with those of a network trained on shuffled labels, too.
-    """
-
-    limit_test: int
-    explain: str
-    noise: float = NOISE
-    radius: float = RADIUS
-    samples: int = SAMPLES
-    random_labels: bool = False
-
-
-@dataclass(frozen=True)
 class SanitySummary(MeasurementSummary):
     """The stages, a similarity for each of them, infidelity and sensitivity of several methods."""
 
-    settings: Settings
+    settings: SanityConfig
 
     @property
     def stages(self) -> list[str]:
@@ -147,7 +128,7 @@ class SanitySummary(MeasurementSummary):
             f"correlation (absolute values) and SSIM are {ALIKE:g} or more in the mean over all stages, in part from "
             f"{PARTLY:g}.\n"
             f"{one.limit_test:,} test images, {counted(len(self.seeds), 'seed')}; maps of the {explained_class}."
-            f"{described_parameters(self.methods)}{interval}{self._small_window}\n"
+            f"{described_parameters(self.methods)}{interval}{self._small_window}{notes_of(one)}\n"
             f"Infidelity (Yeh et al. 2019, with the best scale of each map): {one.samples} normal perturbations, σ "
             f"{one.noise:g}; maximum sensitivity: {one.samples} from a cube of half width {one.radius:g}, in units of "
             "the network's input. Lower is better."
@@ -196,8 +177,7 @@ class SanitySummary(MeasurementSummary):
     def stem(self) -> str:
         one = self.settings
         words = ["sanity", self.dataset, filed_words(self.model), filed_methods(self.methods)]
-        words += [f"{one.limit_test}-tested"] * (one.limit_test != usual_images_if_known(self.dataset))
-        words += [one.explain] * (one.explain != EXPLAIN[0]) + ["random-labels"] * one.random_labels
+        words += words_of(one, {"limit_test": usual_images_if_known(self.dataset)})
         words += unusual_parameters(self.methods)
         return "_".join([*words, *[f"{len(self.seeds)}-seeds"] * (len(self.seeds) > 1), *["quick"] * self.quick])
 

@@ -1,18 +1,19 @@
 """Curves of selectivity: how accuracy and score fall while pixels are removed, as tables."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from attribution.spec import MethodSpec, filed_methods
 from data import dataset_info
-from evaluation import EXPLAIN, FILLS, ORDERS, RANKS, REMOVALS
 from evaluation.chance import chance_level
+from evaluation.configs import SelectivityConfig
+from evaluation.options import notes_of, words_of
 from evaluation.statistics import (
     Estimate,
     at_chance,
@@ -24,19 +25,9 @@ from evaluation.statistics import (
 from reporting.labels import described_parameters, explained_class, unusual_parameters, usual_images
 from reporting.tables import cell, distance_cell, markdown_rows, numbers, write_table
 
-if TYPE_CHECKING:
-    from evaluation.selectivity import Settings
-
 Array = npt.NDArray[Any]
 
 SHOWN_STEPS = 6  # columns of the table
-DEFAULTS: dict[str, Any] = {
-    "removals": REMOVALS,
-    "order": ORDERS[0],
-    "rank": RANKS[0],
-    "fill": FILLS[0],
-    "explain": EXPLAIN[0],
-}
 
 
 @dataclass(frozen=True)
@@ -109,7 +100,7 @@ class SelectivitySummary:
         data_dir: where the labels may lie that chance is counted in.
     """
 
-    settings: "Settings"
+    settings: SelectivityConfig
     dataset: str
     dataset_sum: str
     model: str
@@ -150,18 +141,12 @@ class SelectivitySummary:
             f"{settings.limit_test:,} test images; {settings.removals} of {height * width} pixels replaced by "
             f"{settings.fill}, one after the other, by the {settings.rank} attribution of the "
             f"{explained_class(settings.explain)} of the image as it then is. One network (seed 0)."
-            f"{described_parameters(self.methods)}\n"
+            f"{described_parameters(self.methods)}{notes_of(settings)}\n"
             "± is the 95 % interval over the test images, of accuracies Wilson's, of scores and areas Student's t."
         )
 
     @property
     def stem(self) -> str:
-        usual = replace(self.settings, **DEFAULTS, limit_test=usual_images(self.dataset))
-        words = {"limit_test": "tested", "removals": "removals"}
-        special = [
-            f"{value}-{words[name]}" if name in words else str(value)
-            for name, value in asdict(self.settings).items()
-            if value != getattr(usual, name)
-        ]
+        special = words_of(self.settings, {"limit_test": usual_images(self.dataset)})
         special += unusual_parameters(self.methods) + ["quick"] * self.quick
         return "_".join(["selectivity", self.dataset, self.model, filed_methods(self.methods), *special])

@@ -16,7 +16,7 @@ from data.folders import folder_name
 from evaluation.chance import chance_level, chance_of
 from evaluation.statistics import Curve, Estimate, share_of_mask, verdict
 from experiments.checkpoints import train_and_save
-from reporting.accuracy import kept_metadata
+from experiments.checkpoints import load_metadata
 from reporting.removal_summary import RemovalSummary
 from reporting.report import Retrainings
 from reporting.retraining_summary import RetrainingSummary
@@ -223,7 +223,7 @@ def test_a_class_without_test_images_has_no_accuracy(tmp_path, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         train_and_save(order, replace(dataset, test=test), tmp_path / "checkpoints", torch.device("cpu"))
-        (metadata,) = kept_metadata(tmp_path / "checkpoints").values()
+        (metadata,) = load_metadata(tmp_path / "checkpoints").values()
         assert [one is None for one in metadata["test_accuracy_per_class"]] == [n == 4 for n in range(10)]
         assert run(tmp_path / "data", tmp_path, ["--report", "--target=planted"]) == 0
     json.dumps(metadata, allow_nan=False)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-import evaluation.coherence as coherence
+import experiments.pictures as coherence
 import main
 from attribution.spec import MethodSpec
 from reporting.pictures import Caption, Column, colour_limits, draw_grid

@@ -8,7 +8,7 @@ import pytest
 
 import main
 from attribution.spec import MethodSpec
-from evaluation.retraining import Protocol
+from evaluation.runs import RetrainingConfig
 from evaluation.runs import Run, RunResult
 from evaluation.statistics import Curve, verdict
 from experiments.records import save_run
@@ -22,9 +22,9 @@ RATIOS = (0.1, 0.5, 0.9)
 METHODS = (MethodSpec("GC"), MethodSpec("RANDOM"))
 
 
-def protocol(**changes) -> Protocol:
+def protocol(**changes) -> RetrainingConfig:
     given = {"evaluation": "ROAR", "dataset": "mnist", "attention": None, "methods": METHODS, "ratios": RATIOS}
-    return Protocol(**given | {"recipe": recipe_for("mnist"), "limit_train": 100, "seeds": 2} | changes)
+    return RetrainingConfig(**given | {"recipe": recipe_for("mnist"), "limit_train": 100, "seeds": 2} | changes)
 
 
 def accuracy(run: Run) -> float:
@@ -41,12 +41,12 @@ def result(run: Run) -> RunResult:
     return RunResult(accuracy(run), 10_000, run.ratio, 0.25, 0.1, 1.0, "a processor", {"torch": "2.11"})
 
 
-def keep(folder: Path, one: Protocol) -> None:
+def keep(folder: Path, one: RetrainingConfig) -> None:
     for run in one.runs(*SUMS):
         save_run(run, result(run), folder)
 
 
-def findings(one: Protocol) -> RetrainingSummary:
+def findings(one: RetrainingConfig) -> RetrainingSummary:
     return RetrainingSummary(one, *SUMS, {run: result(run) for run in one.runs(*SUMS)})
 
 

@@ -13,7 +13,8 @@ from evaluation import ORDERS, REMOVING
 from evaluation.masking import Removal, blurred, ranks
 from evaluation.removal import Imputed, RandomPart, Replaced, measure
 from evaluation.statistics import mean_interval
-from reporting.removal_summary import RemovalSummary, Settings
+from evaluation.configs import RemovalConfig
+from reporting.removal_summary import RemovalSummary
 from tests.planted import OPTIONS
 from tests.run_main import run
 from training.finetuning import RandomlyMasked
@@ -35,7 +36,7 @@ def images():
 def test_a_random_part_lies_within_the_explanation_and_has_its_size(images, kind, ratio):
     held, _labels, index, places = images
     batch, removal = held.batch(torch.arange(60)), Removal(kind, ratio)
-    part = RandomPart(torch.full((1,), 99.0), share=0.5, most=0.1, draws=3)
+    part = RandomPart(torch.full((1,), 99.0), alpha=0.5, beta=0.1, draws=3)
     drawn = [part(batch, places, index, removal, draw) == 99 for draw in range(3)]
     for one in drawn:
         assert (one.flatten(1).sum(dim=1) == round(min(0.5 * ratio, 0.1) * 256)).all()
@@ -71,7 +72,7 @@ def test_measure_is_the_plain_loop_over_images_orders_and_ratios(images):
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 10)).eval()
     target, ratios = labels.flip(0), (0.2, 0.7)
-    part = RandomPart(torch.zeros(1), share=0.5, most=0.3, draws=2)
+    part = RandomPart(torch.zeros(1), alpha=0.5, beta=0.3, draws=2)
     got = measure(model, held, labels, target, index, places, ratios, part)
     for order, kind in zip(ORDERS, ("ROAR", "KAR"), strict=True):
         for place, ratio in enumerate(ratios):
@@ -159,7 +160,8 @@ def test_a_fill_that_an_evaluation_does_not_have_is_refused(tmp_path, capsys):
 
 
 def settings(**changes):
-    return Settings("ROAD", (0.1, 0.5), 100, "prediction", "signed", "linear", **changes)
+    facts = {"alpha": 1.0, "beta": 1.0, "draws": 1} | changes
+    return RemovalConfig("ROAD", (0.1, 0.5), 100, "prediction", "signed", "linear", **facts)
 
 
 def test_gap_and_verdict_are_paired_by_seed():

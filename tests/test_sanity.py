@@ -17,7 +17,8 @@ from evaluation.sanity import STAGES, randomised, randomization_cascade, similar
 from evaluation.similarity import SSIM_REACH, SSIM_SIGMA, between_0_and_1, rank_correlation, structural_similarity
 from experiments.checkpoints import load_checkpoint
 from models import build_model
-from reporting.sanity_summary import SanitySummary, Settings
+from evaluation.configs import SanityConfig
+from reporting.sanity_summary import SanitySummary
 from tests.run_main import run
 
 
@@ -172,7 +173,7 @@ def test_the_verdict_is_of_the_whole_cascade():
         for name, values in likeness.items()
     }
     report = SanitySummary(
-        Settings(10, "prediction"), "mnist", "SimpleCNN", tuple(map(MethodSpec, likeness)), (0,), found
+        SanityConfig(10, "prediction"), "mnist", "SimpleCNN", tuple(map(MethodSpec, likeness)), (0,), found
     )
     assert [report.alike(MethodSpec(name)) for name in likeness] == [
         pytest.approx([sum(values) / 3]) for values in likeness.values()

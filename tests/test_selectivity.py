@@ -9,7 +9,8 @@ from torch import nn
 
 from attribution import build_method
 from evaluation.masking import TIE_SEED, ranks
-from evaluation.selectivity import KEEP_EVERY, Settings, first_of, remove_one_by_one
+from evaluation.configs import SelectivityConfig
+from evaluation.selectivity import KEEP_EVERY, first_of, remove_one_by_one
 from evaluation.statistics import estimate, mean_interval, proportion_interval
 from reporting.selectivity import SelectivityCurve, area_of_rows, selectivity_table
 from tests.run_main import run
@@ -69,7 +70,7 @@ def test_a_method_that_asks_the_network_about_the_image_answers_for_the_score_to
     model.register_forward_hook(lambda *_: asked.append(1))
     calls = {}
     for removals in (6, 6, 7):  # the first time a method may look at the network
-        before, settings = len(asked), Settings(9, removals=removals)
+        before, settings = len(asked), SelectivityConfig(9, removals=removals)
         score = remove_one_by_one(built, model, inputs, label, torch.arange(9), fill, settings)[0]
         calls[removals] = len(asked) - before
     assert calls[7] - calls[6] == each
@@ -82,9 +83,9 @@ def test_a_method_that_asks_the_network_about_the_image_answers_for_the_score_to
 @pytest.mark.parametrize(
     "settings",
     [
-        Settings(9, removals=8),
-        Settings(9, removals=8, order="least"),
-        Settings(9, removals=8, rank="absolute", explain="label"),
+        SelectivityConfig(9, removals=8),
+        SelectivityConfig(9, removals=8, order="least"),
+        SelectivityConfig(9, removals=8, rank="absolute", explain="label"),
     ],
     ids=["most", "least", "absolute-label"],
 )
@@ -109,7 +110,7 @@ def test_all_images_at_once_equal_one_after_the_other(network, method, settings)
 
 def test_every_pixel_goes_once(network):
     model, inputs, label = network
-    settings = Settings(9, removals=36)
+    settings = SelectivityConfig(9, removals=36)
     _score, _correct, pixel, kept, _maps = remove_one_by_one(
         build_method("GC", model), model, inputs, label, torch.arange(9), torch.zeros(2), settings
     )
@@ -134,7 +135,7 @@ def test_methods_that_return_nonsense_are_refused(network):
 
     model, inputs, label = network
     with pytest.raises(InputError, match="not finite"):
-        remove_one_by_one(Nan(), model, inputs, label, torch.arange(9), torch.zeros(2), Settings(9))
+        remove_one_by_one(Nan(), model, inputs, label, torch.arange(9), torch.zeros(2), SelectivityConfig(9))
 
 
 def test_areas_and_table_by_hand():

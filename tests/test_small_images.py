@@ -11,7 +11,8 @@ from evaluation.masking import Removal, blurred, ranks_of_maps
 from evaluation.removal import Imputed, RandomPart, Replaced, measure
 from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.sanity import similarities
-from evaluation.selectivity import Settings, remove_one_by_one
+from evaluation.configs import SelectivityConfig
+from evaluation.selectivity import remove_one_by_one
 from evaluation.similarity import between_0_and_1, rank_correlation, structural_similarity, window_size
 from evaluation.statistics import estimate, mean_interval, proportion_interval
 from tests.run_main import run
@@ -86,7 +87,7 @@ def test_of_no_images_there_is_nothing(network):
     ):
         assert len(values) == 0
     score, correct, pixel, _kept, _maps = remove_one_by_one(
-        Identity(), network, NONE, NO_CLASS, NO_CLASS, torch.zeros(1), Settings(0, removals=3)
+        Identity(), network, NONE, NO_CLASS, NO_CLASS, torch.zeros(1), SelectivityConfig(0, removals=3)
     )
     assert (score.shape, correct.shape, pixel.shape) == ((0, 4), (0, 4), (0, 3))
 

@@ -22,7 +22,8 @@ import main
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from evaluation.masking import SplitRanks
-from evaluation.retraining import Protocol, Retraining
+from evaluation.retraining import Retraining
+from evaluation.runs import RetrainingConfig
 from evaluation.runs import Run
 from evaluation.tasks import Task
 from experiments import sweep as sweep_module
@@ -179,9 +180,9 @@ def test_ctrl_c_ends_cleanly(data_dir, tmp_path):
     assert not [name for name in files(tmp_path / "out") if "unfinished" in name]
 
 
-def protocol(**changes) -> Protocol:
+def protocol(**changes) -> RetrainingConfig:
     given = {"evaluation": "ROAR", "dataset": "mnist", "attention": None, "methods": (GC,), "ratios": (0.5,)}
-    return Protocol(**given | {"recipe": recipe_for("mnist")} | changes)
+    return RetrainingConfig(**given | {"recipe": recipe_for("mnist")} | changes)
 
 
 class Prepared:

@@ -1,0 +1,44 @@
+"""Values from the words of a command line."""
+
+from collections.abc import Callable
+from typing import Any
+
+from common.errors import InputError
+
+
+def number(kind: type, low: float, high: float = float("inf"), low_counts: bool = True) -> Callable[[str], Any]:
+    """Return a parser of finite numbers from `low` (above it unless `low_counts`) to below `high`."""
+
+    def value(text: str) -> float:
+        try:
+            parsed: float = kind(text)
+        except ValueError:
+            parsed = float("nan")
+        if not (low < parsed < high or (low_counts and parsed == low)):
+            least = f"at least {low:g}" if low_counts else f"above {low:g}"
+            most = f" and below {high:g}" if high != float("inf") else ""
+            what = "a whole number" if kind is int else "a number"
+            raise InputError(f"{text!r} is not {what} {least}{most}")
+        return parsed
+
+    return value
+
+
+positive = number(int, 1)
+fraction = number(float, 0, 1, low_counts=False)
+
+
+def fractions(text: str) -> tuple[float, ...]:
+    """Parse fractions between 0 and 1, with commas; return them in ascending order, each once."""
+    return tuple(sorted({fraction(part) for part in text.split(",")}))
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Parse names with commas; return each once."""
+    return tuple(dict.fromkeys(text.split(",")))
+
+
+def positions(text: str) -> tuple[int, ...]:
+    """Parse whole numbers from 0 on, with commas; return each once."""
+    position = number(int, 0)
+    return tuple(dict.fromkeys(position(part) for part in text.split(",")))

@@ -1,0 +1,126 @@
+"""The configurations of the other evaluations: everything that decides on a result beside network, method and seed.
+
+No module here needs torch, so that `--help` and reports start at once.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from common.parsing import fraction, names, positions, positive
+from evaluation import FILLS_OF, INSERTION_RATIOS, ORDERS, RATIOS
+from evaluation.options import defaults_of, option
+from evaluation.runs import MaskOptions, RetrainingConfig, explain_option, fill_option, rank_option, ratios_option
+from training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class RemovalConfig:
+    """ROAD, F-Fidelity, or insertion and deletion.
+
+    Attributes:
+        ratios: fractions removed; of F-Fidelity the size of the explanation.
+        fill: "linear" (ROAD), "blur", "mean" or "black".
+        alpha, beta, draws: of F-Fidelity; 1, 1, 1 for the others.
+        tuning: the recipe of F-Fidelity's fine-tuning.
+    """
+
+    evaluation: str
+    ratios: tuple[float, ...] = ratios_option()
+    limit_test: int = option(0, "use N test images", parse=positive, metavar="N", word="limit_test-{}")
+    explain: str = explain_option("explain-{}")
+    rank: str = rank_option("rank-{}")
+    fill: str = fill_option("fill-{}")
+    alpha: float = option(
+        0.5,
+        "share of the pixels in question that is removed",
+        parse=fraction,
+        metavar="X",
+        record="share",
+        word="share-{}",
+    )
+    beta: float = option(
+        0.1,
+        "share of all pixels that is removed at most, in fine-tuning too",
+        parse=fraction,
+        metavar="X",
+        record="most",
+        word="most-{}",
+    )
+    draws: int = option(10, "random removals averaged", parse=positive, metavar="N", word="draws-{}")
+    tuning: Recipe | None = None
+
+    @property
+    def value(self) -> str:
+        """The quantity of the curves: the class's probability for insertion and deletion, else accuracy."""
+        return "score" if self.evaluation == "insertion-deletion" else "accuracy"
+
+
+OF_FFIDELITY = ("alpha", "beta", "draws")
+
+
+@dataclass(frozen=True)
+class SanityConfig:
+    """Cascading randomisation, infidelity and maximum sensitivity.
+
+    Attributes:
+        noise: standard deviation of infidelity's perturbations, in units of the network's input.
+        radius: half width of the cube of sensitivity's perturbations, in the same units.
+        samples: perturbations of each.
+    """
+
+    limit_test: int = option(0, "use N test images", parse=positive, metavar="N", word="{}-tested")
+    explain: str = explain_option()
+    noise: float = 0.2
+    radius: float = 0.02
+    samples: int = 10
+    random_labels: bool = option(
+        False, "compare with a network trained on shuffled labels, too (which takes a training)", word="random-labels"
+    )
+
+
+@dataclass(frozen=True)
+class SelectivityConfig:
+    """Selectivity: pixels removed one after the other.
+
+    Attributes:
+        limit_test: test images, drawn by a fixed seed.
+        fill: the training set's mean per channel, or black.
+    """
+
+    limit_test: int = option(0, "use N test images", parse=positive, metavar="N", word="{}-tested")
+    removals: int = option(50, "pixels to remove", parse=positive, metavar="N", word="{}-removals")
+    order: str = option(ORDERS[0], "which pixel goes first", choices=ORDERS)
+    rank: str = rank_option()
+    fill: str = fill_option()
+    explain: str = explain_option()
+
+
+@dataclass(frozen=True)
+class ExampleFilter:
+    """The examples that coherence shows."""
+
+    classes: tuple[str, ...] = option((), "classes to show, by name or number", parse=names, metavar="NAME,...")
+    index: tuple[int, ...] = option(
+        (), "test images to show, by position, instead of the first of each class", parse=positions, metavar="N,..."
+    )
+    correct_only: bool = option(False, "show only images that every model classifies correctly")
+
+
+CONFIGS: dict[str, Any] = {
+    "ROAR and KAR": (RetrainingConfig, MaskOptions),
+    "F-Fidelity": (RemovalConfig,),
+    "selectivity": (SelectivityConfig,),
+    "sanity": (SanityConfig,),
+    "coherence": (ExampleFilter,),
+}
+
+
+def usual_ratios(evaluation: str) -> tuple[float, ...]:
+    """Return the default fractions removed; insertion and deletion go from nothing to everything."""
+    return (0.0, *INSERTION_RATIOS, 1.0) if evaluation == "insertion-deletion" else RATIOS
+
+
+def usual_removal(evaluation: str) -> dict[str, Any]:
+    """Return the defaults of `RemovalConfig` that depend on the evaluation."""
+    others = {} if evaluation == "F-Fidelity" else dict.fromkeys(OF_FFIDELITY, 1)
+    return defaults_of(RemovalConfig) | {"fill": FILLS_OF[evaluation][0]} | others

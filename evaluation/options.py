@@ -1,0 +1,95 @@
+"""Options of evaluations: a field of a frozen configuration that is written once.
+
+Its flag and help on the command line, its field in records, its word in file names and its sentence under tables come
+from the field.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Option:
+    """The description of one option.
+
+    Attributes:
+        help: a phrase for `--help`, to which the default is added.
+        choices: the allowed values; none if `parse` checks them.
+        parse: text -> value; raises InputError.
+        metavar: stands for the value in `--help`.
+        usual: the default in words, where it is not the field's.
+        record: the field's name in records of format 1, where it has another one.
+        word: the value in file names, a format; "" if it is not part of them.
+        note: a sentence under tables where the value is not the default, a format; "" if the table's own note has it.
+        is_new: the field came after the first records, which lack it: a record has it only where it isn't the default.
+    """
+
+    help: str
+    choices: tuple[str, ...] = ()
+    parse: Callable[[str], Any] | None = None
+    metavar: str | None = None
+    usual: str = ""
+    record: str | None = None
+    word: str = "{}"
+    note: str = ""
+    is_new: bool = False
+
+
+def option(default: Any, help: str, **facts: Any) -> Any:
+    """Return a dataclass field with a default that is an option; `facts` are attributes of `Option`."""
+    return field(default=default, metadata={"option": Option(help, **facts)})
+
+
+def options_of(config: Any) -> dict[str, Option]:
+    """Return the options of a configuration, or of its class, by the names of their fields."""
+    return {one.name: one.metadata["option"] for one in fields(config) if "option" in one.metadata}
+
+
+def defaults_of(config: Any) -> dict[str, Any]:
+    return {one.name: one.default for one in fields(config) if "option" in one.metadata}
+
+
+def record_of(config: Any) -> dict[str, Any]:
+    """Return the fields as records have them; tuples become lists, a recipe its own plain form."""
+    options, defaults = options_of(config), defaults_of(config)
+    record = {}
+    for one in fields(config):
+        value, about = getattr(config, one.name), options.get(one.name)
+        if about and about.is_new and value == defaults[one.name]:
+            continue
+        name = about.record if about and about.record else one.name
+        record[name] = list(value) if isinstance(value, tuple) else value.plain() if hasattr(value, "plain") else value
+    return record
+
+
+def from_record(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those fields of a record that the configuration `kind` has, by the names of its fields."""
+    named = {one.name: one.name for one in fields(kind)} | {
+        name: about.record for name, about in options_of(kind).items() if about.record
+    }
+    return {name: record[written] for name, written in named.items() if written in record}
+
+
+def words_of(config: Any, usual: Mapping[str, Any] | None = None) -> list[str]:
+    """Return the options that are not the usual ones, as words of file names.
+
+    Args:
+        usual: values that are the usual ones in place of the defaults, by field.
+    """
+    expected = defaults_of(config) | dict(usual or {})
+    return [
+        about.word.format(value)
+        for name, about in options_of(config).items()
+        if about.word and (value := getattr(config, name)) != expected[name]
+    ]
+
+
+def notes_of(config: Any) -> str:
+    """Return the sentences on options that are not the default, each with a space before it."""
+    defaults = defaults_of(config)
+    return "".join(
+        f" {about.note.format(value)}"
+        for name, about in options_of(config).items()
+        if about.note and (value := getattr(config, name)) != defaults[name]
+    )

@@ -1,0 +1,198 @@
+"""Coherence: pictures of the maps of several methods, layers and networks for the same images."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from attribution import CONTROLS, build_method
+from attribution.maps import explained
+from attribution.method import Method
+from attribution.spec import MethodSpec
+from data import Split
+from evaluation.coherence import choose_examples
+from evaluation.configs import ExampleFilter
+from experiments.pipeline import Pipeline, method_kwargs, network_for
+from models import model_name
+from models.inspection import attention_maps, layers
+from reporting.labels import explained_class
+from reporting.pictures import SCALE_NOTE, Caption, Column, draw_grid
+from training.classifier import restore
+from training.inputs import Images
+from training.loop import predict
+
+Array = npt.NDArray[Any]
+
+SHOWN_BY_LAYER = {"GC": "Grad-CAM", "CO": "mean activation"}
+
+
+class Subject:
+    """A trained classifier, and what it says of the examples."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.name = model_name(pipeline.order.attention)
+        self.examples = pipeline.dataset.test.subset(0)
+        self._networks: dict[bool, torch.nn.Module] = {}
+
+    @cached_property
+    def model(self) -> torch.nn.Module:
+        """What our methods explain."""
+        return self.network(MethodSpec("VBP"))
+
+    def network(self, method: MethodSpec) -> torch.nn.Module:
+        """What `method` explains."""
+        if method.explains_network_itself not in self._networks:
+            restored = restore(self.pipeline.checkpoint, self.pipeline.device)
+            self._networks[method.explains_network_itself] = network_for(method, restored)
+        return self._networks[method.explains_network_itself]
+
+    def images(self, split: Split) -> Images:
+        return Images(split, self.pipeline.normalisation, self.pipeline.device)
+
+    def correct(self, split: Split) -> npt.NDArray[np.bool_]:
+        """Which images of `split` the model classifies correctly."""
+        right: npt.NDArray[np.bool_] = predict(self.model, self.images(split)).cpu().numpy() == split.labels
+        return right
+
+    def show(self, examples: Split) -> None:
+        self.examples = examples
+
+    @cached_property
+    def inputs(self) -> Tensor:
+        images = self.images(self.examples)
+        batch = images.batch(torch.arange(len(self.examples), device=self.pipeline.device))
+        return batch.contiguous(memory_format=torch.channels_last)
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        model, inputs = self.model, self.inputs  # which may have to be trained first, and needs gradients then
+        with torch.no_grad():
+            return model(inputs).softmax(dim=1)
+
+    def captions(self) -> list[Caption]:
+        """What the model predicts for each example, and how sure it is."""
+        probability, prediction = (values.tolist() for values in self.probabilities.max(dim=1))
+        classes = self.pipeline.whole.classes
+        return [
+            Caption(f"{classes[one]}: {sure:.0%}", one == label)
+            for one, sure, label in zip(prediction, probability, self.examples.labels, strict=True)
+        ]
+
+    def maps(self, method: MethodSpec) -> list[Array]:
+        """(H, W) for each example, summed over the channels."""
+        network = self.network(method)
+        given = method_kwargs(method, network, self.pipeline.normalisation.black)
+        return self._maps(method.build(network, **given), network)
+
+    def maps_of_layer(self, method: str, layer: str) -> list[Array]:
+        return self._maps(build_method(method, self.model, layer=layer), self.model)
+
+    def _maps(self, method: Method, network: torch.nn.Module) -> list[Array]:
+        label = torch.from_numpy(self.examples.labels).to(self.inputs.device)
+        found = explained(method, network, self.inputs, label, self.pipeline.explain)
+        return list(found.attribution.sum(axis=1))
+
+
+class Coherence:
+    """All pictures of one data set: of each model its methods and its layers, and of each method all models."""
+
+    def __init__(self, pipelines: Sequence[Pipeline], methods: Sequence[MethodSpec], examples: ExampleFilter) -> None:
+        """
+        Raises:
+            InputError: a class or position that there is not, a method that a model refuses.
+        """
+        self.pipelines, self.methods, self.examples = list(pipelines), list(methods), examples
+        self.dataset = pipelines[0].order.dataset
+        self.folder = pipelines[0].folders.results
+        self.quick = "_quick" if pipelines[0].order.quick else ""
+        for pipeline in pipelines:
+            for method in methods:
+                pipeline.check(method)
+
+    def plan(self) -> str:
+        """What `draw` would do, in lines."""
+        lines = [line for pipeline in self.pipelines for line in pipeline.train_lines()]
+        return "\n".join([*lines, f"draw    {self._path('...')}.png and .pdf", "nothing written"])
+
+    def draw(self) -> list[Path]:
+        """Write all pictures.
+
+        Raises:
+            InputError: no image is what is wanted.
+        """
+        subjects = [Subject(pipeline) for pipeline in self.pipelines]
+        first = self.pipelines[0]
+        correct = [subject.correct for subject in subjects]
+        examples = choose_examples(first.dataset.test, first.whole.classes, self.examples, correct)
+        for subject in subjects:
+            subject.show(examples)
+        written = []
+        for subject in subjects:
+            written += self._of_methods(subject)
+            written += self._of_layers(subject)
+        return written + (self._across_models(subjects) if len(subjects) > 1 else [])
+
+    def _of_methods(self, subject: Subject) -> list[Path]:
+        """One grid without ensembles, and one for each ensemble."""
+        written = []
+        for ensemble in dict.fromkeys(method.ensemble for method in self.methods):
+            around = [method for method in self.methods if method.ensemble == ensemble]
+            if all(method.method in CONTROLS for method in around) and len(around) < len(self.methods):
+                continue  # the controls alone, beside ensembles
+            columns = [self._image_column(subject, captions=True)]
+            columns += [Column(method.method.rpartition(":")[2], subject.maps(method)) for method in around]
+            name = f"{ensemble}: " if ensemble else ""
+            title = f"{name}attribution methods on {self.dataset}, {subject.name}"
+            written += self._draw(subject, columns, title, f"{subject.name}_methods", ensemble)
+        return written
+
+    def _of_layers(self, subject: Subject) -> list[Path]:
+        """Grad-CAM and the mean activation of each layer, and the attention maps."""
+        written = []
+        first = self._image_column(subject, captions=True)
+        for method, words in SHOWN_BY_LAYER.items() if layers(subject.model) else ():
+            columns = [Column(name, subject.maps_of_layer(method, name)) for name in layers(subject.model)]
+            title = f"{words} by layer on {self.dataset}, {subject.name}"
+            written += self._draw(subject, [first, *columns], title, f"{subject.name}_layers", method)
+        gates = {name: gate for name, gate in attention_maps(subject.model, subject.inputs).items() if gate.ndim == 4}
+        if gates:
+            columns = [
+                Column(name, list(gate.mean(dim=1).cpu().numpy()), from_minimum=True) for name, gate in gates.items()
+            ]
+            title = f"attention on {self.dataset}, {subject.name}"
+            note = "Mean over the channels of each map, at its own size; black is its smallest value."
+            written += self._draw(subject, [first, *columns], title, f"{subject.name}_attention", None, note)
+        return written
+
+    def _across_models(self, subjects: Sequence[Subject]) -> list[Path]:
+        """One grid per method: a column for each model."""
+        written = []
+        for method in (method for method in self.methods if method.method not in CONTROLS):
+            columns = [Column(one.name, one.maps(method), one.captions()) for one in subjects]
+            first = self._image_column(subjects[0], captions=False)
+            title = f"{method.label} across models on {self.dataset}"
+            written += self._draw(subjects[0], [first, *columns], title, f"models_{method.filed}", None)
+        return written
+
+    def _image_column(self, subject: Subject, captions: bool) -> Column:
+        return Column("image", list(subject.examples.images), subject.captions() if captions else ())
+
+    def _draw(
+        self, subject: Subject, columns: list[Column], title: str, name: str, part: str | None, note: str | None = None
+    ) -> list[Path]:
+        examples, classes = subject.examples, subject.pipeline.whole.classes
+        rows = [classes[label] for label in examples.labels]
+        explained = explained_class(subject.pipeline.explain)
+        about = f"Maps explain the {explained}, and are summed over the colour channels. {SCALE_NOTE}"
+        shown = f"Test images {', '.join(map(str, examples.index))}. Below: prediction and probability, red if wrong. "
+        path = self._path("_".join(word for word in (name, part) if word))
+        return draw_grid(rows, columns, title, shown + (note or about), path)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"coherence_{self.dataset}_{name}{self.quick}"

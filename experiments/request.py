@@ -1,0 +1,224 @@
+"""A request: everything that one command line, or one call of the Python API, asks for."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attribution import ANY_MODEL_METHODS, BASELINES, CONTROLS, ENSEMBLES, LEVEL, SAMPLES, STEPS
+from attribution.spec import MethodSpec, parameters_by_method
+from common.errors import InputError
+from data import DATA_DIR, dataset_info
+from evaluation import FILLS_OF, QUICK_CONTROLS
+from evaluation.options import options_of
+from experiments.engine import default_jobs
+from experiments.pipeline import Pipeline
+from experiments.store import Folders
+from models import ATTENTIONS, OPTIONS, variant
+from reporting.labels import usual_images
+from training import VALIDATION_RATE
+from training.config import TrainingConfig
+from training.device import resolve_device
+from training.recipe import Recipe, quick_train_images, recipe_for
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to do, on what, and how; the defaults are those of the command line.
+
+    Attributes:
+        train, saliency, report, reproduce, eval: what to do, one of them; `eval` names evaluations.
+        target: data sets; None means MNIST, or all of them for a report.
+        attention, model, depth, width: the networks.
+        method, ensemble, method_args, layer, steps, baseline, samples, level: the attribution methods.
+        epochs, batch_size, lr, small_epochs: of the recipe, where they are not its own.
+        options: the options of evaluations that are given, by the fields of their configurations.
+    """
+
+    train: bool = False
+    saliency: bool = False
+    report: bool = False
+    reproduce: bool = False
+    eval: tuple[str, ...] = ()
+    target: tuple[str, ...] | None = None
+    attention: tuple[str, ...] = ("none",)
+    model: str | None = None
+    depth: int | None = None
+    width: int | None = None
+    method: tuple[str, ...] = ANY_MODEL_METHODS
+    method_args: Mapping[str, Any] = field(default_factory=dict)
+    layer: str | None = None
+    ensemble: tuple[str, ...] = ("none",)
+    steps: int = STEPS
+    baseline: str = BASELINES[0]
+    samples: int = SAMPLES
+    level: float = LEVEL
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    small_epochs: int | None = None
+    seeds: int = 1
+    valid_rate: float = VALIDATION_RATE
+    limit_train: int | None = None
+    limit_test: int | None = None
+    quick: bool = False
+    resume: bool = False
+    tensorboard: bool = False
+    publish: bool = False
+    control: str | None = None
+    device: str = "auto"
+    jobs: int | None = None
+    data_dir: Path = DATA_DIR
+    output_dir: Path = Path()
+    dry_run: bool = False
+    overwrite: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def folders(self) -> Folders:
+        return Folders.below(self.output_dir, self.data_dir)
+
+    @property
+    def torch_device(self) -> torch.device:
+        return resolve_device(self.device)
+
+    @property
+    def processes(self) -> int:
+        """The number of tasks side by side."""
+        return self.jobs or default_jobs(self.torch_device)
+
+    def options_for(self, config: Any) -> dict[str, Any]:
+        """Return the given options that the class `config` has, by field."""
+        known = options_of(config)
+        return {name: value for name, value in self.options.items() if name in known and value is not None}
+
+    def fill(self, evaluation: str) -> str:
+        return str(self.options.get("fill") or FILLS_OF[evaluation][0])
+
+    @property
+    def attentions(self) -> list[str | None]:
+        """The networks of `attention`, each with its option, or the one of `model`.
+
+        Raises:
+            InputError: an option of a network that `attention` doesn't name, or both `attention` and `model`.
+        """
+        if self.model and self.attention != ("none",):
+            raise InputError("--model takes the place of --attention: give one of them")
+        for attention, (name, _values) in OPTIONS.items():
+            if getattr(self, name) is not None and attention not in self.attention:
+                raise InputError(f"--{name} is for --attention={attention}")
+        return [self.model] if self.model else [self._variant(name) for name in self.attention]
+
+    def _variant(self, name: str) -> str | None:
+        if name not in OPTIONS:
+            return name if name in ATTENTIONS else None
+        option, (default, *_others) = OPTIONS[name]
+        return variant(name, **{option: getattr(self, option) or default})
+
+    def recipe(self, target: str, attention: str | None) -> Recipe:
+        return recipe_for(
+            target,
+            attention,
+            quick=self.quick,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.lr,
+            small_epochs=self.small_epochs,
+        )
+
+    def train_limit(self, target: str, attention: str | None) -> int | None:
+        """Return the number of training images; None for all.
+
+        Raises:
+            InputError: there are fewer.
+        """
+        if self.limit_train is None and self.quick:
+            return quick_train_images(target, attention)
+        return checked_limit(self.limit_train, target, "train")
+
+    def test_limit(self, target: str) -> int | None:
+        """Return the number of test images; None for all.
+
+        Raises:
+            InputError: there are fewer.
+        """
+        return checked_limit(self.limit_test, target, "test")
+
+    def training_config(self, target: str, attention: str | None, seed: int) -> TrainingConfig:
+        """Return the configuration of a classifier that --train makes, with every option."""
+        limit = self.train_limit(target, attention)
+        return TrainingConfig(
+            target, attention, seed, self.recipe(target, attention), limit, self.valid_rate, self.quick
+        )
+
+    @property
+    def methods(self) -> list[MethodSpec]:
+        """Every method with every ensemble; the controls without one."""
+        known = {name: getattr(self, name) for name in ("steps", "baseline", "level", "samples")}
+        of_one = parameters_by_method(self.method, self.layer, self.method_args)
+        return [
+            MethodSpec.of(method, ensemble if ensemble in ENSEMBLES else None, **known, **of_one[method])
+            for method in self.method
+            for ensemble in ((None,) if method in CONTROLS else self.ensemble)
+        ]
+
+    @property
+    def methods_and_controls(self) -> tuple[MethodSpec, ...]:
+        controls = QUICK_CONTROLS if self.quick else CONTROLS
+        return tuple(dict.fromkeys((*self.methods, *map(MethodSpec, controls))))
+
+    @property
+    def curves(self) -> tuple[MethodSpec, ...]:
+        """The methods of ROAR and KAR: with --control=blur each one also with blurred maps; controls last."""
+        methods = self.methods_and_controls
+        if not self.control:
+            return methods
+        pairs = [form for one in methods if one.method not in CONTROLS for form in (one, replace(one, blur=True))]
+        return (*pairs, *(one for one in methods if one.method in CONTROLS))
+
+    def pipelines(self) -> Iterator[Pipeline]:
+        """Yield one for each data set and network, of seed 0."""
+        for target, attention in product(self.target or (), self.attentions):
+            yield self.pipeline(target, attention, 0, (self.train_limit(target, attention), self.test_limit(target)))
+
+    def pipelines_of_seeds(self) -> Iterator[list[Pipeline]]:
+        """Yield for each data set and network those of all seeds, of which some test images are explained."""
+        for target, attention in product(self.target or (), self.attentions):
+            limit = self.test_limit(target) or usual_images(target)
+            yield [self.pipeline(target, attention, seed, (0, limit)) for seed in range(self.seeds)]
+
+    def pipeline(
+        self, target: str, attention: str | None, seed: int, limits: tuple[int | None, int | None]
+    ) -> Pipeline:
+        """Return the pipeline of a classifier, which is trained by its plain recipe if it is missing.
+
+        Args:
+            limits: numbers of training and test images that are explained.
+        """
+        recipe = recipe_for(target, attention, quick=self.quick)
+        quick_limit = quick_train_images(target, attention) if self.quick else None
+        return Pipeline(
+            TrainingConfig(target, attention, seed, recipe, quick_limit, quick=self.quick),
+            self.folders,
+            self.torch_device,
+            limit_train=limits[0],
+            limit_test=limits[1],
+            overwrite=self.overwrite,
+            resume=self.resume,
+            **{name: value for name in ("explain", "map_dtype") if (value := self.options.get(name)) is not None},
+        )
+
+
+def checked_limit(limit: int | None, target: str, split: str) -> int | None:
+    """Return `limit`, or None for all images.
+
+    Raises:
+        InputError: the split has fewer images.
+    """
+    images = int(dataset_info(target).shapes[f"{split}_images"][0])
+    if limit is not None and limit > images:
+        raise InputError(f"--limit-{split}={limit}: {target} has {images:,} {split} images")
+    return None if limit == images else limit
