@@ -302,7 +302,7 @@ def test_everything_is_made_anew_after_an_edit_and_nothing_without(home, tmp_pat
     first = evaluated(home, tmp_path, capsys)
     assert "code of" not in first
     again = evaluated(home, tmp_path, capsys)
-    assert "methods: 2 of 2 are finished" in again
+    assert "selectivity: 2 of 2 measurements are finished" in again
     assert "ROAD: 2 of 2 measurements are finished" in again
 
     home.edit("beside.py", "2", "3")
@@ -330,7 +330,7 @@ def test_everything_is_made_anew_after_an_edit_and_nothing_without(home, tmp_pat
     new = load_checkpoint(checkpoint)
     assert old.sum != new.sum
     assert old.metadata["model_code"] != new.metadata["model_code"]
-    assert "methods: 2 of 2 are finished" in evaluated(home, tmp_path, capsys)
+    assert "selectivity: 2 of 2 measurements are finished" in evaluated(home, tmp_path, capsys)
 
     assert run(tmp_path / "data", tmp_path, ["--report", "--target=planted"]) == 0
     report = capsys.readouterr().out
