@@ -303,7 +303,7 @@ def test_everything_is_made_anew_after_an_edit_and_nothing_without(home, tmp_pat
     first = evaluated(home, tmp_path, capsys)
     assert "code of" not in first
     again = evaluated(home, tmp_path, capsys)
-    assert "methods: 2 of 2 are finished" in again
+    assert "selectivity: 2 of 2 measurements are finished" in again
     assert "ROAD: 2 of 2 measurements are finished" in again
 
     home.edit("beside.py", "2", "3")
@@ -316,7 +316,7 @@ def test_everything_is_made_anew_after_an_edit_and_nothing_without(home, tmp_pat
     for printed in (dry, edited):
         assert printed.count("code of mine:Mine has changed") == 1
         assert "code of network:build" not in printed
-    assert "methods: 1 of 2 are finished, 1 to do" in edited
+    assert "selectivity: 1 of 2 measurements are finished, 1 to do" in edited
     assert "ROAD: 1 of 2 measurements are finished, 1 to do" in edited
     assert recorded(maps)["code"] != before
 
@@ -326,12 +326,12 @@ def test_everything_is_made_anew_after_an_edit_and_nothing_without(home, tmp_pat
     assert f"train   {checkpoint}" in evaluated(home, tmp_path, capsys, "--dry-run")
     edited = evaluated(home, tmp_path, capsys)
     assert edited.count("code of network:build has changed") == 1
-    assert "methods: 0 of 2 are finished, 2 to do" in edited
+    assert "selectivity: 0 of 2 measurements are finished, 2 to do" in edited
     assert "ROAD: 0 of 2 measurements are finished, 2 to do" in edited
     new = load_checkpoint(checkpoint)
     assert old.sum != new.sum
     assert old.metadata["model_code"] != new.metadata["model_code"]
-    assert "methods: 2 of 2 are finished" in evaluated(home, tmp_path, capsys)
+    assert "selectivity: 2 of 2 measurements are finished" in evaluated(home, tmp_path, capsys)
 
     assert run(tmp_path / "data", tmp_path, ["--report", "--target=planted"]) == 0
     report = capsys.readouterr().out
