@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from attribution import build_method
 from attribution.maps import attributions
-from common.files import rounded_sha256
 from common.fingerprint import code_fingerprint
+from common.hashing import rounded_sha256
 
 SHAPES = ((3, 32, 32), (1, 28, 28), (1, 16, 16))
 CLASSES = 10

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from attribution import ANY_MODEL_METHODS, ENSEMBLE_PARAMETERS, LAYER_METHODS, build_method
 from common.errors import InputError
-from common.files import json_sha256
 from common.fingerprint import require_unchanged
+from common.hashing import json_sha256
 from common.imports import is_user_code, place_to_filename
 
 if TYPE_CHECKING:

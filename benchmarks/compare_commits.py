@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import torch
 
-from common.files import array_sha256
+from common.hashing import array_sha256
 
 ROAD = "ROAD,F-Fidelity,insertion-deletion"
 QUICK = "--target=mnist --quick --epochs=1 --limit-train=120 --limit-test=60"

@@ -1,18 +1,12 @@
-"""Atomic writes, reasons why a file can't be read or written, and SHA-256 of contents."""
+"""Atomic writes, and reasons why a file can't be read or written."""
 
 import errno
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from common.errors import InputError
 
@@ -103,23 +97,6 @@ def free_bytes(folder: Path) -> int:
 def write_text(path: Path, text: str) -> None:
     with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may not be text
-
-
-def array_sha256(array: npt.NDArray[Any]) -> str:
-    """Return SHA-256 of an array's bytes in C order, as hexadecimal digits."""
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-
-
-def rounded_sha256(array: npt.NDArray[Any], digits: int) -> str:
-    """Return SHA-256 of an array's shape and of its values, rounded to `digits` decimals of their largest magnitude."""
-    largest = float(np.abs(array).max(initial=0)) or 1.0
-    rounded = np.round(array / largest, digits) + 0.0  # no negative zero
-    return json_sha256([array.shape, f"{largest:.{digits}e}", array_sha256(rounded)])
-
-
-def json_sha256(value: object) -> str:
-    """Return SHA-256 of plain data (numbers, strings, lists, dictionaries), independent of the order of keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _nearest_existing(path: Path) -> Path:

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote_to_bytes
 import numpy as np
 
 from common.errors import InputError
-from common.files import array_sha256
+from common.hashing import array_sha256
 from data.catalog import DatasetInfo
 from data.formats import Pixels
 from data.pixels import Picture, extensions, read_picture

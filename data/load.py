@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import InputError
-from common.files import array_sha256, json_sha256, require_writable
+from common.files import require_writable
+from common.hashing import array_sha256, json_sha256
 from data import sources
 from data.catalog import CATALOG, PARTS, DatasetInfo
 from data.folders import folder_arrays, folder_info, is_folder

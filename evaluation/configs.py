@@ -107,7 +107,7 @@ class ExampleFilter:
 
 
 CONFIGS: dict[str, Any] = {
-    "ROAR and KAR": (RetrainingConfig, MaskOptions),
+    "ROAR and KAR (ratios, rank, fill and explain: other evaluations too)": (RetrainingConfig, MaskOptions),
     "F-Fidelity": (RemovalConfig,),
     "selectivity": (SelectivityConfig,),
     "sanity": (SanityConfig,),

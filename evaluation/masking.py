@@ -79,7 +79,12 @@ class SplitRanks:
 
 
 def ranks_of_maps(
-    maps: Iterable[tuple[Array, Array]], channels: int, granularity: str, rank: str, device: torch.device, blur: bool = False
+    maps: Iterable[tuple[Array, Array]],
+    channels: int,
+    granularity: str,
+    rank: str,
+    device: torch.device,
+    blur: bool = False,
 ) -> tuple[Tensor, float]:
     """Return ranks of a whole split, on the device: with them the mask of any ratio is one comparison.
 

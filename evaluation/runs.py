@@ -7,7 +7,7 @@ from typing import Any
 
 from attribution import MAP_DTYPES
 from attribution.spec import MethodSpec
-from common.files import json_sha256
+from common.hashing import json_sha256
 from common.parsing import fractions, positive
 from evaluation import (
     ALL_FILLS,

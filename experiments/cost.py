@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from attribution.spec import MethodSpec
-from common.files import json_sha256
+from common.hashing import json_sha256
 from data import dataset_info
 from evaluation import ORDERS
 from evaluation.configs import RemovalConfig, SanityConfig, SelectivityConfig

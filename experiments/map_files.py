@@ -20,7 +20,8 @@ from attribution import MAP_DTYPES
 from attribution.maps import BATCH, explained
 from attribution.method import Method
 from common.errors import InputError
-from common.files import atomic_write, catch_read_errors, json_sha256, require_not_in_use, require_space
+from common.files import atomic_write, catch_read_errors, require_not_in_use, require_space
+from common.hashing import json_sha256
 from common.imports import place_to_filename
 
 FORMAT = 2  # 1: IG by one Gauss–Legendre rule

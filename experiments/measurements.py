@@ -8,7 +8,8 @@ from typing import Any
 
 from attribution.spec import MethodSpec
 from common.errors import InputError
-from common.files import json_sha256, require_not_in_use
+from common.files import require_not_in_use
+from common.hashing import json_sha256
 from evaluation.configs import SelectivityConfig
 from evaluation.protocol import Artefacts, Evaluation
 from evaluation.removal import RemovalEvaluation

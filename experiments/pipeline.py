@@ -217,7 +217,14 @@ class Pipeline:
         """Return of the test images the `ranks` of the pixels (N, 1, H, W) and the class explained, `target` (N,)."""
         reader, test = self.maps(method), self.dataset.test
         parts = list(reader.rows("test", test.index))
-        ranks, _tied = ranks_of_maps([(part.attribution, part.index) for part in parts], self.dataset.shape[0], "pixel", rank, self.device, method.blur)
+        ranks, _tied = ranks_of_maps(
+            [(part.attribution, part.index) for part in parts],
+            self.dataset.shape[0],
+            "pixel",
+            rank,
+            self.device,
+            method.blur,
+        )
         name = "prediction" if self.explain == "prediction" else "label"
         target = np.concatenate([getattr(rows, name) for rows in parts])
         return SharedArrays(

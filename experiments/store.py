@@ -8,7 +8,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from common.errors import InputError
-from common.files import json_sha256, require_writable
+from common.files import require_writable
+from common.hashing import json_sha256
 
 PATIENCE = 0.5  # seconds, before a command says that it waits
 

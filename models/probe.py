@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.files import json_sha256, rounded_sha256
+from common.hashing import json_sha256, rounded_sha256
 
 IMAGES = 2
 DIGITS = {torch.float64: 6, torch.float32: 2}

@@ -7,7 +7,7 @@ from typing import Any
 
 from attribution import BASELINES, LEVEL, SAMPLES, STEPS
 from attribution.spec import MethodSpec
-from common.files import json_sha256
+from common.hashing import json_sha256
 from data import dataset_info
 from evaluation import TEST_SHARE
 from evaluation.chance import known_dataset_info

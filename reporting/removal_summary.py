@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from attribution.spec import filed_methods
-from common.files import json_sha256
+from common.hashing import json_sha256
 from data import DATA_DIR
 from evaluation import ORDERS, RATIOS
 from evaluation.chance import chance_level, known_dataset_info

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.files import array_sha256
+from common.hashing import array_sha256
 from data.catalog import CATALOG, PARTS, DatasetInfo
 from data.formats import write_cifar_batch
 

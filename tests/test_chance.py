@@ -15,8 +15,7 @@ from data.catalog import CATALOG
 from data.folders import folder_name
 from evaluation.chance import chance_level, chance_of
 from evaluation.statistics import Curve, Estimate, share_of_mask, verdict
-from experiments.checkpoints import train_and_save
-from experiments.checkpoints import load_metadata
+from experiments.checkpoints import load_metadata, train_and_save
 from reporting.removal_summary import RemovalSummary
 from reporting.report import Retrainings
 from reporting.retraining_summary import RetrainingSummary

@@ -8,8 +8,8 @@ import pytest
 
 import main
 from attribution.spec import MethodSpec
-from evaluation.runs import RetrainingConfig
-from evaluation.runs import Run, RunResult
+from evaluation.options import options_of
+from evaluation.runs import MaskOptions, RetrainingConfig, Run, RunResult
 from evaluation.statistics import Curve, verdict
 from experiments.records import save_run
 from reporting.records import load_runs
@@ -24,7 +24,12 @@ METHODS = (MethodSpec("GC"), MethodSpec("RANDOM"))
 
 def protocol(**changes) -> RetrainingConfig:
     given = {"evaluation": "ROAR", "dataset": "mnist", "attention": None, "methods": METHODS, "ratios": RATIOS}
-    return RetrainingConfig(**given | {"recipe": recipe_for("mnist"), "limit_train": 100, "seeds": 2} | changes)
+    masks = {name: changes.pop(name) for name in options_of(MaskOptions) if name in changes}
+    return RetrainingConfig(
+        **given
+        | {"masks": MaskOptions(**masks), "recipe": recipe_for("mnist"), "limit_train": 100, "seeds": 2}
+        | changes
+    )
 
 
 def accuracy(run: Run) -> float:

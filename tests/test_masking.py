@@ -16,7 +16,6 @@ from evaluation.masking import (
     ranks_of_maps,
     tied_positions,
 )
-from experiments.map_files import Rows
 from training.inputs import Images, Normalisation
 
 CPU = torch.device("cpu")
@@ -106,7 +105,7 @@ def masked_sample(cifar10, granularity="pixel", fill="mean"):
     images = Images(cifar10.train, normalisation, CPU)
     index = np.arange(len(cifar10.train))
     attribution = torch.randn(len(index), 3, 32, 32, generator=torch.Generator().manual_seed(2)).numpy()
-    parts = [Rows(attribution[s], index[s], index[s], index[s]) for s in (slice(0, 17), slice(17, None))]
+    parts = [(attribution[s], index[s]) for s in (slice(0, 17), slice(17, None))]
     places, _tied = ranks_of_maps(parts, 3, granularity, "signed", CPU)
     removal = Removal("ROAR", 0.3)
     return (

@@ -10,10 +10,10 @@ import torch
 from attribution.spec import MethodSpec
 from data import load_dataset
 from evaluation import ORDERS, REMOVING
+from evaluation.configs import RemovalConfig
 from evaluation.masking import Removal, blurred, ranks
 from evaluation.removal import Imputed, RandomPart, Replaced, measure
 from evaluation.statistics import mean_interval
-from evaluation.configs import RemovalConfig
 from reporting.removal_summary import RemovalSummary
 from tests.planted import OPTIONS
 from tests.run_main import run

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import main
-from experiments.commands import PUBLISHED, asked_attentions, asked_order
+from experiments.commands import PUBLISHED
 from experiments.cost import Costs
 from experiments.reproduction import FULL, QUICK, steps
-from main import build_parser
+from main import build_parser, request_of
 from tests.planted import OPTIONS
 from tests.run_main import run
 
@@ -41,12 +41,13 @@ def test_the_pages_name_the_commands_of_the_full_tables():
 def test_every_published_classifier_is_trained_by_one_of_the_commands():
     """With the same recipe and images, whose test accuracy the tables tell."""
     trained = {}
-    for options in map(build_parser().parse_args, steps(quick=False)):
-        if options.train or options.quick:
-            for dataset, attention in product(options.target or ["mnist"], asked_attentions(options)):
-                for seed in range(options.seeds):
-                    order = asked_order(options, dataset, attention, seed)
-                    trained[order.path(Path()).stem] = order.plain()
+    for words in steps(quick=False):
+        request = request_of(build_parser().parse_args(words))
+        if request.train or request.quick:
+            for dataset, attention in product(request.target or ["mnist"], request.attentions):
+                for seed in range(request.seeds):
+                    config = request.training_config(dataset, attention, seed)
+                    trained[config.path(Path()).stem] = config.plain()
     records = [json.loads(line) for line in (PUBLISHED / "records.jsonl").read_text(encoding="utf-8").splitlines()]
     published = {Path(one["name"]).stem: one["result"] for one in records if one["name"].startswith("checkpoints/")}
     assert len(published) > 15
@@ -98,7 +99,7 @@ def test_what_two_commands_need_is_counted_once(data_dir, tmp_path, monkeypatch)
 
     costs = Costs(torch.device("cpu"), 1)
     words = ["--train", "--target=mnist", "--quick", "--dry-run", f"--data-dir={data_dir}", f"--output-dir={tmp_path}"]
-    run_command(build_parser().parse_args(words), costs)
+    run_command(request_of(build_parser().parse_args(words)), costs)
     once = costs.total
-    run_command(build_parser().parse_args(words), costs)
+    run_command(request_of(build_parser().parse_args(words)), costs)
     assert costs.total == once > 0

@@ -12,12 +12,12 @@ from scipy.stats import spearmanr
 from attribution import build_method
 from attribution.spec import MethodSpec
 from data import load_dataset
+from evaluation.configs import SanityConfig
 from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.sanity import STAGES, randomised, randomization_cascade, similarities, with_random_labels
 from evaluation.similarity import SSIM_REACH, SSIM_SIGMA, between_0_and_1, rank_correlation, structural_similarity
 from experiments.checkpoints import load_checkpoint
 from models import build_model
-from evaluation.configs import SanityConfig
 from reporting.sanity_summary import SanitySummary
 from tests.run_main import run
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from attribution import build_method
-from evaluation.masking import TIE_SEED, ranks
 from evaluation.configs import SelectivityConfig
+from evaluation.masking import TIE_SEED, ranks
 from evaluation.selectivity import KEEP_EVERY, first_of, remove_one_by_one
 from evaluation.statistics import estimate, mean_interval, proportion_interval
 from reporting.selectivity import SelectivityCurve, area_of_rows, selectivity_table

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from common.errors import InputError
+from evaluation.configs import SelectivityConfig
 from evaluation.imputation import noisy_impute
 from evaluation.masking import Removal, blurred, ranks_of_maps
 from evaluation.removal import Imputed, RandomPart, Replaced, measure
 from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.sanity import similarities
-from evaluation.configs import SelectivityConfig
 from evaluation.selectivity import remove_one_by_one
 from evaluation.similarity import between_0_and_1, rank_correlation, structural_similarity, window_size
 from evaluation.statistics import estimate, mean_interval, proportion_interval

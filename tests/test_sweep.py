@@ -22,9 +22,9 @@ import main
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from evaluation.masking import SplitRanks
+from evaluation.options import options_of
 from evaluation.retraining import Retraining
-from evaluation.runs import RetrainingConfig
-from evaluation.runs import Run
+from evaluation.runs import MaskOptions, RetrainingConfig, Run
 from evaluation.tasks import Task
 from experiments import sweep as sweep_module
 from experiments.engine import Local
@@ -182,7 +182,8 @@ def test_ctrl_c_ends_cleanly(data_dir, tmp_path):
 
 def protocol(**changes) -> RetrainingConfig:
     given = {"evaluation": "ROAR", "dataset": "mnist", "attention": None, "methods": (GC,), "ratios": (0.5,)}
-    return RetrainingConfig(**given | {"recipe": recipe_for("mnist")} | changes)
+    masks = {name: changes.pop(name) for name in options_of(MaskOptions) if name in changes}
+    return RetrainingConfig(**given | {"masks": MaskOptions(**masks), "recipe": recipe_for("mnist")} | changes)
 
 
 class Prepared:

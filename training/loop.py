@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import InputError
-from common.files import json_sha256
+from common.hashing import json_sha256
 from common.random_state import seeded
 from training.augmentation import sample_augmentation
 from training.inputs import Inputs
