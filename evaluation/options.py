@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from training.recipe import Recipe
+
 
 @dataclass(frozen=True)
 class Option:
@@ -59,7 +61,9 @@ def record_of(config: Any) -> dict[str, Any]:
         if about and about.is_new and value == defaults[one.name]:
             continue
         name = about.record if about and about.record else one.name
-        record[name] = list(value) if isinstance(value, tuple) else value.plain() if hasattr(value, "plain") else value
+        record[name] = (
+            list(value) if isinstance(value, tuple) else value.plain() if isinstance(value, Recipe) else value
+        )
     return record
 
 

@@ -42,8 +42,8 @@ def fill_option(word: str = "{}") -> Any:
     listed = [f"{', '.join(name for name in FILLS_OF if FILLS_OF[name] == one)}: {'|'.join(one)}" for one in kinds]
     return option(
         FILLS[0],
-        "what replaces a pixel: the training set's mean per channel, black, its neighbours' (noisy) mean, or the blurred "
-        "image",
+        "what replaces a pixel: the training set's mean per channel, black, its neighbours' (noisy) mean, or the "
+        "blurred image",
         choices=ALL_FILLS,
         word=word,
         usual=f"the first of {'; '.join(listed)}",

@@ -137,6 +137,11 @@ class ResumeFile:
         self.path = checkpoint.with_name(checkpoint.name + ".resume")
         self.identity = identity
 
+    @classmethod
+    def of(cls, config: TrainingConfig, dataset_sum: str, folder: Path) -> "ResumeFile":
+        """Return the file of an unfinished training whose checkpoint belongs into `folder`."""
+        return cls(config.path(folder), config.plain() | {"dataset_sum": dataset_sum})
+
     def save(self, state: TrainingState) -> None:
         content = {"format": FORMAT, "identity": self.identity}
         fields = {name: getattr(state, name) for name in TrainingState.__annotations__}
@@ -186,7 +191,7 @@ def train_and_save(
     Raises:
         InputError: the training diverged; the state to resume is damaged or of another training.
     """
-    unfinished = ResumeFile(config.path(folder), config.plain() | {"dataset_sum": dataset.sha256})
+    unfinished = ResumeFile.of(config, dataset.sha256, folder)
 
     def keep(state: TrainingState) -> None:
         unfinished.save(state)

@@ -93,7 +93,7 @@ def reproduce(request: Request, parse: Callable[[Sequence[str]], Request]) -> No
 
 
 def train(request: Request, costs: Costs) -> None:
-    """--train: each data set, network and seed; a classifier that is trained already is reported from its checkpoint."""
+    """--train: each data set, network and seed; trained classifiers are reported from their checkpoints."""
     folders = request.folders
     configs = [
         request.training_config(target, attention, seed)

@@ -88,7 +88,7 @@ def classifier_line(metadata: Mapping[str, Any], path: Path) -> str:
         metadata: of its checkpoint.
     """
     return (
-        f"model: {metadata['dataset']} {metadata['model']} seed {metadata['seed']}, {metadata['parameters']:,} parameters: "
-        f"test accuracy {metadata['test_accuracy']:.4f} after {metadata['recipe']['epochs']} epochs "
+        f"model: {metadata['dataset']} {metadata['model']} seed {metadata['seed']}, {metadata['parameters']:,} "
+        f"parameters: test accuracy {metadata['test_accuracy']:.4f} after {metadata['recipe']['epochs']} epochs "
         f"in {metadata['seconds']:.0f} s -> {path}"
     )

@@ -137,16 +137,16 @@ class RetrainingSummary(EvaluationSummary):
     @property
     def conditions(self) -> str:
         """The masks, and the numbers of images and networks."""
-        protocol = self.protocol
+        protocol, masks = self.protocol, self.protocol.masks
         images = f"{protocol.limit_train:,}" if protocol.limit_train else "all"
         tested = f"{protocol.limit_test:,}" if protocol.limit_test else "all"
         small_epochs = protocol.recipe.small_epochs
         small = f" ({small_epochs} with images of half the size)" if small_epochs else ""
         importance = "Most" if protocol.evaluation == "ROAR" else "Least"
         return (
-            f"{importance} important {protocol.masks.granularity}s of {self.masked}, by the {protocol.masks.rank} attribution of "
-            f"the {explained_class(protocol.masks.explain)}, replaced by {protocol.masks.fill}."
-            f"{described_parameters(protocol.methods)}{notes_of(protocol.masks)}\n"
+            f"{importance} important {masks.granularity}s of {self.masked}, by the {masks.rank} attribution of "
+            f"the {explained_class(masks.explain)}, replaced by {masks.fill}."
+            f"{described_parameters(protocol.methods)}{notes_of(masks)}\n"
             f"{images} training images, {counted(protocol.recipe.epochs, 'epoch')}{small}, {tested} test images, "
             f"{counted(protocol.seeds, 'seed')}; one explained network (seed 0)."
         )

@@ -51,4 +51,4 @@ def cifar10(data_dir: Path) -> Dataset:
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """No other process beside the test's own, unless it asks for some with --jobs."""
-    monkeypatch.setattr("experiments.commands.default_jobs", lambda device: 1)
+    monkeypatch.setattr("experiments.request.default_jobs", lambda device: 1)

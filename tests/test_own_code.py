@@ -16,7 +16,7 @@ from attribution.spec import MethodSpec
 from common import fingerprint
 from common.errors import InputError
 from data import load_dataset
-from evaluation.runs import Run, RunResult
+from evaluation.runs import MaskOptions, Run, RunResult
 from experiments.checkpoints import load_checkpoint, train_and_save
 from experiments.map_files import recorded
 from experiments.records import save_run
@@ -383,13 +383,11 @@ def test_a_half_finished_training_of_old_code_is_not_gone_on_with(home, tmp_path
 def kept_run(folder: Path, code: str | None, ratio: float, accuracy: float) -> None:
     made = {"recipe": recipe_for("planted", quick=True), "limit_train": 2000, "limit_test": None, "seed": 0}
     common = {"dataset": "planted", "dataset_sum": "data", "model": "SimpleCNN", **made}
-    options = {"explain": "prediction", "granularity": "pixel", "rank": "signed", "map_dtype": "float32"}
     result = RunResult(accuracy, 100, ratio, 0.0, 0.1, 1.0, "cpu", {})
     save_run(Run("baseline", **common), result, folder)
-    masked = {"method": MethodSpec("mine:Mine", code=code), "ratio": ratio, "checkpoint_sum": "weights", **options}
-    image = {"fill": "mean", "mask_split": "both"}
-    save_run(Run("ROAR", **common, **masked, **image), result, folder)
-    save_run(Run("ROAR", **common, **masked, sees="mask"), result, folder)
+    masked = {"method": MethodSpec("mine:Mine", code=code), "ratio": ratio, "checkpoint_sum": "weights"}
+    save_run(Run("ROAR", **common, **masked, masks=MaskOptions()), result, folder)
+    save_run(Run("ROAR", **common, **masked, masks=MaskOptions().of_mask_alone(), sees="mask"), result, folder)
 
 
 def test_a_report_never_mixes_old_and_new_code_in_one_curve(tmp_path):

@@ -6,7 +6,7 @@ import torch
 import experiments.checkpoints
 import training.step
 from common.errors import InputError
-from experiments.checkpoints import resume_file, train_and_save
+from experiments.checkpoints import ResumeFile, train_and_save
 from training.config import TrainingConfig
 from training.recipe import recipe_for
 
@@ -44,7 +44,7 @@ def test_resumed_training_ends_bit_identical(mnist, tmp_path, monkeypatch, atten
         with pytest.raises(Killed):
             train_and_save(order(attention), mnist, folder, CPU)
     assert [path.name for path in folder.iterdir()] == [f"{order(attention).path(folder).name}.resume"]
-    state = resume_file(order(attention), mnist.sha256, folder).load()
+    state = ResumeFile.of(order(attention), mnist.sha256, folder).load()
     assert state is not None
     assert state.epochs == epochs
 
@@ -85,7 +85,7 @@ def test_a_state_that_can_not_be_used_is_refused(mnist, tmp_path, monkeypatch):
         train_and_save(order(), mnist, tmp_path, CPU)
     with pytest.raises(InputError, match="of another training"):
         train_and_save(replace(order(), limit_train=200), mnist, tmp_path, CPU, resume=True)
-    path = resume_file(order(), mnist.sha256, tmp_path).path
+    path = ResumeFile.of(order(), mnist.sha256, tmp_path).path
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(InputError, match="is damaged"):
         train_and_save(order(), mnist, tmp_path, CPU, resume=True)
