@@ -126,10 +126,8 @@ def add_options(group: Any, config: Any, known: set[str]) -> None:
         facts: dict[str, Any] = {"help": text, "default": None}
         if isinstance(default, bool):
             facts["action"] = "store_true"
-        elif option.choices:
-            facts["choices"] = option.choices
         else:
-            facts |= {"type": value(option.parse or str), "metavar": option.metavar}
+            facts |= {"type": value(option.parse or str), "metavar": option.metavar, "choices": option.choices or None}
         group.add_argument(f"--{name.replace('_', '-')}", **facts)
 
 

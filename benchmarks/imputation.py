@@ -116,7 +116,7 @@ def main() -> None:
         images = torch.from_numpy(test.images).permute(0, 3, 1, 2).float() / 255
         for ratio in RATIOS:
             for kind, order in orders(images).items():
-                one = compared(images, Removal("ROAR", ratio).mask(order), options.repeats, device)
+                one = compared(images, Removal("MoRF", ratio).mask(order), options.repeats, device)
                 found.append({"dataset": name, "ratio": ratio, "pixels": kind, **one})
                 times = [f"{one['direct_ms']:.2f}", f"{one['batched_ms']:.4f}", f"{one['gradients_ms']:.3f}"]
                 ratios = [goal_cell(one["ratio"], GOAL), f"{one['error']:.1e}"]

@@ -6,8 +6,9 @@ No module here needs torch, so that `--help` and reports start at once.
 from dataclasses import dataclass
 from typing import Any
 
+from common.errors import InputError
 from common.parsing import fraction, names, positions, positive
-from evaluation import FILLS_OF, INSERTION_RATIOS, ORDERS, RATIOS
+from evaluation import FILLS_OF, INSERTION_RATIOS, ORDERS, RATIOS, RECORDED_ORDERS
 from evaluation.options import defaults_of, option
 from evaluation.runs import MaskOptions, RetrainingConfig, explain_option, fill_option, rank_option, ratios_option
 from training.recipe import Recipe
@@ -78,6 +79,14 @@ class SanityConfig:
     )
 
 
+def order_name(text: str) -> str:
+    """Return "MoRF" or "LeRF", also for "most" or "least"."""
+    names = {name.lower(): order for order, recorded in RECORDED_ORDERS.items() for name in (order, recorded)}
+    if text.lower() not in names:
+        raise InputError(f"{text!r} is no order of removal: choose from {', '.join(ORDERS)}")
+    return names[text.lower()]
+
+
 @dataclass(frozen=True)
 class SelectivityConfig:
     """Selectivity: pixels removed one after the other.
@@ -89,7 +98,13 @@ class SelectivityConfig:
 
     limit_test: int = option(0, "use N test images", parse=positive, metavar="N", word="{}-tested")
     removals: int = option(50, "pixels to remove", parse=positive, metavar="N", word="{}-removals")
-    order: str = option(ORDERS[0], "which pixel goes first", choices=ORDERS)
+    order: str = option(
+        ORDERS[0],
+        "which pixel goes first, the most or the least relevant (also: most, least)",
+        choices=ORDERS,
+        parse=order_name,
+        recorded=RECORDED_ORDERS,
+    )
     rank: str = rank_option()
     fill: str = fill_option()
     explain: str = explain_option()

@@ -127,9 +127,9 @@ def blurred(importances: Tensor, sigma: float = BLUR_SIGMA) -> Tensor:
 
 @dataclass(frozen=True)
 class Removal:
-    """A fraction of the positions to replace: the most important (ROAR) or the least important (KAR)."""
+    """A fraction of the positions to replace: the most relevant first ("MoRF") or the least ("LeRF")."""
 
-    evaluation: str
+    order: str
     ratio: float
 
     def count(self, positions: int) -> int:
@@ -140,7 +140,7 @@ class Removal:
         """True where a position is replaced; same shape as `ranks` (n, C|1, H, W)."""
         positions = ranks.shape[1:].numel()
         k = self.count(positions)
-        return ranks < k if self.evaluation == "ROAR" else ranks >= positions - k
+        return ranks < k if self.order == "MoRF" else ranks >= positions - k
 
 
 class MaskedImages:

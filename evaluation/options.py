@@ -22,6 +22,7 @@ class Option:
         metavar: stands for the value in `--help`.
         usual: the default in words, where it is not the field's.
         record: the field's name in records of format 1, where it has another one.
+        recorded: values -> their form in records and file names, where it is another one.
         word: the value in file names, a format; "" if it is not part of them.
         note: a sentence under tables where the value is not the default, a format; "" if the table's own note has it.
         is_new: the field came after the first records, which lack it: a record has it only where it isn't the default.
@@ -33,6 +34,7 @@ class Option:
     metavar: str | None = None
     usual: str = ""
     record: str | None = None
+    recorded: Mapping[Any, Any] = field(default_factory=dict)
     word: str = "{}"
     note: str = ""
     is_new: bool = False
@@ -61,6 +63,7 @@ def record_of(config: Any) -> dict[str, Any]:
         if about and about.is_new and value == defaults[one.name]:
             continue
         name = about.record if about and about.record else one.name
+        value = about.recorded.get(value, value) if about and about.recorded else value
         record[name] = (
             list(value) if isinstance(value, tuple) else value.plain() if isinstance(value, Recipe) else value
         )
@@ -72,7 +75,12 @@ def from_record(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
     named = {one.name: one.name for one in fields(kind)} | {
         name: about.record for name, about in options_of(kind).items() if about.record
     }
-    return {name: record[written] for name, written in named.items() if written in record}
+    values = {name: record[written] for name, written in named.items() if written in record}
+    for name, about in options_of(kind).items():
+        for value, recorded in about.recorded.items():
+            if values.get(name) == recorded:
+                values[name] = value
+    return values
 
 
 def words_of(config: Any, usual: Mapping[str, Any] | None = None) -> list[str]:
@@ -83,7 +91,7 @@ def words_of(config: Any, usual: Mapping[str, Any] | None = None) -> list[str]:
     """
     expected = defaults_of(config) | dict(usual or {})
     return [
-        about.word.format(value)
+        about.word.format(about.recorded.get(value, value) if about.recorded else value)
         for name, about in options_of(config).items()
         if about.word and (value := getattr(config, name)) != expected[name]
     ]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from attribution.pixel_hash import pixel_hash
 from attribution.spec import MethodSpec
-from evaluation import ORDERS
+from evaluation import ORDERS, RECORDED_ORDERS
 from evaluation.chance import chance_of
 from evaluation.configs import RemovalConfig
 from evaluation.imputation import noisy_impute
@@ -22,7 +22,6 @@ from training.inputs import Images, Normalisation
 from training.loop import TEST_BATCH
 
 DRAW_SEED = 1
-KINDS = {"most": "ROAR", "least": "KAR"}  # which end of the ranks is removed
 
 
 class Perturbation(Protocol):
@@ -139,7 +138,7 @@ def measure(
         InputError: there is no image.
     """
     require_images(len(labels))
-    points = {order: [Removal(KINDS[order], ratio) for ratio in ratios] for order in ORDERS}
+    points = {order: [Removal(order, ratio) for ratio in ratios] for order in ORDERS}
     sums = {order: torch.zeros(2, len(ratios), dtype=torch.float64) for order in ORDERS}
     whole = torch.zeros(2, dtype=torch.float64)
 
@@ -158,7 +157,9 @@ def measure(
                     sums[order][:, place] += hits_and_score(perturbed, rows) / perturb.draws
         on_images(len(rows))
     total = len(labels)
-    accuracy, score = ({order: (values[row] / total).tolist() for order, values in sums.items()} for row in (0, 1))
+    accuracy, score = (
+        {RECORDED_ORDERS[order]: (values[row] / total).tolist() for order, values in sums.items()} for row in (0, 1)
+    )
     return Measured(accuracy, score, *(whole / total).tolist())
 
 

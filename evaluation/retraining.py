@@ -6,6 +6,7 @@ import torch
 
 from common.fingerprint import require_unchanged
 from data import Dataset
+from evaluation import ORDER_OF
 from evaluation.chance import chance_of
 from evaluation.masking import ImputedImages, MaskedImages, MaskOnlyInputs, Removal, SplitRanks
 from evaluation.runs import Run, RunResult
@@ -65,7 +66,7 @@ class Retraining:
         images = self.images[split]
         if self.ranks is None or (split == "test" and run.masks.mask_split == "train"):
             return images
-        ranks, removal = getattr(self.ranks, split), Removal(run.evaluation, run.ratio)
+        ranks, removal = getattr(self.ranks, split), Removal(ORDER_OF[run.evaluation], run.ratio)
         if run.sees == "mask":
             return MaskOnlyInputs(images, ranks, removal)
         if run.masks.fill == "linear":
@@ -79,7 +80,7 @@ class Retraining:
         """Counted on the masks of the training images, not computed from the ratio."""
         if self.ranks is None:
             return 0.0
-        return Removal(run.evaluation, run.ratio).mask(self.ranks.train).double().mean().item()
+        return Removal(ORDER_OF[run.evaluation], run.ratio).mask(self.ranks.train).double().mean().item()
 
 
 @once_for_each(1)

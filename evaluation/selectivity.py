@@ -74,7 +74,7 @@ def remove_one_by_one(
     remaining = torch.ones(n, height * width, dtype=torch.bool, device=inputs.device)
     tie = pixel_hash(index, height * width, TIE_SEED)
     rows = torch.arange(n, device=inputs.device)
-    sign = 1 if settings.order == "most" else -1
+    sign = 1 if settings.order == "MoRF" else -1
     scores, correct, pixels, kept, maps = [], [], [], [], []
     with torch.no_grad():
         logits = model(images)

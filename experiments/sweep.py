@@ -7,6 +7,7 @@ from pathlib import Path
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from data import dataset_info
+from evaluation import ORDER_OF
 from evaluation.imputation import imputation_seconds
 from evaluation.masking import Removal
 from evaluation.retraining import retrain
@@ -68,7 +69,7 @@ class Sweep(Experiment[Run]):
         channels, height, width = dataset_info(self.protocol.dataset).image_shape
         positions = height * width * (channels if self.protocol.masks.granularity == "element" else 1)
         for ratio in self.protocol.ratios:
-            if not 0 < Removal(self.protocol.evaluation, ratio).count(positions) < positions:
+            if not 0 < Removal(ORDER_OF[self.protocol.evaluation], ratio).count(positions) < positions:
                 raise InputError(
                     f"ratio {ratio:g} leaves none or all of {positions} {self.protocol.masks.granularity}s in place"
                 )

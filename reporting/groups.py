@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from attribution import CONTROLS, ENSEMBLES, METHODS
 from attribution.spec import MethodSpec
 from data import DATA_DIR, DATASETS, GENERATED
-from evaluation import ORDERS, REMOVING
+from evaluation import REMOVING
 from evaluation.configs import RemovalConfig, SanityConfig
 from evaluation.options import from_record
 from reporting.editions import Editions
@@ -85,7 +85,7 @@ def kept_falls(results: Path, dataset: str, model: str) -> dict[MethodSpec, Sele
     editions = Editions.of(results)
     for path, configuration in load_selectivity(results):
         names = configuration["dataset"], editions.model(configuration), configuration["order"]
-        if names == (dataset, model, ORDERS[0]):
+        if names == (dataset, model, "most"):
             common = {name: value for name, value in configuration.items() if name not in OF_METHOD}
             groups[json.dumps(common, sort_keys=True)][editions.method(MethodSpec.read(configuration))] = path
     most = max(groups.values(), key=len, default={})

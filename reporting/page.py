@@ -11,7 +11,7 @@ from string import Template
 import numpy as np
 
 from common.files import write_text
-from evaluation import ORDERS
+from evaluation import RECORDED_ORDERS
 from evaluation.runs import Run, RunResult
 from evaluation.statistics import Curve
 from reporting.palette import colours_of
@@ -48,7 +48,7 @@ def charts_of(findings: Iterable[RetrainingSummary], removals: Iterable[RemovalS
     """Return a chart for each retraining evaluation, and two for each other one."""
     charts = [Chart(one.title, one.conditions, one.images, one.masks) for one in findings]
     for one in removals:
-        for order in ORDERS:
+        for order in RECORDED_ORDERS.values():
             title = f"{one.title}: {order} important first"
             charts.append(Chart(title, one.note, one.curves(order, one.settings.value)))
     return charts

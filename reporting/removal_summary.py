@@ -8,7 +8,7 @@ from pathlib import Path
 from attribution.spec import filed_methods
 from common.hashing import json_sha256
 from data import DATA_DIR
-from evaluation import ORDERS, RATIOS
+from evaluation import RATIOS, RECORDED_ORDERS
 from evaluation.chance import chance_level, known_dataset_info
 from evaluation.configs import RemovalConfig, usual_ratios, usual_removal
 from evaluation.options import notes_of, words_of
@@ -88,7 +88,7 @@ class RemovalSummary(MeasurementSummary):
         The higher the better, 0 for a random order; for insertion and deletion it is SRG (Blücher et al. 2024,
         arXiv 2401.06654), for F-Fidelity FFid⁺ − FFid⁻.
         """
-        most, least = (self.curves(order, self.settings.value) for order in ORDERS)
+        most, least = (self.curves(order, self.settings.value) for order in RECORDED_ORDERS.values())
         return {
             one.method: [low - high for low, high in zip(other.areas, one.areas, strict=True)]
             for one, other in zip(most, least, strict=True)
@@ -100,7 +100,7 @@ class RemovalSummary(MeasurementSummary):
         head = ["method", "first removed", *(f"{ratio * 100:g} %" for ratio in self._shown), "area", "least − most"]
         rows = [[*head, "− RANDOM's"]]
         random = self.gaps.get("RANDOM")
-        pairs = zip(*(self.curves(order, self.settings.value) for order in ORDERS), strict=True)
+        pairs = zip(*(self.curves(order, self.settings.value) for order in RECORDED_ORDERS.values()), strict=True)
         for most, least in pairs:
             gap = self.gaps[most.method]
             against = "" if random is None or gap is random else distance_cell(gap, random)
@@ -190,7 +190,7 @@ class RemovalSummary(MeasurementSummary):
         value = self.settings.value
         ylabel = "probability of the explained class" if value == "score" else "test accuracy"
         panels = []
-        for order in ORDERS:
+        for order in RECORDED_ORDERS.values():
             curves, whole = self.curves(order, value), self.whole(value)
             removed = f"{order} important pixels {'in question' if self.settings.tuning else 'removed'}"
             baselines = {curve.method: whole for curve in curves}
@@ -213,7 +213,7 @@ class RemovalSummary(MeasurementSummary):
         """One line per method, order and ratio."""
         lines = ["method,first_removed,ratio,value,mean,low,high"]
         for value in ("accuracy", "score"):
-            for order in ORDERS:
+            for order in RECORDED_ORDERS.values():
                 for curve in self.curves(order, value):
                     for ratio, one in zip(curve.ratios, curve.estimates, strict=True):
                         lines.append(",".join([curve.method, order, f"{ratio:g}", value, *numbers(one)]))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from attribution.spec import MethodSpec, filed_methods
 from data import dataset_info
+from evaluation import RECORDED_ORDERS
 from evaluation.chance import chance_level
 from evaluation.configs import SelectivityConfig
 from evaluation.options import notes_of, words_of
@@ -132,7 +133,7 @@ class SelectivitySummary:
 
     @property
     def title(self) -> str:
-        return f"Selectivity on {self.dataset}, {self.model}, {self.settings.order} important first"
+        return f"Selectivity on {self.dataset}, {self.model}, {RECORDED_ORDERS[self.settings.order]} important first"
 
     @property
     def note(self) -> str:

@@ -50,7 +50,7 @@ def test_equals_the_sparse_direct_solution(name, ratio, way):
     random = torch.rand(len(images), 1, *images.shape[2:], generator=torch.Generator().manual_seed(0))
     blocks = torch.arange(images[0, 0].numel()).view(1, 1, *images.shape[2:]).expand_as(random)
     for order in (random.flatten(1).argsort(1).argsort(1).view_as(random), blocks):
-        removed = Removal("ROAR", ratio).mask(order)
+        removed = Removal("MoRF", ratio).mask(order)
         got = way(images, removed)
         for n, channels in enumerate(images):
             for c, channel in enumerate(channels):

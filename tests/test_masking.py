@@ -72,22 +72,22 @@ def test_ties_do_not_depend_on_which_images_are_ranked_together():
     assert torch.equal(ranks(values, torch.arange(20))[some], ranks(values[some], some))
 
 
-@pytest.mark.parametrize("evaluation", ["ROAR", "KAR"])
+@pytest.mark.parametrize("order", ["MoRF", "LeRF"])
 @pytest.mark.parametrize("ratio", RATIOS)
-def test_exactly_k_positions_are_replaced_in_every_image(evaluation, ratio):
-    mask = Removal(evaluation, ratio).mask(ranks(maps_with_many_ties(), torch.arange(20)))
+def test_exactly_k_positions_are_replaced_in_every_image(order, ratio):
+    mask = Removal(order, ratio).mask(ranks(maps_with_many_ties(), torch.arange(20)))
     assert mask.flatten(1).sum(1).tolist() == [round(ratio * 784)] * 20
 
 
-def test_roar_takes_the_most_important_and_kar_the_least():
+def test_morf_takes_the_most_relevant_and_lerf_the_least():
     values = maps_with_many_ties()
     places = ranks(values, torch.arange(20))
     for ratio in RATIOS:
-        most, least = (Removal(evaluation, ratio).mask(places) for evaluation in ("ROAR", "KAR"))
+        most, least = (Removal(order, ratio).mask(places) for order in ("MoRF", "LeRF"))
         for n in range(20):
             assert values[n][most[n]].min() >= values[n][~most[n]].max()
             assert values[n][least[n]].max() <= values[n][~least[n]].min()
-    half, other = Removal("ROAR", 0.5).mask(places), Removal("KAR", 0.5).mask(places)
+    half, other = Removal("MoRF", 0.5).mask(places), Removal("LeRF", 0.5).mask(places)
     assert torch.equal(half, ~other)
 
 
@@ -107,7 +107,7 @@ def masked_sample(cifar10, granularity="pixel", fill="mean"):
     attribution = torch.randn(len(index), 3, 32, 32, generator=torch.Generator().manual_seed(2)).numpy()
     parts = [(attribution[s], index[s]) for s in (slice(0, 17), slice(17, None))]
     places, _tied = ranks_of_maps(parts, 3, granularity, "signed", CPU)
-    removal = Removal("ROAR", 0.3)
+    removal = Removal("MoRF", 0.3)
     return (
         images,
         attribution,
@@ -169,7 +169,7 @@ def test_blur_equals_scipy():
 def test_removed_pixels_are_imputed_from_their_neighbours(mnist):
     images = Images(mnist.test.subset(20), Normalisation.of(mnist, CPU), CPU)
     order = torch.arange(784, dtype=torch.int16).view(1, 1, 28, 28).expand(len(images), 1, 28, 28)
-    removal = Removal("ROAR", 0.5)
+    removal = Removal("MoRF", 0.5)
     inputs = ImputedImages(images, order, removal)
     rows = torch.arange(len(images))
     plain, removed = images.batch(rows), removal.mask(order)

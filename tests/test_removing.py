@@ -9,7 +9,7 @@ import torch
 
 from attribution.spec import MethodSpec
 from data import load_dataset
-from evaluation import ORDERS, REMOVING
+from evaluation import RECORDED_ORDERS, REMOVING
 from evaluation.configs import RemovalConfig
 from evaluation.masking import Removal, blurred, ranks
 from evaluation.removal import Imputed, RandomPart, Replaced, measure
@@ -31,11 +31,11 @@ def images():
     return held, torch.from_numpy(dataset.test.labels), index, ranks(importances, index)
 
 
-@pytest.mark.parametrize("kind", ["ROAR", "KAR"])
+@pytest.mark.parametrize("order", ["MoRF", "LeRF"])
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 0.9])
-def test_a_random_part_lies_within_the_explanation_and_has_its_size(images, kind, ratio):
+def test_a_random_part_lies_within_the_explanation_and_has_its_size(images, order, ratio):
     held, _labels, index, places = images
-    batch, removal = held.batch(torch.arange(60)), Removal(kind, ratio)
+    batch, removal = held.batch(torch.arange(60)), Removal(order, ratio)
     part = RandomPart(torch.full((1,), 99.0), alpha=0.5, beta=0.1, draws=3)
     drawn = [part(batch, places, index, removal, draw) == 99 for draw in range(3)]
     for one in drawn:
@@ -53,9 +53,9 @@ def test_replaced_is_the_image_at_0_and_the_base_at_1(images):
         (Replaced(None), blurred(batch, 5.0)),
         (Replaced(torch.tensor([0.25])), torch.full_like(batch, 0.25)),
     ):
-        for kind in ("ROAR", "KAR"):
-            assert torch.equal(replaced(batch, places, index, Removal(kind, 0.0), 0), batch)
-            torch.testing.assert_close(replaced(batch, places, index, Removal(kind, 1.0), 0), base)
+        for order in ("MoRF", "LeRF"):
+            assert torch.equal(replaced(batch, places, index, Removal(order, 0.0), 0), batch)
+            torch.testing.assert_close(replaced(batch, places, index, Removal(order, 1.0), 0), base)
 
 
 def test_inserting_the_most_important_is_removing_the_least_important(images):
@@ -64,7 +64,7 @@ def test_inserting_the_most_important_is_removing_the_least_important(images):
     batch = held.batch(torch.arange(60))
     base = blurred(batch, 5.0)
     inserted = torch.where(places < round(0.25 * 256), batch, base)
-    torch.testing.assert_close(Replaced(None)(batch, places, index, Removal("KAR", 0.75), 0), inserted)
+    torch.testing.assert_close(Replaced(None)(batch, places, index, Removal("LeRF", 0.75), 0), inserted)
 
 
 def test_measure_is_the_plain_loop_over_images_orders_and_ratios(images):
@@ -74,25 +74,25 @@ def test_measure_is_the_plain_loop_over_images_orders_and_ratios(images):
     target, ratios = labels.flip(0), (0.2, 0.7)
     part = RandomPart(torch.zeros(1), alpha=0.5, beta=0.3, draws=2)
     got = measure(model, held, labels, target, index, places, ratios, part)
-    for order, kind in zip(ORDERS, ("ROAR", "KAR"), strict=True):
+    for order, recorded in RECORDED_ORDERS.items():
         for place, ratio in enumerate(ratios):
             hits, scores = [], []
             for row in range(60):
                 for draw in range(2):
                     one = slice(row, row + 1)
                     image = held.batch(torch.tensor([row]))
-                    logits = model(part(image, places[one], index[one], Removal(kind, ratio), draw))[0]
+                    logits = model(part(image, places[one], index[one], Removal(order, ratio), draw))[0]
                     hits.append(float(logits.argmax() == labels[row]))
                     scores.append(float(logits.detach().softmax(0)[target[row]]))
-            assert got.accuracy[order][place] == pytest.approx(np.mean(hits), abs=1e-12)
-            assert got.score[order][place] == pytest.approx(np.mean(scores), abs=1e-6)
+            assert got.accuracy[recorded][place] == pytest.approx(np.mean(hits), abs=1e-12)
+            assert got.score[recorded][place] == pytest.approx(np.mean(scores), abs=1e-6)
     whole = model(held.batch(torch.arange(60)))
     assert got.whole_accuracy == pytest.approx((whole.argmax(1) == labels).float().mean().item())
 
 
 def test_imputed_images_keep_what_is_not_removed(images):
     held, _labels, index, places = images
-    batch, removal = held.batch(torch.arange(60)), Removal("ROAR", 0.4)
+    batch, removal = held.batch(torch.arange(60)), Removal("MoRF", 0.4)
     imputed, mask = Imputed()(batch, places, index, removal, 0), removal.mask(places)
     assert torch.equal(imputed[~mask], batch[~mask])
     assert (imputed[mask] != batch[mask]).float().mean() > 0.99

@@ -38,7 +38,7 @@ def plainly(method, model, image, label, number, fill, settings):
         if settings.rank == "absolute":
             values = values.abs()
         values = values.sum(1)
-        if settings.order == "least":
+        if settings.order == "LeRF":
             values = -values
         order = ranks(values[None], torch.tensor([number]), TIE_SEED).flatten().argsort()
         pixel = next(place for place in order.tolist() if place not in removed)
@@ -84,7 +84,7 @@ def test_a_method_that_asks_the_network_about_the_image_answers_for_the_score_to
     "settings",
     [
         SelectivityConfig(9, removals=8),
-        SelectivityConfig(9, removals=8, order="least"),
+        SelectivityConfig(9, removals=8, order="LeRF"),
         SelectivityConfig(9, removals=8, rank="absolute", explain="label"),
     ],
     ids=["most", "least", "absolute-label"],

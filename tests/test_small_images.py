@@ -82,7 +82,7 @@ def test_of_no_images_there_is_nothing(network):
         infidelity(network, NONE, NONE, NO_CLASS, drawn),
         max_sensitivity(Identity(), NONE, NONE, NO_CLASS, drawn),
         noisy_impute(NONE, NONE > 0),
-        Removal("ROAR", 0.5).mask(NONE),
+        Removal("MoRF", 0.5).mask(NONE),
         blurred(NONE),
     ):
         assert len(values) == 0
