@@ -32,7 +32,8 @@ class LayerMethod(AttributionMethod):
         super().__init__(model)
         self.layer, self.reshape = layer, reshape
         self.chunks = Chunks(self.network)
-        self._layers: dict[torch.Size, Layer] = {}
+        self._layers: dict[torch.Size, Layer] = {}  # of one network: a faster copy may be renewed
+        self._network_of_layers: Callable[..., Any] | None = None
 
     def layer_for(self, inputs: Tensor) -> Layer:
         """The call whose output is A, for images like `inputs`.
@@ -41,6 +42,8 @@ class LayerMethod(AttributionMethod):
             InputError: the layer gives no feature map, or none can be found.
         """
         shape = inputs.shape[1:]
+        if self._network_of_layers is not self.network.call:
+            self._layers, self._network_of_layers = {}, self.network.call
         if shape not in self._layers:
             self._layers[shape] = find_layer(self.network, inputs, self.layer, self.reshape)
         return self._layers[shape]

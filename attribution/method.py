@@ -56,14 +56,14 @@ class AttributionMethod(ABC):
 
     def __init__(self, model: Callable[..., Any] | None) -> None:
         """`model`: a module or another callable that returns logits; None of a method that needs no network."""
-        self.network = None if model is None else Network(model)
+        self.network = model if isinstance(model, Network | None) else Network(model)
 
     multiplies_by_inputs = False  # for Captum's NoiseTunnel, which passes it on
 
     @property
     def forward_func(self) -> Callable[..., Any] | None:
         """The network, under the name that Captum's objects give it."""
-        return None if self.network is None else self.network.call
+        return None if self.network is None else self.network.original
 
     def has_convergence_delta(self) -> bool:
         """Whether `attribute` returns more than maps, as some of Captum's methods do on request."""

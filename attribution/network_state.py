@@ -1,4 +1,4 @@
-"""What other people's code may do to a network, and how it is undone."""
+"""The state of a network, recorded and restored, for networks and methods that change it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,6 +71,34 @@ class NetworkState:
             for name, (value, contents) in attributes.items()
             if module in known and not _same((value, contents), known[module].get(name))
         ]
+
+
+class BufferState:
+    """All buffers of a network as they are now; none of a callable without modules."""
+
+    def __init__(self, model: nn.Module | None) -> None:
+        modules = () if model is None else model.modules()
+        buffers = [(module, name, buffer) for module in modules for name, buffer in module._buffers.items()]
+        self.buffers = [
+            (module, name, buffer, None if buffer is None else (buffer._version, buffer.clone()))
+            for module, name, buffer in buffers
+        ]
+
+    def have_changed(self) -> bool:
+        """Return whether a buffer was replaced or written to."""
+        return any(
+            module._buffers.get(name) is not buffer
+            or (buffer is not None and copied is not None and buffer._version != copied[0])
+            for module, name, buffer, copied in self.buffers
+        )
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put the same tensors with the same values back."""
+        for module, name, buffer, copied in self.buffers:
+            if buffer is not None and copied is not None and not torch.equal(buffer, copied[1]):
+                buffer.copy_(copied[1])
+            module._buffers[name] = buffer
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from attribution import ANY_MODEL_METHODS, ENSEMBLE_PARAMETERS, LAYER_METHODS, build_method
+from attribution import ANY_MODEL_METHODS, ENSEMBLE_PARAMETERS, LAYER_METHODS, REGISTRY, build_method
 from common.errors import InputError
 from common.files import json_sha256
 from common.fingerprint import require_unchanged
@@ -47,10 +47,10 @@ class MethodSpec:
 
         These are `steps` and `baseline` to IG, `level` and `samples` to ensembles, and all of `parameters_by_method`.
         """
-        wanted = {"layer", "arguments"} | ({"steps", "baseline"} if method == "IG" else set())
-        wanted |= set(ENSEMBLE_PARAMETERS) if ensemble else set()
-        given = {name: known[name] for name in wanted & set(known)}
-        return cls(method, ensemble, tuple(sorted(given.items())), code=_code(method, given))
+        names = {"layer", "arguments", *(REGISTRY[method].parameters if method in REGISTRY else ())}
+        names |= set(ENSEMBLE_PARAMETERS) if ensemble else set()
+        parameters = {name: known[name] for name in names & set(known)}
+        return cls(method, ensemble, tuple(sorted(parameters.items())), code=_code(method, parameters))
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> "MethodSpec":
@@ -93,6 +93,20 @@ class MethodSpec:
         """What decides on the maps, for their record and that of a run."""
         fields = {"method": self.method, "ensemble": self.ensemble, "parameters": dict(self.parameters)}
         return fields | ({"code": self.code} if self.code else {})
+
+    def network(self, model: "nn.Module") -> "nn.Module":
+        """Return the network to explain: a faster copy of `model`, or `model` itself with contiguous weights.
+
+        Other people's methods may look for batch norms or call `view`, and a layer that was chosen by name may have
+        another output in the copy.
+        """
+        import torch  # here, so that choosing costs no import of torch
+
+        from attribution.fusing import fuse_batchnorm
+
+        if self.explains_network_itself:
+            return model.to(memory_format=torch.contiguous_format)
+        return fuse_batchnorm(model)
 
     def build(self, model: "nn.Module", **given: Any) -> "Method":
         """The method for `model`; `given` are parameters that only the data can tell, where none were chosen.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from attribution import build_method
-from attribution.folding import folded
+from attribution.fusing import fuse_batchnorm
 from attribution.maps import BATCH, attributions
 from benchmarks.apart import apart
 from benchmarks.timing import Side, goal_cell, largest_convolution_rate, operations, parser_of, published
@@ -118,7 +118,7 @@ class Sides:
         if name == "quantus":
             return lambda: quantus_flipping(whole, few, target[: len(few)])
         set_up_process()
-        model = folded(whole)
+        model = fuse_batchnorm(whole)
         if name == "once":
             return lambda: ours_explained_once(model, inputs, labels, target, fill)
         return lambda: ours(model, images, labels, fill)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from attribution import LAYER_METHODS, MAP_DTYPES
 from attribution.custom import construction
-from attribution.folding import folded
 from attribution.maps import explained
 from attribution.spec import MethodSpec
 from common.errors import InputError
@@ -280,14 +279,8 @@ def given_by_setting(method: MethodSpec, model: nn.Module, black: Tensor) -> dic
 
 
 def network_for(method: MethodSpec, model: nn.Module) -> nn.Module:
-    """The network that `method` explains: a faster copy of `model` for ours, `model` itself for other people's.
-
-    Theirs may look for batch norms, or view tensors as if they were contiguous. A layer that was chosen by name may be
-    one that has another output in the copy.
-    """
-    if method.explains_network_itself:
-        return model.to(memory_format=torch.contiguous_format)
-    return folded(model)
+    """Return the network that `method` explains."""
+    return method.network(model)
 
 
 def explain_line(pipeline: Pipeline, method: MethodSpec) -> str:
