@@ -6,6 +6,7 @@ The classifiers are the kept ones of `--output-dir`; one that is not there is tr
 import argparse
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,10 @@ def explained_images(pipeline: Pipeline, images: int) -> tuple[nn.Module, Tensor
 
 def relative_errors(model: nn.Module, inputs: Tensor, target: Tensor) -> dict[str, dict[str, float]]:
     """‖ours − Captum's‖ / ‖Captum's‖ over all images, for the network as it is and with fused batch norms."""
-    networks = {"plain": lambda images: model(images), "folded": model}  # a function is explained as it is
+    networks: dict[str, Callable[..., Tensor]] = {
+        "plain": lambda images: model(images),  # a function is explained as it is
+        "folded": model,
+    }
     errors = {}
     for name, (parameters, oracle) in ORACLES.items():
         method, *ensemble = name.split()

@@ -114,12 +114,12 @@ def test_gc_needs_no_way_back_before_its_layer(explained):
     assert want.any()
 
 
-@pytest.mark.parametrize("fold", [False, True])
-def test_guided_gradcam_is_the_product_of_the_two_bit_by_bit(fold, explained):
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_guided_gradcam_is_the_product_of_the_two_bit_by_bit(is_fused, explained):
     model, inputs, target = explained
-    model = fuse_batchnorm(model) if fold else model
-    one, other = (build_method(name, model).attribute(inputs, target) for name in ("GB", "GC"))
-    got = build_method("GB-GC", model).attribute(inputs, target)
+    network = fuse_batchnorm(model) if is_fused else lambda images: model(images)
+    one, other = (build_method(name, network).attribute(inputs, target) for name in ("GB", "GC"))
+    got = build_method("GB-GC", network).attribute(inputs, target)
     assert torch.equal(got, one * other)
     assert got.any()
 
