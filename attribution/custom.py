@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attribution.activation import find_layer, layer_named
+from attribution.layers import find_layer, find_module
 from attribution.map_shapes import maps_of
 from attribution.method import AttributionMethod
 from attribution.network import Network
@@ -152,7 +152,7 @@ class ExternalMethod(AttributionMethod):
 
     def _one_layer(self, layer: Any, by_name: bool) -> Any:
         if isinstance(layer, str):
-            module = layer_named(self.network, layer)
+            module = find_module(self.network, layer)
             return layer if by_name else module
         names = {module: name for name, module in self.model.named_modules()}
         if layer not in names:

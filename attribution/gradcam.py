@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attribution.activation import Layer, Reshape, capture, find_layer
+from attribution.capture import Layer, capture
 from attribution.chunks import Chunks
+from attribution.feature_maps import Reshape
+from attribution.layers import find_layer
 from attribution.method import AttributionMethod, target_logits
 from attribution.network import Network, gradients
 from common.errors import InputError

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attribution.activation import Reshape
 from attribution.backward_relu import (
     BackwardReLU,
     Deconvolved,
@@ -16,6 +15,7 @@ from attribution.backward_relu import (
     SwitchedGuided,
     require_visible_calls,
 )
+from attribution.feature_maps import Reshape
 from attribution.gradcam import GradCAM, to_size_of
 from attribution.gradient import GradientMethod
 from attribution.method import AttributionMethod, gradient_of, target_logits

@@ -16,8 +16,9 @@ from attribution import (
     canonical_ensemble,
     canonical_method,
 )
-from attribution.activation import Layer, capture, find_layer
+from attribution.capture import Layer, capture
 from attribution.fusing import fuse_batchnorm
+from attribution.layers import find_layer
 from attribution.network import Network
 from attribution.pixel_hash import hash32, pixel_hash
 from common.errors import InputError
