@@ -1,14 +1,16 @@
 """Calls of a forward pass: recorded in their order, and the output of one of them captured."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from attribution.feature_maps import Reshape
+from attribution.function_calls import FunctionCalls, function_name
 from attribution.network import Network
 
 ATTENTION = {"scaled_dot_product_attention", "multi_head_attention_forward"}
@@ -57,22 +59,21 @@ def capture(layer: Layer, from_here: bool = False) -> Iterator[Captured]:
         captured.activation = output.detach().requires_grad_() if from_here else output
         return captured.activation.clone()
 
-    if layer.module is None:
-        with _FunctionHook(layer.call, hold):
-            yield captured
-        return
-    calls = 0
+    calls = count()
+
+    def call_function(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        output = function(*args, **kwargs)
+        return hold(output) if isinstance(output, Tensor) and next(calls) == layer.call else output
 
     def hook(_module: nn.Module, _arguments: object, output: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        return _with_first_tensor_changed(output, hold) if calls == layer.call + 1 else None
+        return _with_first_tensor_changed(output, hold) if next(calls) == layer.call else None
 
-    handle = layer.module.register_forward_hook(hook)
-    try:
+    with ExitStack() as stack:
+        if layer.module is None:
+            stack.enter_context(FunctionCalls(call_function))
+        else:
+            stack.callback(layer.module.register_forward_hook(hook).remove)
         yield captured
-    finally:
-        handle.remove()
 
 
 def _with_first_tensor_changed(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -83,27 +84,6 @@ def _with_first_tensor_changed(output: Any, change: Callable[[Tensor], Tensor]) 
         parts = (change(output[0]), *output[1:])
         return type(output)(*parts) if hasattr(output, "_fields") else parts
     return None
-
-
-class _FunctionHook(TorchFunctionMode):
-    """Changes the output of one call among all calls of PyTorch's functions that return a tensor."""
-
-    def __init__(self, call: int, change: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.calls_before, self.change = call, change
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        output = func(*args, **(kwargs or {}))
-        if isinstance(output, Tensor):
-            self.calls_before -= 1
-            return self.change(output) if self.calls_before == -1 else output
-        return output
 
 
 @dataclass
@@ -118,43 +98,27 @@ class Call:
 
 def record_calls(network: Network, images: Tensor) -> list[Call]:
     """Return the calls that return a tensor in a forward pass of `images`, in their order."""
-    recorder = _Recorder()
-    numbers: dict[nn.Module, int] = {}
+    calls: list[Call] = []
+    function_numbers = count()
+    module_numbers: defaultdict[nn.Module, Iterator[int]] = defaultdict(count)
 
-    def record(module: nn.Module, _arguments: object, output: Any) -> None:
-        number = numbers[module] = numbers.get(module, -1) + 1
+    def call_function(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        output, name = function(*args, **kwargs), function_name(function)
+        if isinstance(output, Tensor):
+            calls.append(Call(name if name in MOVING else name.rstrip("_"), output, next(function_numbers)))
+        elif name in ATTENTION:
+            calls.append(Call(name, output[0], -1))
+        return output
+
+    def hook(module: nn.Module, _arguments: object, output: Any) -> None:
+        number = next(module_numbers[module])
         first = output[0] if isinstance(output, tuple) and output else output
         if isinstance(first, Tensor):
-            recorder.calls.append(Call(type(module).__name__, first, number, module))
+            calls.append(Call(type(module).__name__, first, number, module))
 
-    with ExitStack() as hooks:
+    with ExitStack() as stack:
         for module in network.modules().values():
-            hooks.callback(module.register_forward_hook(record).remove)
-        with recorder:
-            network(images)
-    return recorder.calls
-
-
-class _Recorder(TorchFunctionMode):
-    """Records the calls of functions."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[Call] = []
-        self.functions = 0
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        output = func(*args, **(kwargs or {}))
-        name = getattr(func, "__name__", "").split(".")[0]
-        if isinstance(output, Tensor):
-            self.calls.append(Call(name if name in MOVING else name.rstrip("_"), output, self.functions))
-            self.functions += 1
-        elif name in ATTENTION:
-            self.calls.append(Call(name, output[0], self.functions))
-        return output
+            stack.callback(module.register_forward_hook(hook).remove)
+        stack.enter_context(FunctionCalls(call_function))
+        network(images)
+    return calls
