@@ -1,9 +1,9 @@
 """How many maps a second, beside Captum with the same steps and samples: `python -m benchmarks.explaining`.
 
 Both get the same images and the same trained network (ResNet-18 as it is initialised: speed does not depend on what
-it learned), Captum's as PyTorch makes them. `build_method` fuses the batch norms of a copy and keeps the channels last
-in memory; by how much the maps differ is printed. SG draws other noise than Captum's NoiseTunnel: there the
-difference is to Captum's gradients of the same noisy images.
+it learned). `whitebox.explain` fuses the batch norms of a copy in each call; the relative difference of the maps is
+printed. SG draws other noise than Captum's NoiseTunnel: there the difference is to Captum's gradients of the same
+noisy images.
 
 All images are given in one call, which this project cuts into chunks of a few times the processor's cache. Captum does
 not, and so is timed again with a loop around it, of some 64 images at a time.
@@ -22,8 +22,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from attribution import build_method
-from attribution.maps import attributions
+import whitebox
 from benchmarks.apart import Apart, apart
 from benchmarks.captum_oracles import ORACLES, SAMPLES, STEPS, Oracle
 from benchmarks.timing import Side, goal_cell, largest_convolution_rate, operations, parser_of, published
@@ -109,9 +108,7 @@ class Sides:
         one, (parameters, oracle) = self.subject(network, name), ORACLES[name]
         model = copy.deepcopy(one.model).to(memory_format=torch.contiguous_format)
         if side == "ours":
-            method = build_method(name.split()[0], model, *name.split()[1:], **parameters)
-            images = one.images.contiguous(memory_format=torch.channels_last)
-            return lambda: attributions(method, images, one.target)
+            return lambda: whitebox.explain(model, one.images, one.target, *name.split(), **parameters)
         timed, parts = TIMED.get(name, oracle), [torch.arange(len(one.images), device=self.device)]
         if side == SIDES[2]:
             parts = self.parts(network, name)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import whitebox
 from attribution import build_method
 from benchmarks.captum_oracles import ORACLES
 from models import build_model
@@ -28,6 +29,31 @@ def explained(request):
         optimizer.step()
     optimizer.zero_grad()
     return model.eval(), inputs[:6], labels[:6]
+
+
+FIELD_NAMES = {
+    "VBP": ("Gradient", "VGB"),
+    "IB": ("InputXGradient",),
+    "IG": ("IntegratedGradients",),
+    "DeconvNet": ("Deconvolution",),
+    "GB": ("GuidedBackprop",),
+    "GC": ("GradCAM",),
+    "GB-GC": ("GuidedGradCAM", "GBGC"),
+    "VBP SG": ("Gradient SmoothGrad",),
+    "VBP SG-SQ": ("Gradient SmoothGradSquared",),
+    "VBP SG-VAR": ("Gradient VarGrad",),
+}
+
+
+@pytest.mark.parametrize(("name", "alias"), [(name, alias) for name in FIELD_NAMES for alias in FIELD_NAMES[name]])
+def test_explain_by_the_names_of_the_field_equals_captum(name, alias, explained):
+    model, inputs, target = explained
+    parameters, oracle = ORACLES[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        want = oracle(model, inputs.clone(), target).detach()
+    got = whitebox.explain(model, inputs, target, *alias.split(), **parameters)
+    assert (got - want).norm() < 1e-3 * want.norm()
 
 
 @pytest.mark.parametrize(("is_fused", "tolerance"), [(False, 1e-4), (True, 1e-3)], ids=["plain", "fused"])

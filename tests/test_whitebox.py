@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.transforms import Normalize
 
 import whitebox
 from attribution import ANY_MODEL_METHODS, build_method
@@ -78,6 +79,23 @@ def test_explain_passes_method_ensemble_and_parameters_on(model, inputs):
     assert torch.equal(got, build_method("GB-GC", model, "SG-VAR", **parameters).attribute(inputs, target=TARGET))
     with pytest.raises(InputError, match="IG can't be built with stepps"):
         whitebox.explain(model, inputs, 0, stepps=3)
+
+
+def test_preprocessing_comes_before_the_network_and_tells_it_black(model, inputs):
+    images, normalise = inputs.sigmoid(), Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.1))
+    network_inputs = normalise(images)
+    got = whitebox.explain(model, images, TARGET, preprocessing=normalise)
+    assert torch.equal(got, whitebox.explain(model, network_inputs, TARGET))
+    black = normalise(torch.zeros(1, 3, 8, 8))
+    got = whitebox.explain(model, images, TARGET, preprocessing=normalise, baseline="black")
+    assert torch.equal(got, whitebox.explain(model, network_inputs, TARGET, baseline=black))
+    got = whitebox.explain(model, images, TARGET, preprocessing=normalise, baseline="mean")
+    assert torch.equal(got, whitebox.explain(model, network_inputs, TARGET))
+
+
+def test_a_network_in_training_mode_is_refused(model, inputs):
+    with pytest.raises(InputError, match="training mode"):
+        whitebox.explain(model.train(), inputs, TARGET)
 
 
 @pytest.mark.parametrize("name", ANY_MODEL_METHODS)
