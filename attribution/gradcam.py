@@ -17,28 +17,27 @@ from common.errors import InputError
 
 
 class LayerMethod(AttributionMethod):
-    """What is common to methods that look at one layer."""
+    """Base of the methods that look at the activation A of one layer."""
 
     network: Network
 
     def __init__(
         self, model: Callable[..., Any], layer: str | nn.Module | None = None, reshape: Reshape | None = None
     ) -> None:
-        """Look at the activation A of one layer.
-
+        """
         Args:
-            layer: the module whose output is A, or its name; found by itself if left away, see `find_layer`.
+            layer: the module whose output is A, or its name; see `find_layer` for the default.
             reshape: brings the layer's output to (N, K, h, w); feature maps, channels-last blocks and tokens on a grid
                 need none.
         """
         super().__init__(model)
         self.layer, self.reshape = layer, reshape
         self.chunks = Chunks(self.network)
-        self._layers: dict[torch.Size, Layer] = {}  # of one network: a faster copy may be renewed
+        self._layers: dict[torch.Size, Layer] = {}  # of this network: a faster copy may be renewed
         self._network_of_layers: Callable[..., Any] | None = None
 
     def layer_for(self, inputs: Tensor) -> Layer:
-        """The call whose output is A, for images like `inputs`.
+        """Return the call whose output is A, for images like `inputs`.
 
         Raises:
             InputError: the layer gives no feature map, or none can be found.
@@ -51,13 +50,14 @@ class LayerMethod(AttributionMethod):
         return self._layers[shape]
 
     def activation_and_logits(self, inputs: Tensor, from_here: bool) -> tuple[Tensor, Tensor]:
-        """The layer's output for some images as it is, and the logits.
+        """Return the layer's output as it is, and the logits.
 
         Args:
-            from_here: the graph of the logits begins at the activation; what comes before keeps nothing for a way back.
+            from_here: the graph of the logits begins at the activation, so that earlier layers save nothing for a
+                backward pass.
 
         Raises:
-            InputError: the network takes another way than for the first images.
+            InputError: the network doesn't call the layer for these images.
         """
         layer = self.layer_for(inputs)
         with capture(layer, from_here) as captured:
@@ -90,7 +90,7 @@ class GradCAM(LayerMethod):
         return to_size_of(inputs, torch.cat(maps))
 
     def of_activation(self, layer: Layer, activation: Tensor, score: Tensor, retain_graph: bool = False) -> Tensor:
-        """The map (n, 1, h, w) of some images, of the output of `layer` and the sum of their logits.
+        """Return the maps (n, 1, h, w) of the output of `layer` and the sum of the logits.
 
         Raises:
             InputError: the logits don't depend on the activation.
@@ -122,5 +122,5 @@ class ConvolutionOutput(LayerMethod):
 
 
 def to_size_of(inputs: Tensor, maps: Tensor) -> Tensor:
-    """`maps` (N, 1, h, w), bilinearly interpolated to the height and width of `inputs`, in their precision."""
+    """Return `maps` (N, 1, h, w), bilinearly interpolated to the height and width of `inputs`, in their precision."""
     return F.interpolate(maps.to(inputs.dtype), size=inputs.shape[2:], mode="bilinear", align_corners=False)

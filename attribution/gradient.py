@@ -10,7 +10,7 @@ from attribution.network import Network
 
 
 class GradientMethod(AttributionMethod):
-    """What is common to methods that need the gradient of the logit alone."""
+    """Base of the methods that need the gradient of the logit alone."""
 
     network: Network
 

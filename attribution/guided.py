@@ -23,7 +23,7 @@ from attribution.network import Network
 
 
 class ModifiedBackprop(GradientMethod):
-    """∂f_c/∂x with `rule` in place of the derivative of ReLU; see `attribution.backward_relu` for what is a ReLU."""
+    """∂f_c/∂x with `rule` in place of the derivative of ReLU (see `attribution.backward_relu`)."""
 
     rule: Rule
 
@@ -45,8 +45,8 @@ class ModifiedBackprop(GradientMethod):
 class DeconvNet(ModifiedBackprop):
     """DeconvNet of Zeiler and Fergus 2014 (arXiv 1311.2901, section 2.1), as a backward pass from the logit.
 
-    A deconvolution network filters with transposed filters, unpools with the switches of the forward pass and
-    rectifies what it reconstructs. The first two are what backpropagation does; the third is the rule for ReLU.
+    A deconvolution network filters with transposed filters and unpools with the switches of the forward pass, as
+    backpropagation does, and rectifies the reconstruction, which is the rule for ReLU.
     """
 
     rule = Deconvolved
@@ -61,8 +61,8 @@ class GuidedBackprop(ModifiedBackprop):
 class GuidedGradCAM(AttributionMethod):
     """GB-GC: GB × GC (Selvaraju et al. 2017, section 3.2), GC computed with the plain gradient.
 
-    Both come from one forward pass, whose ReLUs are told by which rule to go back.
-    Captum's GuidedGradCam interpolates GC to the nearest pixel; here bilinearly, as in the paper.
+    Both come from one forward pass, whose ReLUs switch between the two rules. GC is interpolated bilinearly, as in the
+    paper; Captum's GuidedGradCam takes the nearest pixel.
     """
 
     network: Network
@@ -70,10 +70,7 @@ class GuidedGradCAM(AttributionMethod):
     def __init__(
         self, model: Callable[..., Any], layer: str | nn.Module | None = None, reshape: Reshape | None = None
     ) -> None:
-        """`layer`, `reshape`: see GradCAM.
-
-        Raises `InputError` if the ReLUs of `model` can't be reached.
-        """
+        """As for GradCAM. Raises `InputError` if the ReLUs of `model` can't be reached."""
         super().__init__(model)
         require_visible_calls(self.network)
         self.gradcam = GradCAM(self.network, layer, reshape)
@@ -86,7 +83,7 @@ class GuidedGradCAM(AttributionMethod):
             InputError: the network has a rectifier that is no ReLU, the layer gives no feature map, or the logits don't
                 depend on it.
         """
-        layer = self.gradcam.layer_for(inputs)  # found without the other backward pass
+        layer = self.gradcam.layer_for(inputs)  # without the other backward pass
         guided, maps = torch.empty_like(inputs), []
         for part in self.gradcam.chunks(inputs):
             leaf, guiding = inputs[part].detach().requires_grad_(), Switch()
