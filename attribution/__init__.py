@@ -111,7 +111,7 @@ def build_method(name: str, model: "Callable[..., Any]", ensemble: str | None = 
     Raises:
         InputError: unknown name or parameter, a network in training mode.
     """
-    from attribution.custom import load_method  # here, so that naming the methods costs no import of torch
+    from attribution.custom import ExternalMethod  # here, so that naming the methods costs no import of torch
     from attribution.network import Network, require_evaluation_mode
 
     network = Network(model, params.pop("logits", None), fuse=params.get("layer") is None)
@@ -123,7 +123,7 @@ def build_method(name: str, model: "Callable[..., Any]", ensemble: str | None = 
         if not is_user_code(method):
             built: Method = import_object(REGISTRY[method].place, "a method")(network, **params)
         elif network.module is not None:
-            built = load_method(method, network.module, **params)
+            built = ExternalMethod(method, network.module, **params)
         else:
             raise InputError(f"{method} explains a torch.nn.Module: give one in place of a function")
     except TypeError as error:

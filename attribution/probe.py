@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attribution import build_method
-from attribution.maps import attributions
+from attribution.maps import compute_maps
 from common.files import rounded_sha256
 from common.fingerprint import code_fingerprint
 
@@ -40,7 +40,7 @@ def results(place: str, parameters: dict[str, Any]) -> list[str]:
             images = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
             try:
                 method = build_method(place, small_network(shape[0]).to(dtype), **given)
-                maps = attributions(method, images, torch.arange(IMAGES)).cpu().double()
+                maps = compute_maps(method, images, torch.arange(IMAGES)).cpu().double()
             except Exception as error:
                 refused = error
                 continue

@@ -182,7 +182,7 @@ def parameters_by_method(
         takers = [method for method, signature in external.items() if name in signature.names]
         takers = takers or [method for method, signature in external.items() if signature.may_take_more]
         if not takers:
-            known = "; ".join(f"{method} takes {signature.in_words}" for method, signature in external.items())
+            known = "; ".join(f"{method} takes {signature.names_in_words}" for method, signature in external.items())
             known = known or "it is for methods given as package.module:Name"
             raise InputError(f"--method-args: no method takes {name!r}: {known}")
         for method in takers:
@@ -195,7 +195,7 @@ def parameters_by_method(
             if not is_plain(value):
                 raise InputError(f"--method-args: {name} must be a number, a text, true, false, or a list of those")
             if name not in signature.names and not signature.may_take_more:
-                raise InputError(f"--method-args: {method} takes no {name!r}: it takes {signature.in_words}")
+                raise InputError(f"--method-args: {method} takes no {name!r}: it takes {signature.names_in_words}")
         if of_one[method]:
             chosen[method]["arguments"] = json.dumps(of_one[method], sort_keys=True, separators=(",", ":"))
     return chosen

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from attribution import build_method
 from attribution.fusing import fuse_batchnorm
-from attribution.maps import BATCH, attributions
+from attribution.maps import BATCH, compute_maps
 from benchmarks.apart import apart
 from benchmarks.timing import Side, goal_cell, largest_convolution_rate, operations, parser_of, published
 from evaluation.masking import importance, ranks
@@ -51,7 +51,7 @@ def ours_explained_once(model: nn.Module, images: Images, labels: Tensor, target
     index = torch.arange(len(labels), device=labels.device)
     batches = index.split(BATCH)
     method = build_method("VBP", model)
-    maps = torch.cat([attributions(method, images.batch(rows), target[rows]) for rows in batches])
+    maps = torch.cat([compute_maps(method, images.batch(rows), target[rows]) for rows in batches])
     order = ranks(importance(maps, maps.shape[1], "pixel", "signed"), index)
     pixels = order[0].numel()
     steps = [step / pixels for step in range(PIXELS_AT_ONCE, pixels + 1, PIXELS_AT_ONCE)]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attribution import CONTROLS, build_method
-from attribution.maps import explained
+from attribution.maps import explain_batch
 from attribution.method import Method
 from attribution.spec import MethodSpec
 from common.errors import InputError
@@ -110,7 +110,7 @@ class Subject:
 
     def _maps(self, method: Method, network: torch.nn.Module) -> list[Array]:
         label = torch.from_numpy(self.examples.labels).to(self.inputs.device)
-        found = explained(method, network, self.inputs, label, self.pipeline.explain)
+        found = explain_batch(method, network, self.inputs, label, self.pipeline.explain)
         return list(found.attribution.sum(axis=1))
 
 

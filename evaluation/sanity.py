@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attribution.maps import BATCH, attributions
+from attribution.maps import BATCH, compute_maps
 from attribution.method import Method
 from attribution.spec import MethodSpec
 from common.random_state import seeded
@@ -125,9 +125,9 @@ class Sanity(Measurements):
             with torch.no_grad():
                 predicted = model(batch).argmax(dim=1)
             target = predicted if self.settings.explain == "prediction" else labels[rows]
-            maps = attributions(method, batch, target)
+            maps = compute_maps(method, batch, target)
             for place, other in enumerate(others):
-                for name, value in similarities(maps, attributions(other, batch, target)).items():
+                for name, value in similarities(maps, compute_maps(other, batch, target)).items():
                     alike[name][place] += value * len(rows) / len(test)
             noise, cube = perturbations(batch, self.settings, drawn)
             of_batch = (

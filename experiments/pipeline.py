@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attribution import LAYER_METHODS, MAP_DTYPES
 from attribution.custom import construction
-from attribution.maps import explained
+from attribution.maps import explain_batch
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.files import require_not_in_use, require_writable
@@ -235,7 +235,7 @@ class Pipeline:
         black = torch.zeros(1, *dataset_info(self.order.dataset).image_shape)
         given = given_by_setting(method, model, torch.zeros(len(black[0])))
         label = torch.zeros(1, dtype=torch.int64)
-        return explained(method.build(model, **given), model, black, label, self.explain).attribution.size
+        return explain_batch(method.build(model, **given), model, black, label, self.explain).attribution.size
 
     def explained_test(self, method: MethodSpec, rank: str) -> tuple[Tensor, Tensor]:
         """Of the test images the ranks of the pixels (N, 1, H, W) and the class explained (N,), on the device."""
