@@ -190,7 +190,7 @@ class Coherence:
             columns = [Column(one.name, one.maps(method), one.captions()) for one in subjects]
             first = self._image_column(subjects[0], captions=False)
             title = f"{method.label} across models on {self.dataset}"
-            written += self._draw(subjects[0], [first, *columns], title, f"models_{method.filed}", None)
+            written += self._draw(subjects[0], [first, *columns], title, f"models_{method.file_stem}", None)
         return written
 
     def _image_column(self, subject: Subject, captions: bool) -> Column:

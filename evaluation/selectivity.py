@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from attribution.maps import BATCH, compute_maps
 from attribution.method import Method
 from attribution.pixel_hash import pixel_hash
-from attribution.spec import MethodSpec, filed_methods
+from attribution.spec import MethodSpec, methods_stem
 from common.errors import InputError
 from common.files import atomic_write, catch_read_errors, json_sha256, require_not_in_use, require_space
 from common.progress import progress_bar
@@ -230,7 +230,7 @@ class Selectivity:
     def path(self, method: MethodSpec, checkpoint_sum: str) -> Path:
         """`results/selectivity/<dataset>_<model>_<method>[_<ensemble>]-<hash of the configuration>.h5`."""
         model = model_name(self.pipeline.order.attention)
-        words = [self.dataset, model, method.filed_method, method.ensemble]
+        words = [self.dataset, model, method.method_stem, method.ensemble]
         name = "_".join(word for word in words if word)
         configuration = json_sha256(self.configuration(method, checkpoint_sum))[:12]
         return self.pipeline.folders.results / "selectivity" / f"{name}-{configuration}.h5"
@@ -362,7 +362,7 @@ class Selectivity:
         ]
         special += unusual_parameters(self.methods)
         quick = ["quick"] if order.quick else []
-        methods = filed_methods(self.methods)
+        methods = methods_stem(self.methods)
         return "_".join(["selectivity", self.dataset, model_name(order.attention), methods, *special, *quick])
 
 

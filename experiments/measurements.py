@@ -99,7 +99,7 @@ class Measurements(ABC):
 
     def path(self, task: Task) -> Path:
         """`results/<evaluation>/<dataset>_<model>_<method>_seed<k>-<hash of the configuration>.json`."""
-        name = f"{self.dataset}_{self.model}_{task.method.filed}_seed{task.pipeline.order.seed}"
+        name = f"{self.dataset}_{self.model}_{task.method.file_stem}_seed{task.pipeline.order.seed}"
         configuration = json_sha256(self.configuration(task, task.pipeline.checkpoint.sum))[:12]
         return self.folder / self.evaluation / f"{name}-{configuration}.json"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attribution import CONTROLS
-from attribution.spec import MethodSpec, filed_methods
+from attribution.spec import MethodSpec, methods_stem
 from evaluation import EXPLAIN
 from evaluation.statistics import at_chance, chance_words, estimate, mean_interval
 from reporting.evaluation_summary import MeasurementSummary
@@ -195,7 +195,7 @@ class SanitySummary(MeasurementSummary):
     @property
     def stem(self) -> str:
         one = self.settings
-        words = ["sanity", self.dataset, filed_words(self.model), filed_methods(self.methods)]
+        words = ["sanity", self.dataset, filed_words(self.model), methods_stem(self.methods)]
         words += [f"{one.limit_test}-tested"] * (one.limit_test != usual_images_if_known(self.dataset))
         words += [one.explain] * (one.explain != EXPLAIN[0]) + ["random-labels"] * one.random_labels
         words += unusual_parameters(self.methods)
