@@ -16,9 +16,9 @@ class MethodInfo:
     """An entry of the registry.
 
     Attributes:
-        place: where the class is; named and not imported, since the command line's help needs no torch.
+        place: `module:Class`, imported when it is used, since the command line's help needs no torch.
         aliases: other accepted names, in any case.
-        parameters: what the command line passes on.
+        parameters: names of those that the command line passes on.
         needs_cam_head: explains only networks that end in global average pooling and a linear layer.
     """
 
@@ -60,26 +60,18 @@ ENSEMBLE_PARAMETERS = ("level", "samples", "seed")
 
 MAP_DTYPES = ("float32", "float16")  # of stored maps; float16 is relative to each map's largest value
 STEPS = 50  # nodes of IG's quadrature
-BASELINES = ("black", "mean")  # where IG's path begins
-LEVEL = 0.15  # noise σ of the ensembles, as a share of each image's range
+BASELINES = ("black", "mean")  # of IG
+LEVEL = 0.15  # noise σ of the ensembles, relative to each image's range
 SAMPLES = 15  # noisy copies of the ensembles
 
 
 def canonical_method(name: str) -> str:
-    """Return the name under which a method is filed; `package.module:Name` as it is.
-
-    Raises:
-        InputError: no such method.
-    """
+    """Return the key of a method in `REGISTRY`, or `package.module:Name` as it is; raise `InputError` for no method."""
     return name if is_user_code(name) else _canonical("method", name, REGISTRY, ", or give package.module:Name")
 
 
 def canonical_ensemble(name: str) -> str:
-    """Return the name under which an ensemble is filed.
-
-    Raises:
-        InputError: no such ensemble.
-    """
+    """Return the key of an ensemble in `ENSEMBLE_REGISTRY`; raise `InputError` for no ensemble."""
     return _canonical("ensemble", name, ENSEMBLE_REGISTRY)
 
 
@@ -93,16 +85,15 @@ def _canonical(kind: str, name: str, registry: dict[str, MethodInfo], or_else: s
 def build_method(name: str, model: "Callable[..., Any]", ensemble: str | None = None, **params: Any) -> "Method":
     """Build an attribution method for `model`, a module in evaluation mode or another callable that returns logits.
 
-    Our methods explain a faster copy of a module, in which batch norms are part of the convolutions, and renew it when
-    weights, buffers or modes change. With a `layer=`, and for other people's methods, it is the module itself. The
-    module stays as it is.
+    The module stays as it is. Our methods explain a faster copy with fused batch norms, and renew it when weights,
+    buffers or modes change; with a `layer=`, and by other people's methods, the module itself is explained.
 
     Args:
         name: one of `METHODS` or an alias, or the place `package.module:Name` of a class that is called with `model`.
         ensemble: one of `ENSEMBLES`, around the method.
         params: parameters of the method, such as `layer=` of GC, or of the user's class or its `attribute`; `level`,
             `samples` and `seed` of an ensemble; and `logits`, the part of the model's output that holds the logits
-            where it can't be found: a key, a position, or a function of the output.
+            if that is ambiguous: a key, a position, or a function of the output.
 
     Returns:
         an object whose `attribute(inputs, target)` maps (N, C, H, W), and a class for all or for each image, to signed,
@@ -121,21 +112,21 @@ def build_method(name: str, model: "Callable[..., Any]", ensemble: str | None = 
     ensemble_params = {key: params.pop(key) for key in ENSEMBLE_PARAMETERS if ensemble and key in params}
     try:
         if not is_user_code(method):
-            built: Method = import_object(REGISTRY[method].place, "a method")(network, **params)
+            result: Method = import_object(REGISTRY[method].place, "a method")(network, **params)
         elif network.module is not None:
-            built = ExternalMethod(method, network.module, **params)
+            result = ExternalMethod(method, network.module, **params)
         else:
             raise InputError(f"{method} explains a torch.nn.Module: give one in place of a function")
     except TypeError as error:
         raise InputError(f"{method} can't be built with {', '.join(params) or 'no parameters'}: {error}") from error
-    return build_ensemble(ensemble, built, **ensemble_params) if ensemble else built
+    return build_ensemble(ensemble, result, **ensemble_params) if ensemble else result
 
 
 def build_ensemble(name: str, method: "Method", **params: Any) -> "Method":
     """Build one of `ENSEMBLES` around any method, for example a Captum object.
 
     Args:
-        params: `level` (noise σ as a share of each image's range), `samples`, `seed`.
+        params: `level` (noise σ relative to each image's range), `samples`, `seed`.
 
     Raises:
         InputError: unknown name or parameter.

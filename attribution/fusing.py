@@ -20,10 +20,10 @@ _fused: WeakSet[nn.Module] = WeakSet()
 def fuse_batchnorm(model: nn.Module) -> nn.Module:
     """Return a copy of `model` for explaining: batch norms fused where that is safe, channels_last, weights frozen.
 
-    A batch norm in evaluation mode that is the only reader of a convolution's output becomes a part of the convolution,
-    and an identity stays in its place; modules keep their names. `torch.fx` finds the readers; a network that it can't
-    trace keeps its batch norms. The first convolution gets a faster gradient (`image_convolution`). Logits and maps are
-    equal up to rounding, except the maps of GC and CO for a `layer=` that is such a convolution.
+    A batch norm in evaluation mode that alone reads a convolution's output becomes a part of the convolution, and an
+    identity takes its place; a network that `torch.fx` can't trace keeps its batch norms. The first convolution gets a
+    faster gradient (`image_convolution`). Logits and maps are equal up to rounding, except the maps of GC and CO for a
+    `layer=` that is such a convolution.
     """
     fused = copy.deepcopy(model).requires_grad_(False).to(memory_format=torch.channels_last)
     for convolution_name, norm_name in list(_fusible_pairs(fused)):
@@ -42,7 +42,7 @@ def is_fused(model: nn.Module) -> bool:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Return whether hooks are registered on `module`, its parts left out."""
+    """Return whether hooks are registered on `module` itself."""
     return any(getattr(module, hooks) for hooks in HOOKS)
 
 

@@ -1,4 +1,4 @@
-"""The network that is explained: how it is called, and the check that its maps mean something."""
+"""The network that is explained, and the check that its maps mean something."""
 
 import functools
 import sys
@@ -27,10 +27,10 @@ class Network:
     """Calls somebody's network without changing it.
 
     Attributes:
-        original: the network as it was given, uncompiled.
+        original: the user's network, uncompiled.
         call: the network that is explained: `original`, or a faster copy of it.
         module: `call` as a module; None for another callable.
-        root: the module, or for another callable the modules behind it: its owner, or those a function refers to.
+        root: the module, or the modules behind another callable, see `module_behind`.
         classes: number of logits, known after the first check.
     """
 
@@ -39,9 +39,9 @@ class Network:
 
         Args:
             model: a module, a method of one such as `model.forward`, or any callable that maps images to logits.
-            logits: the part of its output that holds the logits; found where only one part can be.
-            fuse: explain a copy with fused batch norms where that has the same logits. The copy is renewed when
-                weights, buffers or modes have changed.
+            logits: the part of its output that holds the logits, if that is ambiguous.
+            fuse: explain a copy with fused batch norms where that has the same logits, renewed when weights, buffers
+                or modes have changed.
         """
         owner = getattr(model, "__self__", None)
         if isinstance(owner, nn.Module) and getattr(model, "__name__", "") in {"forward", "__call__"}:
@@ -67,7 +67,7 @@ class Network:
     def __call__(self, inputs: Tensor) -> Tensor:
         """(N, …) -> logits (N, K), computed in the precision of the network."""
         layout = torch.contiguous_format if self._needs_contiguous else torch.preserve_format
-        # always one call, since `layers` counts the calls of functions
+        # always a single call of `to`, since `layers` counts the calls of functions
         return find_logits(self.call(inputs.to(self.dtype or inputs.dtype, memory_format=layout)), self.choice)
 
     @property
@@ -101,15 +101,10 @@ class Network:
             yield
 
     def check(self, inputs: Tensor) -> None:
-        """Refuse a network whose logits for an image depend on chance or on the other images.
-
-        The check runs at the first call, and again when the network has changed.
-
-        Args:
-            inputs: (N, …), N ≥ 1.
+        """Check the network with the first of `inputs` (N, …), N ≥ 1, at the first call and after changes.
 
         Raises:
-            InputError: such a network, or one in training mode.
+            InputError: logits for an image that depend on chance or on the other images, or training mode.
         """
         original = self.original if isinstance(self.original, nn.Module) else module_behind(self.original)
         weights = fingerprint(original) if self._fuses and original is not None else ()
@@ -184,14 +179,12 @@ class Network:
 
 
 def module_behind(call: Any) -> nn.Module | None:
-    """Return the module whose method `call` is, or the modules that it refers to; None if no module can be seen."""
+    """Return `call` or its owner if that is a module, else the modules that a function refers to; None without any."""
     if isinstance(call, functools.partial):
         call = call.func
-    if isinstance(call, nn.Module):
-        return call
-    owner = getattr(call, "__self__", None)
-    if isinstance(owner, nn.Module):
-        return owner
+    for owner in (call, getattr(call, "__self__", None)):
+        if isinstance(owner, nn.Module):
+            return owner
     code = getattr(call, "__code__", None)
     if code is None:
         return None
@@ -228,7 +221,7 @@ def gradients(score: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tup
 
 @contextmanager
 def unfused_attention() -> Iterator[None]:
-    """Have PyTorch's transformer layers call their parts in the `with` block, also where no gradient is needed."""
+    """Keep PyTorch's transformer layers from skipping the calls of their parts where no gradient is needed."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -18,7 +18,7 @@ SEED = 0
 
 @dataclass
 class Draws:
-    """Whether random numbers were drawn in a `with` block; known after it."""
+    """`any` tells after a `with` block whether it drew random numbers."""
 
     any: bool = False
 
@@ -42,9 +42,5 @@ def _states(device: torch.device) -> list[Any]:
     """Return the generators' states, as values that can be compared."""
     _, numpy_keys, *numpy_rest = np.random.get_state()  # noqa: NPY002 (users' code draws from it)
     states = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
-    return [
-        *(state.numpy().tobytes() for state in states),
-        np.asarray(numpy_keys).tobytes(),
-        numpy_rest,
-        random.getstate(),
-    ]
+    arrays = [*(state.numpy() for state in states), np.asarray(numpy_keys)]
+    return [*(array.tobytes() for array in arrays), numpy_rest, random.getstate()]
