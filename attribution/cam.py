@@ -32,11 +32,7 @@ class CAM(AttributionMethod):
 
     @torch.no_grad()
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """(N, C, H, W), (N,) -> (N, 1, H, W).
-
-        Raises:
-            InputError: the logits are no linear function of a pooled feature map.
-        """
+        """(N, C, H, W), (N,) -> (N, 1, H, W)."""
         maps = []
         for part in self.chunks(inputs):
             activation, weight = cam_head(self.network, inputs[part].clone())
@@ -45,11 +41,7 @@ class CAM(AttributionMethod):
 
 
 def cam_head(network: Network, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return A (N, K, h, w) and w (classes, K) of the head that gives the logits of `inputs` (N, C, H, W).
-
-    Raises:
-        InputError: the logits don't come from such a head.
-    """
+    """Return A (N, K, h, w) and w (classes, K) of the head that gives the logits; raise `InputError` without one."""
     linear: list[tuple[Tensor, Tensor, Tensor]] = []  # output, input, weight
     pooled: list[Tensor] = []
 

@@ -32,11 +32,7 @@ class Sobel(AttributionMethod):
         super().__init__(None)
 
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """(N, C, H, W), (N,) -> (N, C, H, W), not negative.
-
-        Raises:
-            InputError: no images.
-        """
+        """(N, C, H, W), (N,) -> (N, C, H, W), not negative; raises `InputError` for other inputs."""
         if inputs.ndim != 4:
             raise InputError(f"SOBEL needs images (N, C, H, W), and inputs {tuple(inputs.shape)} are given")
         channels = inputs.shape[1]

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from attribution.capture import Layer, capture
 from attribution.chunks import Chunks
 from attribution.feature_maps import Reshape
+from attribution.gradient import target_logits
 from attribution.layers import find_layer
-from attribution.method import AttributionMethod, target_logits
+from attribution.method import AttributionMethod
 from attribution.network import Network, gradients
 from common.errors import InputError
 
@@ -37,11 +38,7 @@ class LayerMethod(AttributionMethod):
         self._network_of_layers: Callable[..., Any] | None = None
 
     def layer_for(self, inputs: Tensor) -> Layer:
-        """Return the call whose output is A, for images like `inputs`.
-
-        Raises:
-            InputError: the layer gives no feature map, or none can be found.
-        """
+        """Return the call whose output is A, for images like `inputs`; raise `InputError` without a feature map."""
         shape = inputs.shape[1:]
         if self._network_of_layers is not self.network.call:
             self._layers, self._network_of_layers = {}, self.network.call
@@ -71,17 +68,13 @@ class LayerMethod(AttributionMethod):
 class GradCAM(LayerMethod):
     """GC: ReLU(Σ_k α_k A_k) with α_k the mean of ∂f_c/∂A_k over positions (Selvaraju et al. 2017, eq. 1 and 2).
 
-    Unlike Captum's LayerGradCam, the ReLU is applied by default (as in the paper) and the map is interpolated
-    bilinearly (Captum's default is nearest) to the size of the input.
+    The ReLU is applied, as in the paper but not by Captum's default, and the map is interpolated bilinearly to the size
+    of the input.
     """
 
     @torch.enable_grad()
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """(N, C, H, W), (N,) -> (N, 1, H, W), not negative.
-
-        Raises:
-            InputError: the layer gives no feature map, or the logits don't depend on it.
-        """
+        """(N, C, H, W), (N,) -> (N, 1, H, W), not negative."""
         maps = []
         for part in self.chunks(inputs):
             activation, logits = self.activation_and_logits(inputs[part].clone(), from_here=True)
@@ -90,11 +83,7 @@ class GradCAM(LayerMethod):
         return to_size_of(inputs, torch.cat(maps))
 
     def of_activation(self, layer: Layer, activation: Tensor, score: Tensor, retain_graph: bool = False) -> Tensor:
-        """Return the maps (n, 1, h, w) of the output of `layer` and the sum of the logits.
-
-        Raises:
-            InputError: the logits don't depend on the activation.
-        """
+        """Return the maps (n, 1, h, w); raise `InputError` if the `score` doesn't depend on the activation."""
         gradient = None
         if score.requires_grad and activation.requires_grad:
             (gradient,) = gradients(score, activation, retain_graph=retain_graph)
@@ -109,11 +98,7 @@ class ConvolutionOutput(LayerMethod):
 
     @torch.no_grad()
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """(N, C, H, W), (N,) -> (N, 1, H, W).
-
-        Raises:
-            InputError: the layer gives no feature map.
-        """
+        """(N, C, H, W), (N,) -> (N, 1, H, W)."""
         maps = []
         for part in self.chunks(inputs):
             activation, _logits = self.activation_and_logits(inputs[part].clone(), from_here=False)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from attribution import STEPS
-from attribution.gradient import GradientMethod
-from attribution.method import Target, checked_target, target_logits
+from attribution.gradient import GradientMethod, target_logits
+from attribution.method import Target, checked_target
 from common.errors import InputError
 
 
@@ -55,7 +55,7 @@ class IntegratedGradients(GradientMethod):
         """
         baseline = self._baseline_of(inputs)
         total = torch.zeros_like(inputs)
-        nodes_at_once = max(1, self.gradient.chunks.rows(inputs) // len(inputs))
+        nodes_at_once = max(1, self.chunks.rows(inputs) // len(inputs))
         for start in range(0, len(self.nodes), nodes_at_once):
             part = slice(start, start + nodes_at_once)
             nodes = torch.tensor(self.nodes[part], dtype=inputs.dtype, device=inputs.device)
@@ -79,7 +79,7 @@ class IntegratedGradients(GradientMethod):
         return (attributions.flatten(1).sum(1) - difference).abs() / difference.abs()
 
     def _logits(self, inputs: Tensor, target: Tensor) -> Tensor:
-        network, chunks = self.network, self.gradient.chunks(inputs)
+        network, chunks = self.network, self.chunks(inputs)
         return torch.cat([target_logits(network(inputs[part].clone()), target[part]) for part in chunks])
 
     def _baseline_of(self, inputs: Tensor) -> Tensor:

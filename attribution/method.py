@@ -9,8 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from attribution.chunks import Chunks
-from attribution.network import Network, gradients
+from attribution.network import Network
 from common.errors import InputError
 
 Target: TypeAlias = int | Sequence[int] | npt.NDArray[np.integer[Any]] | Tensor
@@ -119,45 +118,3 @@ def checked_target(target: Target | None, images: int, classes: int | None, devi
         wrong = next(label for label in labels.tolist() if not 0 <= label < classes)
         raise InputError(f"target {wrong} is none of the network's {classes} classes, 0 to {classes - 1}")
     return labels
-
-
-class LogitGradient:
-    """∂f_c/∂x for each image, c its target.
-
-    Images don't meet in a network in evaluation mode, so that the gradient of the sum of their logits is each image's
-    own. Gradients of parameters are neither computed nor accumulated.
-    """
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
-        self.chunks = Chunks(network)
-
-    def __call__(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """(N, …), (N,) -> (N, …), chunk by chunk."""
-        gradients = torch.empty_like(inputs)
-        for part in self.chunks(inputs):
-            gradients[part] = self._of_chunk(inputs[part], target[part])
-        return gradients
-
-    @torch.enable_grad()
-    def _of_chunk(self, inputs: Tensor, target: Tensor) -> Tensor:
-        leaf = inputs.detach().requires_grad_()
-        # behind an operation, because a network may change its input in place, which a leaf refuses
-        return gradient_of(target_logits(self.network(leaf.clone()), target), leaf)
-
-
-def gradient_of(scores: Tensor, leaf: Tensor) -> Tensor:
-    """Return ∂ Σ scores/∂leaf.
-
-    Raises:
-        InputError: the network cuts the graph.
-    """
-    (gradient,) = gradients(scores.sum(), leaf) if scores.requires_grad else (None,)
-    if gradient is None:
-        raise InputError("the logits have no gradient: the network detaches them, or computes without gradients")
-    return gradient
-
-
-def target_logits(logits: Tensor, target: Tensor) -> Tensor:
-    """Return f_c for each image: (N, K), (N,) -> (N,)."""
-    return logits.gather(1, target.view(-1, 1)).squeeze(1)
