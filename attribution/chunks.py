@@ -1,4 +1,4 @@
-"""How many images fit into memory at once, measured on the network itself."""
+"""Chunks of images that fit into memory at once, measured on the network itself."""
 
 import math
 

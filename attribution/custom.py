@@ -153,13 +153,13 @@ class ExternalMethod(AttributionMethod):
 
     def _seeded_maps(self, inputs: Tensor, target: Tensor) -> tuple[Tensor, bool]:
         """Return the maps by a call with generators seeded by the first image, and whether it drew from them."""
-        with seeded_by(inputs[:1]) as draws:
-            maps = self._maps(inputs, target)
-        return maps, draws.any
-
-    def _maps(self, inputs: Tensor, target: Tensor) -> Tensor:
         assert self._attribute is not None
-        with torch.inference_mode(False), torch.enable_grad(), changes_undone(self.model, self._hooks):
+        with (
+            seeded_by(inputs[:1]) as draws,
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            changes_undone(self.model, self._hooks),
+        ):
             images = inputs.detach().to(self.network.dtype or inputs.dtype)
             images = images.clone(memory_format=torch.contiguous_format)
             arguments = dict(self._attribute_arguments)
@@ -167,7 +167,8 @@ class ExternalMethod(AttributionMethod):
                 arguments[BASELINES] = self._baselines(arguments[BASELINES], images)
             with self._failing_in_one_line("fails" if len(images) > 1 else "fails on one image"):
                 result = self._attribute(images, target=target.clone(), **arguments)
-            return as_maps(result, inputs, self.place)
+            maps = as_maps(result, inputs, self.place)
+        return maps, draws.any
 
     def _baselines(self, value: Any, images: Tensor) -> Any:
         """Return a list of numbers, or a number for a method that requires baselines, as images of one value each."""

@@ -24,8 +24,8 @@ def find_layer(
     """Return the call in `network` whose activation Grad-CAM explains.
 
     By default this is the last of the network's own `layers`, where it names them; with self-attention, the layer norm
-    before the last attention; and otherwise the last feature map before any pooling through which all that the logits
-    know of the image passes, and which is no map of the class scores themselves.
+    before the last attention; and otherwise the last feature map before any pooling on which alone the logits depend,
+    and which is no map of the class scores.
 
     Args:
         inputs: (N, C, H, W); one image is enough.
@@ -36,7 +36,7 @@ def find_layer(
         InputError: no such module, one that returns no map, or a network without such a layer.
     """
     if inputs.ndim != 4:
-        raise InputError(f"a layer's map is laid over images (N, C, H, W), and inputs {tuple(inputs.shape)} are given")
+        raise InputError(f"a layer's map needs images (N, C, H, W), and inputs {tuple(inputs.shape)} are given")
     search = _Search(network, torch.cat([inputs[:1], 1 - inputs[:1]]).detach(), reshape)
     layers = getattr(network.module, "layers", None)
     if layer is None and isinstance(layers, tuple) and layers and all(isinstance(name, str) for name in layers):
@@ -45,11 +45,7 @@ def find_layer(
 
 
 def find_module(network: Network, name: str) -> nn.Module:
-    """Return the module called `name` in the network.
-
-    Raises:
-        InputError: there is none.
-    """
+    """Return the module called `name` in the network; raise `InputError` if there is none."""
     modules = network.modules()
     if name not in modules:
         raise InputError(f"the network has no layer {name!r}: choose from {', '.join(modules)}")
@@ -106,9 +102,7 @@ class _Search:
 
     def before_last_attention(self) -> Layer | None:
         attention = [place for place, call in enumerate(self.calls) if is_attention(call)]
-        if not attention:
-            return None
-        norms = [call for call in self.calls[: attention[-1]] if is_norm(call)]
+        norms = [call for call in self.calls[: attention[-1] if attention else 0] if is_norm(call)]
         tokens = {call.output.shape[1] for call in norms if call.output.ndim == 3}
         for call in reversed(norms):
             is_of_heads = call.output.ndim == 4 and call.output.shape[2] in tokens  # (N, heads, T, d)
@@ -131,8 +125,8 @@ class _Search:
 
     def layer_of(self, call: Call, to_map: Reshape) -> Layer:
         """Return the call of the outermost module that returns the same tensor, or else `call` itself."""
-        place = next(place for place, other in enumerate(self.calls) if other is call)
-        for other in self.calls[place + 1 :]:
+        place = next(place for place, other in enumerate(self.calls, start=1) if other is call)
+        for other in self.calls[place:]:
             if other.module is None or other.output is not call.output:
                 break
             call = other

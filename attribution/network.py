@@ -83,9 +83,9 @@ class Network:
 
     @contextmanager
     def prepared(self, inputs: Tensor) -> Iterator[None]:
-        """Explain `inputs` (N, …) in the `with` block.
+        """Check the network with `inputs` (N, …), and show each of its calls in the `with` block.
 
-        PyTorch compiles and fuses nothing in it, so that every call is seen; afterwards all buffers are as before.
+        PyTorch compiles and fuses nothing there; afterwards all buffers are as before.
 
         Raises:
             InputError: see `check`.
@@ -108,7 +108,8 @@ class Network:
         """
         original = self.original if isinstance(self.original, nn.Module) else module_behind(self.original)
         weights = fingerprint(original) if self._fuses and original is not None else ()
-        state = inputs.shape[1:], inputs.is_contiguous(), training_modes(original), weights
+        modes = () if original is None else tuple(module.training for module in original.modules())
+        state = inputs.shape[1:], inputs.is_contiguous(), modes, weights
         if state == self._state:
             return
         self._explain(self.original)
@@ -155,7 +156,7 @@ class Network:
         return pair, logits
 
     def _first_call(self, images: Tensor) -> Tensor:
-        """Return the logits; from now on, images are contiguous in memory if the network needs them so."""
+        """Return the logits, and note whether the network needs images that are contiguous in memory."""
         try:
             return self(images.clone())
         except RuntimeError:
@@ -195,10 +196,6 @@ def module_behind(call: Any) -> nn.Module | None:
     return nn.ModuleList(modules) if len(modules) > 1 else next(iter(modules), None)
 
 
-def training_modes(model: nn.Module | None) -> tuple[bool, ...]:
-    return () if model is None else tuple(module.training for module in model.modules())
-
-
 def fingerprint(model: nn.Module) -> tuple[object, ...]:
     """Return what changes with the weights, buffers, hooks or classes of `model`."""
     modules = [(type(module), has_hooks(module)) for module in model.modules()]
@@ -209,8 +206,7 @@ def fingerprint(model: nn.Module) -> tuple[object, ...]:
 def gradients(score: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tuple[Tensor | None, ...]:
     """Return ∂score/∂input for each of `inputs`, None where the score doesn't depend on it.
 
-    Raises:
-        InputError: PyTorch can't differentiate the network's operations.
+    Raises `InputError` for operations that PyTorch can't differentiate.
     """
     try:
         return torch.autograd.grad(score, inputs, retain_graph=retain_graph, allow_unused=True)

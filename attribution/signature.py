@@ -85,7 +85,7 @@ class MethodSignature:
 
     @property
     def may_take_more(self) -> bool:
-        """Whether it may take arguments beside `names`."""
+        """It may take arguments beside `names`."""
         return self.constructor.takes_any or self.attribute is None
 
     def require(self, arguments: Mapping[str, object]) -> None:

@@ -75,12 +75,12 @@ class MethodSpec:
 
     @property
     def is_external(self) -> bool:
-        """Whether the method is the user's own or of another library."""
+        """The method is the user's own or of another library."""
         return ":" in self.method
 
     @property
     def explains_network_itself(self) -> bool:
-        """Whether a copy with fused batch norms won't do: for other people's code, or a layer chosen by name."""
+        """No copy with fused batch norms is explained: by other people's code, or for a layer chosen by name."""
         return self.is_external or "layer" in dict(self.parameters)
 
     @property
