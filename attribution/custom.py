@@ -96,11 +96,11 @@ class ExternalMethod(AttributionMethod):
             InputError: the call fails, or returns no method.
         """
         signature = self.signature
-        of_attribute = signature.attribute.named if signature.attribute else {}
+        of_attribute = signature.attribute.by_name if signature.attribute else {}
         of_constructor = {
             name: value
             for name, value in self.arguments.items()
-            if name in signature.constructor.named or (signature.constructor.takes_any and name not in of_attribute)
+            if name in signature.constructor.by_name or (signature.constructor.takes_any and name not in of_attribute)
         }
         with changes_undone(self.model) as before:
             with self._failing_in_one_line("can't be built"):
@@ -118,11 +118,11 @@ class ExternalMethod(AttributionMethod):
         of_result = Signature.of(attribute)
         if not of_result.takes(TARGET):
             raise InputError(
-                f"{self.place} explains no target=, it takes {', '.join(of_result.named) or 'images alone'}: name a "
+                f"{self.place} explains no target=, it takes {', '.join(of_result.by_name) or 'images alone'}: name a "
                 "function make(model) of your own that returns a function f(inputs, target), which calls it"
             )
         MethodSignature(self.place, signature.constructor, of_result).require(self.arguments)
-        self._attribute_arguments = {name: self.arguments[name] for name in self.arguments if name in of_result.named}
+        self._attribute_arguments = {name: self.arguments[name] for name in self.arguments if name in of_result.by_name}
         self._needs_baselines = BASELINES in of_result.required
         self._attribute = attribute
 

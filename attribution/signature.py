@@ -20,11 +20,11 @@ class Signature:
     """The parameters of a callable after the network or the images.
 
     Attributes:
-        named: all but `*args` and `**kwargs`, by name.
+        by_name: all but `*args` and `**kwargs`, by name.
         takes_any: there is a `**kwargs`.
     """
 
-    named: Mapping[str, Parameter]
+    by_name: Mapping[str, Parameter]
     takes_any: bool
 
     @classmethod
@@ -34,21 +34,21 @@ class Signature:
             parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, ValueError):  # some built-in functions have no signature
             return cls({}, True)
-        named = {parameter.name: parameter for parameter in parameters[leave_out:] if parameter.kind not in VARIADIC}
-        return cls(named, any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters))
+        by_name = {parameter.name: parameter for parameter in parameters[leave_out:] if parameter.kind not in VARIADIC}
+        return cls(by_name, any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters))
 
     def takes(self, name: str) -> bool:
-        return self.takes_any or (name in self.named and self.named[name].kind is not Parameter.POSITIONAL_ONLY)
+        return self.takes_any or (name in self.by_name and self.by_name[name].kind is not Parameter.POSITIONAL_ONLY)
 
     @property
     def required(self) -> list[str]:
         """The names of parameters without a default."""
-        return [name for name, parameter in self.named.items() if parameter.default is Parameter.empty]
+        return [name for name, parameter in self.by_name.items() if parameter.default is Parameter.empty]
 
     @property
     def layer(self) -> Parameter | None:
         """The parameter for a layer."""
-        return next((parameter for name, parameter in self.named.items() if LAYER.fullmatch(name)), None)
+        return next((parameter for name, parameter in self.by_name.items() if LAYER.fullmatch(name)), None)
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class MethodSignature:
     def names(self) -> list[str]:
         """The names of all known arguments, without network, layer, images and target."""
         layer = self.layer.name if self.layer else None
-        of_constructor = [name for name in self.constructor.named if name != layer]
-        of_attribute = [name for name in (self.attribute.named if self.attribute else ()) if name != TARGET]
+        of_constructor = [name for name in self.constructor.by_name if name != layer]
+        of_attribute = [name for name in (self.attribute.by_name if self.attribute else ()) if name != TARGET]
         return list(dict.fromkeys([*of_constructor, *of_attribute]))
 
     @property
