@@ -22,6 +22,7 @@ from attribution import (
     METHODS,
     SAMPLES,
     STEPS,
+    canonical_ensemble,
     canonical_method,
 )
 from common.errors import InputError
@@ -85,6 +86,10 @@ def among(what: str, known: Sequence[str]) -> Callable[[str], str]:
 
 def target(text: str) -> str:
     return text if text.startswith(TARGET_PREFIX) else among("target", (*DATASETS, *GENERATED))(text)
+
+
+def ensemble(text: str) -> str:
+    return NONE if text.lower() == NONE else canonical_ensemble(text)
 
 
 def json_object(text: str) -> dict[str, Any]:
@@ -216,7 +221,7 @@ def build_parser() -> argparse.ArgumentParser:
     on_what.add_argument(
         "--ensemble",
         metavar="NAME",
-        type=one_or_more(among("ensemble", (NONE, *ENSEMBLES)), (NONE, *ENSEMBLES)),
+        type=one_or_more(ensemble, (NONE, *ENSEMBLES)),
         default=(NONE,),
         help=f"around each method: {NONE}, {', '.join(ENSEMBLES)}, several with commas, or {ALL} (default: {NONE})",
     )

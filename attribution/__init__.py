@@ -1,61 +1,99 @@
-"""Attribution methods for any classifier that returns logits, and the store that keeps their maps."""
+"""Attribution methods for any classifier that returns logits."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from common.errors import InputError
+from common.imports import import_object, is_user_code
 
 if TYPE_CHECKING:
     from attribution.method import Method
 
-METHODS = ("VBP", "IB", "IG", "DeconvNet", "GB", "GC", "GB-GC", "CAM", "CO", "RANDOM", "SOBEL")
-ANY_MODEL_METHODS = tuple(method for method in METHODS if method != "CAM")  # CAM needs a CAM head
-CONTROLS = ("RANDOM", "SOBEL")
-LAYER_METHODS = ("GC", "GB-GC", "CO")
-ALIASES = {"VGB": "VBP", "GBGC": "GB-GC"}
-ENSEMBLES = ("SG", "SG-SQ", "SG-VAR")
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """An entry of the registry.
+
+    Attributes:
+        place: `module:Class`, imported when it is used, since the command line's help needs no torch.
+        aliases: other accepted names, in any case.
+        parameters: names of those that the command line passes on.
+        needs_cam_head: explains only networks that end in global average pooling and a linear layer.
+    """
+
+    place: str
+    aliases: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+    takes_layer: bool = False
+    is_control: bool = False
+    needs_cam_head: bool = False
+
+
+REGISTRY = {
+    "VBP": MethodInfo("attribution.gradient:VanillaBackprop", ("VGB", "Gradient")),
+    "IB": MethodInfo("attribution.gradient:InputBackprop", ("InputXGradient",)),
+    "IG": MethodInfo("attribution.integrated:IntegratedGradients", ("IntegratedGradients",), ("steps", "baseline")),
+    "DeconvNet": MethodInfo("attribution.guided:DeconvNet", ("Deconvolution",)),
+    "GB": MethodInfo("attribution.guided:GuidedBackprop", ("GuidedBackprop",)),
+    "GC": MethodInfo("attribution.gradcam:GradCAM", ("GradCAM",), takes_layer=True),
+    "GB-GC": MethodInfo("attribution.guided:GuidedGradCAM", ("GBGC", "GuidedGradCAM"), takes_layer=True),
+    "CAM": MethodInfo("attribution.cam:CAM", needs_cam_head=True),
+    "CO": MethodInfo("attribution.gradcam:ConvolutionOutput", takes_layer=True),
+    "RANDOM": MethodInfo("attribution.controls:Random", is_control=True),
+    "SOBEL": MethodInfo("attribution.controls:Sobel", is_control=True),
+}
+"""All methods of this project. To add one, write its class (an `AttributionMethod`) and its line here."""
+
+ENSEMBLE_REGISTRY = {
+    "SG": MethodInfo("attribution.ensembles:SmoothGrad", ("SmoothGrad",)),
+    "SG-SQ": MethodInfo("attribution.ensembles:SmoothGradSquared", ("SmoothGradSquared",)),
+    "SG-VAR": MethodInfo("attribution.ensembles:VarGrad", ("VarGrad",)),
+}
+
+METHODS = tuple(REGISTRY)
+ENSEMBLES = tuple(ENSEMBLE_REGISTRY)
+ANY_MODEL_METHODS = tuple(name for name, info in REGISTRY.items() if not info.needs_cam_head)
+CONTROLS = tuple(name for name, info in REGISTRY.items() if info.is_control)
+LAYER_METHODS = tuple(name for name, info in REGISTRY.items() if info.takes_layer)
 ENSEMBLE_PARAMETERS = ("level", "samples", "seed")
-MAP_DTYPES = ("float32", "float16")  # in which maps are kept; float16 relative to each map's largest value
-STEPS = 50  # of IG: nodes of the quadrature
-BASELINES = ("black", "mean")  # of IG: what its path begins at
-LEVEL = 0.15  # of the ensembles: noise σ as a share of each image's range
-SAMPLES = 15  # of the ensembles: noisy copies
+
+MAP_DTYPES = ("float32", "float16")  # of stored maps; float16 is relative to each map's largest value
+STEPS = 50  # nodes of IG's quadrature
+BASELINES = ("black", "mean")  # of IG
+LEVEL = 0.15  # noise σ of the ensembles, relative to each image's range
+SAMPLES = 15  # noisy copies of the ensembles
 
 
 def canonical_method(name: str) -> str:
-    """The name under which a method is filed, whatever its accepted spelling; `package.module:Name` as it is.
-
-    Raises:
-        InputError: no such method.
-    """
-    if ":" in name:
-        return name
-    known = {method.upper(): method for method in METHODS} | ALIASES
-    if name.upper() not in known:
-        raise InputError(f"unknown method {name!r}: choose from {', '.join(METHODS)}, or give package.module:Name")
-    return known[name.upper()]
+    """Return the key of a method in `REGISTRY`, or `package.module:Name` as it is; raise `InputError` for no method."""
+    return name if is_user_code(name) else _canonical("method", name, REGISTRY, ", or give package.module:Name")
 
 
 def canonical_ensemble(name: str) -> str:
-    """The name under which an ensemble is filed.
+    """Return the key of an ensemble in `ENSEMBLE_REGISTRY`; raise `InputError` for no ensemble."""
+    return _canonical("ensemble", name, ENSEMBLE_REGISTRY)
 
-    Raises:
-        InputError: no such ensemble.
-    """
-    if name.upper() not in ENSEMBLES:
-        raise InputError(f"unknown ensemble {name!r}: choose from {', '.join(ENSEMBLES)}")
-    return name.upper()
+
+def _canonical(kind: str, name: str, registry: dict[str, MethodInfo], or_else: str = "") -> str:
+    for canonical, info in registry.items():
+        if name.upper() in map(str.upper, (canonical, *info.aliases)):
+            return canonical
+    raise InputError(f"unknown {kind} {name!r}: choose from {', '.join(registry)}{or_else}")
 
 
 def build_method(name: str, model: "Callable[..., Any]", ensemble: str | None = None, **params: Any) -> "Method":
-    """An attribution method for `model`, a module in evaluation mode or another callable, which returns logits.
+    """Build an attribution method for `model`, a module in evaluation mode or another callable that returns logits.
+
+    The module stays as it is. Our methods explain a faster copy with fused batch norms, and renew it when weights,
+    buffers or modes change; with a `layer=`, and by other people's methods, the module itself is explained.
 
     Args:
-        name: one of `METHODS` or `ALIASES`, or the place `package.module:Name` of a class that is called with `model`.
+        name: one of `METHODS` or an alias, or the place `package.module:Name` of a class that is called with `model`.
         ensemble: one of `ENSEMBLES`, around the method.
-        params: of the method, for example `layer=` of GC, or what the class or its `attribute` takes; with an
-            ensemble, `level`, `samples` and `seed` are its own. `logits` says which part of the model's output the
-            logits are, where that can't be found: a key, a position, or a function of the output.
+        params: parameters of the method, such as `layer=` of GC, or of the user's class or its `attribute`; `level`,
+            `samples` and `seed` of an ensemble; and `logits`, the part of the model's output that holds the logits
+            if that is ambiguous: a key, a position, or a function of the output.
 
     Returns:
         an object whose `attribute(inputs, target)` maps (N, C, H, W), and a class for all or for each image, to signed,
@@ -64,39 +102,38 @@ def build_method(name: str, model: "Callable[..., Any]", ensemble: str | None = 
     Raises:
         InputError: unknown name or parameter, a network in training mode.
     """
-    from attribution.custom import load_method  # here, so that naming the methods costs no import of torch
+    from attribution.custom import ExternalMethod  # here, so that naming the methods costs no import of torch
     from attribution.network import Network, require_evaluation_mode
-    from attribution.registry import CLASSES
 
-    network = Network(model, params.pop("logits", None))
+    network = Network(model, params.pop("logits", None), fuse=params.get("layer") is None)
     if network.module is not None:
         require_evaluation_mode(network.module)
     method = canonical_method(name)
-    of_ensemble = {key: params.pop(key) for key in ENSEMBLE_PARAMETERS if ensemble and key in params}
+    ensemble_params = {key: params.pop(key) for key in ENSEMBLE_PARAMETERS if ensemble and key in params}
     try:
-        if ":" not in method:
-            built = CLASSES[method](network, **params)
+        if not is_user_code(method):
+            result: Method = import_object(REGISTRY[method].place, "a method")(network, **params)
         elif network.module is not None:
-            built = load_method(method, network.module, **params)
+            result = ExternalMethod(method, network.module, **params)
         else:
             raise InputError(f"{method} explains a torch.nn.Module: give one in place of a function")
     except TypeError as error:
         raise InputError(f"{method} can't be built with {', '.join(params) or 'no parameters'}: {error}") from error
-    return build_ensemble(ensemble, built, **of_ensemble) if ensemble else built
+    return build_ensemble(ensemble, result, **ensemble_params) if ensemble else result
 
 
 def build_ensemble(name: str, method: "Method", **params: Any) -> "Method":
-    """One of `ENSEMBLES` around any method, for example a Captum object.
+    """Build one of `ENSEMBLES` around any method, for example a Captum object.
 
     Args:
-        params: `level` (noise σ as a share of each image's range), `samples`, `seed`.
+        params: `level` (noise σ relative to each image's range), `samples`, `seed`.
 
     Raises:
         InputError: unknown name or parameter.
     """
-    from attribution.registry import ENSEMBLE_CLASSES
-
+    place = ENSEMBLE_REGISTRY[canonical_ensemble(name)].place
     try:
-        return ENSEMBLE_CLASSES[canonical_ensemble(name)](method, **params)
+        ensemble: Method = import_object(place, "an ensemble")(method, **params)
     except TypeError as error:
         raise InputError(f"{name} can't be built with {', '.join(params)}: {error}") from error
+    return ensemble

@@ -1,12 +1,12 @@
 """Another backward pass for every ReLU of a network, for the length of a `with` block.
 
-The rule is put in place of the function while it is called, not hooked to a module. So it holds for `nn.ReLU`,
-`F.relu`, `torch.relu`, `Tensor.relu`, in place or not, reused or not, and for the spellings `clamp(min=0)`,
-`threshold(0, 0)` and `maximum(x, 0)`; and where a skip path leaves before a ReLU, its gradient is added after the rule.
+The rule replaces the call of the function, and is not hooked to a module. So it holds for `nn.ReLU`, `F.relu`,
+`torch.relu`, `Tensor.relu`, in place or not, reused or not, and for `clamp(min=0)`, `threshold(0, 0)` and
+`maximum(x, 0)`. The gradient of a skip path that leaves before a ReLU is added after the rule.
 
-What is no ReLU: the other rectifiers (leaky, smooth or bounded ones) have no rule in the papers and are refused.
-Gates and saturating units (sigmoid, softmax, tanh, hardsigmoid, GLU), clamping to other bounds and max-pooling
-keep their own derivative. An autograd function of the user's own keeps the backward pass that it defines.
+Other rectifiers (leaky, smooth or bounded ones) have no rule in the papers and are refused. Gates and saturating units
+(sigmoid, softmax, tanh, hardsigmoid, GLU), clamping to other bounds and max-pooling keep their own derivative, and a
+user's own autograd function keeps its backward pass.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
+from attribution.function_calls import FunctionCalls, function_name
 from attribution.network import Network
 from common.errors import InputError
 
@@ -23,7 +23,7 @@ OTHER_RECTIFIERS = {
     *("leaky_relu", "prelu", "rrelu"),
     *("celu", "elu", "gelu", "mish", "selu", "silu", "softplus"),
     *("hardshrink", "hardswish", "hardtanh", "relu6", "softshrink"),
-    *("rnn_relu", "rnn_relu_cell"),  # a whole recurrent layer, inside which no ReLU is seen
+    *("rnn_relu", "rnn_relu_cell"),  # a whole recurrent layer, whose ReLUs can't be seen
 }
 
 THRESHOLD = ("threshold", "value")
@@ -49,7 +49,7 @@ class Guided(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, in_place: bool) -> Tensor:
         output = positive_part(ctx, x, in_place)
-        ctx.save_for_backward(output)  # positive where x was, and kept by the next layer anyway
+        ctx.save_for_backward(output)  # positive where x is, and saved by the next layer anyway
         return output
 
     @staticmethod
@@ -58,13 +58,13 @@ class Guided(torch.autograd.Function):
 
 
 class Switch:
-    """On or off; read by a backward pass when it comes by, in whatever thread."""
+    """On or off, as a backward pass finds it when it runs, in whatever thread."""
 
     on = False
 
 
 class SwitchedGuided(torch.autograd.Function):
-    """`Guided` while the switch is on, and ReLU's own derivative while it is off: two ways back from one way there."""
+    """`Guided` while the switch is on, ReLU's own derivative while it is off, so that one forward pass serves both."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, in_place: bool, guiding: Switch) -> Tensor:
@@ -80,46 +80,36 @@ class SwitchedGuided(torch.autograd.Function):
 
 
 def positive_part(ctx: Any, x: Tensor, in_place: bool) -> Tensor:
-    """max(x, 0), in the place of x if so asked."""
+    """Return max(x, 0), in the place of x if `in_place`."""
     if not in_place:
         return x.clamp(min=0)
     ctx.mark_dirty(x)
     return x.clamp_(min=0)
 
 
-class BackwardReLU(TorchFunctionMode):
+class BackwardReLU(FunctionCalls):
     """Within `with BackwardReLU(rule):` every ReLU that is called has `rule` as its backward pass."""
 
     def __init__(self, rule: Rule, *settings: Switch) -> None:
-        """`settings`: what `rule` is given beside the activation, and whether to work in its place."""
-        super().__init__()
+        """`settings`: arguments of `rule` after the activation and whether to work in place."""
+        super().__init__(self.call_with_rule)
         self.rule, self.settings = rule, settings
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def call_with_rule(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Raises `InputError` for a rectifier that is no ReLU."""
-        kwargs = kwargs or {}
-        function = getattr(func, "__name__", "").split(".")[0]  # "relu.default" is relu, as an operator
-        name = function.strip("_")
-        x = rectified(name, args, kwargs)
+        full_name = function_name(function)
+        name = full_name.strip("_")
+        x = rectifier_input(name, args, kwargs)
         if x is None or not (torch.is_grad_enabled() and x.requires_grad):
-            return func(*args, **kwargs)
+            return function(*args, **kwargs)
         if name in OTHER_RECTIFIERS or (name == "threshold" and any((*args[1:3], *map(kwargs.get, THRESHOLD)))):
             raise InputError(f"the network uses {name}: DeconvNet and GB are defined for ReLU only")
-        in_place = function.endswith("_") or kwargs.get("inplace") or (args and args[-1] is True)
+        in_place = full_name.endswith("_") or kwargs.get("inplace") or (args and args[-1] is True)
         return self.rule.apply(x, bool(in_place), *self.settings)
 
 
-def rectified(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
-    """The tensor whose positive part the call of the function `name` takes, or which it rectifies otherwise.
-
-    None if the function is no rectifier, or does not act as one with these arguments.
-    """
+def rectifier_input(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """Return the tensor that a call of the function `name` rectifies; None if the call is no rectifier's."""
     first, second, third = (*args, None, None, None)[:3]
     x: Tensor = kwargs.get("input", first)
     if name == "relu" or name == "threshold" or name in OTHER_RECTIFIERS:
@@ -135,14 +125,14 @@ def rectified(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tens
 
 
 def is_zero(value: object) -> bool:
-    """Whether `value` is 0, or a constant tensor of zeros."""
+    """Return whether `value` is 0, or a constant tensor of zeros."""
     if isinstance(value, Tensor):
         return not value.requires_grad and value.is_floating_point() and not value.any()
     return isinstance(value, int | float) and value == 0
 
 
 def require_visible_calls(network: Network) -> None:
-    """Raise `InputError` if the network calls functions where no mode sees them."""
+    """Raise `InputError` if the network is scripted, so that its calls of functions can't be seen."""
     module = network.root
     if module is not None and any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         raise InputError(

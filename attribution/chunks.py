@@ -1,4 +1,4 @@
-"""How many images fit into memory at once, measured on the network itself."""
+"""Chunks of images that fit into memory at once, measured on the network itself."""
 
 import math
 
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from attribution.network import Network
 
-ACTIVATION_BYTES = {"cpu": 64 * 2**20, "cuda": 4 * 2**30}  # a few times a processor's cache; more is slower there
-FEWEST_ROWS = 8  # where fewer images take all of that, some at once are still faster than one after the other
+ACTIVATION_BYTES = {"cpu": 64 * 2**20, "cuda": 4 * 2**30}  # a few times a processor's cache; more is slower
+FEWEST_ROWS = 8  # more memory than that, but faster than image by image
 
 
 class Chunks:
@@ -19,7 +19,7 @@ class Chunks:
         self._rows: dict[torch.Size, int] = {}
 
     def rows(self, inputs: Tensor) -> int:
-        """How many images like those of `inputs` (N, …) go through at once, `FEWEST_ROWS` or more."""
+        """Return the number of images like `inputs` (N, …) in a chunk, at least `FEWEST_ROWS`."""
         shape = inputs.shape[1:]
         if shape not in self._rows:
             budget = ACTIVATION_BYTES.get(inputs.device.type, ACTIVATION_BYTES["cpu"])
@@ -27,22 +27,24 @@ class Chunks:
         return self._rows[shape]
 
     def __call__(self, inputs: Tensor) -> list[slice]:
-        """Slices of nearly equal length that together are all of `inputs`."""
+        """Cut `inputs` into slices of nearly equal length."""
         count = math.ceil(len(inputs) / self.rows(inputs))
         rows = math.ceil(len(inputs) / count)
         return [slice(start, start + rows) for start in range(0, len(inputs), rows)]
 
 
 def activation_bytes(network: Network, inputs: Tensor) -> int:
-    """What autograd keeps for the backward pass of `inputs` (N, …), parameters not counted."""
+    """Return the bytes that autograd saves for the backward pass of `inputs` (N, …), without parameters."""
     module = network.root
-    held = () if module is None else (*module.parameters(), *module.buffers())
-    own = {tensor.untyped_storage().data_ptr() for tensor in held}
-    kept: dict[int, Tensor] = {}
+    weights = () if module is None else (*module.parameters(), *module.buffers())
+    weight_addresses = {tensor.untyped_storage().data_ptr() for tensor in weights}
+    saved: dict[int, Tensor] = {}
 
-    def note(tensor: Tensor) -> None:
-        kept[tensor.untyped_storage().data_ptr()] = tensor  # held to the end, so that no address is given twice
+    def save(tensor: Tensor) -> None:
+        saved[tensor.untyped_storage().data_ptr()] = tensor  # stays alive, so that no address is used twice
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda nothing: nothing):
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(save, lambda nothing: nothing):
         network(inputs.detach().requires_grad_().clone())
-    return sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in own)
+    return sum(
+        tensor.untyped_storage().nbytes() for address, tensor in saved.items() if address not in weight_addresses
+    )

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attribution.activation import find_layer, layer_named
-from attribution.map_shapes import maps_of
+from attribution.layers import find_layer, find_module
+from attribution.maps import as_maps
 from attribution.method import AttributionMethod
 from attribution.network import Network
 from attribution.network_state import Change, NetworkState, changes_undone
@@ -25,50 +25,40 @@ CONTRASTS = (1.0, 4.0, 0.25)  # of the images of noise on which a method is trie
 BASELINES = "baselines"
 
 
-def load_method(
-    place: str, model: nn.Module, layer: Any = None, arguments: Mapping[str, Any] | None = None, **more: Any
-) -> "ExternalMethod":
-    """The method at `package.module:Name`: a class of the user's or of Captum, or a function that makes a method.
-
-    Args:
-        layer: see `ExternalMethod`.
-        arguments, more: of the class or function, and of `attribute`.
-
-    Raises:
-        InputError: there is no such method, or it can't be made.
-    """
-    return ExternalMethod(place, model, layer, {**(arguments or {}), **more})
-
-
 class ExternalMethod(AttributionMethod):
     """A method of the user's or of another library, held to the convention of `Method`.
 
-    It explains the network itself. The hooks that it registers when it is made are in the network only while it
-    explains, and whatever else it changes there is undone after each call. A method that draws random numbers explains
-    image by image, with generators seeded by the image's pixels, so that its maps depend neither on the run nor on
-    the batch.
+    It explains the network itself, contains its hooks only while it explains, and undoes its other changes after each
+    call. A method that draws random numbers explains image by image, with generators seeded by the image's pixels, so
+    that its maps depend neither on the run nor on the batch.
     """
 
     network: Network
 
-    def __init__(self, place: str, model: nn.Module, layer: Any, arguments: Mapping[str, Any]) -> None:
+    def __init__(
+        self, place: str, model: nn.Module, layer: Any = None, arguments: Mapping[str, Any] | None = None, **more: Any
+    ) -> None:
         """
         Args:
+            place: `package.module:Name` of a class, or of a function that makes a method.
             layer: a module, its name, or a list of them, for a method that takes layers; None for the last convolution
                 block, where the method needs a layer.
-            arguments: of the class or function, and of `attribute`.
+            arguments, more: of the class or function, and of `attribute`.
+
+        Raises:
+            InputError: there is no such method, or it can't be made.
         """
         super().__init__(model)
-        self.place, self.model, self.layer, self.arguments = place, model, layer, dict(arguments)
+        self.place, self.model, self.layer, self.arguments = place, model, layer, {**(arguments or {}), **more}
         self.is_random = False
         self._build, self.signature = construction(place)
         self._attribute: Callable[..., Any] | None = None
         self._hooks: list[Change] = []
         self._is_tried = False
-        wanted = self.signature.layer
-        if wanted is not None and wanted.name in self.arguments:
-            self.layer = self.arguments.pop(wanted.name)
-        elif wanted is None and layer is not None:
+        parameter = self.signature.layer
+        if parameter is not None and parameter.name in self.arguments:
+            self.layer = self.arguments.pop(parameter.name)
+        elif parameter is None and layer is not None:
             raise InputError(f"{place} takes no layer")
         self.signature.require(self.arguments)
         if self.layer is not None or not self.signature.needs_layer:
@@ -78,15 +68,15 @@ class ExternalMethod(AttributionMethod):
         """(N, C, H, W), (N,) -> (N, C, H, W) or (N, 1, H, W) float32.
 
         Raises:
-            InputError: the method fails, returns something else than maps, or doesn't explain each image by itself.
+            InputError: the method fails, returns no maps, or doesn't explain each image by itself.
         """
         if self._attribute is None:
-            found = find_layer(self.network, inputs)
-            if found.module is None:
+            layer = find_layer(self.network, inputs)
+            if layer.module is None:
                 raise InputError(
-                    f"{self.place} needs a layer, and the usual one is {found.name}: choose one with layer="
+                    f"{self.place} needs a layer, and the usual one is {layer.name}: choose one with layer="
                 )
-            self.layer = found.module
+            self.layer = layer.module
             self._make()
         if not self._is_tried:
             with quiet():
@@ -100,17 +90,17 @@ class ExternalMethod(AttributionMethod):
         return torch.cat([self._seeded_maps(*pair)[0] for pair in pairs])
 
     def _make(self) -> None:
-        """Call the class or function, and see what the result takes.
+        """Call the class or function, and read the signature of the result.
 
         Raises:
-            InputError: it fails, or returns no method.
+            InputError: the call fails, or returns no method.
         """
-        given, signature = self.arguments, self.signature
-        in_attribute = signature.attribute.named if signature.attribute else {}
+        signature = self.signature
+        of_attribute = signature.attribute.by_name if signature.attribute else {}
         of_constructor = {
             name: value
-            for name, value in given.items()
-            if name in signature.constructor.named or (signature.constructor.takes_any and name not in in_attribute)
+            for name, value in self.arguments.items()
+            if name in signature.constructor.by_name or (signature.constructor.takes_any and name not in of_attribute)
         }
         with changes_undone(self.model) as before:
             with self._failing_in_one_line("can't be built"):
@@ -123,36 +113,38 @@ class ExternalMethod(AttributionMethod):
         if not callable(attribute):
             raise InputError(
                 f"{self.place} has no attribute(inputs, target), which a method needs; a function make(model) may "
-                "return what has it, or a function f(inputs, target)"
+                "return an object that has it, or a function f(inputs, target)"
             )
-        taken = Signature.of(attribute)
-        if not taken.takes(TARGET):
+        of_result = Signature.of(attribute)
+        if not of_result.takes(TARGET):
             raise InputError(
-                f"{self.place} explains no target=, it takes {', '.join(taken.named) or 'images alone'}: name a "
+                f"{self.place} explains no target=, it takes {', '.join(of_result.by_name) or 'images alone'}: name a "
                 "function make(model) of your own that returns a function f(inputs, target), which calls it"
             )
-        MethodSignature(self.place, signature.constructor, taken).require(given)
-        self._attribute_arguments = {name: value for name, value in given.items() if name in taken.named}
-        self._needs_baselines = BASELINES in taken.required
+        MethodSignature(self.place, signature.constructor, of_result).require(self.arguments)
+        self._attribute_arguments = {name: self.arguments[name] for name in self.arguments if name in of_result.by_name}
+        self._needs_baselines = BASELINES in of_result.required
         self._attribute = attribute
 
     def _layer_argument(self) -> dict[str, Any]:
-        """The layer as the method wants it: a module or its name, one or a list."""
-        wanted = self.signature.layer
-        if wanted is None or self.layer is None:
+        """Return the layer as the method takes it: as a module or a name, alone or in a list."""
+        parameter = self.signature.layer
+        if parameter is None or self.layer is None:
             return {}
-        asked = self.layer.split(",") if isinstance(self.layer, str) else self.layer
-        by_name = "_name" in wanted.name or wanted.annotation in (str, "str")
-        layers = [self._one_layer(one, by_name) for one in (asked if isinstance(asked, list | tuple) else [asked])]
-        if wanted.name.endswith("s"):
-            return {wanted.name: layers}
+        layers = self.layer.split(",") if isinstance(self.layer, str) else self.layer
+        by_name = "_name" in parameter.name or parameter.annotation in (str, "str")
+        layers = [
+            self._single_layer(layer, by_name) for layer in (layers if isinstance(layers, list | tuple) else [layers])
+        ]
+        if parameter.name.endswith("s"):
+            return {parameter.name: layers}
         if len(layers) != 1:
             raise InputError(f"{self.place} takes one layer, not {len(layers)}")
-        return {wanted.name: layers[0]}
+        return {parameter.name: layers[0]}
 
-    def _one_layer(self, layer: Any, by_name: bool) -> Any:
+    def _single_layer(self, layer: Any, by_name: bool) -> Any:
         if isinstance(layer, str):
-            module = layer_named(self.network, layer)
+            module = find_module(self.network, layer)
             return layer if by_name else module
         names = {module: name for name, module in self.model.named_modules()}
         if layer not in names:
@@ -160,14 +152,14 @@ class ExternalMethod(AttributionMethod):
         return names[layer] if by_name else layer
 
     def _seeded_maps(self, inputs: Tensor, target: Tensor) -> tuple[Tensor, bool]:
-        """The maps by one call, with generators seeded by the first image, and whether they were used."""
-        with seeded_by(inputs[:1]) as draws:
-            maps = self._maps(inputs, target)
-        return maps, draws.any
-
-    def _maps(self, inputs: Tensor, target: Tensor) -> Tensor:
+        """Return the maps by a call with generators seeded by the first image, and whether it drew from them."""
         assert self._attribute is not None
-        with torch.inference_mode(False), torch.enable_grad(), changes_undone(self.model, self._hooks):
+        with (
+            seeded_by(inputs[:1]) as draws,
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            changes_undone(self.model, self._hooks),
+        ):
             images = inputs.detach().to(self.network.dtype or inputs.dtype)
             images = images.clone(memory_format=torch.contiguous_format)
             arguments = dict(self._attribute_arguments)
@@ -175,12 +167,13 @@ class ExternalMethod(AttributionMethod):
                 arguments[BASELINES] = self._baselines(arguments[BASELINES], images)
             with self._failing_in_one_line("fails" if len(images) > 1 else "fails on one image"):
                 result = self._attribute(images, target=target.clone(), **arguments)
-            return maps_of(result, inputs, self.place)
+            maps = as_maps(result, inputs, self.place)
+        return maps, draws.any
 
     def _baselines(self, value: Any, images: Tensor) -> Any:
-        """Numbers become images of one value each, where a method wants images; one number is Captum's business."""
+        """Return a list of numbers, or a number for a method that requires baselines, as images of one value each."""
         is_number = isinstance(value, int | float)
-        is_list = isinstance(value, list | tuple) and all(isinstance(one, int | float) for one in value)
+        is_list = isinstance(value, list | tuple) and all(isinstance(number, int | float) for number in value)
         if is_list or (is_number and self._needs_baselines):
             values = images.new_tensor(value).reshape(-1, *[1] * (images.ndim - 1))
             return values.expand(-1, *images.shape[1:]).clone()
@@ -189,28 +182,25 @@ class ExternalMethod(AttributionMethod):
     def _try(self, image: Tensor, target: Tensor) -> None:
         """Explain images of noise, alone and together.
 
-        With the same random numbers, an image must have the same map whatever image stands beside it, and without
-        random numbers whatever stands beside it at all.
-
         Raises:
-            InputError: it has not.
+            InputError: an image has another map beside another image (for a random method: beside a third instead of a
+                second one, with the same random numbers), or in another call.
         """
         first, second, third = (noise_like(image, seed, contrast) for seed, contrast in enumerate(CONTRASTS))
-        other = (target + 1) % self.network.classes  # a class beside it, where there are several
+        other = (target + 1) % self.network.classes
         alone, self.is_random = self._seeded_maps(first, target)
         together = self._pair(first, second, target, other)
         if self.is_random:
             pairs = [(together[:1], self._pair(first, third, target, other)[:1])]
         else:
             pairs = [(together[:1], alone), (together[1:], self._seeded_maps(second, other)[0])]
-        if not all(is_close(*pair) for pair in pairs) or self.is_random:
-            again, _drawn = self._seeded_maps(first, target)
-            if not is_close(alone, again):
-                raise InputError(
-                    f"{self.place} gives an image another map in each call: let it draw random numbers from the global "
-                    "generators of torch, numpy or random, which are seeded here for each image"
-                )
-        if not all(is_close(*pair) for pair in pairs):
+        is_independent = all(is_close(*pair) for pair in pairs)
+        if (self.is_random or not is_independent) and not is_close(alone, self._seeded_maps(first, target)[0]):
+            raise InputError(
+                f"{self.place} gives an image another map in each call: let it draw random numbers from the global "
+                "generators of torch, numpy or random, which are seeded here for each image"
+            )
+        if not is_independent:
             raise InputError(
                 f"{self.place} gives an image another map when other images are explained beside it: a method must "
                 "explain each image by itself; a function make(model) of your own can call it image by image"
@@ -221,7 +211,7 @@ class ExternalMethod(AttributionMethod):
 
     @contextmanager
     def _failing_in_one_line(self, what: str) -> Iterator[None]:
-        """Whatever other people's code raises becomes an `InputError` that says where it was raised."""
+        """Turn any exception of other people's code into an `InputError` that says where it was raised."""
         try:
             yield
         except InputError:
@@ -233,10 +223,10 @@ class ExternalMethod(AttributionMethod):
 
 
 def construction(place: str) -> tuple[Callable[..., Any], MethodSignature]:
-    """What makes the method at `place`, and what it takes.
+    """Return the class or function at `place` that makes a method, and its signature.
 
     Raises:
-        InputError: there is nothing that could make one.
+        InputError: nothing is there, or nothing callable.
     """
     build = import_object(place, "a method")
     if not callable(build):
@@ -246,7 +236,7 @@ def construction(place: str) -> tuple[Callable[..., Any], MethodSignature]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings, neither by `warnings` nor by `logging`, in the `with` block."""
+    """Silence `warnings` and warnings of `logging` in the `with` block."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))
     try:
@@ -263,7 +253,7 @@ def noise_like(image: Tensor, seed: int, contrast: float) -> Tensor:
 
 
 def is_close(maps: Tensor, others: Tensor) -> bool:
-    """Whether maps are the same but for rounding."""
+    """Return whether maps are equal up to rounding."""
     if maps.shape != others.shape:
         return False
     first, second = maps.double(), others.double()

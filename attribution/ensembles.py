@@ -1,4 +1,4 @@
-"""Ensembles: any method over noisy copies of the image, as running sums."""
+"""Ensembles: running sums of any method's maps of noisy copies of the image."""
 
 import math
 from abc import abstractmethod
@@ -16,7 +16,7 @@ ROWS_AT_ONCE = 64
 
 
 class NoisyEnsemble(AttributionMethod):
-    """What is common to the ensembles: the noisy images, and the maps of a method one sample after the other.
+    """Base of the ensembles: noisy copies of the images, and a method's maps of them.
 
     The noise is normal with σ = level · (max − min) of each image (Smilkov et al. 2017, arXiv 1706.03825, section 3).
     It is a function of the image's pixels and the seed: the same on every device, in any batch size and order.
@@ -33,17 +33,15 @@ class NoisyEnsemble(AttributionMethod):
         """(N, …), (N,) -> the shape of the method's maps."""
         return self.summary(self.noisy_maps(inputs, target))
 
-    @staticmethod
     @abstractmethod
-    def summary(maps: Iterator[Tensor]) -> Tensor:
-        """The ensemble's map, from the method's of every noisy copy."""
+    def summary(self, maps: Iterator[Tensor]) -> Tensor:
+        """Return the ensemble's maps from the method's, sample after sample."""
 
     def noisy_maps(self, inputs: Tensor, target: Tensor) -> Iterator[Tensor]:
-        """The method's maps of one noisy copy of all images, `samples` times."""
+        """Yield the method's maps of one noisy copy of all images, `samples` times."""
         images = image_number(inputs)
-        of_each_image = getattr(self.method, "of_each_image", None)  # then copies can't stand beside each other
-        alone = of_each_image is not None and of_each_image(inputs)
-        samples_at_once = 1 if alone else max(1, ROWS_AT_ONCE // len(inputs))
+        has_baselines = getattr(self.method, "has_baseline_for_each", None)  # then copies can't stand side by side
+        samples_at_once = 1 if has_baselines and has_baselines(inputs) else max(1, ROWS_AT_ONCE // len(inputs))
         for start in range(0, self.samples, samples_at_once):
             samples = range(start, min(start + samples_at_once, self.samples))
             noisy = torch.cat([inputs + self._noise(inputs, images, sample) for sample in samples])
@@ -60,49 +58,46 @@ class NoisyEnsemble(AttributionMethod):
 class SmoothGrad(NoisyEnsemble):
     """SG: the mean of the maps (Smilkov et al. 2017, section 3)."""
 
-    @staticmethod
-    def summary(maps: Iterator[Tensor]) -> Tensor:
+    def summary(self, maps: Iterator[Tensor]) -> Tensor:
         return mean(maps)
 
 
 class SmoothGradSquared(NoisyEnsemble):
     """SG-SQ: the mean of the maps' squares (Hooker et al. 2019, arXiv 1806.10758, section 4.1)."""
 
-    @staticmethod
-    def summary(maps: Iterator[Tensor]) -> Tensor:
-        return mean(one.square() for one in maps)
+    def summary(self, maps: Iterator[Tensor]) -> Tensor:
+        return mean(values.square() for values in maps)
 
 
 class VarGrad(NoisyEnsemble):
     """SG-VAR: the variance of the maps (Adebayo et al. 2018, arXiv 1810.03307): the mean squared distance to SG."""
 
-    @staticmethod
-    def summary(maps: Iterator[Tensor]) -> Tensor:
+    def summary(self, maps: Iterator[Tensor]) -> Tensor:
         return variance(maps)
 
 
 def mean(maps: Iterator[Tensor]) -> Tensor:
     total, count = next(maps).clone(), 1
-    for one in maps:
-        total += one
+    for values in maps:
+        total += values
         count += 1
     return total / count
 
 
 def variance(maps: Iterator[Tensor]) -> Tensor:
-    """Welford's running sums, in which every term is a square: rounding makes nothing negative."""
+    """Return the variance by Welford's running sums of squares, which rounding can't make negative."""
     average, count = next(maps).clone(), 1
     squares = torch.zeros_like(average)
-    for one in maps:
+    for values in maps:
         count += 1
-        difference = one - average
+        difference = values - average
         average += difference / count
         squares += difference.square() * ((count - 1) / count)
     return squares / count
 
 
 def normal(images: Tensor, positions: int, seed: int) -> Tensor:
-    """Standard normal numbers that are a function of image, position and seed (Box and Muller 1958).
+    """Return standard normal numbers, a function of image, position and seed (Box and Muller 1958).
 
     Args:
         images: (N,) int64, see `image_number`.

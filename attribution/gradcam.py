@@ -7,52 +7,54 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attribution.activation import Layer, Reshape, capture, find_layer
+from attribution.capture import Layer, capture
 from attribution.chunks import Chunks
-from attribution.method import AttributionMethod, target_logits
+from attribution.feature_maps import Reshape
+from attribution.gradient import target_logits
+from attribution.layers import find_layer
+from attribution.method import AttributionMethod
 from attribution.network import Network, gradients
 from common.errors import InputError
 
 
 class LayerMethod(AttributionMethod):
-    """What is common to methods that look at one layer."""
+    """Base of the methods that look at the activation A of one layer."""
 
     network: Network
 
     def __init__(
         self, model: Callable[..., Any], layer: str | nn.Module | None = None, reshape: Reshape | None = None
     ) -> None:
-        """Look at the activation A of one layer.
-
+        """
         Args:
-            layer: the module whose output is A, or its name; found by itself if left away, see `find_layer`.
+            layer: the module whose output is A, or its name; see `find_layer` for the default.
             reshape: brings the layer's output to (N, K, h, w); feature maps, channels-last blocks and tokens on a grid
                 need none.
         """
         super().__init__(model)
         self.layer, self.reshape = layer, reshape
         self.chunks = Chunks(self.network)
-        self._layers: dict[torch.Size, Layer] = {}
+        self._layers: dict[torch.Size, Layer] = {}  # of this network: a faster copy may be renewed
+        self._network_of_layers: Callable[..., Any] | None = None
 
     def layer_for(self, inputs: Tensor) -> Layer:
-        """The call whose output is A, for images like `inputs`.
-
-        Raises:
-            InputError: the layer gives no feature map, or none can be found.
-        """
+        """Return the call whose output is A, for images like `inputs`; raise `InputError` without a feature map."""
         shape = inputs.shape[1:]
+        if self._network_of_layers is not self.network.call:
+            self._layers, self._network_of_layers = {}, self.network.call
         if shape not in self._layers:
             self._layers[shape] = find_layer(self.network, inputs, self.layer, self.reshape)
         return self._layers[shape]
 
     def activation_and_logits(self, inputs: Tensor, from_here: bool) -> tuple[Tensor, Tensor]:
-        """The layer's output for some images as it is, and the logits.
+        """Return the layer's output as it is, and the logits.
 
         Args:
-            from_here: the graph of the logits begins at the activation; what comes before keeps nothing for a way back.
+            from_here: the graph of the logits begins at the activation, so that earlier layers save nothing for a
+                backward pass.
 
         Raises:
-            InputError: the network takes another way than for the first images.
+            InputError: the network doesn't call the layer for these images.
         """
         layer = self.layer_for(inputs)
         with capture(layer, from_here) as captured:
@@ -66,17 +68,13 @@ class LayerMethod(AttributionMethod):
 class GradCAM(LayerMethod):
     """GC: ReLU(Σ_k α_k A_k) with α_k the mean of ∂f_c/∂A_k over positions (Selvaraju et al. 2017, eq. 1 and 2).
 
-    Unlike Captum's LayerGradCam, the ReLU is applied by default (as in the paper) and the map is interpolated
-    bilinearly (Captum's default is nearest) to the size of the input.
+    The ReLU is applied, as in the paper but not by Captum's default, and the map is interpolated bilinearly to the size
+    of the input.
     """
 
     @torch.enable_grad()
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """(N, C, H, W), (N,) -> (N, 1, H, W), not negative.
-
-        Raises:
-            InputError: the layer gives no feature map, or the logits don't depend on it.
-        """
+        """(N, C, H, W), (N,) -> (N, 1, H, W), not negative."""
         maps = []
         for part in self.chunks(inputs):
             activation, logits = self.activation_and_logits(inputs[part].clone(), from_here=True)
@@ -85,11 +83,7 @@ class GradCAM(LayerMethod):
         return to_size_of(inputs, torch.cat(maps))
 
     def of_activation(self, layer: Layer, activation: Tensor, score: Tensor, retain_graph: bool = False) -> Tensor:
-        """The map (n, 1, h, w) of some images, of the output of `layer` and the sum of their logits.
-
-        Raises:
-            InputError: the logits don't depend on the activation.
-        """
+        """Return the maps (n, 1, h, w); raise `InputError` if the `score` doesn't depend on the activation."""
         gradient = None
         if score.requires_grad and activation.requires_grad:
             (gradient,) = gradients(score, activation, retain_graph=retain_graph)
@@ -104,11 +98,7 @@ class ConvolutionOutput(LayerMethod):
 
     @torch.no_grad()
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """(N, C, H, W), (N,) -> (N, 1, H, W).
-
-        Raises:
-            InputError: the layer gives no feature map.
-        """
+        """(N, C, H, W), (N,) -> (N, 1, H, W)."""
         maps = []
         for part in self.chunks(inputs):
             activation, _logits = self.activation_and_logits(inputs[part].clone(), from_here=False)
@@ -117,5 +107,5 @@ class ConvolutionOutput(LayerMethod):
 
 
 def to_size_of(inputs: Tensor, maps: Tensor) -> Tensor:
-    """`maps` (N, 1, h, w), bilinearly interpolated to the height and width of `inputs`, in their precision."""
+    """Return `maps` (N, 1, h, w), bilinearly interpolated to the height and width of `inputs`, in their precision."""
     return F.interpolate(maps.to(inputs.dtype), size=inputs.shape[2:], mode="bilinear", align_corners=False)

@@ -3,21 +3,38 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from attribution.method import AttributionMethod, LogitGradient
-from attribution.network import Network
+from attribution.chunks import Chunks
+from attribution.method import AttributionMethod
+from attribution.network import Network, gradients
+from common.errors import InputError
 
 
 class GradientMethod(AttributionMethod):
-    """What is common to methods that need the gradient of the logit alone."""
+    """Base of the methods that need the gradient of the logit alone."""
 
     network: Network
 
     def __init__(self, model: Callable[..., Any]) -> None:
         """`model`: a module or another callable that returns logits."""
         super().__init__(model)
-        self.gradient = LogitGradient(self.network)
+        self.chunks = Chunks(self.network)
+
+    @torch.enable_grad()
+    def gradient(self, inputs: Tensor, target: Tensor) -> Tensor:
+        """Return ∂f_c/∂x for each image, c its target: (N, …), (N,) -> (N, …).
+
+        Images don't meet in a network in evaluation mode, so that the gradient of the sum of their logits is each
+        image's own. Gradients of parameters are neither computed nor accumulated.
+        """
+        result = torch.empty_like(inputs)
+        for part in self.chunks(inputs):
+            leaf = inputs[part].detach().requires_grad_()
+            # behind an operation, because a network may change its input in place, which a leaf refuses
+            result[part] = gradient_of(target_logits(self.network(leaf.clone()), target[part]), leaf)
+        return result
 
 
 class VanillaBackprop(GradientMethod):
@@ -34,3 +51,16 @@ class InputBackprop(GradientMethod):
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
         """(N, …), (N,) -> (N, …)."""
         return inputs * self.gradient(inputs, target)
+
+
+def gradient_of(scores: Tensor, leaf: Tensor) -> Tensor:
+    """Return ∂ Σ scores/∂leaf; raise `InputError` if the network cuts the graph."""
+    (gradient,) = gradients(scores.sum(), leaf) if scores.requires_grad else (None,)
+    if gradient is None:
+        raise InputError("the logits have no gradient: the network detaches them, or computes without gradients")
+    return gradient
+
+
+def target_logits(logits: Tensor, target: Tensor) -> Tensor:
+    """Return f_c for each image: (N, K), (N,) -> (N,)."""
+    return logits.gather(1, target.view(-1, 1)).squeeze(1)

@@ -1,4 +1,4 @@
-"""Integrated gradients, with quadrature rules whose weights sum to one."""
+"""Integrated gradients, by quadrature rules whose weights sum to one."""
 
 import math
 from collections.abc import Callable
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from attribution import STEPS
-from attribution.gradient import GradientMethod
-from attribution.method import Target, checked_target, target_logits
+from attribution.gradient import GradientMethod, target_logits
+from attribution.method import Target, checked_target
 from common.errors import InputError
 
 
@@ -25,17 +25,17 @@ class IntegratedGradients(GradientMethod):
         baseline: str | Tensor = "black",
         black: Tensor | None = None,
     ) -> None:
-        """How to integrate, and from where.
+        """Choose the quadrature and the baseline.
 
         Args:
             steps: nodes of the quadrature.
             rule: "composite", "gauss-legendre" (one interval, exact for polynomials of degree 2·steps − 1 along the
-                path) or "midpoint". In a network of ReLUs the gradient jumps along the path, so that a high degree
-                helps little, and evenly spread nodes more: the composite rule's gap is the smallest.
+                path) or "midpoint". In a network of ReLUs the gradient jumps along the path, so that evenly spread
+                nodes help more than a high degree: the composite rule's gap is the smallest.
             baseline: x′: "black", "mean", or a tensor that broadcasts to (C, H, W), as the network sees it, or to
                 (N, C, H, W), a baseline for each image.
-            black: (C,), what a black pixel is to a network whose images are normalised to mean 0; without it the
-                images are taken for unnormalised ones, in which black is 0 and the mean unknown.
+            black: (C,), a black pixel as the network sees it, of images normalised to mean 0; without it the images
+                count as unnormalised: black is 0, and the mean unknown.
 
         Raises:
             InputError: unknown rule or baseline, steps below 1, "mean" without `black`.
@@ -44,7 +44,7 @@ class IntegratedGradients(GradientMethod):
             raise InputError(f"IG integrates by {' or '.join(RULES)} with 1 or more steps, not {rule!r} with {steps}")
         super().__init__(model)
         self.nodes, self.weights = RULES[rule](steps)
-        self.of_channels = not isinstance(baseline, Tensor)
+        self.is_by_channel = not isinstance(baseline, Tensor)
         self.baseline = baseline if isinstance(baseline, Tensor) else named_baseline(baseline, black)
 
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class IntegratedGradients(GradientMethod):
         """
         baseline = self._baseline_of(inputs)
         total = torch.zeros_like(inputs)
-        nodes_at_once = max(1, self.gradient.chunks.rows(inputs) // len(inputs))
+        nodes_at_once = max(1, self.chunks.rows(inputs) // len(inputs))
         for start in range(0, len(self.nodes), nodes_at_once):
             part = slice(start, start + nodes_at_once)
             nodes = torch.tensor(self.nodes[part], dtype=inputs.dtype, device=inputs.device)
@@ -65,13 +65,13 @@ class IntegratedGradients(GradientMethod):
                 total += weight * gradient
         return (inputs - baseline) * total
 
-    def of_each_image(self, inputs: Tensor) -> bool:
-        """Whether each of `inputs` (N, …) has a baseline of its own."""
+    def has_baseline_for_each(self, inputs: Tensor) -> bool:
+        """Return whether each of `inputs` (N, …) has a baseline of its own."""
         return self.baseline.ndim == inputs.ndim and len(self.baseline) > 1
 
     @torch.no_grad()
     def completeness_gap(self, inputs: Tensor, target: Target, attributions: Tensor) -> Tensor:
-        """|Σ attributions − (f_c(x) − f_c(x′))| / |f_c(x) − f_c(x′)|: (N,), 0 if the integral was exact."""
+        """Return |Σ attributions − (f_c(x) − f_c(x′))| / |f_c(x) − f_c(x′)|, (N,): 0 for an exact integral."""
         inputs = self._checked_inputs(inputs)
         with self.network.prepared(inputs):
             classes = checked_target(target, len(inputs), self.network.classes, inputs.device)
@@ -79,12 +79,12 @@ class IntegratedGradients(GradientMethod):
         return (attributions.flatten(1).sum(1) - difference).abs() / difference.abs()
 
     def _logits(self, inputs: Tensor, target: Tensor) -> Tensor:
-        network, chunks = self.network, self.gradient.chunks(inputs)
+        network, chunks = self.network, self.chunks(inputs)
         return torch.cat([target_logits(network(inputs[part].clone()), target[part]) for part in chunks])
 
     def _baseline_of(self, inputs: Tensor) -> Tensor:
         baseline = self.baseline.to(inputs)
-        if self.of_channels:
+        if self.is_by_channel:
             baseline = baseline.view(-1, *[1] * (inputs.ndim - 2))
         try:
             return baseline.expand_as(inputs)
@@ -94,7 +94,7 @@ class IntegratedGradients(GradientMethod):
 
 
 def named_baseline(name: str, black: Tensor | None) -> Tensor:
-    """(C or 1,): each channel of the image called `name`, as the network sees it.
+    """Return each channel, (C or 1,), of the image called `name`, as the network sees it.
 
     Raises:
         InputError: unknown name, or "mean" of images that are not normalised.
@@ -109,13 +109,13 @@ def named_baseline(name: str, black: Tensor | None) -> Tensor:
 
 
 def gauss_legendre(steps: int) -> tuple[list[float], list[float]]:
-    """Nodes and weights on [0, 1], exact for polynomials up to degree 2·steps − 1."""
+    """Return nodes and weights on [0, 1], exact for polynomials up to degree 2·steps − 1."""
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     return ((1 + nodes) / 2).tolist(), (weights / math.fsum(weights)).tolist()
 
 
 def composite(steps: int) -> tuple[list[float], list[float]]:
-    """Gauss–Legendre with two nodes on each of equal parts of [0, 1], three on the last if `steps` is odd.
+    """Return Gauss–Legendre with two nodes on each of equal parts of [0, 1], three on the last if `steps` is odd.
 
     Exact for polynomials up to degree 3, with one node up to degree 1.
     """
@@ -132,7 +132,7 @@ def composite(steps: int) -> tuple[list[float], list[float]]:
 
 
 def midpoint(steps: int) -> tuple[list[float], list[float]]:
-    """The middles of `steps` equal parts of [0, 1], and their length."""
+    """Return the middles of `steps` equal parts of [0, 1], and their length."""
     return [(step + 0.5) / steps for step in range(steps)], [1 / steps] * steps
 
 

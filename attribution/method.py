@@ -1,89 +1,64 @@
-"""What an attribution method is, the check of what it is given, and the one gradient that most of them are made of."""
+"""The base of attribution methods, the checks of inputs and targets, and the gradient that most methods use."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from attribution.chunks import Chunks
-from attribution.network import Network, gradients
+from attribution.network import Network
 from common.errors import InputError
 
 Target: TypeAlias = int | Sequence[int] | npt.NDArray[np.integer[Any]] | Tensor
 """The class to explain: one for all images, or one for each."""
 
 
-Parameters = ParamSpec("Parameters")
-Returned = TypeVar("Returned")
-
-
-def decorated(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
-    """Return `function` with itself as `__wrapped__`, which Captum's `NoiseTunnel` calls of the method in it."""
-
-    @wraps(function)
-    def call(*arguments: Parameters.args, **options: Parameters.kwargs) -> Returned:
-        return function(*arguments, **options)
-
-    return call
-
-
 class Method(Protocol):
     """Captum's calling convention: any of its attribution objects is a `Method`.
 
-    Pass `target` by name: the second place of many of Captum's methods is a baseline's.
+    Pass `target` by name: the second argument of many of Captum's methods is a baseline.
     """
 
     def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """Signed, unscaled attributions of the logit of `target`.
-
-        Args:
-            inputs: (N, C, H, W) float32, as the network sees them.
-            target: (N,) int64, the class to explain per image.
-
-        Returns:
-            (N, C, H, W) or (N, 1, H, W) float32.
-        """
+        """(N, C, H, W) float32, (N,) int64 -> signed, unscaled (N, C, H, W) or (N, 1, H, W) float32."""
         ...
 
 
 class AttributionMethod(ABC):
-    """What is common to our methods: one check of inputs and targets, and of the network, before any map is made."""
-
-    def __init__(self, model: Callable[..., Any] | None) -> None:
-        """`model`: a module or another callable that returns logits; None of a method that needs no network."""
-        self.network = None if model is None else Network(model)
+    """Base of our methods: checks inputs, targets and the network before any map is made."""
 
     multiplies_by_inputs = False  # for Captum's NoiseTunnel, which passes it on
+
+    def __init__(self, model: Callable[..., Any] | None) -> None:
+        """`model`: a module or another callable that returns logits; None for a method that needs no network."""
+        self.network = model if isinstance(model, Network | None) else Network(model)
 
     @property
     def forward_func(self) -> Callable[..., Any] | None:
         """The network, under the name that Captum's objects give it."""
-        return None if self.network is None else self.network.call
+        return None if self.network is None else self.network.original
 
     def has_convergence_delta(self) -> bool:
-        """Whether `attribute` returns more than maps, as some of Captum's methods do on request."""
+        """Return False: unlike some of Captum's methods, `attribute` returns maps alone."""
         return False
 
     @abstractmethod
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """Attributions of checked inputs, (N, …) with N ≥ 1 floats without a graph, and targets, (N,) int64."""
+        """Attribute checked inputs, (N, …) with N ≥ 1 floats without a graph, to targets, (N,) int64."""
 
-    @decorated
+    @torch.inference_mode(False)  # also gives `attribute` a `__wrapped__`, which Captum's NoiseTunnel calls
     def attribute(self, inputs: Tensor | tuple[Tensor], target: Target | None = None) -> Any:
-        """Signed, unscaled attributions of the logit of `target`.
+        """Return signed, unscaled attributions of the logit of `target`.
 
         Args:
             inputs: (N, C, H, W) floats, as the network sees them; or a tuple of one such tensor, as some callers give.
             target: the class to explain, an integer for all images, or one for each: a list, an array or a tensor.
 
         Returns:
-            (N, C, H, W) or (N, 1, H, W), in the precision of the inputs, at least float32; in a tuple if the inputs
-            were.
+            (N, C, H, W) or (N, 1, H, W), in the precision of the inputs, at least float32; a tuple if `inputs` is.
 
         Raises:
             InputError: inputs or targets that don't fit the network, a network whose maps would depend on chance or on
@@ -95,29 +70,24 @@ class AttributionMethod(ABC):
             return (self.attribute(inputs[0], target),)
         images = self._checked_inputs(inputs)
         if len(images) == 0:
-            one = images.new_zeros(1, *images.shape[1:])
-            return self.attribute(one, torch.zeros(1, dtype=torch.int64))[:0]
+            return self.attribute(images.new_zeros(1, *images.shape[1:]), 0)[:0]
         if self.network is None:
-            return self._finished(self.maps(images, checked_target(target, len(images), None, images.device)))
+            return self.maps(images, checked_target(target, len(images), None, images.device)).detach()
         with self.network.prepared(images):
             targets = checked_target(target, len(images), self.network.classes, images.device)
-            return self._finished(self.maps(images, targets))
+            return self.maps(images, targets).detach()
 
+    @torch.inference_mode(False)
     def _checked_inputs(self, inputs: Any) -> Tensor:
         if not isinstance(inputs, Tensor) or inputs.ndim < 2 or not inputs.is_floating_point():
-            given = f"{inputs.dtype} {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
-            raise InputError(f"images are explained as a tensor of floats (images, …), and {given} is given")
-        with torch.inference_mode(False):
-            images = inputs.clone() if inputs.is_inference() else inputs.detach()
-            if not torch.isfinite(images).all():
-                raise InputError("the images hold values that are not finite")
-            if images.ndim != 4 or not images.is_contiguous(memory_format=torch.channels_last):
-                images = images.contiguous()
-            return images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
-
-    @staticmethod
-    def _finished(maps: Tensor) -> Tensor:
-        return maps.detach()
+            kind = f"{inputs.dtype} {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
+            raise InputError(f"images are explained as a tensor of floats (images, …), and {kind} is given")
+        images = inputs.clone() if inputs.is_inference() else inputs.detach()
+        if not torch.isfinite(images).all():
+            raise InputError("the images hold values that are not finite")
+        if images.ndim != 4 or not images.is_contiguous(memory_format=torch.channels_last):
+            images = images.contiguous()
+        return images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
 
 
 def checked_target(target: Target | None, images: int, classes: int | None, device: torch.device) -> Tensor:
@@ -125,7 +95,7 @@ def checked_target(target: Target | None, images: int, classes: int | None, devi
 
     Args:
         target: an integer, or one element, stands for all images, as in Captum.
-        classes: how many there are; None if it doesn't matter.
+        classes: number of classes; None if it doesn't matter.
 
     Raises:
         InputError: no target, another number of them than of images, one that is no integer or no class.
@@ -133,60 +103,18 @@ def checked_target(target: Target | None, images: int, classes: int | None, devi
     if target is None:
         raise InputError("no target is given: say which class to explain, an integer or one for each image")
     try:
-        found = torch.as_tensor(target) if not isinstance(target, Tensor) else target.detach()
+        values = target.detach() if isinstance(target, Tensor) else torch.as_tensor(target)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"targets are integers, one for all images or one for each, not {target!r}") from error
-    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
-        raise InputError(f"targets are integers, and {found.dtype} is given")
-    if found.numel() != 1 and found.shape != (images,):
+    if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
+        raise InputError(f"targets are integers, and {values.dtype} is given")
+    if values.numel() != 1 and values.shape != (images,):
         raise InputError(
-            f"targets of shape {tuple(found.shape)} are given for {images} images: one for all, or one for each"
+            f"targets of shape {tuple(values.shape)} are given for {images} images: one for all, or one for each"
         )
-    # A plain copy: under inference_mode the given one can't be used for gradients.
-    classes_of_images = torch.empty(images, dtype=torch.int64, device=device).copy_(found.reshape(-1))
-    if classes is not None and not bool(((classes_of_images >= 0) & (classes_of_images < classes)).all()):
-        wrong = next(int(one) for one in classes_of_images.tolist() if not 0 <= one < classes)
+    # a plain copy: under inference_mode the user's own can't be used for gradients
+    labels = torch.empty(images, dtype=torch.int64, device=device).copy_(values.reshape(-1))
+    if classes is not None and not bool(((labels >= 0) & (labels < classes)).all()):
+        wrong = next(label for label in labels.tolist() if not 0 <= label < classes)
         raise InputError(f"target {wrong} is none of the network's {classes} classes, 0 to {classes - 1}")
-    return classes_of_images
-
-
-class LogitGradient:
-    """∂f_c/∂x for each image, c its target.
-
-    The images don't meet in the forward pass of a network in evaluation mode, so that the gradient of the sum
-    of their logits is each image's own. Gradients of parameters are neither computed nor accumulated.
-    """
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
-        self.chunks = Chunks(network)
-
-    def __call__(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """(N, …), (N,) -> (N, …), chunk by chunk."""
-        gradients = torch.empty_like(inputs)
-        for part in self.chunks(inputs):
-            gradients[part] = self._of_chunk(inputs[part], target[part])
-        return gradients
-
-    @torch.enable_grad()
-    def _of_chunk(self, inputs: Tensor, target: Tensor) -> Tensor:
-        leaf = inputs.detach().requires_grad_()
-        # Behind an operation, because a network may change its input in place, which a leaf refuses.
-        return gradient_of(target_logits(self.network(leaf.clone()), target), leaf)
-
-
-def gradient_of(scores: Tensor, leaf: Tensor) -> Tensor:
-    """∂ Σ scores/∂leaf.
-
-    Raises:
-        InputError: the network cuts the graph.
-    """
-    (gradient,) = gradients(scores.sum(), leaf) if scores.requires_grad else (None,)
-    if gradient is None:
-        raise InputError("the logits have no gradient: the network detaches them, or computes without gradients")
-    return gradient
-
-
-def target_logits(logits: Tensor, target: Tensor) -> Tensor:
-    """f_c for each image: (N, K) and (N,) -> (N,)."""
-    return logits.gather(1, target.view(-1, 1)).squeeze(1)
+    return labels

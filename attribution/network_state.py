@@ -1,4 +1,4 @@
-"""What other people's code may do to a network, and how it is undone."""
+"""The state of a network, recorded and restored around networks and methods that change it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Change:
-    """An attribute of a module that has another value or other contents than before."""
+    """Another value or other contents of a module's attribute."""
 
     module: nn.Module
     name: str
@@ -19,30 +19,31 @@ class Change:
     contents: Any
 
     def apply(self) -> None:
-        """Make the change; entries of a dictionary, such as hooks, are added to those that are there."""
-        attributes = vars(self.module)
-        present = attributes.get(self.name)
+        """Make the change; entries of a dictionary, such as hooks, are added to the present ones."""
+        present = vars(self.module).get(self.name)
         if isinstance(self.contents, dict) and isinstance(present, dict):
             present.update(self.contents)
         else:
-            attributes[self.name] = self.value
+            vars(self.module)[self.name] = self.value
             _refill(self.value, self.contents)
 
 
 class NetworkState:
-    """Hooks, flags, weights, buffers and all other attributes of a network's modules as they are now."""
+    """Hooks, flags, weights, buffers and all other attributes of a network's modules."""
 
     def __init__(self, model: nn.Module) -> None:
         self.modules = [
             (module, module.__class__, {name: (value, _contents(value)) for name, value in vars(module).items()})
             for module in model.modules()
         ]
-        self.tensors = [(one, one.data, one.data.clone()) for one in (*model.parameters(), *model.buffers())]
-        self.parameters = [(one, one.requires_grad, one.grad) for one in model.parameters()]
+        self.tensors = [
+            (tensor, tensor.data, tensor.data.clone()) for tensor in (*model.parameters(), *model.buffers())
+        ]
+        self.parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Make the network what it was."""
+        """Give the network this state."""
         for module, kind, attributes in self.modules:
             if module.__class__ is not kind:
                 module.__class__ = kind
@@ -59,11 +60,11 @@ class NetworkState:
             parameter.grad = gradient
 
     def has_other_weights(self) -> bool:
-        """Whether weights or buffers have changed since."""
+        """Return whether weights or buffers have changed since."""
         return any(not torch.equal(tensor.data, values) for tensor, _data, values in self.tensors)
 
     def changes_since(self, before: "NetworkState") -> list[Change]:
-        """The attributes that were not the same in `before`, of modules that both have."""
+        """Return the attributes that `before` has not or has otherwise, of modules that both have."""
         known = {module: attributes for module, _kind, attributes in before.modules}
         return [
             Change(module, name, value, contents)
@@ -73,14 +74,38 @@ class NetworkState:
         ]
 
 
+class BufferState:
+    """All buffers of a network; none for a callable without modules."""
+
+    def __init__(self, model: nn.Module | None) -> None:
+        self.buffers = [
+            (module, name, buffer, None if buffer is None else (buffer._version, buffer.clone()))
+            for module in (() if model is None else model.modules())
+            for name, buffer in module._buffers.items()
+        ]
+
+    def have_changed(self) -> bool:
+        """Return whether a buffer was replaced or written to."""
+        return any(
+            module._buffers.get(name) is not buffer
+            or (buffer is not None and copied is not None and buffer._version != copied[0])
+            for module, name, buffer, copied in self.buffers
+        )
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put the same tensors with the same values back."""
+        for module, name, buffer, copied in self.buffers:
+            if buffer is not None and copied is not None and not torch.equal(buffer, copied[1]):
+                buffer.copy_(copied[1])
+            module._buffers[name] = buffer
+
+
 @contextmanager
 def changes_undone(model: nn.Module, changes: Sequence[Change] = ()) -> Iterator[NetworkState]:
-    """Undo after the `with` block, however it ends, whatever it does to `model`.
+    """Make `changes` for the `with` block, and undo them and all that the block does to `model`.
 
     In the block the parameters require gradients and have none, so that `backward` adds to nobody's gradients.
-
-    Args:
-        changes: made at the beginning of the block.
     """
     state = NetworkState(model)
     try:
@@ -99,18 +124,15 @@ def _contents(value: Any) -> Any:
 
 
 def _refill(value: Any, contents: Any) -> None:
-    """Give a container the `contents` that it had."""
+    """Give a container the `contents`."""
     if contents is not None:
         value.clear()
         (value.extend if isinstance(value, list) else value.update)(contents)
 
 
 def _same(now: tuple[Any, Any], before: tuple[Any, Any] | None) -> bool:
-    """Whether value and contents are the same objects."""
-    if before is None or now[0] is not before[0]:
-        return False
-    first, second = (_identities(contents) for contents in (now[1], before[1]))
-    return first == second
+    """Return whether value and contents are the same objects."""
+    return before is not None and now[0] is before[0] and _identities(now[1]) == _identities(before[1])
 
 
 def _identities(contents: Any) -> list[Any]:

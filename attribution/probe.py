@@ -1,57 +1,57 @@
-"""What a method of somebody's own gives for a fixed network and fixed images, of which its code is known again."""
+"""Maps of a fixed network and fixed images, which tell one version of a user's own method from another."""
 
 from collections import OrderedDict
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from attribution import build_method
-from attribution.maps import attributions
+from attribution.maps import compute_maps
 from common.fingerprint import code_fingerprint
 from common.hashing import rounded_sha256
 
 SHAPES = ((3, 32, 32), (1, 28, 28), (1, 16, 16))
 CLASSES = 10
 IMAGES = 2
-DIGITS = {torch.float64: 6, torch.float32: 2}
-"""Decimals that are the same on every processor."""
+DIGITS = {torch.float64: 6, torch.float32: 2}  # decimals that are the same on every processor
 LAYER = "features"
 
 
 def method_code(place: str, parameters: dict[str, Any]) -> str:
-    """Return what stands for the code of the method at `place` in records."""
+    """Return the hash that stands for the code of the method at `place` in records."""
     return code_fingerprint(place, sorted(parameters.items()), lambda: results(place, parameters))
 
 
 def results(place: str, parameters: dict[str, Any]) -> list[str]:
-    """Sums of the method's maps, of the first kind of images that it takes.
+    """Return hashes of the method's maps of the first kind of images that it takes.
 
-    With double precision the last digits, in which processors differ, are far behind those that are summed; of a method
-    that takes only single precision means and deviations are.
+    Rounded maps in double precision don't show the last digits, in which processors differ; in single precision, the
+    maps' means and deviations are hashed.
 
     Raises:
         Exception: of whatever kind, if it takes none of them.
     """
-    given = parameters | ({"layer": LAYER} if "layer" in parameters else {})
+    parameters = parameters | ({"layer": LAYER} if "layer" in parameters else {})
     refused: Exception | None = None
     for shape in SHAPES:
         for dtype, digits in DIGITS.items():
             images = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
             try:
-                method = build_method(place, small_network(shape[0]).to(dtype), **given)
-                maps = attributions(method, images, torch.arange(IMAGES)).cpu().double()
+                method = build_method(place, small_network(shape[0]).to(dtype), **parameters)
+                maps = compute_maps(method, images, torch.arange(IMAGES)).cpu().double()
             except Exception as error:
                 refused = error
                 continue
-            shown = maps if dtype == torch.float64 else means_and_deviations(maps)
-            return [rounded_sha256(shown.numpy(), digits)]
+            if dtype == torch.float32:
+                maps = torch.stack([maps.flatten(1).mean(dim=1), maps.flatten(1).std(dim=1)])
+            return [rounded_sha256(maps.numpy(), digits)]
     assert refused is not None
     raise refused
 
 
 def small_network(channels: int) -> nn.Module:
-    """Return a network with what methods look for: convolutions, batch norm, ReLUs, pooling and a linear head."""
+    """Return a network of convolutions, batch norm, ReLUs, pooling and a linear head."""
     return nn.Sequential(
         OrderedDict(
             first=nn.Conv2d(channels, 8, 3, padding=1),
@@ -65,9 +65,3 @@ def small_network(channels: int) -> nn.Module:
             head=nn.Linear(16, CLASSES),
         )
     ).eval()
-
-
-def means_and_deviations(maps: Tensor) -> Tensor:
-    """(N, C, H, W) -> (2, N)."""
-    flat = maps.flatten(1)
-    return torch.stack([flat.mean(dim=1), flat.std(dim=1)])

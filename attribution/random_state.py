@@ -1,4 +1,4 @@
-"""The global random generators, seeded for one image and left as they were."""
+"""Global random generators: seeded by an image, and watched for draws."""
 
 import random
 from collections.abc import Iterator
@@ -11,44 +11,36 @@ import torch
 from torch import Tensor
 
 from attribution.pixel_hash import image_number, pixel_hash
+from common.random_state import seeded
 
 SEED = 0
 
 
 @dataclass
 class Draws:
-    """Whether random numbers were drawn in a `seeded_by` block; known after it."""
+    """`any` tells after a `with` block whether it drew random numbers."""
 
     any: bool = False
 
 
 @contextmanager
 def seeded_by(image: Tensor) -> Iterator[Draws]:
-    """Seed the generators of torch, numpy and random by an image's pixels in the `with` block, and restore them.
-
-    Args:
-        image: (1, C, H, W).
-    """
-    seed = int(pixel_hash(image_number(image), 1, SEED))
-    devices = [image.device.index or 0] if image.device.type == "cuda" else []
-    of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002, the generators of others
-    draws = Draws()
-    with torch.random.fork_rng(devices=devices):
-        try:
-            torch.default_generator.manual_seed(seed)
-            for device in devices:
-                torch.cuda.default_generators[device].manual_seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
-            random.seed(seed)
-            before = _state(devices)
-            yield draws
-            draws.any = _state(devices) != before
-        finally:
-            np.random.set_state(of_numpy)  # noqa: NPY002
-            random.setstate(of_python)
+    """Seed the generators of torch, numpy and random by the pixels of `image` (1, …), and restore them afterwards."""
+    with seeded(int(pixel_hash(image_number(image), 1, SEED))), watch_draws(image.device) as draws:
+        yield draws
 
 
-def _state(devices: list[int]) -> list[Any]:
-    of_torch = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
-    _name, keys, *others = np.random.get_state()  # noqa: NPY002
-    return [*(state.numpy().tobytes() for state in of_torch), np.asarray(keys).tobytes(), others, random.getstate()]
+@contextmanager
+def watch_draws(device: torch.device) -> Iterator[Draws]:
+    """Notice whether the `with` block draws from a global generator that a network on `device` may use."""
+    draws, before = Draws(), _states(device)
+    yield draws
+    draws.any = _states(device) != before
+
+
+def _states(device: torch.device) -> list[Any]:
+    """Return the generators' states, as values that can be compared."""
+    _, numpy_keys, *numpy_rest = np.random.get_state()  # noqa: NPY002 (users' code draws from it)
+    states = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+    arrays = [*(state.numpy() for state in states), np.asarray(numpy_keys)]
+    return [*(array.tobytes() for array in arrays), numpy_rest, random.getstate()]

@@ -1,4 +1,4 @@
-"""What other people's methods take, read off their signatures."""
+"""Signatures of other people's methods."""
 
 import functools
 import inspect
@@ -17,47 +17,43 @@ VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 @dataclass(frozen=True)
 class Signature:
-    """The parameters of a callable after the first one, which is the network or the images.
+    """The parameters of a callable after the network or the images.
 
     Attributes:
-        named: those that can be given by name.
-        takes_any: there is a `**kwargs` among them.
+        by_name: all but `*args` and `**kwargs`, by name.
+        takes_any: there is a `**kwargs`.
     """
 
-    named: Mapping[str, Parameter]
+    by_name: Mapping[str, Parameter]
     takes_any: bool
 
     @classmethod
     def of(cls, function: Callable[..., Any], leave_out: int = 1) -> "Signature":
-        """`leave_out`: how many parameters come before; two for a method that is read off its class."""
+        """Read the signature without its first `leave_out` parameters: two for a method of a class."""
         try:
             parameters = list(inspect.signature(function).parameters.values())
-        except (TypeError, ValueError):  # of a callable that has none, such as some built-in ones
+        except (TypeError, ValueError):  # some built-in functions have no signature
             return cls({}, True)
-        named = {one.name: one for one in parameters[leave_out:] if one.kind not in VARIADIC}
-        return cls(named, any(one.kind is Parameter.VAR_KEYWORD for one in parameters))
+        by_name = {parameter.name: parameter for parameter in parameters[leave_out:] if parameter.kind not in VARIADIC}
+        return cls(by_name, any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters))
 
     def takes(self, name: str) -> bool:
-        return self.takes_any or (name in self.named and self.named[name].kind is not Parameter.POSITIONAL_ONLY)
+        return self.takes_any or (name in self.by_name and self.by_name[name].kind is not Parameter.POSITIONAL_ONLY)
 
     @property
     def required(self) -> list[str]:
-        """Those without a default."""
-        return [name for name, one in self.named.items() if one.default is Parameter.empty]
+        """The names of parameters without a default."""
+        return [name for name, parameter in self.by_name.items() if parameter.default is Parameter.empty]
 
     @property
     def layer(self) -> Parameter | None:
-        """The one that wants a layer."""
-        return next((one for name, one in self.named.items() if LAYER.fullmatch(name)), None)
+        """The parameter for a layer."""
+        return next((parameter for name, parameter in self.by_name.items() if LAYER.fullmatch(name)), None)
 
 
 @dataclass(frozen=True)
 class MethodSignature:
-    """What a method takes: its class or factory, and its `attribute` where that is known.
-
-    Attributes:
-        attribute: None for a factory, of which it is known when it is called.
-    """
+    """The signature of a class or factory, and of `attribute`: None for a factory, until it has been called."""
 
     place: str
     constructor: Signature
@@ -81,40 +77,36 @@ class MethodSignature:
 
     @property
     def names(self) -> list[str]:
-        """Of all arguments, as far as they are known; without network, layer, images and target."""
+        """The names of all known arguments, without network, layer, images and target."""
         layer = self.layer.name if self.layer else None
-        of_constructor = [name for name in self.constructor.named if name != layer]
-        of_attribute = [name for name in (self.attribute.named if self.attribute else ()) if name != TARGET]
+        of_constructor = [name for name in self.constructor.by_name if name != layer]
+        of_attribute = [name for name in (self.attribute.by_name if self.attribute else ()) if name != TARGET]
         return list(dict.fromkeys([*of_constructor, *of_attribute]))
 
     @property
     def may_take_more(self) -> bool:
-        """Whether there may be arguments beside `names`."""
+        """It may take arguments beside `names`."""
         return self.constructor.takes_any or self.attribute is None
 
-    def require(self, given: Mapping[str, object]) -> None:
-        """Check the arguments `given`.
-
-        Raises:
-            InputError: one is missing, or one is not known.
-        """
+    def require(self, arguments: Mapping[str, object]) -> None:
+        """Raise `InputError` if one of the `arguments` is missing or unknown."""
         required = [*self.constructor.required, *(self.attribute.required if self.attribute else ())]
         if any(name in (IMAGES, TARGET) for name in self.constructor.required):
             raise InputError(
                 f"{self.place} is called with the network alone, and must return an object with attribute(inputs, "
                 "target), or a function f(inputs, target)"
             )
-        missing = [name for name in required if name in self.names and name not in given]
+        missing = [name for name in required if name in self.names and name not in arguments]
         if missing:
             values = ", ".join(f'"{name}": VALUE' for name in missing)
             raise InputError(
                 f"{self.place} needs {', '.join(missing)}: give it as --method-args='{{{values}}}', or name a function "
                 "make(model) of your own that returns the method with it"
             )
-        unknown = [name for name in given if name not in self.names]
+        unknown = [name for name in arguments if name not in self.names]
         if unknown and not self.may_take_more:
-            raise InputError(f"{self.place} takes no {', '.join(unknown)}: it takes {self.in_words}")
+            raise InputError(f"{self.place} takes no {', '.join(unknown)}: it takes {self.names_in_words}")
 
     @property
-    def in_words(self) -> str:
+    def names_in_words(self) -> str:
         return ", ".join(self.names) or "no arguments"

@@ -1,9 +1,9 @@
 """How many maps a second, beside Captum with the same steps and samples: `python -m benchmarks.explaining`.
 
 Both get the same images and the same trained network (ResNet-18 as it is initialised: speed does not depend on what
-it learned), Captum's as PyTorch makes them. This project folds the batch normalisation first and keeps the channels
-last in memory; by how much the maps differ is printed. SG draws other noise than Captum's NoiseTunnel: there the
-difference is to Captum's gradients of the same noisy images.
+it learned). `whitebox.explain` fuses the batch norms of a copy in each call; the relative difference of the maps is
+printed. SG draws other noise than Captum's NoiseTunnel: there the difference is to Captum's gradients of the same
+noisy images.
 
 All images are given in one call, which this project cuts into chunks of a few times the processor's cache. Captum does
 not, and so is timed again with a loop around it, of some 64 images at a time.
@@ -22,17 +22,13 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from attribution import LAYER_METHODS, build_method
-from attribution.folding import folded
-from attribution.maps import attributions
+import whitebox
 from benchmarks.apart import Apart, apart
-from benchmarks.captum_oracles import ORACLES, SAMPLES, STEPS, Oracle, layer_of
+from benchmarks.captum_oracles import ORACLES, SAMPLES, STEPS, Oracle
 from benchmarks.timing import Side, goal_cell, largest_convolution_rate, operations, parser_of, published
 from data import DATASETS
-from experiments.pipeline import Pipeline
-from experiments.store import Folders
-from training.classifier import restore
-from training.config import TrainingConfig
+from experiments.pipeline import Folders, Pipeline
+from training.classifier import TrainingConfig, restore
 from training.device import device_name, exact_float32, resolve_device, set_up_process
 from training.inputs import Images
 from training.recipe import recipe_for
@@ -112,11 +108,7 @@ class Sides:
         one, (parameters, oracle) = self.subject(network, name), ORACLES[name]
         model = copy.deepcopy(one.model).to(memory_format=torch.contiguous_format)
         if side == "ours":
-            if name in LAYER_METHODS:
-                parameters = {**parameters, "layer": layer_of(model)}
-            method = build_method(name.split()[0], folded(model), *name.split()[1:], **parameters)
-            images = one.images.contiguous(memory_format=torch.channels_last)
-            return lambda: attributions(method, images, one.target)
+            return lambda: whitebox.explain(model, one.images, one.target, *name.split(), **parameters)
         timed, parts = TIMED.get(name, oracle), [torch.arange(len(one.images), device=self.device)]
         if side == SIDES[2]:
             parts = self.parts(network, name)

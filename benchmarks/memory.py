@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from attribution import build_method
-from attribution.folding import folded
 from models import IMAGE_SHAPES, build_model
 from reporting.tables import markdown_rows
 
@@ -35,7 +34,7 @@ def measure(case: str, images: int) -> dict[str, float]:
     """All images in one call of `attribute`; random ones, since memory does not depend on what they show."""
     name, ensemble, parameters = CASES[case]
     torch.manual_seed(0)
-    model = folded(build_model("cifar10").eval())
+    model = build_model("cifar10").eval()
     inputs = torch.randn(images, *IMAGE_SHAPES["cifar10"])
     with torch.no_grad():
         target = torch.cat([model(part).argmax(dim=1) for part in inputs.split(100)])

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from attribution import build_method
-from attribution.folding import folded
-from attribution.maps import BATCH, attributions
+from attribution.fusing import fuse_batchnorm
+from attribution.maps import BATCH, compute_maps
 from benchmarks.apart import apart
 from benchmarks.timing import Side, goal_cell, largest_convolution_rate, operations, parser_of, published
 from evaluation.configs import SelectivityConfig
@@ -54,7 +54,7 @@ def ours_explained_once(model: nn.Module, images: Images, labels: Tensor, target
     index = torch.arange(len(labels), device=labels.device)
     batches = index.split(BATCH)
     method = build_method("VBP", model)
-    maps = torch.cat([attributions(method, images.batch(rows), target[rows]) for rows in batches])
+    maps = torch.cat([compute_maps(method, images.batch(rows), target[rows]) for rows in batches])
     order = ranks(importance(maps, maps.shape[1], "pixel", "signed"), index)
     pixels = order[0].numel()
     steps = [step / pixels for step in range(PIXELS_AT_ONCE, pixels + 1, PIXELS_AT_ONCE)]
@@ -121,7 +121,7 @@ class Sides:
         if name == "quantus":
             return lambda: quantus_flipping(whole, few, target[: len(few)])
         set_up_process()
-        model = folded(whole)
+        model = fuse_batchnorm(whole)
         if name == "once":
             return lambda: ours_explained_once(model, inputs, labels, target, fill)
         return lambda: ours(model, images, labels, fill)

@@ -24,7 +24,7 @@ PACKAGES = (
     *("attention", "attribution", "benchmarks", "common", "data", "evaluation", "experiments", "models", "reporting"),
     "training",
 )
-MODULES = ("main",)
+MODULES = ("main", "whitebox")
 
 STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 INSTALLED = frozenset({"site-packages", "dist-packages"})

@@ -60,7 +60,6 @@ class Artefacts:
     maps: SharedArrays | None
     device: torch.device
     method_kwargs: Callable[[MethodSpec, nn.Module, Tensor], dict[str, Any]]
-    network_for: Callable[[MethodSpec, nn.Module], nn.Module]
 
     @property
     def test(self) -> TestImages:
@@ -72,7 +71,7 @@ class Artefacts:
 
     def explainer(self, method: MethodSpec, model: nn.Module) -> tuple[Method, nn.Module]:
         """Return `method` for `model`, and the network that it looks at."""
-        network = self.network_for(method, model)
+        network = method.network(model)
         return method.build(network, **self.method_kwargs(method, network, self.test.normalisation.black)), network
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attribution.maps import attributions
+from attribution.maps import compute_maps
 from attribution.method import Method
 
 
@@ -50,6 +50,6 @@ def max_sensitivity(method: Method, maps: Tensor, inputs: Tensor, target: Tensor
     size = maps.flatten(1).norm(dim=1)
     worst = torch.zeros_like(size)
     for one in perturbations:
-        changed = (attributions(method, inputs + one, target) - maps).flatten(1).norm(dim=1)
+        changed = (compute_maps(method, inputs + one, target) - maps).flatten(1).norm(dim=1)
         worst = torch.maximum(worst, changed / torch.where(size > 0, size, 1))
     return worst

@@ -142,7 +142,7 @@ class Run:
     def _method_words(self) -> list[str | None]:
         if self.method is None:
             return []
-        return [self.method.filed_method, self.method.ensemble, "blurred" if self.method.blur else None]
+        return [self.method.method_stem, self.method.ensemble, "blurred" if self.method.blur else None]
 
     def path(self, results: Path) -> Path:
         """`<results>/runs/<name>-<hash of the configuration>.json`."""

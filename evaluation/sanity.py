@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attribution.maps import BATCH, attributions
+from attribution.maps import BATCH, compute_maps
 from attribution.spec import MethodSpec
 from common.random_state import seeded
 from data import Dataset
@@ -109,9 +109,9 @@ class Sanity:
             with torch.no_grad():
                 predicted = model(batch).argmax(dim=1)
             target = predicted if settings.explain == "prediction" else test.labels[rows]
-            maps = attributions(explainer, batch, target)
+            maps = compute_maps(explainer, batch, target)
             for place, other in enumerate(others):
-                for name, value in similarities(maps, attributions(other, batch, target)).items():
+                for name, value in similarities(maps, compute_maps(other, batch, target)).items():
                     alike[name][place] += value * len(rows) / total
             noise, cube = perturbations(batch, settings, generator)
             of_batch = (

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from attribution.maps import BATCH, attributions
+from attribution.maps import BATCH, compute_maps
 from attribution.method import Method
 from attribution.pixel_hash import pixel_hash
 from attribution.spec import MethodSpec
@@ -85,7 +85,7 @@ def remove_one_by_one(
         said = None
         if not last or step % KEEP_EVERY == 0:
             with recorded_logits(model, images) as answers:
-                attribution = attributions(method, images, target)
+                attribution = compute_maps(method, images, target)
             values = importance(attribution, channels, "pixel", settings.rank).flatten(1)
             said = torch.cat(answers) if answers and sum(map(len, answers)) == n else None
         if step == 0:

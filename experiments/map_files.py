@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from attribution import MAP_DTYPES
-from attribution.maps import BATCH, explained
+from attribution.maps import BATCH, explain_batch
 from attribution.method import Method
 from common.errors import InputError
 from common.files import atomic_write, catch_read_errors, require_not_in_use, require_space
@@ -295,7 +295,7 @@ def write_maps(
         batches = []
         for rows in torch.arange(part.start, part.stop, device=device).split(BATCH):
             label = torch.from_numpy(labels[split][rows.cpu().numpy()]).to(device)
-            batches.append(explained(method, model, images[split].batch(rows), label, explain))
+            batches.append(explain_batch(method, model, images[split].batch(rows), label, explain))
             on_images(len(rows))
         attribution, prediction = (
             np.concatenate([getattr(batch, name) for batch in batches]) for name in ("attribution", "prediction")

@@ -17,7 +17,7 @@ from evaluation.sanity import Sanity
 from evaluation.selectivity import Selectivity
 from evaluation.tasks import SharedArrays, Task
 from experiments.networks import kept_finetuned, network, path_of_finetuned
-from experiments.pipeline import Pipeline, method_kwargs, network_for
+from experiments.pipeline import Pipeline, method_kwargs
 from experiments.records import say_other_code, write_record
 from experiments.runner import Experiment
 from experiments.selectivity_files import save_result
@@ -113,9 +113,9 @@ class Measurements(Experiment[Measurement]):
         Of selectivity `results/selectivity/<dataset>_<model>_<method>[_<ensemble>]-<hash of the record>.h5`.
         """
         pipeline, method = config.pipeline, config.method
-        words = [self.dataset, self.model, method.filed, f"seed{pipeline.order.seed}"]
+        words = [self.dataset, self.model, method.file_stem, f"seed{pipeline.order.seed}"]
         if self.has_arrays:
-            words = [word for word in (self.dataset, self.model, method.filed_method, method.ensemble) if word]
+            words = [word for word in (self.dataset, self.model, method.method_stem, method.ensemble) if word]
         record = json_sha256(self.record(config, pipeline.checkpoint.sum))[:12]
         return self.results_folder / self.title / f"{'_'.join(words)}-{record}.{'h5' if self.has_arrays else 'json'}"
 
@@ -171,7 +171,6 @@ class Measurements(Experiment[Measurement]):
             maps=maps,
             device=pipeline.device,
             method_kwargs=method_kwargs,
-            network_for=network_for,
         )
         shared = (artefacts.data, maps) if maps else (artefacts.data,)
         name = f"{method.label} seed {pipeline.order.seed}"

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from attribution import CONTROLS, build_method
-from attribution.maps import explained
+from attribution.maps import explain_batch
 from attribution.method import Method
 from attribution.spec import MethodSpec
 from data import Split
 from evaluation.coherence import choose_examples
 from evaluation.configs import ExampleFilter
-from experiments.pipeline import Pipeline, method_kwargs, network_for
+from experiments.pipeline import Pipeline, method_kwargs
 from models import model_name
 from models.inspection import attention_maps, layers
 from reporting.labels import explained_class
@@ -49,7 +49,7 @@ class Subject:
         """What `method` explains."""
         if method.explains_network_itself not in self._networks:
             restored = restore(self.pipeline.checkpoint, self.pipeline.device)
-            self._networks[method.explains_network_itself] = network_for(method, restored)
+            self._networks[method.explains_network_itself] = method.network(restored)
         return self._networks[method.explains_network_itself]
 
     def images(self, split: Split) -> Images:
@@ -95,7 +95,7 @@ class Subject:
 
     def _maps(self, method: Method, network: torch.nn.Module) -> list[Array]:
         label = torch.from_numpy(self.examples.labels).to(self.inputs.device)
-        found = explained(method, network, self.inputs, label, self.pipeline.explain)
+        found = explain_batch(method, network, self.inputs, label, self.pipeline.explain)
         return list(found.attribution.sum(axis=1))
 
 
@@ -177,7 +177,7 @@ class Coherence:
             columns = [Column(one.name, one.maps(method), one.captions()) for one in subjects]
             first = self._image_column(subjects[0], captions=False)
             title = f"{method.label} across models on {self.dataset}"
-            written += self._draw(subjects[0], [first, *columns], title, f"models_{method.filed}", None)
+            written += self._draw(subjects[0], [first, *columns], title, f"models_{method.file_stem}", None)
         return written
 
     def _image_column(self, subject: Subject, captions: bool) -> Column:

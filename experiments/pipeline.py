@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from attribution import LAYER_METHODS, MAP_DTYPES
 from attribution.custom import construction
-from attribution.folding import folded
-from attribution.maps import explained
+from attribution.maps import explain_batch
 from attribution.spec import MethodSpec
 from common.files import require_not_in_use
 from common.progress import progress_bar
@@ -178,7 +177,7 @@ class Pipeline:
         return MapReader(path, provenance)
 
     def _write_maps(self, writer: MapWriter, method: MethodSpec) -> None:
-        model = network_for(method, restore(self.checkpoint, self.device))
+        model = method.network(restore(self.checkpoint, self.device))
         splits = {split: getattr(self.dataset, split) for split in SPLITS}
         images = {split: Images(rows, self.normalisation, self.device) for split, rows in splits.items()}
         labels = {split: rows.labels for split, rows in splits.items()}
@@ -211,7 +210,7 @@ class Pipeline:
         black = torch.zeros(1, *dataset_info(self.order.dataset).image_shape)
         given = method_kwargs(method, model, torch.zeros(len(black[0])))
         label = torch.zeros(1, dtype=torch.int64)
-        return explained(method.build(model, **given), model, black, label, self.explain).attribution.size
+        return explain_batch(method.build(model, **given), model, black, label, self.explain).attribution.size
 
     def test_maps(self, method: MethodSpec, rank: str) -> SharedArrays:
         """Return of the test images the `ranks` of the pixels (N, 1, H, W) and the class explained, `target` (N,)."""
@@ -277,17 +276,6 @@ def method_kwargs(method: MethodSpec, model: nn.Module, black: Tensor) -> dict[s
     needs_layer = construction(method.method)[1].needs_layer if method.is_external else method.method in LAYER_METHODS
     named = needs_layer and isinstance(model, Inspectable)  # others leave it to the method
     return {"layer": last_block(model)} if named else {}
-
-
-def network_for(method: MethodSpec, model: nn.Module) -> nn.Module:
-    """The network that `method` explains: a faster copy of `model` for ours, `model` itself for other people's.
-
-    Theirs may look for batch norms, or view tensors as if they were contiguous. A layer that was chosen by name may be
-    one that has another output in the copy.
-    """
-    if method.explains_network_itself:
-        return model.to(memory_format=torch.contiguous_format)
-    return folded(model)
 
 
 def explain_line(pipeline: Pipeline, method: MethodSpec) -> str:

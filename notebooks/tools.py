@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import main  # noqa: E402
-from attribution.folding import folded  # noqa: E402
+from attribution.fusing import fuse_batchnorm  # noqa: E402
 from common.errors import InputError  # noqa: E402
 from evaluation.coherence import choose_examples  # noqa: E402
 from evaluation.configs import ExampleFilter  # noqa: E402
@@ -91,7 +91,7 @@ def untrained(dataset: str, attention: str | None = None, classes: Sequence[str]
             TrainingConfig(dataset, attention, 0, recipe_for(dataset, attention)), Folders.below(Path(), DATA), device
         )
     )
-    found.model = folded(initialised(lambda: new_model(dataset, attention), 0, device).eval())
+    found.model = fuse_batchnorm(initialised(lambda: new_model(dataset, attention), 0, device).eval())
     show_first(found, ExampleFilter(tuple(classes)))
     return found
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from attribution.spec import filed_methods
+from attribution.spec import methods_stem
 from common.hashing import json_sha256
 from data import DATA_DIR
 from evaluation import RATIOS, RECORDED_ORDERS
@@ -182,7 +182,7 @@ class RemovalSummary(MeasurementSummary):
             special.append(f"ratios-{json_sha256(list(one.ratios))[:6]}")
         special += unusual_parameters(self.methods)
         special += [f"{len(self.seeds)}-seeds"] * (len(self.seeds) > 1) + ["quick"] * self.quick
-        return "_".join([one.evaluation, self.dataset, filed_words(self.model), filed_methods(self.methods), *special])
+        return "_".join([one.evaluation, self.dataset, filed_words(self.model), methods_stem(self.methods), *special])
 
     def draw(self, stem: Path) -> list[Path]:
         from reporting.figures import Panel, draw_curves  # here, so that nothing else waits for matplotlib

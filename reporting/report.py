@@ -126,7 +126,7 @@ class Retrainings:
                 panels = [[one for one in showing if one.protocol.dataset == dataset] for dataset in datasets]
                 if any(len(panel) > 1 for panel in panels):
                     shown = [one for panel in panels for one in panel]
-                    stem = "_".join([evaluation, "models", method.filed, *words])
+                    stem = "_".join([evaluation, "models", method.file_stem, *words])
                     drawn = [_model_panel(method, panel) for panel in panels if panel]
                     written += draw_curves(drawn, _notes(shown), folder / f"{stem}{suffix}")
         return written

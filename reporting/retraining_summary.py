@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attribution.spec import filed_methods
+from attribution.spec import methods_stem
 from common.hashing import json_sha256
 from data import DATA_DIR
 from evaluation import QUICK_RATIOS, RATIOS
@@ -209,7 +209,7 @@ class RetrainingSummary(EvaluationSummary):
     def stem(self) -> str:
         protocol = self.protocol
         quick = ["quick"] if self.quick else []
-        words = [protocol.evaluation, protocol.dataset, filed_words(self.model), filed_methods(protocol.methods)]
+        words = [protocol.evaluation, protocol.dataset, filed_words(self.model), methods_stem(protocol.methods)]
         return "_".join([*words, *self.mask_words, *unusual_parameters(protocol.methods), *quick, *self._amounts()])
 
     @property

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attribution import CONTROLS
-from attribution.spec import MethodSpec, filed_methods
+from attribution.spec import MethodSpec, methods_stem
 from evaluation.configs import SanityConfig
 from evaluation.options import notes_of, words_of
 from evaluation.statistics import at_chance, chance_words, estimate, mean_interval
@@ -176,7 +176,7 @@ class SanitySummary(MeasurementSummary):
     @property
     def stem(self) -> str:
         one = self.settings
-        words = ["sanity", self.dataset, filed_words(self.model), filed_methods(self.methods)]
+        words = ["sanity", self.dataset, filed_words(self.model), methods_stem(self.methods)]
         words += words_of(one, {"limit_test": usual_images_if_known(self.dataset)})
         words += unusual_parameters(self.methods)
         return "_".join([*words, *[f"{len(self.seeds)}-seeds"] * (len(self.seeds) > 1), *["quick"] * self.quick])

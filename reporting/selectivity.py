@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from attribution.spec import MethodSpec, filed_methods
+from attribution.spec import MethodSpec, methods_stem
 from data import dataset_info
 from evaluation import RECORDED_ORDERS
 from evaluation.chance import chance_level
@@ -150,4 +150,4 @@ class SelectivitySummary:
     def stem(self) -> str:
         special = words_of(self.settings, {"limit_test": usual_images(self.dataset)})
         special += unusual_parameters(self.methods) + ["quick"] * self.quick
-        return "_".join(["selectivity", self.dataset, self.model, filed_methods(self.methods), *special])
+        return "_".join(["selectivity", self.dataset, self.model, methods_stem(self.methods), *special])

@@ -6,12 +6,21 @@ import torch
 from torch import nn
 from torchvision.models import resnet18, vgg11
 
-from attribution import ALIASES, ANY_MODEL_METHODS, METHODS, build_method, canonical_method
-from attribution.activation import Layer, capture, find_layer
-from attribution.folding import folded
+from attribution import (
+    ANY_MODEL_METHODS,
+    ENSEMBLE_REGISTRY,
+    ENSEMBLES,
+    METHODS,
+    REGISTRY,
+    build_method,
+    canonical_ensemble,
+    canonical_method,
+)
+from attribution.capture import Layer, capture
+from attribution.fusing import fuse_batchnorm
+from attribution.layers import find_layer
 from attribution.network import Network
 from attribution.pixel_hash import hash32, pixel_hash
-from attribution.registry import CLASSES
 from common.errors import InputError
 from data import Dataset
 from models import IMAGE_SHAPES, build_model
@@ -106,12 +115,12 @@ def test_gc_needs_no_way_back_before_its_layer(explained):
     assert want.any()
 
 
-@pytest.mark.parametrize("fold", [False, True])
-def test_guided_gradcam_is_the_product_of_the_two_bit_by_bit(fold, explained):
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_guided_gradcam_is_the_product_of_the_two_bit_by_bit(is_fused, explained):
     model, inputs, target = explained
-    model = folded(model) if fold else model
-    one, other = (build_method(name, model).attribute(inputs, target) for name in ("GB", "GC"))
-    got = build_method("GB-GC", model).attribute(inputs, target)
+    network = fuse_batchnorm(model) if is_fused else lambda images: model(images)
+    one, other = (build_method(name, network).attribute(inputs, target) for name in ("GB", "GC"))
+    got = build_method("GB-GC", network).attribute(inputs, target)
     assert torch.equal(got, one * other)
     assert got.any()
 
@@ -226,14 +235,38 @@ def test_hash_equals_plain_32_bit_arithmetic():
     assert hash32(torch.tensor([123456789])).item() == x ^ (x >> 16)
 
 
+FIELD_NAMES = {
+    "Gradient": "VBP",
+    "InputXGradient": "IB",
+    "IntegratedGradients": "IG",
+    "Deconvolution": "DeconvNet",
+    "GuidedBackprop": "GB",
+    "GradCAM": "GC",
+    "GuidedGradCAM": "GB-GC",
+    "VGB": "VBP",
+    "GBGC": "GB-GC",
+}
+ENSEMBLE_FIELD_NAMES = {"SmoothGrad": "SG", "SmoothGradSquared": "SG-SQ", "VarGrad": "SG-VAR"}
+
+
 def test_names():
-    assert set(CLASSES) == set(METHODS)
-    assert {canonical_method(name) for name in ("vbp", "VGB", "gc", "Random")} == {"VBP", "GC", "RANDOM"}
-    assert set(ALIASES.values()) <= set(METHODS)
+    for names, canonical in ((FIELD_NAMES, canonical_method), (ENSEMBLE_FIELD_NAMES, canonical_ensemble)):
+        for alias, name in names.items():
+            assert {canonical(one) for one in (alias, alias.lower(), alias.upper(), name.lower())} == {name}
+    assert canonical_method("captum.attr:Saliency") == "captum.attr:Saliency"
     with pytest.raises(InputError, match="VBP, IB, IG"):
         canonical_method("LIME")
+    with pytest.raises(InputError, match="SG, SG-SQ, SG-VAR"):
+        canonical_ensemble("GC")
     with pytest.raises(InputError, match="VBP can't be built with layer"):
         build_method("VBP", nn.Identity(), layer="x")
+
+
+def test_no_name_stands_for_two_entries():
+    assert (set(REGISTRY), set(ENSEMBLE_REGISTRY)) == (set(METHODS), set(ENSEMBLES))
+    for registry in (REGISTRY, ENSEMBLE_REGISTRY):
+        names = [name.upper() for key, info in registry.items() for name in (key, *info.aliases)]
+        assert len(names) == len(set(names))
 
 
 def test_shapes_are_those_of_the_data_sets(published):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+import whitebox
 from attribution import build_method
-from attribution.folding import folded
 from benchmarks.captum_oracles import ORACLES
 from models import build_model
 from tests.samples import sample_arrays
@@ -31,19 +31,45 @@ def explained(request):
     return model.eval(), inputs[:6], labels[:6]
 
 
-@pytest.mark.parametrize(("fold", "tolerance"), [(False, 1e-4), (True, 1e-3)], ids=["plain", "folded"])
+FIELD_NAMES = {
+    "VBP": ("Gradient", "VGB"),
+    "IB": ("InputXGradient",),
+    "IG": ("IntegratedGradients",),
+    "DeconvNet": ("Deconvolution",),
+    "GB": ("GuidedBackprop",),
+    "GC": ("GradCAM",),
+    "GB-GC": ("GuidedGradCAM", "GBGC"),
+    "VBP SG": ("Gradient SmoothGrad",),
+    "VBP SG-SQ": ("Gradient SmoothGradSquared",),
+    "VBP SG-VAR": ("Gradient VarGrad",),
+}
+
+
+@pytest.mark.parametrize(("name", "alias"), [(name, alias) for name in FIELD_NAMES for alias in FIELD_NAMES[name]])
+def test_explain_by_the_names_of_the_field_equals_captum(name, alias, explained):
+    model, inputs, target = explained
+    parameters, oracle = ORACLES[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        want = oracle(model, inputs.clone(), target).detach()
+    got = whitebox.explain(model, inputs, target, *alias.split(), **parameters)
+    assert (got - want).norm() < 1e-3 * want.norm()
+
+
+@pytest.mark.parametrize(("is_fused", "tolerance"), [(False, 1e-4), (True, 1e-3)], ids=["plain", "fused"])
 @pytest.mark.parametrize("name", ORACLES)
-def test_method_equals_captum(name, fold, tolerance, explained):
+def test_method_equals_captum(name, is_fused, tolerance, explained):
     model, inputs, target = explained
     parameters, oracle = ORACLES[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         want = oracle(model, inputs.clone(), target).detach()
     method, *ensemble = name.split()
-    built = build_method(method, folded(model) if fold else model, *ensemble, **parameters)
+    network = model if is_fused else lambda images: model(images)  # a function is explained as it is
+    built = build_method(method, network, *ensemble, **parameters)
     got = built.attribute(inputs, target)
     error = ((got - want).norm() / want.norm()).item()
-    print(f"{name} {'folded' if fold else ''} {error:.1e}")
+    print(f"{name} {'fused' if is_fused else ''} {error:.1e}")
     assert want.norm() > 0
     assert error < tolerance
 

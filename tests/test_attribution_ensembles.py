@@ -96,7 +96,7 @@ def test_wrong_ensembles_are_refused(model):
         with pytest.raises(InputError, match="level ≥ 0 and samples ≥ 1"):
             build_method("VBP", model, "SG", **parameters)
     with pytest.raises(InputError, match="SG, SG-SQ, SG-VAR"):
-        build_method("VBP", model, "VarGrad")
+        build_method("VBP", model, "Average")
     with pytest.raises(InputError, match="VBP can't be built with level"):
         build_method("VBP", model, level=0.1)
 

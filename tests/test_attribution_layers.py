@@ -11,8 +11,8 @@ from torchvision.models import resnet18, vgg11
 import attribution.chunks
 from attribution import ANY_MODEL_METHODS, build_method
 from attribution.chunks import FEWEST_ROWS, Chunks, activation_bytes
-from attribution.folding import folded
-from attribution.image_convolution import ImageConvolution, hasten
+from attribution.fusing import fuse_batchnorm
+from attribution.image_convolution import ImageConvolution, use_fast_input_gradient
 from attribution.network import Network
 from common.errors import InputError
 from models import build_model
@@ -177,7 +177,7 @@ class Neighbours(nn.Module):
 def test_folded_network_has_the_same_logits_and_no_batch_norm(model):
     lively(model, 3, 32, 32)
     state, inputs = {name: value.clone() for name, value in model.state_dict().items()}, torch.randn(6, 3, 32, 32)
-    fast = folded(model)
+    fast = fuse_batchnorm(model)
     assert (fast(inputs) - model(inputs)).abs().max() < 1e-4 * model(inputs).abs().max().clamp(min=1)
     assert type(fast) is type(model)
     assert not any(parameter.requires_grad for parameter in fast.parameters())
@@ -199,7 +199,7 @@ def test_what_can_not_be_folded_safely_is_left_alone(odd):
         model.conv.register_forward_hook(lambda module, arguments, output: 2 * output)
     if odd == "training":
         model.bn.train()
-    fast = folded(model)
+    fast = fuse_batchnorm(model)
     assert isinstance(fast.bn, nn.BatchNorm2d)
     torch.testing.assert_close(fast(inputs), model(inputs))
 
@@ -247,7 +247,7 @@ def test_the_first_convolution_has_the_same_gradient(options):
     torch.manual_seed(0)
     plain = nn.Conv2d(out_channels=6, **options).requires_grad_(False)
     fast = copy.deepcopy(plain)
-    hasten(fast)
+    use_fast_input_gradient(fast)
     assert type(fast) is ImageConvolution
     images = torch.randn(3, options["in_channels"], 15, 13, requires_grad=True)
     output = plain(images)
@@ -266,7 +266,7 @@ def test_the_first_convolution_under_torch_func_and_with_learning_weights():
     torch.manual_seed(0)
     plain = nn.Conv2d(1, 6, 3, padding=1).requires_grad_(False)
     fast = copy.deepcopy(plain)
-    hasten(fast)
+    use_fast_input_gradient(fast)
     images = torch.randn(4, 1, 8, 8)
 
     def each(network):
@@ -287,5 +287,5 @@ def test_other_convolutions_keep_their_way_back():
         nn.Conv2d(3, 4, 3, padding="same"),
         nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"),
     )
-    hasten(left)
+    use_fast_input_gradient(left)
     assert all(type(module) is nn.Conv2d for module in left)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attribution import CONTROLS, ENSEMBLES, METHODS
-from attribution.folding import folded
+from attribution.fusing import fuse_batchnorm
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from data import load_dataset
@@ -33,7 +33,7 @@ def explained(kept, data_dir, name, attention):
         model = build_model(name, attention).train()
         with torch.no_grad():
             model(images.batch(torch.arange(12)))
-        kept[name, attention] = folded(model.eval())
+        kept[name, attention] = fuse_batchnorm(model.eval())
     return kept[name, attention], images.batch(torch.arange(IMAGES)), normalisation.black
 
 

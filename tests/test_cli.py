@@ -68,6 +68,14 @@ def test_wrong_input_costs_one_line_and_nothing_is_written(name, data_dir, tmp_p
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_names_of_the_field_and_of_the_original_are_accepted():
+    names = "Gradient,InputXGradient,IntegratedGradients,Deconvolution,GuidedBackprop,GradCAM,guidedgradcam,VGB,GBGC"
+    ensembles = "none,SmoothGrad,SmoothGradSquared,vargrad"
+    options = main.build_parser().parse_args(["--saliency", f"--method={names}", f"--ensemble={ensembles}"])
+    assert options.method == ("VBP", "IB", "IG", "DeconvNet", "GB", "GC", "GB-GC")
+    assert options.ensemble == ("none", "SG", "SG-SQ", "SG-VAR")
+
+
 def damage(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0x55

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from attribution.activation import Layer, capture
+from attribution.capture import Layer, capture
 from common.errors import InputError
 from data import DATASETS, Dataset
 from models import (

@@ -21,7 +21,7 @@ from torchvision.models import (
 from torchvision.models.vision_transformer import VisionTransformer
 
 from attribution import ENSEMBLES, build_method
-from attribution.activation import find_layer
+from attribution.layers import find_layer
 from attribution.network import Network
 from common.errors import InputError
 from models import build_model

@@ -159,11 +159,11 @@ def test_a_wide_interval_explains_nothing():
 
 def test_names_of_many_methods_fit_into_a_file_name():
     from attribution import ANY_MODEL_METHODS, ENSEMBLES
-    from attribution.spec import MethodSpec, filed_methods
+    from attribution.spec import MethodSpec, methods_stem
 
     plain = [MethodSpec(method) for method in ANY_MODEL_METHODS]
-    assert filed_methods(plain) == "all"
-    assert filed_methods(plain[:2]) == "VBP-IB"
+    assert methods_stem(plain) == "all"
+    assert methods_stem(plain[:2]) == "VBP-IB"
     many = [*plain, *(MethodSpec(method, ensemble) for method in ANY_MODEL_METHODS for ensemble in ENSEMBLES)]
-    assert len(filed_methods(many)) < 40
-    assert filed_methods(many) != filed_methods(many[:-1])
+    assert len(methods_stem(many)) < 40
+    assert methods_stem(many) != methods_stem(many[:-1])

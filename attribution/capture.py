@@ -1,0 +1,124 @@
+"""Calls of a forward pass: recorded in their order, and the output of one of them captured."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from torch import Tensor, nn
+
+from attribution.feature_maps import Reshape
+from attribution.function_calls import FunctionCalls, function_name
+from attribution.network import Network
+
+ATTENTION = {"scaled_dot_product_attention", "multi_head_attention_forward"}
+MOVING = {  # functions that return the same values in other places
+    *("__getitem__", "chunk", "clone", "contiguous", "detach", "expand", "flatten", "flip", "movedim", "narrow", "pad"),
+    *("permute", "reshape", "roll", "select", "split", "squeeze", "swapaxes", "t", "to", "transpose", "type_as"),
+    *("unflatten", "unfold", "unsqueeze", "view", "view_as", "float", "interpolate", "upsample", "dropout"),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A call whose output is an activation: of a module, or of a function such as `F.relu`.
+
+    Attributes:
+        name: for messages.
+        module: the module that is called; None for a function.
+        call: number of the call among those of the module, or of all functions, counted from 0.
+        to_map: brings the output to (N, C, h, w).
+    """
+
+    name: str
+    module: nn.Module | None
+    call: int
+    to_map: Reshape = field(compare=False)
+
+
+class Captured:
+    """Where `capture` puts the activation."""
+
+    activation: Tensor
+
+
+@contextmanager
+def capture(layer: Layer, from_here: bool = False) -> Iterator[Captured]:
+    """Hold the activation of `layer` during a forward pass in the `with` block.
+
+    The network goes on with a copy, so that a following in-place operation leaves the captured tensor as it was.
+
+    Args:
+        from_here: detach the activation and make it a leaf, so that gradients stop there.
+    """
+    captured = Captured()
+
+    def hold(output: Tensor) -> Tensor:
+        captured.activation = output.detach().requires_grad_() if from_here else output
+        return captured.activation.clone()
+
+    calls = count()
+
+    def call_function(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        output = function(*args, **kwargs)
+        return hold(output) if isinstance(output, Tensor) and next(calls) == layer.call else output
+
+    def hook(_module: nn.Module, _arguments: object, output: Any) -> Any:
+        return _with_first_tensor_changed(output, hold) if next(calls) == layer.call else None
+
+    with ExitStack() as stack:
+        if layer.module is None:
+            stack.enter_context(FunctionCalls(call_function))
+        else:
+            stack.callback(layer.module.register_forward_hook(hook).remove)
+        yield captured
+
+
+def _with_first_tensor_changed(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a tensor or a tuple with its first tensor changed; None for other outputs."""
+    if isinstance(output, Tensor):
+        return change(output)
+    if isinstance(output, tuple) and output and isinstance(output[0], Tensor):
+        parts = (change(output[0]), *output[1:])
+        return type(output)(*parts) if hasattr(output, "_fields") else parts
+    return None
+
+
+@dataclass
+class Call:
+    """A call of a function, or else of a module, in a forward pass; `number` as in `Layer.call`."""
+
+    name: str
+    output: Tensor
+    number: int
+    module: nn.Module | None = None
+
+
+def record_calls(network: Network, images: Tensor) -> list[Call]:
+    """Return the calls that return a tensor in a forward pass of `images`, in their order."""
+    calls: list[Call] = []
+    function_numbers = count()
+    module_numbers: defaultdict[nn.Module, Iterator[int]] = defaultdict(count)
+
+    def call_function(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        output, name = function(*args, **kwargs), function_name(function)
+        if isinstance(output, Tensor):
+            calls.append(Call(name if name in MOVING else name.rstrip("_"), output, next(function_numbers)))
+        elif name in ATTENTION:
+            calls.append(Call(name, output[0], -1))
+        return output
+
+    def hook(module: nn.Module, _arguments: object, output: Any) -> None:
+        number = next(module_numbers[module])
+        first = output[0] if isinstance(output, tuple) and output else output
+        if isinstance(first, Tensor):
+            calls.append(Call(type(module).__name__, first, number, module))
+
+    with ExitStack() as stack:
+        for module in network.modules().values():
+            stack.callback(module.register_forward_hook(hook).remove)
+        stack.enter_context(FunctionCalls(call_function))
+        network(images)
+    return calls

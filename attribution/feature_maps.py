@@ -1,0 +1,75 @@
+"""Feature maps in whatever layout: recognised, and brought to (N, C, h, w)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+LARGEST_STRETCH = 2.5  # of a grid's proportions relative to the image's: strides may differ, heads × tokens do more
+MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens
+
+Reshape = Callable[[Tensor], Tensor]
+Grid = tuple[int, int]
+
+
+class MapLayout:
+    """Recognises feature maps (N, C, h, w), maps with channels last (N, h, w, C) and tokens on a grid (N, T, C).
+
+    Attributes:
+        image_size: height and width.
+        grids: sizes of the convolutions' outputs, of which one may be the tokens' grid.
+        reshape: brings outputs to (N, C, h, w) in an unusual way.
+    """
+
+    def __init__(self, image_size: Grid, grids: list[Grid], reshape: Reshape | None) -> None:
+        self.image_size, self.grids, self.reshape = image_size, grids, reshape
+
+    def to_map(self, output: Tensor, channels_last: bool = False) -> Reshape | None:
+        """Return a function that brings `output` to (N, C, h, w); None if it is no map.
+
+        Args:
+            channels_last: take a four-dimensional output for (N, h, w, C).
+        """
+        if self.reshape is not None:
+            reshaped = self.reshape(output.detach())
+            is_map = isinstance(reshaped, Tensor) and reshaped.ndim == 4 and len(reshaped) == len(output)
+            return self.reshape if is_map else None
+        if output.ndim == 3:
+            return self.tokens_to_map(output.shape[1])
+        if output.ndim != 4:
+            return None
+        first, second, third = output.shape[1:]
+        has_channels_first = second * third > 1 and self.is_grid(second, third)
+        if first * second > 1 and self.is_grid(first, second) and (channels_last or not self.is_grid(second, third)):
+            return lambda output: output.permute(0, 3, 1, 2)
+        is_map = has_channels_first and not channels_last and not is_distribution(output)
+        return (lambda output: output) if is_map else None
+
+    def is_grid(self, height: int, width: int) -> bool:
+        """Return whether so many positions can lie over the image: no more than pixels, in its proportions."""
+        rows, columns = self.image_size
+        stretch = (height / rows) / (width / columns)
+        is_near = abs(height - width * rows / columns) <= 1 or 1 / LARGEST_STRETCH <= stretch <= LARGEST_STRETCH
+        return is_near and height <= 2 * rows and width <= 2 * columns
+
+    def tokens_to_map(self, tokens: int) -> Reshape | None:
+        """Return the function for `tokens` tokens: the last ones lie on a grid, class and register tokens before them.
+
+        The grid is the largest fitting output of a convolution, or else has the image's proportions.
+        """
+        rows, columns = self.image_size
+        heights = ((round((count * rows / columns) ** 0.5), count) for count in range(tokens, max(0, tokens - 9), -1))
+        proportional = [(height, count // height) for height, count in heights if height and count % height == 0]
+        grids = self.grids or [grid for grid in proportional if abs(grid[0] / grid[1] - rows / columns) < 0.01]
+        fitting = [(h, w) for h, w in grids if h * w > 1 and 0 <= tokens - h * w <= MOST_PREFIX_TOKENS]
+        if not fitting:
+            return None
+        height, width = max(fitting, key=lambda grid: grid[0] * grid[1])
+        prefix = tokens - height * width
+        return lambda output: output[:, prefix:].transpose(1, 2).unflatten(2, (height, width))
+
+
+def is_distribution(output: Tensor) -> bool:
+    """Return whether each row sums to 1, as attention weights do."""
+    with torch.no_grad():
+        return bool((output >= 0).all()) and bool(torch.allclose(output.sum(-1), torch.ones_like(output[..., 0])))

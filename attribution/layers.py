@@ -1,0 +1,187 @@
+"""Finding the layer whose activation Grad-CAM explains."""
+
+import torch
+from torch import Tensor, nn
+
+from attribution.capture import ATTENTION, MOVING, Call, Layer, capture, record_calls
+from attribution.feature_maps import MapLayout, Reshape
+from attribution.network import Network, uncompiled
+from common.errors import InputError
+
+CONVOLUTIONS = {"conv2d", "_conv_forward"}
+NORMS = ("layer_norm", "rms_norm")
+POOLING = {
+    *("max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "lp_pool2d", "fractional_max_pool2d"),
+    *("adaptive_avg_pool2d", "adaptive_max_pool2d", "adaptive_max_pool2d_with_indices", "boolean_dispatch"),
+    *("mean", "sum", "amax", "max", "logsumexp"),
+}
+
+
+@torch.enable_grad()
+def find_layer(
+    network: Network, inputs: Tensor, layer: str | nn.Module | None = None, reshape: Reshape | None = None
+) -> Layer:
+    """Return the call in `network` whose activation Grad-CAM explains.
+
+    By default this is the last of the network's own `layers`, where it names them; with self-attention, the layer norm
+    before the last attention; and otherwise the last feature map before any pooling on which alone the logits depend,
+    and which is no map of the class scores.
+
+    Args:
+        inputs: (N, C, H, W); one image is enough.
+        layer: a module or its name, to take the last of its calls that returns a map.
+        reshape: brings the layer's output to (N, C, h, w) in an unusual way.
+
+    Raises:
+        InputError: no such module, one that returns no map, or a network without such a layer.
+    """
+    if inputs.ndim != 4:
+        raise InputError(f"a layer's map needs images (N, C, H, W), and inputs {tuple(inputs.shape)} are given")
+    search = _Search(network, torch.cat([inputs[:1], 1 - inputs[:1]]).detach(), reshape)
+    layers = getattr(network.module, "layers", None)
+    if layer is None and isinstance(layers, tuple) and layers and all(isinstance(name, str) for name in layers):
+        layer = layers[-1]
+    return search.default() if layer is None else search.of_module(layer)
+
+
+def find_module(network: Network, name: str) -> nn.Module:
+    """Return the module called `name` in the network; raise `InputError` if there is none."""
+    modules = network.modules()
+    if name not in modules:
+        raise InputError(f"the network has no layer {name!r}: choose from {', '.join(modules)}")
+    return uncompiled(modules[name])
+
+
+class _Search:
+    """The search among the calls of one forward pass of two images."""
+
+    def __init__(self, network: Network, pair: Tensor, reshape: Reshape | None) -> None:
+        self.network, self.pair = network, pair
+        self.names = {module: name for name, module in network.modules().items()}
+        # behind an operation, because a network may change its input in place, which a leaf refuses
+        self.calls = record_calls(network, pair.clone().requires_grad_().clone())
+        grids = [
+            (int(call.output.shape[2]), int(call.output.shape[3]))
+            for call in self.calls
+            if call.name in CONVOLUTIONS and call.output.ndim == 4 and len(call.output) == len(pair)
+        ]
+        self.layout = MapLayout((pair.shape[2], pair.shape[3]), grids, reshape)
+
+    def to_map(self, call: Call, channels_last: bool = False) -> Reshape | None:
+        is_of_images = call.output.is_floating_point() and len(call.output) == len(self.pair)
+        return self.layout.to_map(call.output, channels_last) if is_of_images else None
+
+    def of_module(self, layer: str | nn.Module) -> Layer:
+        """Return the last call of a module that returns a map."""
+        module = find_module(self.network, layer) if isinstance(layer, str) else uncompiled(layer)
+        if module not in self.names:
+            raise InputError(f"layer {type(layer).__name__} is no module of the network: give one of it, or its name")
+        name = self.names[module]
+        calls = [call for call in self.calls if call.module is module]
+        if not calls:
+            raise InputError(f"layer {name!r} is not called in a forward pass, or returns no tensor: choose another")
+        for call in reversed(calls):
+            to_map = self.to_map(call)
+            if to_map is not None:
+                result = Layer(name, module, call.number, to_map)
+                self.require_gradient(result)
+                return result
+        raise InputError(
+            f"layer {name!r} gives no feature map (images, channels, height, width) and no tokens on a grid: its "
+            f"output for 2 images is {tuple(calls[-1].output.shape)}; choose another layer, or give reshape="
+        )
+
+    def default(self) -> Layer:
+        layer = self.before_last_attention() or self.bottleneck()
+        if layer is None:
+            raise InputError(
+                "the network has no feature map that all paths from the image to the logits go through, so that no "
+                "layer is Grad-CAM's by itself: give layer="
+            )
+        return layer
+
+    def before_last_attention(self) -> Layer | None:
+        attention = [place for place, call in enumerate(self.calls) if is_attention(call)]
+        norms = [call for call in self.calls[: attention[-1] if attention else 0] if is_norm(call)]
+        tokens = {call.output.shape[1] for call in norms if call.output.ndim == 3}
+        for call in reversed(norms):
+            is_of_heads = call.output.ndim == 4 and call.output.shape[2] in tokens  # (N, heads, T, d)
+            to_map = None if is_of_heads else self.to_map(call, channels_last=True)
+            if to_map is not None:
+                return self.layer_of(call, to_map)
+        return None
+
+    def bottleneck(self) -> Layer | None:
+        for call in reversed(self.calls):
+            if call.module is not None or call.name in POOLING or call.name in MOVING:
+                continue
+            to_map = self.to_map(call)
+            if to_map is None:
+                continue
+            layer = self.layer_of(call, to_map)
+            if self.is_bottleneck(layer) and not self.is_class_scores(layer):
+                return layer
+        return None
+
+    def layer_of(self, call: Call, to_map: Reshape) -> Layer:
+        """Return the call of the outermost module that returns the same tensor, or else `call` itself."""
+        place = next(place for place, other in enumerate(self.calls, start=1) if other is call)
+        for other in self.calls[place:]:
+            if other.module is None or other.output is not call.output:
+                break
+            call = other
+        name = self.names.get(call.module) if call.module is not None else None
+        return Layer(name or f"call {call.number} of a function, {call.name}", call.module, call.number, to_map)
+
+    def captured(self, layer: Layer, images: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Return the activation of `layer`, a leaf, or None if it was not called, and the logits."""
+        with capture(layer, from_here=True) as captured:
+            logits = self.network(images)
+        return getattr(captured, "activation", None), logits
+
+    def is_bottleneck(self, layer: Layer) -> bool:
+        """Return whether the logits depend on the image through this activation alone."""
+        leaf = self.pair.clone().requires_grad_()
+        activation, logits = self.captured(layer, leaf.clone())
+        if not logits.requires_grad or activation is None:
+            return False
+        of_leaf, of_activation = torch.autograd.grad(logits.sum(), (leaf, activation), allow_unused=True)
+        return of_leaf is None and of_activation is not None
+
+    def is_class_scores(self, layer: Layer) -> bool:
+        """Return whether each logit depends on its own channel alone, as behind a 1×1 convolution with pooling."""
+        activation, logits = self.captured(layer, self.pair.clone())
+        assert activation is not None
+        if layer.to_map(activation).shape[1] != logits.shape[1]:
+            return False
+        for label in {0, logits.shape[1] - 1}:
+            (gradient,) = torch.autograd.grad(logits[:, label].sum(), activation, retain_graph=True)
+            is_used = layer.to_map(gradient).abs().amax(dim=(0, 2, 3)) > 0
+            if is_used.any() and not (is_used[label] and int(is_used.sum()) == 1):
+                return False
+        return True
+
+    def require_gradient(self, layer: Layer) -> None:
+        """Refuse tokens of which the logits read the class token alone: their map would be empty."""
+        activation, logits = self.captured(layer, self.pair.clone())
+        if not logits.requires_grad or activation is None:
+            return
+        weights = torch.linspace(1, 2, logits.shape[1], dtype=logits.dtype, device=logits.device)
+        (gradient,) = torch.autograd.grad((logits * weights).sum(), activation, allow_unused=True)
+        if gradient is not None and gradient.any() and not layer.to_map(gradient).any():
+            raise InputError(
+                f"after layer {layer.name!r} the logits read the class token alone, so that its map would be empty: "
+                "choose an earlier one, such as the norm before the last attention"
+            )
+
+
+def is_attention(call: Call) -> bool:
+    """Return whether a call attends from tokens to tokens: PyTorch's own, or a softmax of square matrices' rows."""
+    if call.name in ATTENTION:
+        return True
+    shape = call.output.shape
+    return call.module is None and call.name == "softmax" and call.output.ndim >= 3 and shape[-1] == shape[-2] > 1
+
+
+def is_norm(call: Call) -> bool:
+    return call.name in NORMS or (call.module is not None and "norm" in call.name.lower())
