@@ -12,7 +12,7 @@ from attribution.spec import MethodSpec
 from evaluation.tasks import Arrays, OnImages, SharedArrays, normalisation_of, once_for_each, split_of
 from training.checkpoint import Checkpoint
 from training.classifier import restore
-from training.inputs import Images, Normalisation, labels_of
+from training.inputs import Images, labels_of
 
 Result = dict[str, Any]
 
@@ -22,6 +22,25 @@ def _test_images(arrays: Arrays, device: torch.device) -> "TestImages":
     split, normalisation = split_of(arrays, "test"), normalisation_of(arrays, device)
     images, index = Images(split, normalisation, device), torch.from_numpy(split.index).to(device)
     return TestImages(images, labels_of(split, device), index, normalisation)
+
+
+class Fills(Protocol):
+    """What removed pixels become, each (C,) as the network sees it; mean and std of x -> (x − mean) / std."""
+
+    @property
+    def mean(self) -> Tensor: ...
+    @property
+    def std(self) -> Tensor: ...
+    @property
+    def black(self) -> Tensor: ...
+    def fill(self, name: str) -> Tensor: ...
+
+
+class ImageBatches(Protocol):
+    """Images by index, as the network sees them."""
+
+    def __len__(self) -> int: ...
+    def batch(self, index: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -34,43 +53,68 @@ class TestImages:
 
     __test__ = False  # no test of pytest's
 
-    images: Images
+    images: ImageBatches
     labels: Tensor
     index: Tensor
-    normalisation: Normalisation
+    normalisation: Fills
 
 
-@dataclass(frozen=True)
-class Artefacts:
+class Artefacts(Protocol):
     """What one measurement is made from.
 
     Attributes:
         seed: of the classifier.
-        classifier: the trained network that is explained.
-        networks: other networks, by the names that `Evaluation.needs` gives.
-        data: see `tasks.arrays_of`.
         maps: of the test images, if the evaluation needs them: `ranks` (N, 1, H, W) int16 and `target` (N,) int64.
-        method_kwargs: what the method can't know by itself, for a network and what a black pixel is to it.
+    """
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def maps(self) -> Arrays | None: ...
+    @property
+    def test(self) -> TestImages: ...
+
+    def network(self, name: str = "") -> nn.Module:
+        """Return the classifier, or the other network that `Evaluation.networks` calls `name`, in evaluation mode."""
+        ...
+
+    def explainer(self, method: MethodSpec, model: nn.Module) -> tuple[Method, nn.Module]:
+        """Return `method` for `model`, and the network that it looks at."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoredArtefacts:
+    """The artefacts of a classifier that was trained here; processes share its images and maps.
+
+    Attributes:
+        networks: other networks, by the names that `Evaluation.networks` gives.
+        data: see `tasks.arrays_of`.
+        method_kwargs: the parameters that depend on the data, for a network and what a black pixel is to it.
     """
 
     seed: int
     classifier: Checkpoint
     networks: Mapping[str, Checkpoint]
     data: SharedArrays
-    maps: SharedArrays | None
+    shared_maps: SharedArrays | None
     device: torch.device
     method_kwargs: Callable[[MethodSpec, nn.Module, Tensor], dict[str, Any]]
+
+    @property
+    def maps(self) -> Arrays | None:
+        return self.shared_maps.arrays() if self.shared_maps else None
 
     @property
     def test(self) -> TestImages:
         return _test_images(self.data, self.device)
 
     def network(self, name: str = "") -> nn.Module:
-        """Return the classifier, or the other network `name`, in evaluation mode."""
         return restore(self.networks[name] if name else self.classifier, self.device)
 
     def explainer(self, method: MethodSpec, model: nn.Module) -> tuple[Method, nn.Module]:
-        """Return `method` for `model`, and the network that it looks at."""
         network = method.network(model)
         return method.build(network, **self.method_kwargs(method, network, self.test.normalisation.black)), network
 

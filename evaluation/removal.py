@@ -15,10 +15,9 @@ from evaluation.configs import RemovalConfig
 from evaluation.imputation import noisy_impute
 from evaluation.masking import Removal, blurred
 from evaluation.options import record_of
-from evaluation.protocol import Artefacts
+from evaluation.protocol import Artefacts, Fills, ImageBatches
 from evaluation.statistics import require_images
 from evaluation.tasks import OnImages
-from training.inputs import Images, Normalisation
 from training.loop import TEST_BATCH
 
 DRAW_SEED = 1
@@ -117,7 +116,7 @@ class Measured:
 @torch.no_grad()
 def measure(
     model: nn.Module,
-    images: Images,
+    images: ImageBatches,
     labels: Tensor,
     target: Tensor,
     index: Tensor,
@@ -163,12 +162,12 @@ def measure(
     return Measured(accuracy, score, *(whole / total).tolist())
 
 
-def perturbation_of(config: RemovalConfig, normalisation: Normalisation) -> Perturbation:
+def perturbation_of(config: RemovalConfig, fills: Fills) -> Perturbation:
     if config.evaluation == "ROAD":
         return Imputed()
     if config.evaluation == "F-Fidelity":
-        return RandomPart(normalisation.fill(config.fill), config.alpha, config.beta, config.draws)
-    return Replaced(None if config.fill == "blur" else normalisation.fill(config.fill))
+        return RandomPart(fills.fill(config.fill), config.alpha, config.beta, config.draws)
+    return Replaced(None if config.fill == "blur" else fills.fill(config.fill))
 
 
 class RemovalEvaluation:
@@ -194,9 +193,7 @@ class RemovalEvaluation:
         """Return accuracy and probability at each ratio, most and least important first."""
         test = artefacts.test
         assert artefacts.maps is not None
-        target, ranks = (
-            torch.from_numpy(artefacts.maps.arrays()[name]).to(artefacts.device) for name in ("target", "ranks")
-        )
+        target, ranks = (torch.from_numpy(artefacts.maps[name]).to(artefacts.device) for name in ("target", "ranks"))
         judge = artefacts.network("finetuned" if settings.tuning else "")
         perturbation = perturbation_of(settings, test.normalisation)
         measured = measure(

@@ -123,7 +123,7 @@ class Sanity:
                 sums[name] += values.double().sum().item() / total
             on_images(len(rows))
         result: dict[str, Any] = {"stages": names, **sums, "test_images": total, "chance": chance_of(test.labels.cpu())}
-        result["ssim_window"] = window_size(*test.images.images.shape[2:])
+        result["ssim_window"] = window_size(*batch.shape[2:])
         if settings.random_labels:
             result["random_labels"] = {name: values.pop() for name, values in alike.items()}
         return result | alike

@@ -11,10 +11,8 @@ from common.errors import InputError
 from common.files import require_not_in_use
 from common.hashing import json_sha256
 from evaluation.configs import SelectivityConfig
-from evaluation.protocol import Artefacts, Evaluation
-from evaluation.removal import RemovalEvaluation
-from evaluation.sanity import Sanity
-from evaluation.selectivity import Selectivity
+from evaluation.protocol import StoredArtefacts
+from evaluation.registry import EVALUATIONS
 from evaluation.tasks import SharedArrays, Task
 from experiments.networks import kept_finetuned, network, path_of_finetuned
 from experiments.pipeline import Pipeline, method_kwargs
@@ -31,12 +29,6 @@ from training.checkpoint import Checkpoint, versions
 from training.device import device_name
 
 Result = dict[str, Any]
-
-EVALUATIONS: dict[str, Evaluation] = {
-    **{name: RemovalEvaluation(name) for name in ("ROAD", "F-Fidelity", "insertion-deletion")},
-    "sanity": Sanity(),
-    "selectivity": Selectivity(),
-}
 
 
 @dataclass(frozen=True)
@@ -163,12 +155,12 @@ class Measurements(Experiment[Measurement]):
             whole = pipeline.whole.subset(0, self.settings.limit_test)
             self._data[pipeline] = pipeline.arrays_of(whole)
         maps = pipeline.test_maps(method, self.settings.rank) if self.evaluation.needs_maps else None
-        artefacts = Artefacts(
+        artefacts = StoredArtefacts(
             seed=pipeline.order.seed,
             classifier=pipeline.checkpoint,
             networks=self._networks[pipeline],
             data=self._data[pipeline],
-            maps=maps,
+            shared_maps=maps,
             device=pipeline.device,
             method_kwargs=method_kwargs,
         )
