@@ -1,4 +1,4 @@
-"""White Box as a library: maps of any classifier, prepared for speed."""
+"""White Box as a library: maps of any classifier, and which of them can be trusted."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from torch import Tensor
+    from torch import Tensor, nn
+
+    from attribution.method import Method
+    from reporting.evaluation_summary import EvaluationSummary
 
 
 def explain(
@@ -50,3 +53,51 @@ def explain(
         images = preprocessing(images)
     maps: Tensor = build_method(method, model, ensemble, **parameters).attribute(images, target)  # type: ignore[arg-type]
     return maps
+
+
+def evaluate(
+    model: "nn.Module | str",
+    images: "Tensor | None" = None,
+    labels: "npt.ArrayLike | Tensor | None" = None,
+    methods: "Sequence[str | Method]" = ("VBP", "IG", "GC"),
+    evaluation: str = "ROAD",
+    ensemble: str | None = None,
+    *,
+    dataset: str | None = None,
+    preprocessing: "Callable[[Tensor], Tensor] | None" = None,
+    **options: Any,
+) -> "EvaluationSummary":
+    """Measure which of several methods explains a network best.
+
+    Args:
+        model: your network, a module in evaluation mode, which is judged in memory on `images`; or the name of a model
+            of this project or the place of a factory, with `dataset=`: it is trained, explained and retrained as on
+            the command line, and everything is stored and found again.
+        images: (N, C, H, W) floats, as the network sees them, or as `preprocessing` takes them.
+        labels: the class of each image.
+        methods: names, as `explain` takes them, or objects with `attribute(inputs, target)`; the controls RANDOM and
+            SOBEL stand beside them.
+        evaluation: of your network "ROAD", "insertion-deletion", "selectivity" or "sanity"; with `dataset=` also
+            "ROAR", "KAR" and "F-Fidelity".
+        dataset: "mnist", "cifar10", "planted", or "folder:PATH".
+        options: options of the evaluation and parameters of methods, as on the command line, such as `ratios=(0.1,
+            0.5)`, `fill="mean"`, `explain="label"`, `steps=20`; with `dataset=` also `quick=True`, `seeds=3`,
+            `output_dir=`, `data_dir=`, `jobs=`.
+
+    Returns:
+        the summary: `.table` (Markdown), `.curves`, `.ranking` (the best method first), `.figure()` (matplotlib),
+        `.text`. A given network has no seeds: intervals are over the images.
+
+    Raises:
+        common.errors.InputError: unknown names or options, images that don't fit, a network in training mode.
+    """
+    from experiments.api import evaluate_given, evaluate_stored  # here, so that `import whitebox` does no work
+
+    if isinstance(model, str):
+        if dataset is None or images is not None:
+            raise TypeError("evaluate a model by its name with dataset=, and a network of yours with images and labels")
+        names = [method for method in methods if isinstance(method, str)]
+        return evaluate_stored(model, dataset, names, evaluation, ensemble, options)
+    if images is None or labels is None or dataset is not None:
+        raise TypeError("evaluate a network of yours with images and labels")
+    return evaluate_given(model, images, labels, methods, evaluation, ensemble, preprocessing, options)

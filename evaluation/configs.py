@@ -8,7 +8,7 @@ from typing import Any
 
 from common.errors import InputError
 from common.parsing import fraction, names, positions, positive
-from evaluation import FILLS_OF, INSERTION_RATIOS, ORDERS, RATIOS, RECORDED_ORDERS
+from evaluation import FILLS_OF, INSERTION_RATIOS, ORDERS, RATIOS, RECORDED_ORDERS, RETRAINING
 from evaluation.options import defaults_of, option
 from evaluation.runs import MaskOptions, RetrainingConfig, explain_option, fill_option, rank_option, ratios_option
 from training.recipe import Recipe
@@ -130,6 +130,14 @@ CONFIGS: dict[str, Any] = {
 }
 
 
+def kinds_of(evaluation: str) -> tuple[type, ...]:
+    """Return the configurations that have the options of an evaluation."""
+    if evaluation in RETRAINING:
+        return RetrainingConfig, MaskOptions
+    kinds = {"sanity": SanityConfig, "selectivity": SelectivityConfig, "coherence": ExampleFilter}
+    return (kinds.get(evaluation, RemovalConfig),)
+
+
 def usual_ratios(evaluation: str) -> tuple[float, ...]:
     """Return the default fractions removed; insertion and deletion go from nothing to everything."""
     return (0.0, *INSERTION_RATIOS, 1.0) if evaluation == "insertion-deletion" else RATIOS
@@ -139,3 +147,11 @@ def usual_removal(evaluation: str) -> dict[str, Any]:
     """Return the defaults of `RemovalConfig` that depend on the evaluation."""
     others = {} if evaluation == "F-Fidelity" else dict.fromkeys(OF_FFIDELITY, 1)
     return defaults_of(RemovalConfig) | {"fill": FILLS_OF[evaluation][0]} | others
+
+
+def removal_config(evaluation: str, **given: Any) -> RemovalConfig:
+    """Return the configuration of an evaluation with some fields given, the others usual."""
+    usual: dict[str, Any] = {"ratios": usual_ratios(evaluation), "fill": FILLS_OF[evaluation][0]}
+    if evaluation != "F-Fidelity":
+        given |= {"alpha": 1.0, "beta": 1.0, "draws": 1}
+    return RemovalConfig(evaluation, **usual | given)

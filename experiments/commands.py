@@ -9,17 +9,13 @@ from typing import Any
 from common.errors import InputError
 from common.files import free_bytes
 from common.fingerprint import forget_fingerprints
-from data import DATASETS, dataset_info, dataset_sha256, load_dataset
+from data import DATASETS, dataset_sha256, load_dataset
 from data.folders import TARGET_PREFIX, folder_name
-from evaluation import FILLS_OF, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
-from evaluation.configs import ExampleFilter, RemovalConfig, SanityConfig, SelectivityConfig, usual_ratios
-from evaluation.runs import MaskOptions, RetrainingConfig
 from experiments.checkpoints import find_classifier, load_metadata, train_and_save
 from experiments.cost import Costs
 from experiments.engine import Local
-from experiments.measurements import Measurements, require_selectivity_possible
-from experiments.pictures import Coherence
-from experiments.pipeline import Pipeline, explain_line, maps_line
+from experiments.pipeline import explain_line, maps_line
+from experiments.plans import measurements_of, pictures_of, require_options_fit, sweeps_of
 from experiments.publishing import gather
 from experiments.reproduction import steps
 from experiments.request import Request
@@ -27,19 +23,17 @@ from experiments.runner import Experiment
 from experiments.runner import run as run_experiments
 from experiments.scalars import require_tensorboard, scalars
 from experiments.store import Folders
-from experiments.sweep import Sweep
 from reporting.accuracy import report_accuracy
 from reporting.documents import write_documents
 from reporting.evaluation_summary import EvaluationSummary
 from reporting.groups import in_order, kept_checks, kept_removals, measured_pairs
-from reporting.labels import classifier_line, usual_images
+from reporting.labels import classifier_line
 from reporting.page import write_page
 from reporting.report import Retrainings
 from reporting.retraining_summary import Gap
 from reporting.summary import summaries
 from training.checkpoint import Checkpoint
 from training.config import TrainingConfig
-from training.recipe import finetuning_recipe
 
 ROOT = Path(__file__).parents[1]
 README, PUBLISHED = ROOT / "README.md", ROOT / "results" / "published"
@@ -200,7 +194,7 @@ def evaluate(request: Request, costs: Costs) -> None:
     """--eval: one evaluation after the other, each with files of its own."""
     require_options_fit(request)
     requested = list(request.pipelines())
-    pictures = pictures_of(request, requested) if "coherence" in request.eval else []
+    pictures = pictures_of(request, requested)
     measurements = measurements_of(request, requested)
     sweeps = sweeps_of(request, requested)
     if request.dry_run:
@@ -229,85 +223,3 @@ def evaluate(request: Request, costs: Costs) -> None:
     for roar, kar in product(sweeps, sweeps):
         if roar.pipeline is kar.pipeline and (roar.protocol.evaluation, kar.protocol.evaluation) == ("ROAR", "KAR"):
             print(Gap(roar.summary, kar.summary).write(roar.folder), flush=True)
-
-
-def require_options_fit(request: Request) -> None:
-    """Raise `InputError` if an option is given whose evaluation is not."""
-    if request.control and not set(request.eval) & set(RETRAINING):
-        raise InputError(f"--control is for --eval={','.join(RETRAINING)}")
-    if request.options_for(SanityConfig).get("random_labels") and "sanity" not in request.eval:
-        raise InputError("--random-labels is for --eval=sanity")
-    for evaluation in request.eval:
-        fills = FILLS_OF.get(evaluation, ())
-        if (fill := request.options.get("fill")) is not None and fills and fill not in fills:
-            raise InputError(f"--eval={evaluation} has no --fill={fill}: {'|'.join(fills)}")
-    if ExampleFilter(**request.options_for(ExampleFilter)) != ExampleFilter() and "coherence" not in request.eval:
-        raise InputError("--classes, --index and --correct-only are for --eval=coherence")
-
-
-def pictures_of(request: Request, pipelines: Sequence[Pipeline]) -> list[Coherence]:
-    """--eval=coherence: the pictures of each data set, with all its networks."""
-    examples = ExampleFilter(**request.options_for(ExampleFilter))
-    return [
-        Coherence([one for one in pipelines if one.order.dataset == target], request.methods_and_controls, examples)
-        for target in request.target or ()
-    ]
-
-
-def measurements_of(request: Request, pipelines: Sequence[Pipeline]) -> list[Measurements]:
-    """Return the evaluations without retraining: selectivity of seed 0, the others of all seeds."""
-    found = []
-    if "selectivity" in request.eval:
-        for pipeline in pipelines:
-            limit = request.limit_test or usual_images(pipeline.order.dataset)
-            given = request.options_for(SelectivityConfig) | {"fill": request.fill("selectivity"), "limit_test": limit}
-            selectivity = SelectivityConfig(**given)
-            require_selectivity_possible(
-                selectivity, pipeline.order.dataset, dataset_info(pipeline.order.dataset).image_shape
-            )
-            found.append(
-                Measurements("selectivity", [pipeline], request.methods_and_controls, selectivity, request.overwrite)
-            )
-    for evaluation in (name for name in (*REMOVING, "sanity") if name in request.eval):
-        for of_seeds in request.pipelines_of_seeds():
-            config = config_of(request, evaluation, of_seeds[0])
-            found.append(Measurements(evaluation, of_seeds, request.methods_and_controls, config, request.overwrite))
-    return found
-
-
-def config_of(request: Request, evaluation: str, pipeline: Pipeline) -> RemovalConfig | SanityConfig:
-    facts: dict[str, Any] = {"limit_test": pipeline.limit_test}
-    if evaluation == "sanity":
-        return SanityConfig(**request.options_for(SanityConfig) | facts)
-    facts |= {"evaluation": evaluation, "fill": request.fill(evaluation)}
-    given = {"ratios": usual_ratios(evaluation)} | request.options_for(RemovalConfig) | facts
-    if evaluation == "F-Fidelity":
-        return RemovalConfig(**given, tuning=finetuning_recipe(pipeline.order.recipe))
-    return RemovalConfig(**given | {"alpha": 1.0, "beta": 1.0, "draws": 1})
-
-
-def sweeps_of(request: Request, pipelines: Sequence[Pipeline]) -> list[Sweep]:
-    """--eval=ROAR, KAR: each data set, network and evaluation is a sweep with a table and a figure of its own."""
-    ratios = QUICK_RATIOS if request.quick else RATIOS
-    return [
-        Sweep(
-            RetrainingConfig(
-                evaluation=evaluation,
-                dataset=pipeline.order.dataset,
-                attention=pipeline.order.attention,
-                methods=request.curves,
-                recipe=request.recipe(pipeline.order.dataset, pipeline.order.attention),
-                seeds=request.seeds,
-                limit_train=pipeline.limit_train,
-                limit_test=pipeline.limit_test,
-                masks=MaskOptions(**request.options_for(MaskOptions) | {"fill": request.fill(evaluation)}),
-                **{"ratios": ratios} | request.options_for(RetrainingConfig),
-                **pipeline.order.model_code,
-            ),
-            pipeline,
-            request.overwrite,
-        )
-        for pipeline in pipelines
-        for evaluation in request.eval
-        if evaluation in RETRAINING
-    ]

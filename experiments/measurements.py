@@ -184,14 +184,16 @@ class Measurements(Experiment[Measurement]):
         pipelines = dict.fromkeys(config.pipeline for config in self.todo)
         return [pipeline for pipeline in pipelines if kept_finetuned(pipeline, self.settings) is None]
 
-    def report(self) -> str:
+    @property
+    def summary(self) -> Any:
+        """The finished measurements, for tables and figures."""
         first = self.pipelines[0]
         by_seed = {(config.method, config.pipeline.order.seed): result for config, result in self.results.items()}
         methods, seeds = tuple(self.methods), tuple(pipeline.order.seed for pipeline in self.pipelines)
         if self.has_arrays:
             arrays = {config.method: result for config, result in self.results.items()}
             of_methods = {method: arrays[method] for method in methods}
-            summary = SelectivitySummary(
+            return SelectivitySummary(
                 self.settings,
                 self.dataset,
                 first.dataset_sum,
@@ -201,11 +203,14 @@ class Measurements(Experiment[Measurement]):
                 first.folders.data,
                 first.order.quick,
             )
-            return summary.write(self.results_folder)
         facts = self.settings, self.dataset, self.model, methods, seeds, by_seed, first.order.quick
         if self.title == "sanity":
-            return SanitySummary(*facts).write(self.results_folder)
-        return RemovalSummary(*facts, first.dataset_sum, first.folders.data).write(self.results_folder)
+            return SanitySummary(*facts)
+        return RemovalSummary(*facts, first.dataset_sum, first.folders.data)
+
+    def report(self) -> str:
+        report: str = self.summary.write(self.results_folder)
+        return report
 
 
 def require_selectivity_possible(settings: SelectivityConfig, dataset: str, shape: tuple[int, int, int]) -> None:

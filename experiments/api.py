@@ -1,0 +1,124 @@
+"""Evaluations for the public Python API: of a network that is given, or of one that is trained and stored here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attribution import CONTROLS, canonical_ensemble, canonical_method
+from attribution.method import Method
+from attribution.spec import MethodSpec
+from common.errors import InputError
+from common.progress import progress_bar
+from evaluation import FILLS_OF, RETRAINING
+from evaluation.configs import RemovalConfig, SanityConfig, SelectivityConfig, kinds_of, removal_config
+from evaluation.given import GivenArtefacts, GivenConfig, Preprocessing
+from evaluation.given import measure_given as measure
+from evaluation.options import options_of
+from evaluation.registry import EVALUATIONS as MEASURED
+from experiments.engine import Local
+from experiments.plans import measurements_of, require_options_fit, sweeps_of
+from experiments.request import Request
+from experiments.runner import run
+from models import ATTENTIONS, NO_ATTENTION
+from reporting.evaluation_summary import EvaluationSummary
+from reporting.removal_summary import RemovalSummary
+from reporting.sanity_summary import SanitySummary
+from reporting.selectivity import SelectivitySummary
+
+GIVEN = "given images"  # in the place of a data set's name
+
+
+def evaluate_given(
+    model: nn.Module,
+    images: Tensor,
+    labels: Any,
+    methods: Sequence[str | Method],
+    evaluation: str,
+    ensemble: str | None,
+    preprocessing: Preprocessing | None,
+    options: Mapping[str, Any],
+) -> EvaluationSummary:
+    """Evaluate methods on a network in memory, see `whitebox.evaluate`."""
+    if evaluation not in MEASURED:
+        raise InputError(f"{evaluation} needs training images: name a model and its data set in place of a network")
+    config, left = _given_config(evaluation, len(images), options)
+    specs = _specs(methods, ensemble, left)
+    labels = torch.as_tensor(np.asarray(labels)) if not isinstance(labels, Tensor) else labels
+    own = {spec: method for spec, method in specs.items() if not isinstance(method, str)}
+    artefacts = GivenArtefacts.of(model, images, labels, own, preprocessing)
+    total = len(specs) * MEASURED[evaluation].images(config)
+    with progress_bar(total, evaluation, "images") as bar:
+        results = {(spec, 0): measure(evaluation, config, artefacts, spec, bar.update) for spec in specs}
+    facts = config, GIVEN, type(model).__name__, tuple(specs), (0,), results
+    if isinstance(config, SelectivityConfig):
+        return SelectivitySummary(*facts, pixels=images.shape[2] * images.shape[3])
+    return SanitySummary(*facts) if isinstance(config, SanityConfig) else RemovalSummary(*facts)
+
+
+def _given_config(evaluation: str, images: int, options: Mapping[str, Any]) -> tuple[GivenConfig, dict[str, Any]]:
+    """Return the configuration, and the options that are not its own, but parameters of methods."""
+    kind = kinds_of(evaluation)[0]
+    its_own = {name: value for name, value in options.items() if name in {one.name for one in fields(kind)}}
+    left = {name: value for name, value in options.items() if name not in its_own}
+    its_own |= {"limit_test": images}
+    if kind is RemovalConfig:
+        return removal_config(evaluation, **its_own), left
+    if kind is SelectivityConfig:
+        its_own.setdefault("fill", FILLS_OF[evaluation][0])
+    return kind(**its_own), left
+
+
+def _specs(
+    methods: Sequence[str | Method], ensemble: str | None, parameters: Mapping[str, Any]
+) -> dict[MethodSpec, str | Method]:
+    """Return the method or its name by its specification; the controls come last."""
+    around = canonical_ensemble(ensemble) if ensemble else None
+    specs: dict[MethodSpec, str | Method] = {}
+    for method in (*methods, *CONTROLS):
+        if isinstance(method, str):
+            name = canonical_method(method)
+            specs[MethodSpec.of(name, None if name in CONTROLS else around, **parameters)] = name
+        elif hasattr(method, "attribute"):
+            specs[MethodSpec(type(method).__name__)] = method
+        else:
+            raise InputError(f"{method!r} is no method: give a name, or an object with attribute(inputs, target)")
+    taken = {name for spec in specs for name, _value in spec.parameters}
+    if unknown := set(parameters) - taken:
+        raise InputError(f"unknown options: {', '.join(sorted(unknown))}")
+    return specs
+
+
+def evaluate_stored(
+    model: str, dataset: str, methods: Sequence[str], evaluation: str, ensemble: str | None, options: Mapping[str, Any]
+) -> EvaluationSummary:
+    """Evaluate methods on a classifier of this project, as the command line does; what is missing is made, and kept."""
+    names = {one.name for one in fields(Request)}
+    facts = {name: value for name, value in options.items() if name in names}
+    left = {name: value for name, value in options.items() if name not in names}
+    if evaluation not in (*MEASURED, *RETRAINING):
+        raise InputError(f"unknown evaluation {evaluation!r}: choose from {', '.join((*MEASURED, *RETRAINING))}")
+    known = {name for kind in kinds_of(evaluation) for name in options_of(kind)}
+    if unknown := set(left) - known:
+        raise InputError(f"unknown options: {', '.join(sorted(unknown))}")
+    if model in (NO_ATTENTION, *ATTENTIONS):
+        facts["attention"] = ("none" if model == NO_ATTENTION else model,)
+    else:
+        facts["model"] = model
+    request = Request(
+        eval=(evaluation,),
+        target=(dataset,),
+        method=tuple(map(canonical_method, methods)),
+        ensemble=(canonical_ensemble(ensemble) if ensemble else "none",),
+        options=left,
+        **facts,
+    )
+    request.folders.require_usable()
+    require_options_fit(request)
+    pipelines = list(request.pipelines())
+    (experiment,) = [*measurements_of(request, pipelines), *sweeps_of(request, pipelines)]
+    run([experiment], Local(request.processes))
+    return experiment.summary

@@ -1,0 +1,97 @@
+"""The experiments that a request asks for."""
+
+from collections.abc import Sequence
+
+from common.errors import InputError
+from data import dataset_info
+from evaluation import FILLS_OF, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
+from evaluation.configs import ExampleFilter, RemovalConfig, SanityConfig, SelectivityConfig, removal_config
+from evaluation.runs import MaskOptions, RetrainingConfig
+from experiments.measurements import Measurements, require_selectivity_possible
+from experiments.pictures import Coherence
+from experiments.pipeline import Pipeline
+from experiments.request import Request
+from experiments.sweep import Sweep
+from reporting.labels import usual_images
+from training.recipe import finetuning_recipe
+
+
+def require_options_fit(request: Request) -> None:
+    """Raise `InputError` if an option is given whose evaluation is not."""
+    if request.control and not set(request.eval) & set(RETRAINING):
+        raise InputError(f"--control is for --eval={','.join(RETRAINING)}")
+    if request.options_for(SanityConfig).get("random_labels") and "sanity" not in request.eval:
+        raise InputError("--random-labels is for --eval=sanity")
+    for evaluation in request.eval:
+        fills = FILLS_OF.get(evaluation, ())
+        if (fill := request.options.get("fill")) is not None and fills and fill not in fills:
+            raise InputError(f"--eval={evaluation} has no --fill={fill}: {'|'.join(fills)}")
+    if ExampleFilter(**request.options_for(ExampleFilter)) != ExampleFilter() and "coherence" not in request.eval:
+        raise InputError("--classes, --index and --correct-only are for --eval=coherence")
+
+
+def pictures_of(request: Request, pipelines: Sequence[Pipeline]) -> list[Coherence]:
+    """--eval=coherence: the pictures of each data set, with all its networks."""
+    if "coherence" not in request.eval:
+        return []
+    examples = ExampleFilter(**request.options_for(ExampleFilter))
+    return [
+        Coherence([one for one in pipelines if one.order.dataset == target], request.methods_and_controls, examples)
+        for target in request.target or ()
+    ]
+
+
+def measurements_of(request: Request, pipelines: Sequence[Pipeline]) -> list[Measurements]:
+    """Return the evaluations without retraining: selectivity of seed 0, the others of all seeds."""
+    found = []
+    if "selectivity" in request.eval:
+        for pipeline in pipelines:
+            limit = request.limit_test or usual_images(pipeline.order.dataset)
+            given = request.options_for(SelectivityConfig) | {"fill": request.fill("selectivity"), "limit_test": limit}
+            selectivity = SelectivityConfig(**given)
+            require_selectivity_possible(
+                selectivity, pipeline.order.dataset, dataset_info(pipeline.order.dataset).image_shape
+            )
+            found.append(
+                Measurements("selectivity", [pipeline], request.methods_and_controls, selectivity, request.overwrite)
+            )
+    for evaluation in (name for name in (*REMOVING, "sanity") if name in request.eval):
+        for of_seeds in request.pipelines_of_seeds():
+            config = config_of(request, evaluation, of_seeds[0])
+            found.append(Measurements(evaluation, of_seeds, request.methods_and_controls, config, request.overwrite))
+    return found
+
+
+def config_of(request: Request, evaluation: str, pipeline: Pipeline) -> RemovalConfig | SanityConfig:
+    if evaluation == "sanity":
+        return SanityConfig(**request.options_for(SanityConfig) | {"limit_test": pipeline.limit_test})
+    options = request.options_for(RemovalConfig) | {"limit_test": pipeline.limit_test}
+    tuning = finetuning_recipe(pipeline.order.recipe) if evaluation == "F-Fidelity" else None
+    return removal_config(evaluation, tuning=tuning, **options)
+
+
+def sweeps_of(request: Request, pipelines: Sequence[Pipeline]) -> list[Sweep]:
+    """--eval=ROAR, KAR: each data set, network and evaluation is a sweep with a table and a figure of its own."""
+    ratios = QUICK_RATIOS if request.quick else RATIOS
+    return [
+        Sweep(
+            RetrainingConfig(
+                evaluation=evaluation,
+                dataset=pipeline.order.dataset,
+                attention=pipeline.order.attention,
+                methods=request.curves,
+                recipe=request.recipe(pipeline.order.dataset, pipeline.order.attention),
+                seeds=request.seeds,
+                limit_train=pipeline.limit_train,
+                limit_test=pipeline.limit_test,
+                masks=MaskOptions(**request.options_for(MaskOptions) | {"fill": request.fill(evaluation)}),
+                **{"ratios": ratios} | request.options_for(RetrainingConfig),
+                **pipeline.order.model_code,
+            ),
+            pipeline,
+            request.overwrite,
+        )
+        for pipeline in pipelines
+        for evaluation in request.eval
+        if evaluation in RETRAINING
+    ]
