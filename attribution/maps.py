@@ -1,7 +1,7 @@
 """Maps as one tensor, whatever a method returns, and the maps of a batch."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,13 +32,6 @@ class BatchMaps:
     gap: Array | None
 
 
-@runtime_checkable
-class HasCompletenessGap(Protocol):
-    """A method whose maps should sum to a difference of logits, and that measures how far they miss it."""
-
-    def completeness_gap(self, inputs: Tensor, target: Tensor, attributions: Tensor) -> Tensor: ...
-
-
 def explain_batch(method: Method, model: nn.Module, inputs: Tensor, label: Tensor, explain: str) -> BatchMaps:
     """Explain the `label`, or for `explain="prediction"` the predicted class, of each of `inputs`.
 
@@ -50,9 +43,8 @@ def explain_batch(method: Method, model: nn.Module, inputs: Tensor, label: Tenso
         prediction = model(inputs).argmax(dim=1)
     target = prediction if explain == "prediction" else label
     maps = compute_maps(method, inputs, target)
-    gap = None
-    if isinstance(method, HasCompletenessGap):
-        gap = method.completeness_gap(inputs, target, maps).float().cpu().numpy()
+    completeness_gap = getattr(method, "completeness_gap", None)  # of IG alone
+    gap = None if completeness_gap is None else completeness_gap(inputs, target, maps).float().cpu().numpy()
     return BatchMaps(maps.cpu().contiguous().numpy(), prediction.cpu().numpy(), gap)
 
 
