@@ -26,6 +26,7 @@ from attribution import (
     canonical_method,
 )
 from common.errors import InputError
+from common.imports import is_user_code
 from common.parsing import number, positive
 from data import DATA_DIR, DATASETS, GENERATED
 from data.folders import TARGET_PREFIX
@@ -82,6 +83,10 @@ def among(what: str, known: Sequence[str]) -> Callable[[str], str]:
         return found
 
     return name
+
+
+def evaluation(text: str) -> str:
+    return text if is_user_code(text) else among("evaluation", EVALUATIONS)(text)
 
 
 def target(text: str) -> str:
@@ -162,8 +167,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--eval",
         metavar="NAME",
-        type=one_or_more(among("evaluation", EVALUATIONS), EVALUATIONS),
-        help=f"evaluate methods: {', '.join(EVALUATIONS)}, several with commas, or {ALL}",
+        type=one_or_more(evaluation, EVALUATIONS),
+        help=f"evaluate methods: {', '.join(EVALUATIONS)}, several with commas, or {ALL}; or PACKAGE.MODULE:NAME or "
+        "FILE.py:NAME of your own",
     )
 
     on_what = parser.add_argument_group("on what")

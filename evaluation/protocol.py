@@ -1,5 +1,6 @@
-"""The protocol of an evaluation that measures methods on trained classifiers; a new one is one file (`EVALUATIONS`)."""
+"""The base of evaluations that measure methods on trained classifiers, and what a measurement is made from."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from attribution.method import Method
 from attribution.spec import MethodSpec
+from evaluation.options import record_of
 from evaluation.tasks import Arrays, OnImages, SharedArrays, normalisation_of, once_for_each, split_of
 from training.checkpoint import Checkpoint
 from training.classifier import restore
@@ -119,24 +121,41 @@ class StoredArtefacts:
         return method.build(network, **self.method_kwargs(method, network, self.test.normalisation.black)), network
 
 
-class Evaluation(Protocol):
-    """One evaluation of methods on trained classifiers."""
+class Evaluation(ABC):
+    """One evaluation of methods on trained classifiers. A new one is one file: a subclass, and its configuration.
+
+    Attributes:
+        name: in tables, records and names of files.
+        config: the frozen dataclass of everything that decides on a result beside network, method and seed; it has
+            `limit_test: int`, and `explain: str` if the predicted class or the label is explained.
+        needs_maps: the test images are ranked by stored maps; else the evaluation makes its own maps.
+        lowest_first: the lower value is the better one.
+    """
 
     name: str
-    needs_maps: bool
+    config: type[Any]
+    needs_maps = True
+    lowest_first = False
 
-    def record(self, settings: Any) -> dict[str, Any]:
-        """Return the settings, a frozen dataclass with `limit_test` and `explain`, as a record has them."""
-        ...
+    @abstractmethod
+    def measure(self, config: Any, method: MethodSpec, artefacts: Artefacts, on_images: OnImages) -> Result:
+        """Measure one method on one classifier, without side effects.
 
-    def images(self, settings: Any) -> int:
-        """Return how many images one measurement tells `on_images` of."""
-        ...
+        Args:
+            on_images: told of images that are done, `images(config)` in all.
 
-    def networks(self, settings: Any) -> Sequence[str]:
+        Returns:
+            numbers by name, the first of which ranks the methods; or whatever the summary of the evaluation takes.
+        """
+
+    def record(self, config: Any) -> dict[str, Any]:
+        """Return the configuration as records have it."""
+        return record_of(config)
+
+    def images(self, config: Any) -> int:
+        """Return the number of images that one measurement tells `on_images` of."""
+        return int(config.limit_test)
+
+    def networks(self, config: Any) -> Sequence[str]:
         """Return the networks that are needed beside the classifier: "finetuned", "random_labels"."""
-        ...
-
-    def measure(self, settings: Any, method: MethodSpec, artefacts: Artefacts, on_images: OnImages) -> Result:
-        """Measure one method on one classifier: numbers, or arrays; without side effects."""
-        ...
+        return ()

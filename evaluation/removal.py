@@ -14,8 +14,7 @@ from evaluation.chance import chance_of
 from evaluation.configs import RemovalConfig
 from evaluation.imputation import noisy_impute
 from evaluation.masking import Removal, blurred
-from evaluation.options import record_of
-from evaluation.protocol import Artefacts, Fills, ImageBatches
+from evaluation.protocol import Artefacts, Evaluation, Fills, ImageBatches
 from evaluation.statistics import require_images
 from evaluation.tasks import OnImages
 from training.loop import TEST_BATCH
@@ -170,19 +169,13 @@ def perturbation_of(config: RemovalConfig, fills: Fills) -> Perturbation:
     return Replaced(None if config.fill == "blur" else fills.fill(config.fill))
 
 
-class RemovalEvaluation:
+class RemovalEvaluation(Evaluation):
     """ROAD, F-Fidelity, or insertion and deletion: removal by a map, judged by a network that never saw its masks."""
 
-    needs_maps = True
+    config = RemovalConfig
 
     def __init__(self, name: str) -> None:
         self.name = name
-
-    def record(self, settings: RemovalConfig) -> dict[str, Any]:
-        return record_of(settings)
-
-    def images(self, settings: RemovalConfig) -> int:
-        return settings.limit_test
 
     def networks(self, settings: RemovalConfig) -> Sequence[str]:
         return ["finetuned"] if settings.tuning else []

@@ -21,8 +21,7 @@ from common.random_state import seeded
 from data import Dataset
 from evaluation.chance import chance_of
 from evaluation.configs import SanityConfig
-from evaluation.options import record_of
-from evaluation.protocol import Artefacts
+from evaluation.protocol import Artefacts, Evaluation
 from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.similarity import between_0_and_1, rank_correlation, structural_similarity, window_size
 from evaluation.statistics import require_images
@@ -74,17 +73,13 @@ def randomised(model: nn.Module, names: Sequence[str], seed: int) -> nn.Module:
     return copied.eval()
 
 
-class Sanity:
+class Sanity(Evaluation):
     """Cascading randomisation, infidelity and maximum sensitivity of one method on one classifier."""
 
     name = "sanity"
+    config = SanityConfig
     needs_maps = False
-
-    def record(self, settings: SanityConfig) -> dict[str, Any]:
-        return record_of(settings)
-
-    def images(self, settings: SanityConfig) -> int:
-        return settings.limit_test
+    lowest_first = True
 
     def networks(self, settings: SanityConfig) -> Sequence[str]:
         return ["random_labels"] if settings.random_labels else []

@@ -4,7 +4,7 @@ After Montavon et al. 2018 (arXiv 1706.07979, section 7.2) and the original Whit
 made anew of each image as it then is. All images of a step go through the network together.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,8 +20,7 @@ from attribution.pixel_hash import pixel_hash
 from attribution.spec import MethodSpec
 from evaluation.configs import SelectivityConfig
 from evaluation.masking import TIE_SEED, importance
-from evaluation.options import record_of
-from evaluation.protocol import Artefacts
+from evaluation.protocol import Artefacts, Evaluation
 from evaluation.tasks import OnImages
 
 Array = npt.NDArray[Any]
@@ -143,17 +142,13 @@ def first_of(values: Tensor, remaining: Tensor, tie: Tensor) -> Tensor:
     return tie.masked_fill(~(largest & remaining), -1).argmax(dim=1)
 
 
-class Selectivity:
+class Selectivity(Evaluation):
     """Remove pixel after pixel by a map that is made anew each time."""
 
     name = "selectivity"
+    config = SelectivityConfig
     needs_maps = False
-
-    def record(self, settings: SelectivityConfig) -> dict[str, Any]:
-        return record_of(settings)
-
-    def networks(self, settings: SelectivityConfig) -> Sequence[str]:
-        return []
+    lowest_first = True
 
     def images(self, settings: SelectivityConfig) -> int:
         return settings.limit_test * settings.removals

@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.files import require_not_in_use
+from common.fingerprint import source_sha256
 from common.hashing import json_sha256
+from common.imports import is_user_code
+from evaluation import RANKS
 from evaluation.configs import SelectivityConfig
 from evaluation.protocol import StoredArtefacts
-from evaluation.registry import EVALUATIONS
+from evaluation.registry import load_evaluation, measure
 from evaluation.tasks import SharedArrays, Task
 from experiments.networks import kept_finetuned, network, path_of_finetuned
 from experiments.pipeline import Pipeline, method_kwargs
@@ -20,6 +23,7 @@ from experiments.records import say_other_code, write_record
 from experiments.runner import Experiment
 from experiments.selectivity_files import save_result
 from models import model_name
+from reporting.numbers_summary import NumbersSummary
 from reporting.records import load_records, naming_damage, read_record
 from reporting.removal_summary import RemovalSummary
 from reporting.sanity_summary import SanitySummary
@@ -59,7 +63,9 @@ class Measurements(Experiment[Measurement]):
             InputError: a method that the model refuses, maps of something else, a damaged result.
         """
         super().__init__(overwrite)
-        self.title, self.evaluation, self.settings = evaluation, EVALUATIONS[evaluation], settings
+        self.name, self.evaluation, self.settings = evaluation, load_evaluation(evaluation), settings
+        self.title = self.evaluation.name
+        self.code = source_sha256(evaluation)[:16] if is_user_code(evaluation) else None
         self.pipelines, self.methods = pipelines, methods
         first = pipelines[0]
         self.folders, self.dataset, self.model = first.folders, first.order.dataset, model_name(first.order.attention)
@@ -76,7 +82,7 @@ class Measurements(Experiment[Measurement]):
             else:
                 measurement.pipeline.check(measurement.method)
         if not overwrite:
-            kept = load_selectivity if self.has_arrays else lambda folder: load_records(folder, evaluation)
+            kept = load_selectivity if self.has_arrays else lambda folder: load_records(folder, self.title)
             say_other_code(kept(self.results_folder), (self.record(config, "") for config in self.todo))
 
     def configs(self) -> list[Measurement]:
@@ -97,6 +103,8 @@ class Measurements(Experiment[Measurement]):
         }
         if not self.has_arrays:  # the records of selectivity are of seed 0, and of no blurred map
             facts |= {"seed": pipeline.order.seed, "blur": method.blur}
+        if self.code:
+            facts["evaluation_code"] = self.code
         return facts | ({"map_dtype": pipeline.map_dtype} if self.evaluation.needs_maps else {})
 
     def path(self, config: Measurement) -> Path:
@@ -154,7 +162,9 @@ class Measurements(Experiment[Measurement]):
         if pipeline not in self._data:
             whole = pipeline.whole.subset(0, self.settings.limit_test)
             self._data[pipeline] = pipeline.arrays_of(whole)
-        maps = pipeline.test_maps(method, self.settings.rank) if self.evaluation.needs_maps else None
+        maps = (
+            pipeline.test_maps(method, getattr(self.settings, "rank", RANKS[0])) if self.evaluation.needs_maps else None
+        )
         artefacts = StoredArtefacts(
             seed=pipeline.order.seed,
             classifier=pipeline.checkpoint,
@@ -166,7 +176,9 @@ class Measurements(Experiment[Measurement]):
         )
         shared = (artefacts.data, maps) if maps else (artefacts.data,)
         name = f"{method.label} seed {pipeline.order.seed}"
-        return Task(name, self.evaluation.measure, (self.settings, method, artefacts), self.images(config), shared)
+        settings = {one.name: getattr(self.settings, one.name) for one in fields(self.settings)}
+        arguments = self.name, self.code, settings, method, artefacts
+        return Task(name, measure, arguments, self.images(config), shared)
 
     def plan(self, planned: set[Hashable], jobs: int) -> str:
         lines = [line for pipeline in self.pipelines for line in pipeline.train_lines()]
@@ -204,6 +216,8 @@ class Measurements(Experiment[Measurement]):
                 first.order.quick,
             )
         facts = self.settings, self.dataset, self.model, methods, seeds, by_seed, first.order.quick
+        if self.code:
+            return NumbersSummary(*facts, name=self.title, lowest_first=self.evaluation.lowest_first)
         if self.title == "sanity":
             return SanitySummary(*facts)
         return RemovalSummary(*facts, first.dataset_sum, first.folders.data)

@@ -1,11 +1,15 @@
 """The experiments that a request asks for."""
 
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
 
 from common.errors import InputError
+from common.imports import is_user_code
 from data import dataset_info
 from evaluation import FILLS_OF, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
 from evaluation.configs import ExampleFilter, RemovalConfig, SanityConfig, SelectivityConfig, removal_config
+from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
 from experiments.measurements import Measurements, require_selectivity_possible
 from experiments.pictures import Coherence
@@ -55,14 +59,20 @@ def measurements_of(request: Request, pipelines: Sequence[Pipeline]) -> list[Mea
             found.append(
                 Measurements("selectivity", [pipeline], request.methods_and_controls, selectivity, request.overwrite)
             )
-    for evaluation in (name for name in (*REMOVING, "sanity") if name in request.eval):
+    own = [name for name in request.eval if is_user_code(name)]
+    for evaluation in [*(name for name in (*REMOVING, "sanity") if name in request.eval), *own]:
         for of_seeds in request.pipelines_of_seeds():
             config = config_of(request, evaluation, of_seeds[0])
             found.append(Measurements(evaluation, of_seeds, request.methods_and_controls, config, request.overwrite))
     return found
 
 
-def config_of(request: Request, evaluation: str, pipeline: Pipeline) -> RemovalConfig | SanityConfig:
+def config_of(request: Request, evaluation: str, pipeline: Pipeline) -> Any:
+    if is_user_code(evaluation):
+        config = load_evaluation(evaluation).config
+        names = {one.name for one in fields(config)}
+        facts = {"limit_test": pipeline.limit_test, "explain": pipeline.explain, **request.options}
+        return config(**{name: value for name, value in facts.items() if name in names and value is not None})
     if evaluation == "sanity":
         return SanityConfig(**request.options_for(SanityConfig) | {"limit_test": pipeline.limit_test})
     options = request.options_for(RemovalConfig) | {"limit_test": pipeline.limit_test}

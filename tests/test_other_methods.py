@@ -15,7 +15,7 @@ from attribution import build_method
 from attribution.gradcam import to_size_of
 from attribution.spec import MethodSpec, parameters_by_method
 from common.errors import InputError
-from experiments.pipeline import method_kwargs, network_for
+from experiments.pipeline import method_kwargs
 from models import build_model
 from reporting.labels import described_parameters, unusual_parameters
 from tests.other_methods import FORMS, WRONG_FORMS
@@ -115,7 +115,7 @@ def test_equals_the_library_called_by_hand(place, layer, frozen, model, inputs):
     choice = MethodSpec.of(place, None, **parameters_by_method([place], layer, {})[place])
     assert want.abs().max() > 0
     before = facts(model)
-    method = choice.build(network_for(choice, model))
+    method = choice.build(choice.network(model))
     for images in (inputs, inputs.to(memory_format=torch.channels_last)):
         got = method.attribute(images, target=TARGET)
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
@@ -123,10 +123,10 @@ def test_equals_the_library_called_by_hand(place, layer, frozen, model, inputs):
 
 
 def test_ours_keep_a_faster_copy_unless_a_layer_is_named(model):
-    assert network_for(MethodSpec("captum.attr:LRP"), model) is model
-    assert network_for(MethodSpec("GC"), model) is not model
-    assert isinstance(network_for(MethodSpec("GC"), model)[1], nn.Identity)
-    assert network_for(MethodSpec("GC", parameters=(("layer", "0"),)), model) is model
+    assert MethodSpec("captum.attr:LRP").network(model) is model
+    assert MethodSpec("GC").network(model) is not model
+    assert isinstance(MethodSpec("GC").network(model)[1], nn.Identity)
+    assert MethodSpec("GC", parameters=(("layer", "0"),)).network(model) is model
 
 
 @pytest.mark.parametrize("fails", [False, True])
