@@ -22,11 +22,11 @@ from experiments.records import say_other_code, write_record
 from experiments.runner import Experiment
 from experiments.selectivity_files import save_result
 from models import model_name
-from reporting.records import load_records, naming_damage, read_record
+from reporting.evaluation_summary import MeasurementSummary
+from reporting.records import load_records, load_selectivity, naming_damage, read_record, read_result
 from reporting.removal_summary import RemovalSummary
 from reporting.sanity_summary import SanitySummary
-from reporting.selectivity import SelectivitySummary
-from reporting.selectivity_files import load_selectivity, read_result
+from reporting.selectivity_summary import SelectivitySummary
 from training.checkpoint import Checkpoint, versions
 from training.device import device_name
 
@@ -37,6 +37,7 @@ EVALUATIONS: dict[str, Evaluation] = {
     "sanity": Sanity(),
     "selectivity": Selectivity(),
 }
+SUMMARIES: dict[str, type[MeasurementSummary]] = {"sanity": SanitySummary, "selectivity": SelectivitySummary}
 
 
 @dataclass(frozen=True)
@@ -197,24 +198,9 @@ class Measurements(Experiment[Measurement]):
         first = self.pipelines[0]
         by_seed = {(config.method, config.pipeline.order.seed): result for config, result in self.results.items()}
         methods, seeds = tuple(self.methods), tuple(pipeline.order.seed for pipeline in self.pipelines)
-        if self.has_arrays:
-            arrays = {config.method: result for config, result in self.results.items()}
-            of_methods = {method: arrays[method] for method in methods}
-            summary = SelectivitySummary(
-                self.settings,
-                self.dataset,
-                first.dataset_sum,
-                self.model,
-                methods,
-                of_methods,
-                first.folders.data,
-                first.order.quick,
-            )
-            return summary.write(self.results_folder)
         facts = self.settings, self.dataset, self.model, methods, seeds, by_seed, first.order.quick
-        if self.title == "sanity":
-            return SanitySummary(*facts).write(self.results_folder)
-        return RemovalSummary(*facts, first.dataset_sum, first.folders.data).write(self.results_folder)
+        summary = SUMMARIES.get(self.title, RemovalSummary)(*facts, first.dataset_sum, first.folders.data)
+        return summary.write(self.results_folder)
 
 
 def require_selectivity_possible(settings: SelectivityConfig, dataset: str, shape: tuple[int, int, int]) -> None:
