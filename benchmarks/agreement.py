@@ -22,7 +22,7 @@ from common.files import write_text
 from data import DATA_DIR, DATASETS
 from experiments.pipeline import Pipeline
 from experiments.store import Folders
-from reporting.tables import markdown_rows
+from reporting.tables import markdown_table
 from training.checkpoint import versions
 from training.classifier import restore
 from training.config import TrainingConfig
@@ -115,7 +115,7 @@ def main() -> None:
                 *(f"{e:.1e}{'' if e <= LIMITS[kind] else ' (!)'}" for e, (_n, kind) in zip(errors, kinds, strict=True)),
             ]
         )
-    print(f"relative error to Captum {captum.__version__}; (!) above {LIMITS}\n\n{markdown_rows(rows)}")
+    print(f"relative error to Captum {captum.__version__}; (!) above {LIMITS}\n\n{markdown_table(rows)}")
     for name, one in found.items():
         gap = one["completeness_gap"]
         said = "" if gap["median"] <= GAP_LIMIT else f", above {GAP_LIMIT:.0%}"

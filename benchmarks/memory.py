@@ -15,7 +15,7 @@ import torch
 
 from attribution import build_method
 from models import IMAGE_SHAPES, build_model
-from reporting.tables import markdown_rows
+from reporting.tables import markdown_table
 
 CASES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "IG, 100 steps": ("IG", None, {"steps": 100}),
@@ -58,7 +58,7 @@ def main() -> None:
         above = found["peak"] - found["loaded"]
         cells = [f"{found['loaded']:.0f}", f"{found['peak']:.0f}", f"{above:.0f}", "yes" if above < LIMIT_MB else "no"]
         rows.append([case, *cells])
-    print(f"{options.images} images in one call\n\n{markdown_rows(rows)}")
+    print(f"{options.images} images in one call\n\n{markdown_table(rows)}")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def timed(pipeline: Pipeline, ratios: tuple[float, ...], jobs: int) -> tuple[int
     runs, started = len(sweep.todo), time.perf_counter()
     run([sweep], Local(jobs))
     seconds = time.perf_counter() - started
-    return runs, seconds, [result.accuracy for result in sweep.summary.ordered.values()]
+    return runs, seconds, [result.accuracy for result in sweep.summary.runs_in_order.values()]
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common.files import write_text
 from data import DATA_DIR
-from reporting.tables import markdown_rows
+from reporting.tables import markdown_table
 from training.checkpoint import versions
 from training.device import device_name
 
@@ -125,7 +125,7 @@ def published(
     device = facts["device"] if isinstance(facts, dict) and "device" in facts else device_name(torch.device("cpu"))
     short = why and any(SHORT in cell for row in rows for cell in row)
     reason = f"\nWhat falls short: {why}\n" if short else ""
-    text = f"{title}\n\n{markdown_rows([list(head), *rows])}{reason}\n{device}, torch {torch.__version__}\n"
+    text = f"{title}\n\n{markdown_table([list(head), *rows])}{reason}\n{device}, torch {torch.__version__}\n"
     print(text, flush=True)
     folder = output / "results" / "benchmarks"
     write_text(folder / f"{name}.md", text)

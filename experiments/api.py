@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from reporting.selectivity import SelectivitySummary
 from torch import Tensor, nn
 
 from attribution import CONTROLS, canonical_ensemble, canonical_method
@@ -27,7 +28,6 @@ from models import ATTENTIONS, NO_ATTENTION
 from reporting.evaluation_summary import EvaluationSummary
 from reporting.removal_summary import RemovalSummary
 from reporting.sanity_summary import SanitySummary
-from reporting.selectivity import SelectivitySummary
 
 GIVEN = "given images"  # in the place of a data set's name
 

@@ -26,12 +26,12 @@ from experiments.store import Folders
 from reporting.accuracy import report_accuracy
 from reporting.documents import write_documents
 from reporting.evaluation_summary import EvaluationSummary
-from reporting.groups import in_order, kept_checks, kept_removals, measured_pairs
+from reporting.groups import list_measured_models, load_removal, load_sanity, sort_datasets
 from reporting.labels import classifier_line
 from reporting.page import write_page
-from reporting.report import Retrainings
 from reporting.retraining_summary import Gap
-from reporting.summary import summaries
+from reporting.retrainings import Retrainings
+from reporting.summary import summarize
 from training.checkpoint import Checkpoint
 from training.config import TrainingConfig
 
@@ -148,17 +148,17 @@ def report(request: Request, folders: Folders) -> None:
     trained: dict[str, dict[str, Any]] = {}
     for dataset in request.target or ("",):
         trained |= load_metadata(folders.checkpoints, dataset)
-    named = [dataset for dataset, _model in measured_pairs(folders.results)]
-    everything = in_order([*DATASETS, *named, *(one["dataset"] for one in trained.values())])
+    named = [dataset for dataset, _model in list_measured_models(folders.results)]
+    everything = sort_datasets([*DATASETS, *named, *(one["dataset"] for one in trained.values())])
     datasets, suffix = list(request.target or everything), ""
     if datasets != everything:  # under a name of its own, so that it doesn't replace the whole report
         suffix = f"_{'-'.join(datasets)}"
     print(report_accuracy(datasets, trained, folders.results, suffix, request.quick, not request.dry_run))
-    retrainings = Retrainings.of(folders.results, datasets, folders.data)
-    print(retrainings.summary())
-    removals = [one for one in kept_removals(folders.results, folders.data) if one.dataset in datasets]
-    checks = [one for one in kept_checks(folders.results) if one.dataset in datasets]
-    pages = summaries(folders.results, datasets, retrainings, removals)
+    retrainings = Retrainings.load(folders.results, datasets, folders.data)
+    print(retrainings.overview)
+    removals = [one for one in load_removal(folders.results, folders.data) if one.dataset in datasets]
+    checks = [one for one in load_sanity(folders.results) if one.dataset in datasets]
+    pages = summarize(folders.results, datasets, retrainings, removals)
     print("\n\n".join(page.text for page in pages))
     if not request.dry_run:
         written = retrainings.write(folders.results, suffix)
@@ -221,5 +221,5 @@ def evaluate(request: Request, costs: Costs) -> None:
     for sweep in sweeps:
         print(sweep.report(), flush=True)
     for roar, kar in product(sweeps, sweeps):
-        if roar.pipeline is kar.pipeline and (roar.protocol.evaluation, kar.protocol.evaluation) == ("ROAR", "KAR"):
+        if roar.pipeline is kar.pipeline and (roar.config.evaluation, kar.config.evaluation) == ("ROAR", "KAR"):
             print(Gap(roar.summary, kar.summary).write(roar.folder), flush=True)

@@ -23,16 +23,17 @@ from experiments.records import say_other_code, write_record
 from experiments.runner import Experiment
 from experiments.selectivity_files import save_result
 from models import model_name
+from reporting.evaluation_summary import MeasurementSummary
 from reporting.numbers_summary import NumbersSummary
-from reporting.records import load_records, naming_damage, read_record
+from reporting.records import load_records, load_selectivity, naming_damage, read_record, read_result
 from reporting.removal_summary import RemovalSummary
 from reporting.sanity_summary import SanitySummary
-from reporting.selectivity import SelectivitySummary
-from reporting.selectivity_files import load_selectivity, read_result
+from reporting.selectivity_summary import SelectivitySummary
 from training.checkpoint import Checkpoint, versions
 from training.device import device_name
 
 Result = dict[str, Any]
+SUMMARIES: dict[str, type[MeasurementSummary]] = {"sanity": SanitySummary, "selectivity": SelectivitySummary}
 
 
 @dataclass(frozen=True)
@@ -197,34 +198,19 @@ class Measurements(Experiment[Measurement]):
         return [pipeline for pipeline in pipelines if kept_finetuned(pipeline, self.settings) is None]
 
     @property
-    def summary(self) -> Any:
+    def summary(self) -> MeasurementSummary:
         """The finished measurements, for tables and figures."""
         first = self.pipelines[0]
         by_seed = {(config.method, config.pipeline.order.seed): result for config, result in self.results.items()}
         methods, seeds = tuple(self.methods), tuple(pipeline.order.seed for pipeline in self.pipelines)
-        if self.has_arrays:
-            arrays = {config.method: result for config, result in self.results.items()}
-            of_methods = {method: arrays[method] for method in methods}
-            return SelectivitySummary(
-                self.settings,
-                self.dataset,
-                first.dataset_sum,
-                self.model,
-                methods,
-                of_methods,
-                first.folders.data,
-                first.order.quick,
-            )
-        facts = self.settings, self.dataset, self.model, methods, seeds, by_seed, first.order.quick
+        facts = self.settings, self.dataset, self.model, methods, seeds, by_seed
+        facts_of_data = first.order.quick, first.dataset_sum, first.folders.data
         if self.code:
-            return NumbersSummary(*facts, name=self.title, lowest_first=self.evaluation.lowest_first)
-        if self.title == "sanity":
-            return SanitySummary(*facts)
-        return RemovalSummary(*facts, first.dataset_sum, first.folders.data)
+            return NumbersSummary(*facts, *facts_of_data, name=self.title, lowest_first=self.evaluation.lowest_first)
+        return SUMMARIES.get(self.title, RemovalSummary)(*facts, *facts_of_data)
 
     def report(self) -> str:
-        report: str = self.summary.write(self.results_folder)
-        return report
+        return self.summary.write(self.results_folder)
 
 
 def require_selectivity_possible(settings: SelectivityConfig, dataset: str, shape: tuple[int, int, int]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.files import atomic_write, require_space
-from reporting.selectivity_files import FORMAT, reading_result
+from reporting.records import FORMAT, reading_result
 
 Array = npt.NDArray[Any]
 

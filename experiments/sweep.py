@@ -36,7 +36,7 @@ class Sweep(Experiment[Run]):
             InputError: a ratio that removes nothing or everything, a method that the model refuses, a damaged result.
         """
         super().__init__(overwrite)
-        self.protocol, self.pipeline = protocol, pipeline
+        self.config, self.pipeline = protocol, pipeline
         self.folders, self.folder = pipeline.folders, pipeline.folders.results
         self._require_something_removed()
         if pipeline.kept:
@@ -48,7 +48,7 @@ class Sweep(Experiment[Run]):
 
     def configs(self) -> list[Run]:
         pipeline = self.pipeline
-        return self.protocol.runs(pipeline.dataset_sum, pipeline.checkpoint.sum if pipeline.has_classifier else UNKNOWN)
+        return self.config.runs(pipeline.dataset_sum, pipeline.checkpoint.sum if pipeline.has_classifier else UNKNOWN)
 
     def path(self, config: Run) -> Path:
         return config.path(self.folder)
@@ -66,12 +66,12 @@ class Sweep(Experiment[Run]):
         return list(dict.fromkeys(run.method for run in self.todo if run.method))
 
     def _require_something_removed(self) -> None:
-        channels, height, width = dataset_info(self.protocol.dataset).image_shape
-        positions = height * width * (channels if self.protocol.masks.granularity == "element" else 1)
-        for ratio in self.protocol.ratios:
-            if not 0 < Removal(ORDER_OF[self.protocol.evaluation], ratio).count(positions) < positions:
+        channels, height, width = dataset_info(self.config.dataset).image_shape
+        positions = height * width * (channels if self.config.masks.granularity == "element" else 1)
+        for ratio in self.config.ratios:
+            if not 0 < Removal(ORDER_OF[self.config.evaluation], ratio).count(positions) < positions:
                 raise InputError(
-                    f"ratio {ratio:g} leaves none or all of {positions} {self.protocol.masks.granularity}s in place"
+                    f"ratio {ratio:g} leaves none or all of {positions} {self.config.masks.granularity}s in place"
                 )
 
     def plan(self, planned: set[Hashable], jobs: int) -> str:
@@ -119,12 +119,12 @@ class Sweep(Experiment[Run]):
 
     @cached_property
     def _step(self) -> float:
-        protocol = self.protocol
+        protocol = self.config
         return step_seconds(protocol.dataset, protocol.attention, protocol.recipe, self.pipeline.device)
 
     @cached_property
     def _imputation(self) -> float:
-        return imputation_seconds(dataset_info(self.protocol.dataset).image_shape, self.pipeline.device)
+        return imputation_seconds(dataset_info(self.config.dataset).image_shape, self.pipeline.device)
 
     def prepare(self) -> None:
         _ = self.pipeline.checkpoint
@@ -137,7 +137,7 @@ class Sweep(Experiment[Run]):
         return config.recipe.epochs * (config.limit_train or shapes["train_images"][0])
 
     def task(self, config: Run) -> Task:
-        pipeline, protocol = self.pipeline, self.protocol
+        pipeline, protocol = self.pipeline, self.config
         ranks = (
             pipeline.ranks(config.method, protocol.masks.granularity, protocol.masks.rank) if config.method else None
         )
@@ -150,7 +150,7 @@ class Sweep(Experiment[Run]):
         """The finished runs, for tables and figures."""
         pipeline = self.pipeline
         sums = pipeline.dataset_sum, pipeline.checkpoint.sum
-        return RetrainingSummary(self.protocol, *sums, self.results, pipeline.order.quick, data_dir=self.folders.data)
+        return RetrainingSummary(self.config, *sums, self.results, pipeline.order.quick, data_dir=self.folders.data)
 
     def report(self) -> str:
         return self.summary.write(self.folder)

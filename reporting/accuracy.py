@@ -1,7 +1,5 @@
-"""The accuracy tables: what the kept classifiers reached on the test images, beside the original's figures."""
+"""The accuracy tables: test accuracy of the trained classifiers, beside the original's figures."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from evaluation.chance import known_dataset_info
 from evaluation.statistics import estimate
 from models import ATTENTIONS, NO_ATTENTION
 from reporting.records import load_records
-from reporting.tables import markdown_rows
+from reporting.tables import csv_text, markdown_table
 
 ORIGINAL = Path(__file__).with_name("original_results.json")
 ORIGINAL_NAMES = {NO_ATTENTION: "Simple CNN", "CAM": "Simple CNN + CAM", "CBAM": "Simple CNN + CBAM", "RAN": "RAN"}
@@ -25,6 +23,7 @@ MODELS = (NO_ATTENTION, *ATTENTIONS)
 TRAININGS = "checkpoints"  # among gathered records
 NOT_RUN = "not run"
 NOT_PUBLISHED = "not published"
+FACTS = ("parameters", "epochs", "batch_size", "limit_train", "seconds", "device", "torch")  # columns of the CSV
 
 
 @dataclass(frozen=True)
@@ -38,71 +37,68 @@ class Trainings:
     checkpoints: tuple[dict[str, Any], ...]
 
     @property
+    def first(self) -> dict[str, Any]:
+        return self.checkpoints[0]
+
+    @property
     def model(self) -> str:
-        return str(self.checkpoints[0]["model"])
+        return str(self.first["model"])
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Their names, or numbers where older checkpoints don't name them and the data are not here."""
-        first = self.checkpoints[0]
-        count = len(first["test_accuracy_per_class"])
-        known = first.get("classes") or (self._entry.classes if self._entry else ())
+        count = len(self.first["test_accuracy_per_class"])
+        known = self.first.get("classes") or (self._info.classes if self._info else ())
         return tuple(known) if len(known) == count else tuple(map(str, range(count)))
 
     @cached_property
     def per_class(self) -> dict[str, float]:
         """Mean over the seeds, of each class that there are test images of."""
-        seeds = zip(*(one["test_accuracy_per_class"] for one in self.checkpoints), strict=True)
+        by_class = zip(*(checkpoint["test_accuracy_per_class"] for checkpoint in self.checkpoints), strict=True)
         return {
-            name: float(np.mean(of_class))
-            for name, of_class in zip(self.classes, seeds, strict=True)
-            if all(one is not None and one == one for one in of_class)  # older checkpoints have NaN for None
+            name: float(np.mean(values))
+            for name, values in zip(self.classes, by_class, strict=True)
+            if all(value is not None and value == value for value in values)  # older checkpoints have NaN for None
         }
 
     def images(self, split: str) -> int | None:
         """Return the number of images of a split; None if an older checkpoint lacks it and the data are not here."""
-        if (recorded := self.checkpoints[0].get(f"{split}_images")) is not None:
+        if (recorded := self.first.get(f"{split}_images")) is not None:
             return int(recorded)
-        return self._entry.shapes[f"{split}_images"][0] if self._entry else None
+        return self._info.shapes[f"{split}_images"][0] if self._info else None
 
     @cached_property
-    def _entry(self) -> DatasetInfo | None:
-        return known_dataset_info(self.checkpoints[0]["dataset"], self.checkpoints[0]["dataset_sum"])
+    def _info(self) -> DatasetInfo | None:
+        return known_dataset_info(self.first["dataset"], self.first["dataset_sum"])
 
     @property
-    def total(self) -> str:
-        """Test accuracy, with its interval where that can be told."""
-        accuracies, tested = [one["test_accuracy"] for one in self.checkpoints], self.images("test")
+    def accuracy(self) -> str:
+        """Test accuracy, with its interval if the number of seeds or test images is enough for one."""
+        accuracies, tested = [checkpoint["test_accuracy"] for checkpoint in self.checkpoints], self.images("test")
         if len(accuracies) == 1 and tested is None:
             return f"{accuracies[0]:.4f}"
-        total = estimate(accuracies, tested or 0)
-        return f"{total.mean:.4f} ± {total.half:.4f}"
-
-    @property
-    def trained_on(self) -> str:
-        """The number of training images without the held-out ones."""
-        first = self.checkpoints[0]
-        images = first["limit_train"] or self.images("train")
-        return "" if images is None else f"{images - round(first['validation_rate'] * images):,}"
+        mean = estimate(accuracies, tested or 0)
+        return f"{mean.mean:.4f} ± {mean.half:.4f}"
 
     def cells(self, classes: Sequence[str]) -> list[str]:
-        """A row of the table, with the accuracy of each of `classes`."""
-        first = self.checkpoints[0]
+        """Return a row of the table, with the accuracy of each of `classes`."""
+        images = self.first["limit_train"] or self.images("train")
+        trained = "" if images is None else f"{images - round(self.first['validation_rate'] * images):,}"
         return [
             self.model,
             "this project",
-            f"{first['parameters']:,}",
-            self.total,
+            f"{self.first['parameters']:,}",
+            self.accuracy,
             *(f"{self.per_class[name]:.3f}" if name in self.per_class else "" for name in classes),
-            ", ".join(str(one["seed"]) for one in self.checkpoints),
-            str(first["recipe"]["epochs"]),
-            self.trained_on,
-            f"{np.mean([one['seconds'] for one in self.checkpoints]):,.0f}",
-            ", ".join(dict.fromkeys(one["device"] for one in self.checkpoints)),
+            ", ".join(str(checkpoint["seed"]) for checkpoint in self.checkpoints),
+            str(self.first["recipe"]["epochs"]),
+            trained,
+            f"{np.mean([checkpoint['seconds'] for checkpoint in self.checkpoints]):,.0f}",
+            ", ".join(dict.fromkeys(checkpoint["device"] for checkpoint in self.checkpoints)),
         ]
 
 
-def trainings_of(known: Mapping[str, dict[str, Any]], dataset: str, quick: bool) -> list[Trainings]:
+def group_trainings(known: Mapping[str, dict[str, Any]], dataset: str, quick: bool) -> list[Trainings]:
     """Return the trainings of `dataset`: one entry for each model and recipe, models in their usual order.
 
     Args:
@@ -111,11 +107,11 @@ def trainings_of(known: Mapping[str, dict[str, Any]], dataset: str, quick: bool)
     groups: dict[str, list[dict[str, Any]]] = {}
     for name, metadata in known.items():
         if name.endswith("_quick") == quick and metadata["dataset"] == dataset:
-            same = [metadata[name] for name in ("model", "recipe", "limit_train", "validation_rate", "dataset_sum")]
+            same = [metadata[field] for field in ("model", "recipe", "limit_train", "validation_rate", "dataset_sum")]
             same.append(metadata.get("model_code"))
             groups.setdefault(json.dumps(same, sort_keys=True), []).append(metadata)
-    found = [Trainings(tuple(sorted(group, key=lambda one: int(one["seed"])))) for group in groups.values()]
-    return sorted(found, key=lambda one: order_of(one.model))
+    trainings = [Trainings(tuple(sorted(group, key=lambda one: int(one["seed"])))) for group in groups.values()]
+    return sorted(trainings, key=lambda training: model_order(training.model))
 
 
 def load_trainings(folder: Path, dataset: str = "") -> dict[str, dict[str, Any]]:
@@ -128,7 +124,7 @@ def load_trainings(folder: Path, dataset: str = "") -> dict[str, dict[str, Any]]
     return {name: metadata for name, metadata in gathered.items() if dataset in ("", metadata["dataset"])}
 
 
-def order_of(model: str) -> int:
+def model_order(model: str) -> int:
     """Return the place of a model in a table; unknown models come last."""
     return next((place for place, name in enumerate(MODELS) if model.startswith(name)), len(MODELS))
 
@@ -140,88 +136,79 @@ def original_figures() -> dict[str, Any]:
     return published
 
 
+def original_accuracy(dataset: str, model: str) -> dict[str, Any] | None:
+    """Return the figures that the original published of a model; None if there are none."""
+    figures: dict[str, dict[str, Any]] = original_figures()["accuracy"].get(dataset, {})
+    return figures.get(ORIGINAL_NAMES.get(model, ""))
+
+
 def accuracy_rows(dataset: str, trainings: Sequence[Trainings]) -> list[list[str]]:
-    """Head and rows of the table of one data set: each model, and below it the original's figures."""
+    """Return head and rows of the table of one data set: each model, and below it the original's figures."""
     classes = class_names(dataset, trainings)
     head = ["model", "trained by", "parameters", "test accuracy", *classes, "seeds", "epochs"]
     head += ["training images", "seconds", "hardware"]
     rows = [head]
-    published = original_figures()["accuracy"].get(dataset, {})
-    for model in dict.fromkeys([*MODELS, *(one.model for one in trainings)]):
-        ours = [one for one in trainings if one.model == model]
-        rows += _rows_of_model(ours, classes) or [_filled([model, "this project"], NOT_RUN, len(head))]
-        if (original := published.get(ORIGINAL_NAMES.get(model))) is not None:
-            figures = [f"{original['parameters']:,}", f"{original['total']:.3f}"]
-            figures += [f"{accuracy:.3f}" for accuracy in original["per_class"]]
-            rows.append(_filled([model, "the original", *figures, "1 seed"], NOT_PUBLISHED, len(head)))
-    return rows
 
+    def add_row(cells: list[str], rest: str) -> None:
+        rows.append(cells + [rest] * (len(head) - len(cells)))
 
-def _rows_of_model(trainings: Sequence[Trainings], classes: Sequence[str]) -> list[list[str]]:
-    """A row for each recipe; with the code in its name where there are several editions of a user's own model."""
-    codes = [one.checkpoints[0].get("model_code") for one in trainings]
-    rows = [one.cells(classes) for one in trainings]
-    if len(set(codes)) > 1:
-        rows = [
-            [f"{name} code {code or 'not recorded'}", *cells] for code, (name, *cells) in zip(codes, rows, strict=True)
-        ]
+    for model in dict.fromkeys([*MODELS, *(training.model for training in trainings)]):
+        of_model = [training for training in trainings if training.model == model]
+        codes = [training.first.get("model_code") for training in of_model]
+        for training, code in zip(of_model, codes, strict=True):
+            name, *cells = training.cells(classes)
+            name += f" code {code or 'not recorded'}" * (len(set(codes)) > 1)  # several versions of a user's own model
+            rows.append([name, *cells])
+        if not of_model:
+            add_row([model, "this project"], NOT_RUN)
+        if (original := original_accuracy(dataset, model)) is not None:
+            figures = [
+                f"{original['parameters']:,}",
+                *(f"{x:.3f}" for x in (original["total"], *original["per_class"])),
+            ]
+            add_row([model, "the original", *figures, "1 seed"], NOT_PUBLISHED)
     return rows
 
 
 def class_names(dataset: str, trainings: Sequence[Trainings]) -> list[str]:
-    """Those of all trainings; where there are none, those of the data as they are here."""
-    entry = None if trainings else known_dataset_info(dataset)
-    return list(dict.fromkeys(name for one in trainings for name in one.classes)) or list(
-        entry.classes if entry else ()
-    )
+    """Return the classes of all trainings; if there are none, those of the data as they are here."""
+    names = dict.fromkeys(name for training in trainings for name in training.classes)
+    info = None if trainings else known_dataset_info(dataset)
+    return list(names or (info.classes if info else ()))
 
 
-def _filled(cells: list[str], rest: str, length: int) -> list[str]:
-    return cells + [rest] * (length - len(cells))
-
-
-def accuracy_csv(datasets: Sequence[str], trainings: dict[str, list[Trainings]]) -> str:
-    """One line per data set, model, seed and class (or `total`); accuracy empty if it was not run."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    head = ["dataset", "model", "trained_by", "seed", "class", "accuracy", "parameters", "epochs", "batch_size"]
-    writer.writerow([*head, "limit_train", "seconds", "device", "torch"])
-    published = original_figures()["accuracy"]
+def accuracy_csv(datasets: Sequence[str], trainings: Mapping[str, Sequence[Trainings]]) -> str:
+    """Return a line per data set, model, seed and class (or `total`); accuracy empty if it was not run."""
+    rows: list[list[object]] = [["dataset", "model", "trained_by", "seed", "class", "accuracy", *FACTS]]
     for dataset in datasets:
         classes = ("total", *class_names(dataset, trainings[dataset]))
-        for group, one in ((each, metadata) for each in trainings[dataset] for metadata in each.checkpoints):
-            facts = [one["parameters"], one["recipe"]["epochs"], one["recipe"]["batch_size"], one["limit_train"]]
-            facts += [one["seconds"], one["device"], one["versions"]["torch"]]
-            accuracies = (one["test_accuracy"], *one["test_accuracy_per_class"])
-            for label, accuracy in zip(("total", *group.classes), accuracies, strict=True):
-                value = "" if accuracy is None else f"{accuracy:.4f}"
-                writer.writerow([dataset, one["model"], "this project", one["seed"], label, value, *facts])
+        for training in trainings[dataset]:
+            for one in training.checkpoints:
+                facts = [one["parameters"], one["recipe"]["epochs"], one["recipe"]["batch_size"], one["limit_train"]]
+                facts += [one["seconds"], one["device"], one["versions"]["torch"]]
+                accuracies = (one["test_accuracy"], *one["test_accuracy_per_class"])
+                for label, accuracy in zip(("total", *training.classes), accuracies, strict=True):
+                    value = "" if accuracy is None else f"{accuracy:.4f}"
+                    rows.append([dataset, one["model"], "this project", one["seed"], label, value, *facts])
         for model in MODELS:
-            if not any(each.model == model for each in trainings[dataset]):
-                writer.writerow([dataset, model, "this project", *[""] * 10])
-            original = published.get(dataset, {}).get(ORIGINAL_NAMES.get(model))
-            if original is not None:
+            if not any(training.model == model for training in trainings[dataset]):
+                rows.append([dataset, model, "this project", *[""] * (3 + len(FACTS))])
+            if (original := original_accuracy(dataset, model)) is not None:
+                facts = [original["parameters"], *[""] * (len(FACTS) - 1)]
                 accuracies = (original["total"], *original["per_class"])
                 for label, accuracy in zip(classes, accuracies, strict=True):
-                    writer.writerow(
-                        [dataset, model, "the original", "", label, accuracy, original["parameters"], *[""] * 6]
-                    )
-    return text.getvalue()
+                    rows.append([dataset, model, "the original", "", label, accuracy, *facts])
+    return csv_text(rows)
 
 
 def accuracy_text(dataset: str, trainings: Sequence[Trainings]) -> str:
-    """The table of one data set in Markdown, with what it says of itself."""
-    seeds = {len(one.checkpoints) for one in trainings}
-    interval = " and ".join(
-        words
-        for words, there in (
-            ("Student's t over the seeds", seeds - {1}),
-            ("with one seed Wilson's over the test images (the spread between networks is unknown)", 1 in seeds),
-        )
-        if there
-    )
-    note = f"\n± is the 95 % interval: {interval}. Seconds are of one training.\n" if interval else ""
-    return f"## Test accuracy on {dataset}\n\n{markdown_rows(accuracy_rows(dataset, trainings))}{note}"
+    """Return the table of one data set in Markdown, with its title and note."""
+    seeds = {len(training.checkpoints) for training in trainings}
+    intervals = ["Student's t over the seeds"] if seeds - {1} else []
+    if 1 in seeds:
+        intervals.append("with one seed Wilson's over the test images (the spread between networks is unknown)")
+    note = f"\n± is the 95 % interval: {' and '.join(intervals)}. Seconds are of one training.\n" if intervals else ""
+    return f"## Test accuracy on {dataset}\n\n{markdown_table(accuracy_rows(dataset, trainings))}{note}"
 
 
 def report_accuracy(
@@ -232,12 +219,12 @@ def report_accuracy(
     quick: bool,
     write: bool = True,
 ) -> str:
-    """Write `accuracy<suffix>.md` and `.csv` from the kept classifiers; return what is to be said.
+    """Write `accuracy<suffix>.md` and `.csv` of the trained classifiers; return the text to print.
 
     Args:
-        known: see `trainings_of`.
+        known: see `group_trainings`.
     """
-    trainings = {dataset: trainings_of(known, dataset, quick) for dataset in datasets}
+    trainings = {dataset: group_trainings(known, dataset, quick) for dataset in datasets}
     text = "\n".join(accuracy_text(dataset, trainings[dataset]) for dataset in datasets)
     stem = results / f"accuracy{suffix}{'_quick' if quick else ''}"
     if not write:

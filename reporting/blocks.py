@@ -1,183 +1,277 @@
-"""The blocks of the documents on the evaluations: tables and sentences from the published results."""
+"""The blocks of the documents: tables and sentences from the published results. Each has the name of its function."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 
+import numpy as np
+
+from attribution import CONTROLS
 from data import DATASETS
 from evaluation import REMOVING
-from evaluation.statistics import difference, mean_interval
-from models import NO_ATTENTION
-from reporting.groups import largest
-from reporting.labels import TITLES, counted, described_parameters, duration
-from reporting.published import Published
+from evaluation.statistics import mean_interval
+from models import NO_ATTENTION, model_name
+from reporting.accuracy import accuracy_text, load_trainings, original_accuracy
+from reporting.documents import Published
+from reporting.groups import select_largest
+from reporting.labels import TITLES, classifier_line, duration, parameter_sentences, quantity
 from reporting.removal_summary import RemovalSummary
-from reporting.report import Retrainings
 from reporting.retraining_summary import Gap, RetrainingSummary
 from reporting.summary import Summary
-from reporting.tables import areas_cell, cell, details, distance_cell, markdown_rows, small_print
+from reporting.tables import areas_cell, cell, details, difference_cell, markdown_table, small_print
+from training.config import checkpoint_path
 
-SHORT = {"insertion-deletion": "SRG"}
+SHORT_NAMES = {"insertion-deletion": "SRG"}
 BETTER, WORSE = "▲", "▼"
-TELLING = 8  # methods from which on a rank correlation is shown
+FEWEST_METHODS = 8  # of which a rank correlation is shown
+OTHER_PROGRAMS = (
+    ("selectivity, MNIST", "ours", "a plain loop over images", "plain"),
+    ("deletion curve, MNIST", "once", "Quantus’s pixel flipping", "quantus"),
+)
 
 
 def demo(published: Published) -> str:
-    """The retrainings of `make demo`."""
-    found = published.retrainings.quick
+    """Return the retrainings of `make demo`."""
     return "\n\n".join(
-        f"{one.table}\n{one.verdicts}\n{small_print(f'`make demo`: {_about(one)}')}" for one in found[:1]
+        f"{summary.table}\n{summary.verdicts}\n{small_print(f'`make demo`: {_cost(summary)}')}"
+        for summary in published.retrainings.quick[:1]
     )
 
 
 def retraining(published: Published) -> str:
-    """Areas of ROAR and KAR, and what the masks alone give."""
-    return "\n\n".join(_gap(one) for one in _plain_gaps(published.retrainings))
+    """Return areas of ROAR and KAR, and of the masks alone, by the default masks."""
+    largest = {id(summary) for summary in published.retrainings.largest}
+    gaps = (gap for gap in published.retrainings.gaps if id(gap.roar) in largest and not gap.roar.mask_words)
+    return "\n\n".join(map(_gap_block, gaps))
 
 
-def _plain_gaps(retrainings: Retrainings) -> Iterable[Gap]:
-    """By the default protocol, the largest of each data set."""
-    shown = {id(one) for one in retrainings.chosen}
-    return (one for one in retrainings.gaps() if id(one.roar) in shown and not one.roar.mask_words)
-
-
-def _gap(gap: Gap) -> str:
-    head = [TITLES[gap.roar.protocol.dataset], "ROAR ↓", "its mask alone", "KAR ↑", "its mask alone", "KAR − ROAR"]
-    rows = []
-    for findings in (gap.roar, gap.kar):
-        for place, (image, mask) in enumerate(zip(findings.images, findings.masks, strict=True)):
-            cells = [areas_cell(image.areas) + " †" * findings.explained(image, mask), areas_cell(mask.areas)]
-            rows += [[image.method, *cells]] if findings is gap.roar else []
-            rows[place] += cells if findings is gap.kar else []
-    for row, roar, kar in zip(rows, gap.roar.images, gap.kar.images, strict=True):
-        row.append(distance_cell(kar.areas, roar.areas))
-    about = (
-        f"Areas under the accuracy. ROAR: {_about(gap.roar)} Unmasked: {cell(gap.roar.baseline)}. {_interval(gap.roar)}"
+def _gap_block(gap: Gap) -> str:
+    head = [TITLES[gap.roar.dataset], "ROAR ↓", "its mask alone", "KAR ↑", "its mask alone", "KAR − ROAR"]
+    rows = [head, *([curve.method] for curve in gap.roar.image_curves)]
+    for summary in (gap.roar, gap.kar):
+        for row, image, mask in zip(rows[1:], summary.image_curves, summary.mask_curves, strict=True):
+            leaks = " †" * (image.method in summary.methods_read_off_masks)
+            row += [areas_cell(image.areas) + leaks, areas_cell(mask.areas)]
+    for row, roar, kar in zip(rows[1:], gap.roar.image_curves, gap.kar.image_curves, strict=True):
+        row.append(difference_cell(kar.areas, roar.areas))
+    seeds = gap.roar.config.seeds
+    over = f"± is the 95 % interval over {quantity(seeds, 'seed')}. " if seeds > 1 else ""
+    note = (
+        f"Areas under the accuracy. ROAR: {_cost(gap.roar)} Unmasked: {cell(gap.roar.baseline)}. "
+        f"{over}† 90 % or more of the curve above chance can be read off the mask."
     )
-    return f"{markdown_rows([head, *rows])}\n{gap.identity}\n{small_print(about)}"
+    return f"{markdown_table(rows)}\n{gap.random_check}\n{small_print(note)}"
 
 
-def _interval(one: RetrainingSummary) -> str:
-    seeds = one.protocol.seeds
-    over = f"± is the 95 % interval over {counted(seeds, 'seed')}. " if seeds > 1 else ""
-    return f"{over}† 90 % or more of the curve above chance can be read off the mask."
-
-
-def _about(one: RetrainingSummary) -> str:
-    """Return the number of retrainings and their time."""
-    runs = one.ordered.values()
+def _cost(summary: RetrainingSummary) -> str:
+    """Return the conditions, the number of retrainings and their time."""
+    runs = summary.runs_in_order.values()
     devices = ", ".join(dict.fromkeys(result.device for result in runs))
     seconds = sum(result.seconds for result in runs)
-    conditions = one.conditions.replace("\n", " ")
+    conditions = summary.conditions.replace("\n", " ")
     return f"{conditions[0].lower()}{conditions[1:]} {len(runs)} retrainings, {duration(seconds)} in all ({devices})."
 
 
 def verdicts(published: Published) -> str:
     """Return the verdict on each curve of ROAR."""
-    shown = [one for one in published.retrainings.chosen if one.protocol.evaluation == "ROAR" and not one.mask_words]
-    return "\n".join(f"{one.title}: can the curves be believed?\n\n{one.verdicts}" for one in shown).rstrip()
+    return "\n".join(
+        f"{summary.title}: can the curves be believed?\n\n{summary.verdicts}"
+        for summary in published.retrainings.largest
+        if summary.evaluation == "ROAR" and not summary.mask_words
+    ).rstrip()
 
 
 def original(published: Published) -> str:
-    """The original's figures beside those of its setting and of ours."""
-    return "\n\n".join(published.retrainings.directions()).rstrip()
+    """Return the original's figures beside those of its setting and of ours."""
+    return "\n\n".join(published.retrainings.original_comparisons()).rstrip()
 
 
 def everything(published: Published) -> str:
-    """Methods × evaluations of each data set."""
-    tables = (f"{one.title}\n\n{one.table}\n{small_print(_flat(one.note))}" for one in published.summaries)
+    """Return methods × evaluations of each data set."""
+    tables = []
+    for summary in published.summaries:
+        note = " ".join(summary.note.replace("\n- ", " ").split())
+        tables.append(f"{summary.title}\n\n{summary.table}\n{small_print(note)}")
     return details("All methods × all evaluations", "\n\n".join(tables))
 
 
-def _flat(note: str) -> str:
-    return " ".join(note.replace("\n- ", " ").replace("\n", " ").split())
-
-
 def removing(published: Published) -> str:
-    """Removal without retraining and the sanity check: both data sets side by side."""
-    head, columns = ["method"], []
-    about = []
+    """Return removal without retraining and the sanity check, both data sets side by side."""
+    columns: dict[str, Mapping[str, str]] = {}
+    conditions = []
     for dataset in DATASETS:
+        title = TITLES[dataset]
         for evaluation in REMOVING:
-            of_kind = [one for one in published.removals if one.settings.evaluation == evaluation]
-            found = largest(of_kind, dataset, NO_ATTENTION)
-            head.append(f"{TITLES[dataset]}: {SHORT.get(evaluation, evaluation)}")
-            columns.append(_marked(found) if found else {})
-            if found and evaluation == REMOVING[0]:
-                about.append(f"{TITLES[dataset]}: {_tested(found)}")
-        head.append(f"{TITLES[dataset]}: sanity")
-        check = largest(published.checks, dataset, NO_ATTENTION)
-        columns.append({method.label: check.outcome(method) for method in check.methods} if check else {})
-    names = list(dict.fromkeys(name for column in columns for name in column))
-    controls = [name for name in names if name in ("SOBEL", "RANDOM")]
-    rows = [[name, *(column.get(name, "") for column in columns)] for name in names if name not in controls]
-    rows += [[name, *(column.get(name, "") for column in columns)] for name in controls]
+            of_evaluation = (summary for summary in published.removals if summary.evaluation == evaluation)
+            summary = select_largest(of_evaluation, dataset, NO_ATTENTION)
+            columns[f"{title}: {SHORT_NAMES.get(evaluation, evaluation)}"] = _gap_cells(summary) if summary else {}
+            if summary and evaluation == REMOVING[0]:
+                seeds, accuracy = quantity(len(summary.seeds), "classifier"), cell(summary.baseline)
+                images = f"{summary.config.limit_test:,} test images"
+                conditions.append(f"{title}: {images}, {seeds}, accuracy on them {accuracy}")
+        check = select_largest(published.checks, dataset, NO_ATTENTION)
+        methods = check.methods if check else ()
+        columns[f"{title}: sanity"] = {method.label: check.outcome(method) for method in methods if check}
     note = (
         "Least minus most important first, the higher the better, 0 for a random order; ROAD and F-Fidelity: accuracy, "
         f"SRG (insertion-deletion): probability. {BETTER} better, {WORSE} worse than RANDOM by the 95 % interval of "
-        f"the difference paired by seed. {'; '.join(about)}."
+        f"the difference paired by seed. {'; '.join(conditions)}."
     )
-    return f"{markdown_rows([head, *rows])}\n{_agreement(published.summaries)}\n\n{small_print(note)}"
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    rows = [
+        [name, *(column.get(name, "") for column in columns.values())]
+        for name in sorted(names, key=lambda name: name in CONTROLS)
+    ]
+    rank_correlations = "\n".join(map(_rank_correlations, published.summaries))
+    return f"{markdown_table([['method', *columns], *rows])}\n{rank_correlations}\n\n{small_print(note)}"
 
 
-def _marked(one: RemovalSummary) -> dict[str, str]:
+def _gap_cells(summary: RemovalSummary) -> dict[str, str]:
     """Return each method's gap, marked if it differs from RANDOM's."""
-    random = None if one.doubt else one.gaps.get("RANDOM")
     cells = {}
-    for method, gap in one.gaps.items():
-        distance = None if random is None or gap is random else difference(gap, random)
-        mark = "" if distance is None else BETTER if distance.low > 0 else WORSE if distance.high < 0 else ""
-        cells[method] = f"{distance_cell(gap, [0.0] * len(gap))} {mark}".rstrip()
+    for method, gap in summary.gaps.items():
+        gain = None if summary.is_at_chance else summary.difference_from_random(method)
+        mark = "" if gain is None else BETTER if gain.low > 0 else WORSE if gain.high < 0 else ""
+        cells[method] = f"{difference_cell(gap, [0.0] * len(gap))} {mark}".rstrip()
     return cells
 
 
-def _tested(one: RemovalSummary) -> str:
-    seeds = counted(len(one.seeds), "classifier")
-    return f"{one.settings.limit_test:,} test images, {seeds}, accuracy on them {cell(one.whole('accuracy'))}"
-
-
-def _agreement(pages: Sequence[Summary]) -> str:
-    """Return the rank correlations of the evaluations, a line for each data set."""
-    lines = []
-    for page in pages:
-        names = [one.name for one in page.columns]
-        shown = [name for name in ("ROAR", *REMOVING) if name in names]
-        many = [name for name in shown if len(page.columns[names.index(name)].values) >= TELLING]
-        words = [
-            f"{one} and {other} {page.correlations[names.index(one), names.index(other)]:+.2f}"
-            for one, other in combinations(many, 2)
-        ]
-        lines.append(f"- {TITLES[page.dataset]}, rank correlation of the methods' places: {', '.join(words)}")
-    return "\n".join(lines)
+def _rank_correlations(summary: Summary) -> str:
+    """Return a line with the rank correlations of the evaluations that have enough methods."""
+    places = {column.name: place for place, column in enumerate(summary.columns)}
+    names = [name for name in ("ROAR", *REMOVING) if name in places]
+    names = [name for name in names if len(summary.columns[places[name]].values) >= FEWEST_METHODS]
+    pairs = combinations(names, 2)
+    words = [
+        f"{first} and {second} {summary.correlations[places[first], places[second]]:+.2f}" for first, second in pairs
+    ]
+    return f"- {TITLES[summary.dataset]}, rank correlation of the methods' places: {', '.join(words)}"
 
 
 def sanity(published: Published) -> str:
-    """A sentence for each method and data set."""
-    parts = []
-    for dataset in reversed(DATASETS):
-        check = largest(published.checks, dataset, NO_ATTENTION)
-        if check:
-            sentences = "\n".join(f"- {method.label} {check.sentence(method)}" for method in check.methods)
-            parts.append((check.title, sentences))
-    first, *others = parts
-    return "\n\n".join([f"{first[0]}:\n\n{first[1]}", *(details(*part) for part in others)])
+    """Return a sentence for each method and data set."""
+    checks = [select_largest(published.checks, dataset, NO_ATTENTION) for dataset in reversed(DATASETS)]
+    parts = [
+        (check.title, "\n".join(f"- {method.label} {check.sentence(method)}" for method in check.methods))
+        for check in checks
+        if check
+    ]
+    title, sentences = parts[0]
+    return "\n\n".join([f"{title}:\n\n{sentences}", *(details(*part) for part in parts[1:])])
 
 
 def selectivity(published: Published) -> str:
-    """Area under the class's probability, and the distance to RANDOM paired by image."""
-    head, columns = ["method"], []
-    for dataset in DATASETS:
-        falls = {fall.method: fall for fall in published.falls(dataset).values()}
-        random = falls.get("RANDOM")
+    """Return the area under the class's probability, and the distance to RANDOM paired by image."""
+    rows: dict[str, list[str]] = {}
+    head = ["method"]
+    images: dict[str, None] = {}
+    for place, (dataset, by_method) in enumerate(published.selectivity.items()):
         head += [f"{TITLES[dataset]}: area ↓", "− RANDOM's"]
-        columns.append({name: cell(mean_interval(fall.areas)) for name, fall in falls.items()})
-        others = {name: fall for name, fall in falls.items() if random is not None and fall is not random}
-        columns.append({name: distance_cell(fall.areas, random.areas) for name, fall in others.items() if random})
-    names = dict.fromkeys(name for column in columns for name in column)
-    images = {len(fall.score) for dataset in DATASETS for fall in published.falls(dataset).values()}
-    methods = dict.fromkeys(method for dataset in DATASETS for method in published.falls(dataset))
+        curves = {curve.method: curve for curve in by_method.values()}
+        random = curves.get("RANDOM")
+        for name, curve in curves.items():
+            against = "" if random is None or curve is random else difference_cell(curve.areas, random.areas)
+            rows.setdefault(name, [""] * 2 * place).extend([cell(mean_interval(curve.areas)), against])
+            images[f"{len(curve.score):,}"] = None
+    methods = dict.fromkeys(method for by_method in published.selectivity.values() for method in by_method)
     note = (
-        f"Area under the probability of the explained class; {' and '.join(f'{one:,}' for one in images)} test images, "
-        f"one network (seed 0).{described_parameters(methods)} ± is the 95 % interval over the images."
+        f"Area under the probability of the explained class; {' and '.join(images)} test images, "
+        f"one network (seed 0).{parameter_sentences(methods)} ± is the 95 % interval over the images."
     )
-    rows = [[name, *(column.get(name, "") for column in columns)] for name in names]
-    return f"{markdown_rows([head, *rows])}\n{small_print(note)}"
+    cells = [[name, *row, *[""] * (len(head) - 1 - len(row))] for name, row in rows.items()]
+    return f"{markdown_table([head, *cells])}\n{small_print(note)}"
+
+
+def models(published: Published) -> str:
+    """Return test accuracy beside the original's, in short and by class."""
+    rows = [["model", "parameters", "test accuracy", "seeds", "trained on", "the original"]]
+    devices: dict[str, None] = {}
+    for dataset, trainings in published.trainings.items():
+        for training in trainings:
+            first, figures = training.first, original_accuracy(dataset, training.model)
+            images = f"{first['limit_train']:,} images" if first["limit_train"] else "all images"
+            rows.append(
+                [
+                    f"{TITLES[dataset]}, {training.model}",
+                    f"{first['parameters']:,}",
+                    training.accuracy,
+                    str(len(training.checkpoints)),
+                    f"{images}, {quantity(first['recipe']['epochs'], 'epoch')}, {duration(first['seconds'])}",
+                    f"{figures['total']:.3f}" if figures else "not published",
+                ]
+            )
+            devices.update(dict.fromkeys(checkpoint["device"] for checkpoint in training.checkpoints))
+    note = (
+        "± is the 95 % interval: over the seeds, with one seed over the test images. Times are of one training "
+        f"({'; '.join(devices)}), some while other work ran beside."
+    )
+    by_class = "\n\n".join(accuracy_text(dataset, trainings) for dataset, trainings in published.trainings.items())
+    return f"{markdown_table(rows)}\n{small_print(note)}\n\n{details('Accuracy by class', by_class)}"
+
+
+def trained(published: Published) -> str:
+    """Return the output of `--train` for two models."""
+    lines = []
+    for dataset, attention in (("mnist", None), ("cifar10", "CBAM")):
+        path = checkpoint_path(Path("checkpoints"), dataset, model_name(attention), seed=0)
+        metadata = load_trainings(published.folder, dataset).get(path.stem)
+        lines.append(f"$ python main.py --train --target={dataset}{f' --attention={attention}' if attention else ''}")
+        lines += [classifier_line(metadata, path)] if metadata else []
+    return "\n".join(["```", *lines, "```"])
+
+
+def agreement(published: Published) -> str:
+    """Return the relative distances of our maps from Captum's."""
+    record = published.json("agreement")
+    groups = {
+        "IG, 50 steps of one Gauss–Legendre rule": ["IG"],
+        "VBP, IB, DeconvNet, GB, GC, GB-GC: largest": ["VBP", "IB", "DeconvNet", "GB", "GC", "GB-GC"],
+        "SG, SG-SQ, SG-VAR of VBP: largest": ["VBP SG", "VBP SG-SQ", "VBP SG-VAR"],
+    }
+    kinds = {"plain": "", "folded": ", batch norm folded"}
+    rows = [["method", *(f"{TITLES[dataset]}{words}" for dataset in DATASETS for words in kinds.values())]]
+    for name, methods in groups.items():
+        errors = [record[dataset]["relative_errors"] for dataset in DATASETS]
+        largest = (max(of_dataset[method][kind] for method in methods) for of_dataset in errors for kind in kinds)
+        rows.append([name, *(f"{error:.1e}" for error in largest)])
+    images, version = record[DATASETS[0]]["images"], record["versions"]["captum"]
+    note = f"‖ours − Captum's‖ / ‖Captum's‖, Captum {version}, {images} test images: `python -m benchmarks.agreement`."
+    return f"{markdown_table(rows)}\n{small_print(note)}"
+
+
+def speed(published: Published) -> str:
+    """Return ratios to other people's code."""
+    training, explaining, one_by_one, imputation, start = (
+        published.json(f"benchmarks/{name}")
+        for name in ("training", "explaining", "selectivity", "imputation", "start_up")
+    )
+    rows = [["on two cores", "beside", "times as fast"]]
+    for row in training["rows"]:
+        rows.append([f"training, {TITLES[row['dataset']]}", "a plain DataLoader loop", f"{row['ratio']:.1f}"])
+    for network in dict.fromkeys(row["network"] for row in explaining["rows"]):
+        of_network, name = [row for row in explaining["rows"] if row["network"] == network], f"explaining, {network}"
+        rows.append([name, "Captum, all images in one call", _span(row["ratio"] for row in of_network)])
+        if any(row["to_faster"] != row["ratio"] for row in of_network):
+            faster = _span(row["to_faster"] for row in of_network)
+            rows.append([name, "the faster of that and a loop of 64 images each", faster])
+    rates = one_by_one["images_per_second"]
+    for name, ours, words, other in OTHER_PROGRAMS:
+        if ours in rates and other in rates:
+            rows.append([name, words, f"{rates[ours] / rates[other]:.1f}"])
+    ratios = [row["ratio"] for row in imputation["rows"]]
+    solves = f"{_span(ratios)}, median {np.median(ratios):.1f}"
+    rows.append(["imputation (ROAD)", "a sparse direct solve of each image", solves])
+    seconds = (f"{name}: {np.median(values):.1f} s" for name, values in start.items() if isinstance(values, list))
+    note = f"`make benchmark`, {training['device']}; each ratio from one run. Whole commands: {', '.join(seconds)}."
+    return f"{markdown_table(rows)}\n{small_print(note)}"
+
+
+def _span(ratios: Iterable[float]) -> str:
+    values: Sequence[float] = list(ratios)
+    return f"{min(values):.1f} to {max(values):.1f}"
+
+
+_BLOCKS = (demo, retraining, verdicts, original, everything, removing, sanity, selectivity)
+BLOCKS: Mapping[str, Callable[[Published], str]] = {
+    block.__name__: block for block in (*_BLOCKS, models, trained, agreement, speed)
+}

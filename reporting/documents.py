@@ -3,33 +3,74 @@
 `<!-- report: NAME -->` and `<!-- /report -->` stand around the block that `BLOCKS` calls NAME.
 """
 
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.files import write_text
-from reporting import blocks, model_blocks
-from reporting.published import Published
+from data import DATASETS
+from models import NO_ATTENTION
+from reporting.accuracy import Trainings, group_trainings, load_trainings
+from reporting.groups import load_removal, load_sanity, load_selectivity_curves
+from reporting.removal_summary import RemovalSummary
+from reporting.retrainings import Retrainings
+from reporting.sanity_summary import SanitySummary
+from reporting.selectivity_summary import SelectivityCurve
+from reporting.summary import Summary, summarize
 
 BLOCK = re.compile(r"(?P<head><!-- report: (?P<name>[\w-]+) -->\n).*?(?P<tail>\n<!-- /report -->)", re.DOTALL)
-BLOCKS: Mapping[str, Callable[[Published], str]] = {
-    block.__name__: block
-    for block in (
-        blocks.demo,
-        blocks.retraining,
-        blocks.verdicts,
-        blocks.original,
-        blocks.everything,
-        blocks.removing,
-        blocks.sanity,
-        blocks.selectivity,
-        model_blocks.models,
-        model_blocks.trained,
-        model_blocks.agreement,
-        model_blocks.speed,
-    )
-}
+
+
+@dataclass(frozen=True)
+class Published:
+    """The summaries of a folder of published results, read on demand."""
+
+    folder: Path
+
+    @cached_property
+    def retrainings(self) -> Retrainings:
+        return Retrainings.load(self.folder, DATASETS)
+
+    @cached_property
+    def removals(self) -> list[RemovalSummary]:
+        return load_removal(self.folder)
+
+    @cached_property
+    def checks(self) -> list[SanitySummary]:
+        return load_sanity(self.folder)
+
+    @cached_property
+    def summaries(self) -> list[Summary]:
+        summaries = summarize(self.folder, DATASETS, self.retrainings, self.removals)
+        return [summary for summary in summaries if summary.model == NO_ATTENTION]
+
+    @cached_property
+    def trainings(self) -> dict[str, list[Trainings]]:
+        known = load_trainings(self.folder)
+        return {dataset: group_trainings(known, dataset, quick=False) for dataset in DATASETS}
+
+    @cached_property
+    def selectivity(self) -> dict[str, dict[MethodSpec, SelectivityCurve]]:
+        """By data set."""
+        return {dataset: load_selectivity_curves(self.folder, dataset, NO_ATTENTION) for dataset in DATASETS}
+
+    def json(self, name: str) -> dict[str, Any]:
+        """Return a record of `benchmarks/`, without the frame that only some have.
+
+        Raises:
+            InputError: it is not there.
+        """
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            raise InputError(f"{path} is not there: the README has a table of it")
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content | content.get("found", {})
 
 
 def fill_blocks(text: str, published: Published) -> str:
@@ -38,13 +79,14 @@ def fill_blocks(text: str, published: Published) -> str:
     Raises:
         InputError: an unknown block, or results that are missing.
     """
+    from reporting.blocks import BLOCKS  # here, since blocks are made of `Published`
 
-    def block(match: re.Match[str]) -> str:
+    def fill(match: re.Match[str]) -> str:
         if match["name"] not in BLOCKS:
             raise InputError(f"unknown block {match['name']!r} in a document: choose from {', '.join(BLOCKS)}")
         return f"{match['head']}{BLOCKS[match['name']](published).strip()}{match['tail']}"
 
-    return BLOCK.sub(block, text)
+    return BLOCK.sub(fill, text)
 
 
 def write_documents(paths: Iterable[Path], folder: Path) -> None:

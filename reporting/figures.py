@@ -1,10 +1,10 @@
-"""Curves as figures: PNG to look at, PDF to print."""
+"""Figures: PNG for screens, PDF for print."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 
@@ -17,13 +17,18 @@ from matplotlib.figure import Figure
 
 from common.files import atomic_write
 from evaluation.statistics import Curve, Estimate
-from reporting.palette import colours_of
-from reporting.selectivity import SelectivityCurve
+from reporting.labels import colours_of
 
-LINES = {"RANDOM": (0, (5, 3)), "SOBEL": (0, (1, 1.5))}
+if TYPE_CHECKING:
+    from reporting.selectivity_summary import SelectivityCurve
+    from reporting.summary import Summary
+
+LINE_STYLES = {"RANDOM": (0, (5, 3)), "SOBEL": (0, (1, 1.5))}
 LABEL_DISTANCE = 0.045  # of the height of the axes
 LETTERS_PER_INCH = 20  # of a note
 FEW = 4  # methods, up to which the curves of their masks have labels too
+
+Label = tuple[Sequence[float], str, str, float]  # heights of the curve, text, colour, font size
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Panel:
         curves: of networks that see images, and of those that see the mask alone.
         baselines: for each method the accuracy on unmasked images, where its curve begins.
         chance: a height and its name, for a dotted line; None draws no line.
-        removed: what the fraction is of, in words.
+        removed: the units that are removed, in words.
     """
 
     title: str
@@ -45,169 +50,130 @@ class Panel:
     ylabel: str = "test accuracy after retraining"
 
 
-def draw_curves(panels: Sequence[Panel], note: str, path: Path, title: str = "") -> list[Path]:
-    """Accuracy over the fraction removed; the mask alone as a thin line in the colour of its method.
+def draw_curves(panels: Sequence[Panel], note: str, path: Path) -> list[Path]:
+    """Draw accuracy over the fraction removed; the mask alone as a thin line in the colour of its method.
 
     Returns:
         the paths of the files written: `path` with the suffixes .png and .pdf.
     """
     width = 7.2 if len(panels) == 1 else 5.6 * len(panels)
     figure, (row,) = new_figure((width, 4.6), 1, len(panels))
-    names = list(dict.fromkeys(curve.method for panel in panels for curve in panel.curves))
+    colours = colours_of(list(dict.fromkeys(curve.method for panel in panels for curve in panel.curves)))
     for axes, panel in zip(row, panels, strict=True):
-        _draw_panel(axes, panel, colours_of(names))
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    _write_note(figure, note)
-    return save_figure(figure, path)
+        _draw_panel(axes, panel, colours)
+    return _save_with_note(figure, note, path)
 
 
 def _draw_panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
-    labels = []
+    labels: list[Label] = []
     few = len({curve.method for curve in panel.curves}) <= FEW
     for curve in panel.curves:
         colour = colours[curve.method]
         percent = [100 * ratio for ratio in curve.ratios]
         if curve.sees == "mask":
             axes.plot(percent, curve.means, color=colour, linewidth=0.9, marker="x", markersize=3.5, alpha=0.75)
-            if few:
-                labels.append((curve.means, f"{curve.method}, mask alone", colour, 7.5))
+            labels += [(curve.means, f"{curve.method}, mask alone", colour, 7.5)] if few else []
             continue
-        baseline = panel.baselines[curve.method]
-        axes.plot(
-            [0, *percent],
-            [baseline.mean, *curve.means],
-            color=colour,
-            linewidth=2 if few else 1.6,
-            linestyle=LINES.get(curve.method, "-"),
-            marker="o",
-            markersize=3.5 if few else 2.5,
-        )
-        low, high = ([getattr(one, side) for one in (baseline, *curve.estimates)] for side in ("low", "high"))
-        axes.fill_between([0, *percent], low, high, color=colour, alpha=0.18, linewidth=0)
+        points = [panel.baselines[curve.method], *curve.estimates]
+        style = {"linewidth": 2 if few else 1.6, "marker": "o", "markersize": 3.5 if few else 2.5}
+        _draw_line(axes, [0, *percent], points, curve.method, colour, 0.18, **style)
         labels.append((curve.means, curve.method, colour, 9.0 if few else 8.0))
     if panel.chance is not None:
         height, name = panel.chance
         axes.axhline(height, color="#999999", linewidth=0.8, linestyle=(0, (1, 3)))
         axes.text(0, height + 0.012, name, color="#777777", fontsize=7.5)
-    axes.set(xlabel=f"{panel.removed} (%)", ylabel=panel.ylabel)
-    axes.set(xlim=(-2, 101), ylim=(0, 1.02))
+    axes.set(xlabel=f"{panel.removed} (%)", ylabel=panel.ylabel, xlim=(-2, 101), ylim=(0, 1.02))
     _finish(axes, panel.title)
     _label_ends(axes, labels, x=100 * max(curve.ratios[-1] for curve in panel.curves) + 1.5)
+
+
+def _draw_line(
+    axes: Axes, x: Sequence[float], points: Sequence[Estimate], method: str, colour: str, alpha: float, **style: Any
+) -> None:
+    """Draw the means of a method as a line, and their intervals as a band."""
+    axes.plot(x, [point.mean for point in points], color=colour, linestyle=LINE_STYLES.get(method, "-"), **style)
+    low, high = [point.low for point in points], [point.high for point in points]
+    axes.fill_between(x, low, high, color=colour, alpha=alpha, linewidth=0)
 
 
 def draw_lines(
     panels: Mapping[str, Mapping[str, Sequence[float]]], ticks: Sequence[str], xlabel: str, note: str, path: Path
 ) -> list[Path]:
-    """A panel for each quantity (its name is the title): a line for each method over named places, from 0 to 1."""
+    """Draw a panel for each quantity (its name is the title): a line for each method over the ticks, from 0 to 1."""
     figure, (row,) = new_figure((5.6 * len(panels), 4.6), 1, len(panels))
     for axes, (title, lines) in zip(row, panels.items(), strict=True):
-        colours, labels = colours_of(list(lines)), []
+        colours = colours_of(list(lines))
         for method, values in lines.items():
-            axes.plot(values, color=colours[method], linestyle=LINES.get(method, "-"), marker="o", markersize=3)
-            labels.append((values, method, colours[method], 8.0))
+            style = LINE_STYLES.get(method, "-")
+            axes.plot(values, color=colours[method], linestyle=style, marker="o", markersize=3)
         axes.set_xticks(range(len(ticks)), ticks, rotation=30, ha="right", fontsize=7)
         axes.set(xlabel=xlabel, ylim=(min(0.0, *(min(values) for values in lines.values())) - 0.02, 1.02))
         _finish(axes, title)
+        labels = [(values, method, colours[method], 8.0) for method, values in lines.items()]
         _label_ends(axes, labels, x=len(ticks) - 0.9)
-    _write_note(figure, note)
-    return save_figure(figure, path)
+    return _save_with_note(figure, note, path)
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Numbers of methods in several evaluations.
-
-    Attributes:
-        cells: (rows, columns) of text; empty where there is none.
-        places: (rows, columns) from 0, the best, to 1, the worst; NaN where there is none.
-        agreement: (columns, columns), correlations between the columns.
-    """
-
-    title: str
-    rows: Sequence[str]
-    columns: Sequence[str]
-    cells: Sequence[Sequence[str]]
-    places: Any
-    agreement: Any
-
-
-def draw_grid_of_places(grid: Grid, note: str, path: Path) -> list[Path]:
-    """Methods × evaluations with their numbers, coloured by place; beside it how the evaluations agree."""
-    height = 0.34 * max(len(grid.rows), len(grid.columns)) + 1.6
-    figure, ((left, right),) = new_figure((1.87 * len(grid.columns) + 3.2, height), 1, 2)
-    for row, cells in enumerate(grid.cells):
+def draw_summary(summary: "Summary", path: Path) -> list[Path]:
+    """Draw methods × evaluations with their numbers, coloured by place, and the agreement of the evaluations."""
+    rows, columns = summary.methods, summary.head[1:]
+    height = 0.34 * max(len(rows), len(columns)) + 1.6
+    figure, ((left, right),) = new_figure((1.87 * len(columns) + 3.2, height), 1, 2)
+    for row, cells in enumerate(summary.cells):
         for place, text in enumerate(cells):
-            colour = "white" if grid.places[row, place] < 0.35 else "black"
-            words = text.replace(" ± ", "\n± ")
-            left.text(place, row, words, ha="center", va="center", fontsize=6, color=colour)
-    left.imshow(grid.places, cmap="viridis", vmin=0, vmax=1, aspect="auto")
-    left.set_yticks(range(len(grid.rows)), grid.rows, fontsize=8)
-    left.set_title(f"{grid.title}: dark is best", loc="left", fontsize=10)
-    right.imshow(grid.agreement, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
-    for row, values in enumerate(grid.agreement):
-        for place, value in enumerate(values):
-            if not np.isnan(value):
-                colour = "white" if abs(value) > 0.6 else "black"
-                right.text(place, row, f"{value:+.2f}", ha="center", va="center", fontsize=6.5, color=colour)
-    right.set_yticks(range(len(grid.columns)), grid.columns, fontsize=7)
+            colour = "white" if summary.shares[row, place] < 0.35 else "black"
+            left.text(place, row, text.replace(" ± ", "\n± "), ha="center", va="center", fontsize=6, color=colour)
+    left.imshow(summary.shares, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    left.set_yticks(range(len(rows)), rows, fontsize=8)
+    left.set_title(f"{summary.title}: dark is best", loc="left", fontsize=10)
+    right.imshow(summary.correlations, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+    for (row, place), value in np.ndenumerate(summary.correlations):
+        if not np.isnan(value):
+            colour = "white" if abs(value) > 0.6 else "black"
+            right.text(place, row, f"{value:+.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+    right.set_yticks(range(len(columns)), columns, fontsize=7)
     right.set_title("do the evaluations agree? (rank correlation)", loc="left", fontsize=10)
     for axes in (left, right):
-        axes.set_xticks(range(len(grid.columns)), grid.columns, rotation=30, ha="right", fontsize=8)
+        axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", fontsize=8)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    _write_note(figure, note)
-    return save_figure(figure, path)
+    return _save_with_note(figure, summary.note.replace("- ", "").replace("\n\n", "\n"), path)
 
 
-def draw_falls(falls: Sequence[SelectivityCurve], title: str, note: str, path: Path) -> list[Path]:
-    """Selectivity: accuracy over the number of pixels removed, with intervals."""
+def draw_accuracies(curves: Sequence["SelectivityCurve"], title: str, note: str, path: Path) -> list[Path]:
+    """Draw selectivity: accuracy over the number of pixels removed, with intervals."""
     figure, ((axes,),) = new_figure((7.2, 4.6), 1, 1)
-    colours = colours_of([fall.method for fall in falls])
-    labels = []
-    for fall in falls:
-        colour, means = colours[fall.method], [one.mean for one in fall.accuracy]
-        low, high = ([getattr(one, side) for one in fall.accuracy] for side in ("low", "high"))
-        axes.plot(means, color=colour, linewidth=1.6, linestyle=LINES.get(fall.method, "-"))
-        axes.fill_between(range(len(means)), low, high, color=colour, alpha=0.12, linewidth=0)
-        labels.append((means, fall.method, colour, 8.5))
-    steps = len(falls[0].accuracy) - 1
-    axes.set(xlabel="pixels removed", ylabel="accuracy", xlim=(0, steps), ylim=(0, 1.02))
+    colours, steps = colours_of([curve.method for curve in curves]), len(curves[0].accuracy)
+    for curve in curves:
+        _draw_line(axes, range(steps), curve.accuracy, curve.method, colours[curve.method], 0.12, linewidth=1.6)
+    axes.set(xlabel="pixels removed", ylabel="accuracy", xlim=(0, steps - 1), ylim=(0, 1.02))
     _finish(axes, title)
-    _label_ends(axes, labels, x=1.015 * steps)
-    _write_note(figure, note)
-    return save_figure(figure, path)
+    labels = [([one.mean for one in curve.accuracy], curve.method, colours[curve.method], 8.5) for curve in curves]
+    _label_ends(axes, labels, x=1.015 * (steps - 1))
+    return _save_with_note(figure, note, path)
 
 
-def draw_scores(falls: Sequence[SelectivityCurve], title: str, note: str, path: Path, images: int = 100) -> list[Path]:
-    """Selectivity: one panel per method, the score of some images in thin lines, the mean of all in bold."""
-    columns = min(4, len(falls))
-    rows = -(-len(falls) // columns)
+def draw_scores(
+    curves: Sequence["SelectivityCurve"], title: str, note: str, path: Path, images: int = 100
+) -> list[Path]:
+    """Draw selectivity: one panel per method, the score of some images in thin lines, the mean of all in bold."""
+    columns = min(4, len(curves))
+    rows = -(-len(curves) // columns)
     figure, panels = new_figure((2.1 * columns + 0.6, 1.9 * rows + 0.7), rows, columns)
-    colours = colours_of([fall.method for fall in falls])
-    for place, axes in enumerate(panels.flat):
-        if place >= len(falls):
-            axes.set_axis_off()
-            continue
-        fall = falls[place]
-        axes.plot(fall.score[:images].T, color=colours[fall.method], linewidth=0.4, alpha=0.35)
-        axes.plot(fall.score.mean(axis=0), color="black", linewidth=2)
-        axes.set(xlim=(0, fall.score.shape[1] - 1), ylim=(0, 1.02))
-        _finish(axes, fall.method, size=9)
-        axes.tick_params(labelsize=7, labelleft=place % columns == 0, labelbottom=place + columns >= len(falls))
+    colours = colours_of([curve.method for curve in curves])
+    for place, (axes, curve) in enumerate(zip(panels.flat, curves, strict=False)):
+        axes.plot(curve.score[:images].T, color=colours[curve.method], linewidth=0.4, alpha=0.35)
+        axes.plot(curve.score.mean(axis=0), color="black", linewidth=2)
+        axes.set(xlim=(0, curve.score.shape[1] - 1), ylim=(0, 1.02))
+        _finish(axes, curve.method, size=9)
+        axes.tick_params(labelsize=7, labelleft=place % columns == 0, labelbottom=place + columns >= len(curves))
+    for axes in panels.flat[len(curves) :]:
+        axes.set_axis_off()
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     figure.supxlabel("pixels removed", fontsize=9)
     figure.supylabel("probability of the class", fontsize=9)
-    about = f"Thin: {min(images, len(falls[0].score))} images. Bold: the mean of all."
-    _write_note(figure, f"{about}\n{note}")
-    return save_figure(figure, path)
-
-
-def _write_note(figure: Figure, note: str) -> None:
-    """Below the figure, in lines no longer than it is wide."""
-    letters = round(figure.get_figwidth() * LETTERS_PER_INCH)
-    lines = [part for line in note.splitlines() for part in textwrap.wrap(line, letters)]
-    figure.text(0.01, -0.01, "\n".join(lines), fontsize=7, color="#555555", va="top")
+    thin = f"Thin: {min(images, len(curves[0].score))} images. Bold: the mean of all."
+    return _save_with_note(figure, f"{thin}\n{note}", path)
 
 
 def _finish(axes: Axes, title: str, size: float = 11) -> None:
@@ -217,23 +183,31 @@ def _finish(axes: Axes, title: str, size: float = 11) -> None:
 
 
 def new_figure(size: tuple[float, float], rows: int, columns: int) -> tuple[Figure, Any]:
-    """A figure of `size` in inches with a grid of axes: `axes[row][column]`."""
+    """Return a figure of `size` in inches with a grid of axes: `axes[row][column]`."""
     return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
 
 
+def _save_with_note(figure: Figure, note: str, path: Path) -> list[Path]:
+    """Save a figure with a note below it, in lines no longer than it is wide."""
+    letters = round(figure.get_figwidth() * LETTERS_PER_INCH)
+    lines = [part for line in note.splitlines() for part in textwrap.wrap(line, letters)]
+    figure.text(0.01, -0.01, "\n".join(lines), fontsize=7, color="#555555", va="top")
+    return save_figure(figure, path)
+
+
 def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Write `figure` to `path` with the suffixes .png and .pdf, which are returned, and close it."""
-    written = []
+    """Write `figure` to `path` with the suffixes .png and .pdf, close it, and return the paths."""
+    paths = []
     for suffix, metadata in ((".png", None), (".pdf", {"CreationDate": None})):
         file = path.with_name(path.name + suffix)
         with atomic_write(file) as unfinished:
             figure.savefig(unfinished, format=suffix[1:], dpi=160, bbox_inches="tight", metadata=metadata)
-        written.append(file)
+        paths.append(file)
     plt.close(figure)
-    return written
+    return paths
 
 
-def _label_ends(axes: Axes, labels: Sequence[tuple[Sequence[float], str, str, float]], x: float) -> None:
+def _label_ends(axes: Axes, labels: Sequence[Label], x: float) -> None:
     """Write each curve's name at its end; where curves meet, in the order of their mean heights."""
     ordered = sorted(labels, key=lambda label: (round(label[0][-1], 2), sum(label[0])), reverse=True)
     lowest = axes.get_ylim()[0] + LABEL_DISTANCE
@@ -243,7 +217,7 @@ def _label_ends(axes: Axes, labels: Sequence[tuple[Sequence[float], str, str, fl
 
 
 def spread(heights: Sequence[float], distance: float, lowest: float) -> list[float]:
-    """Descending heights, moved down to lie `distance` apart, and up again where that leads below `lowest`."""
+    """Return descending heights, moved to lie `distance` apart and not below `lowest`."""
     placed: list[float] = []
     for height in heights:
         placed.append(min([height, *(above - distance for above in placed[-1:])]))

@@ -1,24 +1,33 @@
-"""Labels of conditions, in notes and in file names."""
+"""Labels of conditions, in notes and in file names, and the colours of the methods."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attribution import BASELINES, LEVEL, SAMPLES, STEPS
+from attribution import BASELINES, CONTROLS, LEVEL, SAMPLES, STEPS
 from attribution.spec import MethodSpec
 from common.hashing import json_sha256
 from data import dataset_info
 from evaluation import TEST_SHARE
-from evaluation.chance import known_dataset_info
 
 FEWEST_IMAGES = 100  # where there are as many
 LONGEST_VALUE = 40  # letters of a parameter in file names
 ONE_SEED = "Wilson's over the test images (one seed: the spread between networks is unknown)"
 USUAL_PARAMETERS = {"steps": STEPS, "samples": SAMPLES, "level": LEVEL, "baseline": BASELINES[0]}
-
 TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 HOUR, MINUTE = 3600, 60
+
+# The first six are Okabe & Ito's, which people with any kind of colour vision can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#7F3C8D", "#882255", "#44AA99")
+CONTROL_COLOUR = "#444444"
+
+
+def colours_of(methods: Sequence[str]) -> dict[str, str]:
+    """Return a colour for each method, grey for the controls."""
+    attributed = [method for method in methods if method not in CONTROLS]
+    colours = {method: COLOURS[place % len(COLOURS)] for place, method in enumerate(attributed)}
+    return {method: colours.get(method, CONTROL_COLOUR) for method in methods}
 
 
 def duration(seconds: float) -> str:
@@ -27,13 +36,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / MINUTE:.0f} minutes" if seconds >= 2 * MINUTE else f"{seconds:.0f} s"
 
 
-def counted(number: int, unit: str, space: str = " ") -> str:
-    """A number with its unit: 1 seed, 3 seeds."""
+def quantity(number: int, unit: str, space: str = " ") -> str:
+    """Return a number with its unit: 1 seed, 3 seeds."""
     return f"{number}{space}{unit}{'' if number == 1 else 's'}"
 
 
-def filed_words(name: str) -> str:
-    """Return a name as a part of file names."""
+def file_name_part(name: str) -> str:
     return name.replace(" ", "-")
 
 
@@ -42,30 +50,30 @@ def explained_class(explain: str) -> str:
     return "predicted class" if explain == "prediction" else "label"
 
 
-def interval_over(seeds: int) -> str:
+def interval_kind(seeds: int) -> str:
     """Return the kind of interval of a mean over `seeds` networks."""
     return ONE_SEED if seeds == 1 else "Student's t over the seeds"
 
 
-def described_parameters(methods: Iterable[MethodSpec]) -> str:
-    """A sentence for each method that has parameters, with a space before it; nothing for none."""
-    said = {
-        f"{method.label}: {', '.join(f'{name} {value}' for name, value in method.parameters)}."
+def parameter_sentences(methods: Iterable[MethodSpec]) -> str:
+    """Return a sentence for each method that has parameters, with a space before it."""
+    sentences = {
+        f" {method.label}: {', '.join(f'{name} {value}' for name, value in method.parameters)}."
         for method in methods
         if method.parameters
     }
-    return "".join(f" {sentence}" for sentence in sorted(said))
+    return "".join(sorted(sentences))
 
 
-def unusual_parameters(methods: Iterable[MethodSpec]) -> list[str]:
-    """The parameters that are not the default, as parts of file names: ["steps-10"]."""
+def parameter_words(methods: Iterable[MethodSpec]) -> list[str]:
+    """Return the parameters that are not the default, as parts of file names: ["steps-10"]."""
     pairs = (pair for method in methods for pair in method.parameters)
     unusual = (f"{name}-{value}" for name, value in pairs if value != USUAL_PARAMETERS.get(name))
-    return list(dict.fromkeys(map(filed_value, unusual)))
+    return list(dict.fromkeys(map(_file_name_value, unusual)))
 
 
-def filed_value(text: str) -> str:
-    """`text` as a part of file names: as it is, or in letters that every file system takes with a hash of it."""
+def _file_name_value(text: str) -> str:
+    """Return `text`, or, if a file name can't have it, its letters with a hash of it."""
     plain = re.sub(r"[^\w.-]+", "-", text).strip("-")
     return text if plain == text and len(text) <= LONGEST_VALUE else f"{plain[:LONGEST_VALUE]}-{json_sha256(text)[:6]}"
 
@@ -74,11 +82,6 @@ def usual_images(dataset: str) -> int:
     """Return the default number of test images of evaluations without retraining."""
     images = int(dataset_info(dataset).shapes["test_images"][0])
     return max(round(TEST_SHARE * images), min(images, FEWEST_IMAGES))
-
-
-def usual_images_if_known(dataset: str) -> int | None:
-    """`usual_images`; None for an image folder that is not here."""
-    return usual_images(dataset) if known_dataset_info(dataset) else None
 
 
 def classifier_line(metadata: Mapping[str, Any], path: Path) -> str:

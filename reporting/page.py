@@ -14,19 +14,20 @@ from common.files import write_text
 from evaluation import RECORDED_ORDERS
 from evaluation.runs import Run, RunResult
 from evaluation.statistics import Curve
-from reporting.palette import colours_of
+from reporting.labels import colours_of
 from reporting.removal_summary import RemovalSummary
-from reporting.report import Retrainings
-from reporting.retraining_summary import RetrainingSummary
+from reporting.retrainings import Retrainings
 from reporting.summary import Summary
-from reporting.tables import flat
+from reporting.tables import flatten
 
 HERE = Path(__file__).parent
 DASHES = {"RANDOM": "6 4", "SOBEL": "2 3"}
 BEST, WORST = (230, 159, 0), (247, 249, 251)  # colours of a cell, from the best place to the worst
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 400, 260, 34, 30, 8
+TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 LARGEST_PICTURES = 3_000_000  # bytes of all pictures together
-SHOWN_OF_RUN = ("evaluation", "dataset", "model", "method", "ensemble", "blur", "sees", "ratio", "seed")
+RUN_COLUMNS = ("evaluation", "dataset", "model", "method", "ensemble", "blur", "sees", "ratio", "seed")
+RESULT_COLUMNS = ("accuracy", "removed_fraction", "tied_fraction", "seconds", "device")
 
 
 @dataclass(frozen=True)
@@ -34,169 +35,136 @@ class Chart:
     """Some curves in one picture.
 
     Attributes:
-        image: of networks that see images; drawn bold.
-        alone: of networks that see the mask alone; drawn thin.
+        image_curves: of networks that see images; drawn bold.
+        mask_curves: of networks that see the mask alone; drawn thin.
     """
 
     title: str
-    about: str
-    image: Sequence[Curve]
-    alone: Sequence[Curve] = ()
-
-
-def charts_of(findings: Iterable[RetrainingSummary], removals: Iterable[RemovalSummary]) -> list[Chart]:
-    """Return a chart for each retraining evaluation, and two for each other one."""
-    charts = [Chart(one.title, one.conditions, one.images, one.masks) for one in findings]
-    for one in removals:
-        for order in RECORDED_ORDERS.values():
-            title = f"{one.title}: {order} important first"
-            charts.append(Chart(title, one.note, one.curves(order, one.settings.value)))
-    return charts
-
-
-def page(
-    summaries: Sequence[Summary], retrainings: Retrainings, removals: Sequence[RemovalSummary], results: Path
-) -> str:
-    """Return the whole page.
-
-    Args:
-        results: the folder in which coherence pictures may lie.
-    """
-    links = [f'<a href="#{_anchor(one)}">{escape(one.dataset)}, {escape(one.model)}</a>' for one in summaries]
-    runs = dict(chain.from_iterable(one.ordered.items() for one in retrainings.summaries))
-    return _filled(
-        "page.html",
-        style=(HERE / "page.css").read_text(encoding="utf-8"),
-        script=(HERE / "page.js").read_text(encoding="utf-8"),
-        links=" ".join([*links, *['<a href="#runs">all runs</a>'] * bool(runs)]),
-        sections="\n".join(_section(one, retrainings, removals, results) for one in summaries),
-        runs=_runs(runs) if runs else "",
-    )
-
-
-def _filled(template: str, **values: object) -> str:
-    return Template((HERE / template).read_text(encoding="utf-8")).substitute(values)
+    note: str
+    image_curves: Sequence[Curve]
+    mask_curves: Sequence[Curve] = ()
 
 
 def write_page(
     summaries: Sequence[Summary], retrainings: Retrainings, removals: Sequence[RemovalSummary], results: Path
 ) -> Path:
+    """Write `report.html` into `results`, where coherence pictures may lie; return its path."""
+    links = [
+        f'<a href="#{_anchor(summary)}">{escape(summary.dataset)}, {escape(summary.model)}</a>' for summary in summaries
+    ]
+    runs = retrainings.runs
+    text = _fill(
+        "page.html",
+        style=(HERE / "page.css").read_text(encoding="utf-8"),
+        script=(HERE / "page.js").read_text(encoding="utf-8"),
+        links=" ".join([*links, *['<a href="#runs">all runs</a>'] * bool(runs)]),
+        sections="\n".join(_section(summary, retrainings, removals, results) for summary in summaries),
+        runs=_runs(runs) if runs else "",
+    )
     path = results / "report.html"
-    write_text(path, page(summaries, retrainings, removals, results))
+    write_text(path, text)
     return path
 
 
-def _anchor(one: Summary) -> str:
-    return escape(f"{one.dataset}-{one.model}")
+def _fill(template: str, **values: object) -> str:
+    return Template((HERE / template).read_text(encoding="utf-8")).substitute(values)
 
 
-def _section(one: Summary, retrainings: Retrainings, removals: Sequence[RemovalSummary], results: Path) -> str:
-    retrained = [
-        each for each in retrainings.summaries if (each.protocol.dataset, each.model) == (one.dataset, one.model)
-    ]
-    removed = [each for each in removals if (each.dataset, each.model) == (one.dataset, one.model)]
-    charts = charts_of(retrained, removed)
+def _anchor(summary: Summary) -> str:
+    return escape(f"{summary.dataset}-{summary.model}")
+
+
+def _section(summary: Summary, retrainings: Retrainings, removals: Sequence[RemovalSummary], results: Path) -> str:
+    pair = (summary.dataset, summary.model)
+    retrained = [one for one in retrainings.summaries if (one.dataset, one.model) == pair]
+    charts = [Chart(one.title, one.conditions, one.image_curves, one.mask_curves) for one in retrained]
+    for removal in (one for one in removals if (one.dataset, one.model) == pair):
+        for order in RECORDED_ORDERS.values():
+            title = f"{removal.title}: {order} important first"
+            charts.append(Chart(title, removal.note, removal.curves(order, removal.config.value)))
     verdicts = "".join(
-        f"<h3>{escape(each.title)}: can the curves be believed?</h3>\n{_items(each.verdicts)}" for each in retrained
+        f"<h3>{escape(one.title)}: can the curves be believed?</h3>\n{_list(one.verdicts)}" for one in retrained
     )
-    lead, columns = one.note.split("\n\n", 1)
-    curves = f"<h3>Curves</h3>\n{_keys(one.methods)}\n{_charts(charts, one.methods)}" if charts else "\n\n"
-    return _filled(
+    lead, columns = summary.note.split("\n\n", 1)
+    head, *agreement = summary.agreement
+    return _fill(
         "section.html",
-        anchor=_anchor(one),
-        title=escape(one.title),
-        table=_summary_table(one),
-        note=_items(columns, lead),
-        agreement=_agreement(one),
-        curves=curves,
+        anchor=_anchor(summary),
+        title=escape(summary.title),
+        table=_summary_table(summary),
+        note=f'<p class="note">{escape(lead)}</p>{_list(columns)}',
+        agreement=_table(head, (map(_cell, row) for row in agreement)),
+        curves=_curves(charts, summary.methods) if charts else "\n\n",
         verdicts=verdicts,
-        pictures=_pictures(one, results),
+        pictures=_pictures(summary, results),
     ).removesuffix("\n")
 
 
-def _items(lines: str, lead: str = "") -> str:
+def _list(lines: str) -> str:
     """Return lines that begin with "- " as a list."""
     items = "".join(f"<li>{escape(line.removeprefix('- '))}</li>" for line in lines.splitlines() if line.strip())
-    return (f'<p class="note">{escape(lead)}</p>' if lead else "") + f'<ul class="note">{items}</ul>'
+    return f'<ul class="note">{items}</ul>'
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], long: bool = False) -> str:
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]], style: str = "scroll") -> str:
     """Return a table that sorts; the cells are HTML with their `<td>`."""
     heads = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
     body = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
     return (
-        f'<div class="scroll{" long" if long else ""}"><table class="sorts"><thead><tr>{heads}</tr></thead>'
+        f'<div class="{style}"><table class="sorts"><thead><tr>{heads}</tr></thead>'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
 
 
-def _cell(text: str, background: str = "") -> str:
-    style = f' style="background:{background}"' if background else ""
-    return f"<td{style}>{escape(text)}</td>"
+def _cell(text: str, share: float = np.nan) -> str:
+    """Return a cell, in the colour of its place: 0 the best, 1 the worst, NaN for no colour."""
+    if np.isnan(share):
+        return f"<td>{escape(text)}</td>"
+    rgb = ",".join(str(round(best + share * (worst - best))) for best, worst in zip(BEST, WORST, strict=True))
+    return f'<td style="background:rgb({rgb})">{escape(text)}</td>'
 
 
-def _summary_table(one: Summary) -> str:
-    rows = [
-        [
-            _cell(method),
-            *(
-                _cell(column.cell(method), "" if np.isnan(share) else _mixed(share))
-                for column, share in zip(one.columns, shares, strict=True)
-            ),
-        ]
-        for method, shares in zip(one.methods, one.shares, strict=True)
-    ]
-    return _table(["method", *one.heads], rows)
+def _summary_table(summary: Summary) -> str:
+    rows = (
+        [_cell(method), *map(_cell, cells, shares)]
+        for method, cells, shares in zip(summary.methods, summary.cells, summary.shares, strict=True)
+    )
+    return _table(summary.head, rows)
 
 
-def _mixed(share: float) -> str:
-    """The colour of a place: 0 the best, 1 the worst."""
-    mixed = (round(best + share * (worst - best)) for best, worst in zip(BEST, WORST, strict=True))
-    return f"rgb({','.join(map(str, mixed))})"
-
-
-def _agreement(one: Summary) -> str:
-    head, *rows = one.agreement
-    return _table(head, [[_cell(text) for text in row] for row in rows])
-
-
-def _keys(methods: Sequence[str]) -> str:
-    """Return the legend, with a box for each method to show and hide it."""
-    colours = colours_of(methods)
+def _curves(charts: Sequence[Chart], methods: Iterable[str]) -> str:
+    """Return the charts, and above them the legend with a box for each method to show and hide it."""
+    drawn = (curve.method for chart in charts for curve in chart.image_curves)
+    colours = colours_of(list(dict.fromkeys([*methods, *drawn])))
     boxes = "".join(
         f'<label><input type="checkbox" checked value="{escape(method)}"> '
-        f'<i style="border-color:{colours[method]}"></i> {escape(method)}</label>'
-        for method in methods
+        f'<i style="border-color:{colour}"></i> {escape(method)}</label>'
+        for method, colour in colours.items()
     )
-    return f'<p class="keys">{boxes}</p>'
+    figures = "".join(_figure(chart, colours) for chart in charts)
+    return f'<h3>Curves</h3>\n<p class="keys">{boxes}</p>\n<div class="charts">{figures}</div>'
 
 
-def _charts(charts: Iterable[Chart], methods: Sequence[str]) -> str:
-    return f'<div class="charts">{"".join(_figure(chart, methods) for chart in charts)}</div>'
-
-
-def _figure(chart: Chart, methods: Sequence[str]) -> str:
-    colours = colours_of(methods)
-    lines = [_line(curve, colours[curve.method], thin=True) for curve in chart.alone]
-    lines += [_line(curve, colours[curve.method], thin=False) for curve in chart.image]
+def _figure(chart: Chart, colours: Mapping[str, str]) -> str:
+    lines = [_line(curve, colours[curve.method], is_thin=True) for curve in chart.mask_curves]
+    lines += [_line(curve, colours[curve.method], is_thin=False) for curve in chart.image_curves]
     grid = "".join(
         f'<line x1="{LEFT}" x2="{WIDTH - 6}" y1="{_y(height):.1f}" y2="{_y(height):.1f}" stroke="#e3e7ea"/>'
         f'<text x="{LEFT - 5}" y="{_y(height) + 3:.1f}" text-anchor="end">{height:g}</text>'
-        for height in (0, 0.2, 0.4, 0.6, 0.8, 1)
+        for height in TICKS
     )
-    ticks = "".join(
-        f'<text x="{_x(ratio):.1f}" y="{HEIGHT - 16}" text-anchor="middle">{ratio * 100:g} %</text>'
-        for ratio in (0, 0.2, 0.4, 0.6, 0.8, 1)
+    grid += "".join(
+        f'<text x="{_x(ratio):.1f}" y="{HEIGHT - 16}" text-anchor="middle">{ratio * 100:g} %</text>' for ratio in TICKS
     )
-    words = f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 3}" text-anchor="middle">removed</text>'
-    return _filled(
+    grid += f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 3}" text-anchor="middle">removed</text>'
+    return _fill(
         "chart.html",
         title=escape(chart.title),
         width=WIDTH,
         height=HEIGHT,
-        grid=grid + ticks + words,
+        grid=grid,
         lines="".join(lines),
-        about=escape(chart.about) + " Thin: a network that sees the mask alone." * bool(chart.alone),
+        about=escape(chart.note) + " Thin: a network that sees the mask alone." * bool(chart.mask_curves),
     )
 
 
@@ -208,62 +176,53 @@ def _y(height: float) -> float:
     return HEIGHT - BOTTOM - height * (HEIGHT - BOTTOM - TOP)
 
 
-def _line(curve: Curve, colour: str, thin: bool) -> str:
-    """Draw a curve with its interval as a band, and its numbers when the pointer rests on it."""
-    points = [(_x(ratio), _y(one.mean)) for ratio, one in zip(curve.ratios, curve.estimates, strict=True)]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    numbers = ", ".join(
-        f"{ratio * 100:g} %: {one.mean:.3f}" for ratio, one in zip(curve.ratios, curve.estimates, strict=True)
-    )
-    dash = f' stroke-dasharray="{DASHES[curve.method]}"' if curve.method in DASHES and not thin else ""
-    width = 0.8 if thin else 2
-    name = f"{curve.method}, mask alone" if thin else curve.method
-    band = ""
-    if not thin:
-        sides = [
-            [
-                f"{_x(ratio):.1f},{_y(min(1, max(0, getattr(one, side)))):.1f}"
-                for ratio, one in zip(curve.ratios, curve.estimates, strict=True)
-            ]
-            for side in ("low", "high")
-        ]
-        band = f'<polygon points="{" ".join([*sides[0], *reversed(sides[1])])}" fill="{colour}" opacity="0.15"/>'
+def _line(curve: Curve, colour: str, is_thin: bool) -> str:
+    """Return a curve, with its interval as a band if it isn't thin, and its numbers when the pointer rests on it."""
+
+    def points(heights: Iterable[float]) -> list[str]:
+        return [f"{_x(ratio):.1f},{_y(height):.1f}" for ratio, height in zip(curve.ratios, heights, strict=True)]
+
+    numbers = ", ".join(f"{ratio * 100:g} %: {y:.3f}" for ratio, y in zip(curve.ratios, curve.means, strict=True))
+    name, band, style = f"{curve.method}, mask alone", "", 'stroke-width="0.8"'
+    if not is_thin:
+        low = points(max(0, estimate.low) for estimate in curve.estimates)
+        high = points(min(1, estimate.high) for estimate in curve.estimates)
+        band = f'<polygon points="{" ".join([*low, *reversed(high)])}" fill="{colour}" opacity="0.15"/>'
+        name, style = curve.method, 'stroke-width="2"'
+        style += f' stroke-dasharray="{DASHES[curve.method]}"' if curve.method in DASHES else ""
     return (
-        f'<g data-method="{escape(curve.method)}">{band}<polyline points="{path}" fill="none" stroke="{colour}" '
-        f'stroke-width="{width}"{dash}><title>{escape(name)}: {numbers}</title></polyline></g>'
+        f'<g data-method="{escape(curve.method)}">{band}<polyline points="{" ".join(points(curve.means))}" fill="none" '
+        f'stroke="{colour}" {style}><title>{escape(name)}: {numbers}</title></polyline></g>'
     )
 
 
-def _pictures(one: Summary, results: Path) -> str:
-    """Embed the coherence pictures of the methods, if there are any and they are not too large together."""
-    shown, size = [], 0
-    for path in sorted(results.glob(f"coherence_{one.dataset}_{one.model}_methods.png")):
-        content = path.read_bytes()
-        size += len(content)
-        if size <= LARGEST_PICTURES:
-            data = base64.b64encode(content).decode()
-            shown.append(f'<img alt="maps of the methods" loading="lazy" src="data:image/png;base64,{data}">')
-    return f"<h3>Sample maps</h3>\n{''.join(shown)}" if shown else ""
+def _pictures(summary: Summary, results: Path) -> str:
+    """Return the embedded coherence picture of the methods, if there is one and it is not too large."""
+    path = results / f"coherence_{summary.dataset}_{summary.model}_methods.png"
+    if not path.exists() or path.stat().st_size > LARGEST_PICTURES:
+        return ""
+    data = base64.b64encode(path.read_bytes()).decode()
+    image = f'<img alt="maps of the methods" loading="lazy" src="data:image/png;base64,{data}">'
+    return f"<h3>Sample maps</h3>\n{image}"
 
 
 def _runs(runs: Mapping[Run, RunResult]) -> str:
     """Return the table of all retrainings; options that all have in common stand below it."""
-    configurations = [flat(run.configuration()) for run in runs]
+    configurations = [flatten(run.configuration()) for run in runs]
     names = list(dict.fromkeys(chain.from_iterable(configurations)))
-    rest = [name for name in names if name not in SHOWN_OF_RUN]
-    varying = [name for name in rest if len({str(one.get(name)) for one in configurations}) > 1]
-    same = {name: configurations[0].get(name) for name in rest if name not in varying}
-    columns = [name for name in (*SHOWN_OF_RUN, *varying) if name in names]
-    measured = ("accuracy", "removed_fraction", "tied_fraction", "seconds", "device")
+    others = [name for name in names if name not in RUN_COLUMNS]
+    varying = [name for name in others if len({str(one.get(name)) for one in configurations}) > 1]
+    columns = [name for name in (*RUN_COLUMNS, *varying) if name in names]
     rows = []
     for configuration, result in zip(configurations, runs.values(), strict=True):
         cells = ["" if configuration.get(name) is None else str(configuration[name]) for name in columns]
-        numbers = [asdict(result)[name] for name in measured]
+        numbers = [asdict(result)[name] for name in RESULT_COLUMNS]
         cells += [f"{number:.4g}" if isinstance(number, float) else str(number) for number in numbers]
-        rows.append([_cell(text) for text in cells])
-    common = "".join(f"<li>{escape(name)}: {escape(str(value))}</li>" for name, value in same.items())
+        rows.append(map(_cell, cells))
+    common = {name: configurations[0].get(name) for name in others if name not in varying}
+    items = "".join(f"<li>{escape(name)}: {escape(str(value))}</li>" for name, value in common.items())
     return (
         f'<section id="runs"><h2>All retrainings</h2><details><summary>{len(runs):,} runs</summary>'
-        f"{_table([*columns, *measured], rows, long=True)}</details>"
-        f'<p class="note">The same in all:</p><ul class="note">{common}</ul></section>'
+        f"{_table([*columns, *RESULT_COLUMNS], rows, 'scroll long')}</details>"
+        f'<p class="note">The same in all:</p><ul class="note">{items}</ul></section>'
     )

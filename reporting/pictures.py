@@ -27,7 +27,7 @@ SCALE_NOTE = (
 
 @dataclass(frozen=True)
 class Caption:
-    """A line below a cell: what the model says of the image."""
+    """A line below a cell: the model's prediction for the image."""
 
     text: str
     right: bool
@@ -55,7 +55,7 @@ class Column:
 
 
 def colour_limits(values: npt.NDArray[Any], signed: bool, from_minimum: bool = False) -> tuple[float, float]:
-    """The smallest and the largest value of the colour scale of one map; a map of zeros gets a scale as well."""
+    """Return the ends of the colour scale of one map; a map of zeros gets a scale as well."""
     high = float(np.percentile(np.abs(values), PERCENTILE)) or float(np.abs(values).max()) or 1.0
     if signed:
         return -high, high
@@ -84,12 +84,13 @@ def draw_grid(rows: Sequence[str], columns: Sequence[Column], title: str, note: 
             if place == 0:
                 axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, labelpad=6)
             if row == 0:
-                axes.set_title(in_lines(column.name), fontsize=8.5, pad=4)
+                axes.set_title(_break_name(column.name), fontsize=8.5, pad=4)
             if column.captions:
                 caption = column.captions[row]
                 axes.set_xlabel(caption.text, fontsize=6.5, labelpad=2, color=RIGHT if caption.right else WRONG)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    figure.text(0.01, -0.005, _wrapped(note, size[0]), fontsize=7, color="#555555", va="top")
+    lines = textwrap.wrap(note, max(50, int(size[0] * 19)))
+    figure.text(0.01, -0.005, "\n".join(lines), fontsize=7, color="#555555", va="top")
     return save_figure(figure, path)
 
 
@@ -104,12 +105,7 @@ def _draw_cell(axes: "Axes", column: Column, cell: npt.NDArray[Any]) -> None:
         axes.text(0.5, 0.5, "all zero", color=colour, fontsize=6.5, ha="center", va="center", transform=axes.transAxes)
 
 
-def in_lines(name: str) -> str:
-    """A layer's long name in two lines: "features.0.2.spatial" is as wide as two columns."""
+def _break_name(name: str) -> str:
+    """Return a layer's long name in two lines: "features.0.2.spatial" is as wide as two columns."""
     front, dot, last = name.rpartition(".")
     return f"{front}\n{dot}{last}" if len(name) > LONGEST_NAME and front else name
-
-
-def _wrapped(note: str, inches: float) -> str:
-    """`note` in lines that fit below a figure."""
-    return "\n".join(textwrap.wrap(note, max(50, int(inches * 19))))

@@ -1,10 +1,13 @@
-"""Records of finished measurements: JSON files, and gathered ones in `records.jsonl`; format 1."""
+"""Read finished measurements: JSON files, gathered ones in `records.jsonl`, and selectivity in HDF5; format 1."""
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+
+import h5py
+import numpy.typing as npt
 
 from common.errors import InputError
 from common.files import catch_read_errors
@@ -13,12 +16,14 @@ from evaluation.runs import Run, RunResult
 FORMAT = 1
 GATHERED = "records.jsonl"  # the records of many measurements in one file, for publishing
 
+Record = tuple[dict[str, Any], dict[str, Any]]
+
 
 def load_records(folder: Path, kind: str) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
-    """Path, configuration and result of each finished measurement.
+    """Yield path, configuration and result of each finished measurement.
 
-    First `<folder>/<kind>/*.json` in the order of their names, then what was gathered in `<folder>/records.jsonl` under
-    such a path and has no file of its own.
+    First `<folder>/<kind>/*.json` in the order of their names, then the records in `<folder>/records.jsonl` that have
+    such a path and no file of their own.
 
     Raises:
         InputError: a file is damaged.
@@ -26,13 +31,13 @@ def load_records(folder: Path, kind: str) -> Iterator[tuple[Path, dict[str, Any]
     paths = sorted((folder / kind).glob("*.json"))
     for path in paths:
         yield path, *read_record(path)
-    for name, (configuration, result) in load_gathered(folder).items():
+    for name, record in load_gathered(folder).items():
         if name.startswith(f"{kind}/") and folder / name not in paths:
-            yield folder / name, configuration, result
+            yield folder / name, *record
 
 
-def load_gathered(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-    """Of `<folder>/records.jsonl`: `<kind>/<file name>` -> configuration and result.
+def load_gathered(folder: Path) -> dict[str, Record]:
+    """Return configuration and result by `<kind>/<file name>`, from `<folder>/records.jsonl`.
 
     Raises:
         InputError: the file is damaged, or has another format.
@@ -42,13 +47,27 @@ def load_gathered(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any
         return {}
     with naming_damage(path):
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if any(line["format"] != FORMAT for line in lines):
-            raise ValueError(f"another format, this program reads {FORMAT}")
-        return {line["name"]: (line["configuration"], line["result"]) for line in lines}
+        return {line["name"]: _record(line) for line in lines}
+
+
+def read_record(path: Path) -> Record:
+    """Return configuration and result of a file that `write_record` wrote.
+
+    Raises:
+        InputError: the file is damaged, or has another format.
+    """
+    with naming_damage(path):
+        return _record(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _record(content: dict[str, Any]) -> Record:
+    if content["format"] != FORMAT:
+        raise ValueError(f"format {content['format']}, this program reads {FORMAT}")
+    return content["configuration"], content["result"]
 
 
 def load_runs(results: Path) -> Iterator[tuple[Run, RunResult]]:
-    """All finished runs of a results folder, in the order of their names.
+    """Yield all finished runs of a results folder, in the order of their names.
 
     Raises:
         InputError: a file is damaged.
@@ -58,24 +77,35 @@ def load_runs(results: Path) -> Iterator[tuple[Run, RunResult]]:
             yield Run.of(configuration), RunResult(**result)
 
 
-def read_record(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Configuration and result of a file that `write_record` wrote.
-
-    Raises:
-        InputError: the file is damaged, or has another format.
-    """
-    with naming_damage(path):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']}, this program reads {FORMAT}")
-        return content["configuration"], content["result"]
-
-
 @contextmanager
 def naming_damage(path: Path) -> Iterator[None]:
-    """What keeps a record from being read in the `with` block becomes an `InputError`."""
+    """Raise `InputError` if a record can't be read in the `with` block."""
     try:
         with catch_read_errors(path, "is damaged: delete it, and the run is done again"):
             yield
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error}): delete it, and the run is done again") from error
+
+
+def load_selectivity(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield path and configuration of each method whose selectivity is finished."""
+    for path in sorted((results / "selectivity").glob("*.h5")):
+        with reading_result(path), h5py.File(path, "r") as file:
+            yield path, json.loads(file.attrs["configuration"])
+
+
+def read_result(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the scores and hits of a method's selectivity.
+
+    Raises:
+        InputError: the file is damaged or in use.
+    """
+    with reading_result(path), h5py.File(path, "r") as file:
+        if file.attrs["format"] != FORMAT:
+            raise InputError(f"{path} has another format: delete it, and it is made anew")
+        return {name: file[name][:] for name in ("score", "correct")}
+
+
+def reading_result(path: Path) -> AbstractContextManager[None]:
+    """Raise `InputError` if a file of selectivity can't be read in the `with` block."""
+    return catch_read_errors(path, "is damaged: delete it, and it is made anew", (KeyError, ValueError))

@@ -1,24 +1,17 @@
 """The summary of the sanity checks: tables, a figure and a sentence for each method."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from attribution import CONTROLS
-from attribution.spec import MethodSpec, methods_stem
+from attribution.spec import MethodSpec
 from evaluation.configs import SanityConfig
-from evaluation.options import notes_of, words_of
-from evaluation.statistics import at_chance, chance_words, estimate, mean_interval
+from evaluation.options import notes_of
+from evaluation.statistics import Estimate, estimate, mean_interval
 from reporting.evaluation_summary import MeasurementSummary
-from reporting.labels import (
-    counted,
-    described_parameters,
-    filed_words,
-    unusual_parameters,
-    usual_images_if_known,
-)
-from reporting.tables import areas_cell, markdown_rows, numbers
+from reporting.labels import parameter_sentences, quantity
+from reporting.tables import areas_cell, csv_text, markdown_table, numbers
 
 USUAL_WINDOW = 11  # pixels each way, of SSIM
 MEANING = {
@@ -26,60 +19,67 @@ MEANING = {
     "fails in part": "some of its map is the image's, not the network's",
     "passes": "its map is lost with what was learned",
 }
-ALIKE, PARTLY = 0.4, 0.2  # mean of both similarities from which on a map is called (partly) independent of the weights
-MEASURES = {
+FAILS, FAILS_IN_PART = 0.4, 0.2  # mean similarity from which on a map is called (partly) independent of the weights
+SIMILARITIES = {
     "rank": "rank correlation",
     "absolute_rank": "rank correlation of absolute values",
     "ssim": "structural similarity (SSIM) of absolute values",
 }
+ROBUSTNESS = ("infidelity", "sensitivity")
 
 
 @dataclass(frozen=True)
 class SanitySummary(MeasurementSummary):
     """The stages, a similarity for each of them, infidelity and sensitivity of several methods."""
 
-    settings: SanityConfig
+    config: SanityConfig
+
+    @property
+    def evaluation(self) -> str:
+        return "sanity"
 
     @property
     def stages(self) -> list[str]:
         """The layer from the output down to which weights are random, for each stage."""
-        return [group[0] for group in self._first["stages"]]
+        return [group[0] for group in self.results[self.methods[0], self.seeds[0]]["stages"]]
 
     def values(self, method: MethodSpec, name: str, stage: int | None = None) -> list[float]:
-        """One for each seed."""
-        found = (self.results[method, seed][name] for seed in self.seeds)
-        return [float(one if stage is None else one[stage]) for one in found]
+        """Return a value for each seed."""
+        values = self.values_by_seed(method, name)
+        return [float(value if stage is None else value[stage]) for value in values]
+
+    def mean(self, method: MethodSpec, name: str, stage: int) -> float:
+        """Return the mean over the seeds."""
+        return sum(self.values(method, name, stage)) / len(self.seeds)
 
     def table(self, name: str) -> str:
-        """A row for each method, a column for each stage."""
+        """Return the table of a similarity: a row for each method, a column for each stage."""
         rows = [["method", *(f"… {stage}" for stage in self.stages)]]
         for method in self.methods:
-            cells = [areas_cell(self.values(method, name, place)) for place in self._places]
-            rows.append([method.label, *cells])
-        return markdown_rows(rows)
+            rows.append([method.label, *(areas_cell(self.values(method, name, place)) for place in self._places)])
+        return markdown_table(rows)
 
     @property
-    def other_labels(self) -> str:
-        """Likeness to the maps of networks that were trained on shuffled labels; nothing where there are none."""
-        if not self.settings.random_labels:
+    def random_labels_table(self) -> str:
+        """Likeness to the maps of networks that were trained on shuffled labels; empty if there are none."""
+        if not self.config.random_labels:
             return ""
-        rows = [["method", *MEASURES.values()]]
+        rows = [["method", *SIMILARITIES.values()]]
         for method in self.methods:
-            found = [self.results[method, seed]["random_labels"] for seed in self.seeds]
-            rows.append([method.label, *(areas_cell([float(one[name]) for one in found]) for name in MEASURES)])
-        return f"Likeness to the maps of a network that was trained on shuffled labels\n\n{markdown_rows(rows)}\n"
+            by_seed = self.values_by_seed(method, "random_labels")
+            columns = ([float(values[name]) for values in by_seed] for name in SIMILARITIES)
+            rows.append([method.label, *map(areas_cell, columns)])
+        return f"Likeness to the maps of a network that was trained on shuffled labels\n\n{markdown_table(rows)}\n"
 
     @property
-    def nearby(self) -> str:
+    def robustness_table(self) -> str:
         """Infidelity and maximum sensitivity."""
         rows = [["method", "infidelity", "maximum sensitivity"]]
-        rows += [
-            [method.label, *(areas_cell(self.values(method, name)) for name in ("infidelity", "sensitivity"))]
-            for method in self.methods
-        ]
-        return markdown_rows(rows)
+        for method in self.methods:
+            rows.append([method.label, *(areas_cell(self.values(method, name)) for name in ROBUSTNESS)])
+        return markdown_table(rows)
 
-    def alike(self, method: MethodSpec) -> list[float]:
+    def similarity(self, method: MethodSpec) -> list[float]:
         """Return for each seed the likeness of the maps: mean of rank correlation and SSIM over all stages.
 
         Over all of them, because a map that ignores what the last layers do stays the same until the first are
@@ -93,21 +93,18 @@ class SanitySummary(MeasurementSummary):
         return range(len(self.stages))
 
     def outcome(self, method: MethodSpec) -> str:
-        """In a word or two: "passes", "fails", "fails in part", or "–" for a control."""
+        """Return "passes", "fails", "fails in part", or "–" for a control."""
         if method.method in CONTROLS:
             return "–"
-        alike = sum(self.alike(method)) / len(self.seeds)
-        return "fails" if alike >= ALIKE else "fails in part" if alike >= PARTLY else "passes"
+        similarity = sum(self.similarity(method)) / len(self.seeds)
+        return "fails" if similarity >= FAILS else "fails in part" if similarity >= FAILS_IN_PART else "passes"
 
     def sentence(self, method: MethodSpec) -> str:
         """Return the outcome of one method in a sentence."""
-        last = len(self.stages) - 1
-        rank, ssim = (sum(self.values(method, name, last)) / len(self.seeds) for name in ("absolute_rank", "ssim"))
-        first = sum(self.values(method, "absolute_rank", 0)) / len(self.seeds)
-        facts = (
-            f"rank correlation {first:.2f} when the output layer is random, {rank:.2f} when all are; "
-            f"SSIM {ssim:.2f} there"
-        )
+        first = self.mean(method, "absolute_rank", 0)
+        rank, ssim = (self.mean(method, name, len(self.stages) - 1) for name in ("absolute_rank", "ssim"))
+        facts = f"rank correlation {first:.2f} when the output layer is random, {rank:.2f} when all are"
+        facts += f"; SSIM {ssim:.2f} there"
         if method.method in CONTROLS:
             return f"never looks at the network ({facts}): what a map without any explanation scores"
         outcome = self.outcome(method)
@@ -119,78 +116,63 @@ class SanitySummary(MeasurementSummary):
 
     @property
     def note(self) -> str:
-        one = self.settings
-        explained_class = "class that the trained network predicts" if one.explain == "prediction" else "label"
+        config = self.config
+        explained = "class that the trained network predicts" if config.explain == "prediction" else "label"
         interval = "" if len(self.seeds) == 1 else " ± is the 95 % interval, Student's t over the seeds."
+        window = self.results[self.methods[0], self.seeds[0]].get("ssim_window", USUAL_WINDOW)
+        small = "" if window == USUAL_WINDOW else f" SSIM over windows of {window}×{window} pixels."
         return (
             "Cascading randomisation (Adebayo et al. 2018): weights drawn anew from the output down to the layer "
             "named, and the map compared with the trained network's; 1 is the same map. Below, a map fails if rank "
-            f"correlation (absolute values) and SSIM are {ALIKE:g} or more in the mean over all stages, in part from "
-            f"{PARTLY:g}.\n"
-            f"{one.limit_test:,} test images, {counted(len(self.seeds), 'seed')}; maps of the {explained_class}."
-            f"{described_parameters(self.methods)}{interval}{self._small_window}{notes_of(one)}\n"
-            f"Infidelity (Yeh et al. 2019, with the best scale of each map): {one.samples} normal perturbations, σ "
-            f"{one.noise:g}; maximum sensitivity: {one.samples} from a cube of half width {one.radius:g}, in units of "
-            "the network's input. Lower is better."
+            f"correlation (absolute values) and SSIM are {FAILS:g} or more in the mean over all stages, in part from "
+            f"{FAILS_IN_PART:g}.\n"
+            f"{config.limit_test:,} test images, {quantity(len(self.seeds), 'seed')}; maps of the {explained}."
+            f"{parameter_sentences(self.methods)}{interval}{small}{notes_of(config)}\n"
+            f"Infidelity (Yeh et al. 2019, with the best scale of each map): {config.samples} normal perturbations, σ "
+            f"{config.noise:g}; maximum sensitivity: {config.samples} from a cube of half width {config.radius:g}, in "
+            "units of the network's input. Lower is better."
         )
 
     @property
     def body(self) -> str:
-        tables = "\n".join(f"{words[0].upper()}{words[1:]}\n\n{self.table(name)}" for name, words in MEASURES.items())
+        tables = "\n".join(
+            f"{words[0].upper()}{words[1:]}\n\n{self.table(name)}" for name, words in SIMILARITIES.items()
+        )
         sentences = "".join(f"- {method.label} {self.sentence(method)}\n" for method in self.methods)
-        doubt = f"- {self.doubt}\n" if self.doubt else ""
-        return f"{tables}\n{self.other_labels}{self.nearby}\n{doubt or sentences}"
+        if self.is_at_chance:
+            sentences = f"- no map can be judged, since {self.doubt}\n"
+        return f"{tables}\n{self.random_labels_table}{self.robustness_table}\n{sentences}"
 
-    @property
-    def _small_window(self) -> str:
-        """A sentence on SSIM's window where the images are smaller than the usual one."""
-        window = self._first.get("ssim_window", USUAL_WINDOW)
-        return "" if window == USUAL_WINDOW else f" SSIM over windows of {window}×{window} pixels."
+    @cached_property
+    def chance(self) -> float | None:
+        recorded = [self.results[self.methods[0], seed].get("chance") for seed in self.seeds]
+        return None if None in recorded else recorded[0]
 
-    @property
-    def doubt(self) -> str:
-        # older records don't say what chance is
-        found = [self.results[self.methods[0], seed] for seed in self.seeds]
-        if not all("chance" in one for one in found):
-            return ""
-        whole, chance = estimate([one["accuracy"] for one in found], found[0]["test_images"]), found[0]["chance"]
-        return f"no map can be judged, since {chance_words(whole, chance)}" if at_chance(whole, chance) else ""
-
-    @property
-    def _first(self) -> Mapping[str, Any]:
-        return self.results[self.methods[0], self.seeds[0]]
+    @cached_property
+    def baseline(self) -> Estimate:
+        images = self.results[self.methods[0], self.seeds[0]]["test_images"]
+        return estimate(self.values_by_seed(self.methods[0], "accuracy"), images)
 
     @property
     def csv(self) -> str:
         """One line per method and measure, and stage where there are several."""
-        lines = ["method,measure,down_to,mean,low,high"]
+        rows = [["method", "measure", "down_to", "mean", "low", "high"]]
+        points = [(name, place) for name in SIMILARITIES for place in self._places]
         for method in self.methods:
-            points = [(name, place) for name in MEASURES for place in self._places]
-            for name, place in [*points, ("infidelity", None), ("sensitivity", None)]:
+            for name, place in [*points, *((name, None) for name in ROBUSTNESS)]:
                 values = self.values(method, name, place)
-                stage = "" if place is None else self.stages[place]
                 cells = [f"{values[0]:.6f}", "", ""] if len(values) == 1 else numbers(mean_interval(values))
-                lines.append(",".join([method.label, name, stage, *cells]))
-        return "\n".join(lines) + "\n"
-
-    @property
-    def stem(self) -> str:
-        one = self.settings
-        words = ["sanity", self.dataset, filed_words(self.model), methods_stem(self.methods)]
-        words += words_of(one, {"limit_test": usual_images_if_known(self.dataset)})
-        words += unusual_parameters(self.methods)
-        return "_".join([*words, *[f"{len(self.seeds)}-seeds"] * (len(self.seeds) > 1), *["quick"] * self.quick])
+                rows.append([method.label, name, "" if place is None else self.stages[place], *cells])
+        return csv_text(rows)
 
     def draw(self, stem: Path) -> list[Path]:
         from reporting.figures import draw_lines  # here, so that nothing else waits for matplotlib
 
         lines = {
-            words: {method.label: self._means(method, name) for method in self.methods}
-            for name, words in MEASURES.items()
-            if name != "rank"
+            SIMILARITIES[name]: {
+                method.label: [1.0, *(self.mean(method, name, place) for place in self._places)]  # 1: the trained one
+                for method in self.methods
+            }
+            for name in ("absolute_rank", "ssim")
         }
         return draw_lines(lines, ["trained", *self.stages], "weights random from the output down to", self.note, stem)
-
-    def _means(self, method: MethodSpec, name: str) -> Sequence[float]:
-        """1 for the trained network's own map, then each stage."""
-        return [1.0, *(sum(self.values(method, name, place)) / len(self.seeds) for place in self._places)]

@@ -17,11 +17,11 @@ from evaluation.chance import chance_level, chance_of
 from evaluation.statistics import Curve, Estimate, share_of_mask, verdict
 from experiments.checkpoints import load_metadata, train_and_save
 from reporting.removal_summary import RemovalSummary
-from reporting.report import Retrainings
 from reporting.retraining_summary import RetrainingSummary
+from reporting.retrainings import Retrainings
 from tests.run_main import run
-from tests.test_findings import RATIOS, SUMS, findings, keep, protocol
-from tests.test_findings import result as good_result
+from tests.test_findings import RATIOS, SUMS, make_config, make_summary, save_runs
+from tests.test_findings import make_result as good_result
 from tests.test_own import write
 from tests.test_removing import settings
 from training.config import TrainingConfig
@@ -81,7 +81,7 @@ def test_one_class_of_test_images_gets_no_verdict():
 
 def at(chance: float | None, accuracy: float) -> RetrainingSummary:
     """Results that all have the same accuracy."""
-    one = findings(protocol(seeds=1))
+    one = make_summary(make_config(seeds=1))
     results = {run: replace(good_result(run), accuracy=accuracy, chance=chance) for run in one.results}
     return replace(one, results=results)
 
@@ -91,13 +91,13 @@ def test_findings_are_judged_by_the_chance_of_their_results():
     assert "no verdict" in at(0.75, 0.75).text
     assert "no verdict" not in at(0.2, 0.75).text
     assert at(0.75, 0.75).panel.chance == (0.75, "chance")
-    assert not any(at(0.75, 0.75).explained(*pair) for pair in [(flat("image", 0.75), flat("mask", 0.75))])
+    assert not at(0.75, 0.75).methods_read_off_masks
 
 
 def test_older_results_of_mnist_have_its_most_frequent_class():
     """1,135 of the 10,000 test images are ones."""
-    assert findings(protocol()).chance == 0.1135
-    assert findings(protocol(dataset="cifar10")).chance == 0.1
+    assert make_summary(make_config()).chance == 0.1135
+    assert make_summary(make_config(dataset="cifar10")).chance == 0.1
 
 
 def test_older_results_of_a_part_of_the_test_images_count_its_labels(data_dir):
@@ -116,13 +116,13 @@ def test_without_the_data_a_part_of_mnist_has_the_chance_of_the_whole(tmp_path):
 
 
 def test_results_keep_chance_and_older_ones_stay_as_they_are(tmp_path):
-    one = protocol(seeds=1)
-    keep(tmp_path, one)
+    one = make_config(seeds=1)
+    save_runs(tmp_path, one)
     contents = [json.loads(path.read_text(encoding="utf-8")) for path in (tmp_path / "runs").iterdir()]
     assert not any("chance" in content["result"] for content in contents)
     assert all("chance" not in content["configuration"] for content in contents)
-    (found,) = Retrainings.of(tmp_path).summaries
-    assert found.text == findings(one).text
+    (found,) = Retrainings.load(tmp_path).summaries
+    assert found.text == make_summary(one).text
 
 
 def removals(chance: float, accuracy: float) -> RemovalSummary:
@@ -147,7 +147,7 @@ def test_removal_without_retraining_judges_nothing_at_chance():
 def test_a_mean_probability_has_another_level_than_accuracy():
     """The probabilities of ten classes have the mean 1/10, however frequent the classes are."""
     one = removals(0.75, 0.9)
-    scores = replace(one, settings=replace(one.settings, evaluation="insertion-deletion"))
+    scores = replace(one, config=replace(one.config, evaluation="insertion-deletion"))
     assert scores.chance_line == (0.1, "1/K")
 
 
@@ -199,9 +199,9 @@ def test_a_folder_from_dry_run_to_a_report_without_it(uneven, tmp_path, capsys):
 
 
 def test_older_results_of_a_folder_that_is_gone_get_no_verdict(tmp_path):
-    one = protocol(dataset="folder-gone", recipe=recipe_for("folder-gone"))
-    keep(tmp_path, one)
-    (found,) = Retrainings.of(tmp_path).summaries
+    one = make_config(dataset="folder-gone", recipe=recipe_for("folder-gone"))
+    save_runs(tmp_path, one)
+    (found,) = Retrainings.load(tmp_path).summaries
     assert found.chance is None
     assert "chance is not known" in found.text
     assert found.panel.chance is None

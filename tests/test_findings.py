@@ -13,8 +13,8 @@ from evaluation.runs import MaskOptions, RetrainingConfig, Run, RunResult
 from evaluation.statistics import Curve, verdict
 from experiments.records import save_run
 from reporting.records import load_runs
-from reporting.report import Retrainings, published_curve
 from reporting.retraining_summary import Gap, RetrainingSummary
+from reporting.retrainings import Retrainings, published_curve
 from training.recipe import recipe_for
 
 SUMS = ("d" * 64, "c" * 64)
@@ -22,7 +22,7 @@ RATIOS = (0.1, 0.5, 0.9)
 METHODS = (MethodSpec("GC"), MethodSpec("RANDOM"))
 
 
-def protocol(**changes) -> RetrainingConfig:
+def make_config(**changes) -> RetrainingConfig:
     given = {"evaluation": "ROAR", "dataset": "mnist", "attention": None, "methods": METHODS, "ratios": RATIOS}
     masks = {name: changes.pop(name) for name in options_of(MaskOptions) if name in changes}
     return RetrainingConfig(
@@ -42,28 +42,28 @@ def accuracy(run: Run) -> float:
     return base - 0.01
 
 
-def result(run: Run) -> RunResult:
+def make_result(run: Run) -> RunResult:
     return RunResult(accuracy(run), 10_000, run.ratio, 0.25, 0.1, 1.0, "a processor", {"torch": "2.11"})
 
 
-def keep(folder: Path, one: RetrainingConfig) -> None:
+def save_runs(folder: Path, one: RetrainingConfig) -> None:
     for run in one.runs(*SUMS):
-        save_run(run, result(run), folder)
+        save_run(run, make_result(run), folder)
 
 
-def findings(one: RetrainingConfig) -> RetrainingSummary:
-    return RetrainingSummary(one, *SUMS, {run: result(run) for run in one.runs(*SUMS)})
+def make_summary(one: RetrainingConfig) -> RetrainingSummary:
+    return RetrainingSummary(one, *SUMS, {run: make_result(run) for run in one.runs(*SUMS)})
 
 
 def test_a_run_survives_its_file(tmp_path):
     method = MethodSpec("VBP", "SG", (("level", 0.1), ("samples", 5)), blur=True)
-    one = protocol(methods=(method,), fill="black", rank="square")
-    keep(tmp_path, one)
-    assert dict(load_runs(tmp_path)) == {run: result(run) for run in one.runs(*SUMS)}
+    one = make_config(methods=(method,), fill="black", rank="square")
+    save_runs(tmp_path, one)
+    assert dict(load_runs(tmp_path)) == {run: make_result(run) for run in one.runs(*SUMS)}
 
 
 def test_text_has_table_verdicts_ranking_and_conditions():
-    text = findings(protocol()).text
+    text = make_summary(make_config()).text
     for words in (
         "ROAR on mnist, SimpleCNN",
         "by the signed attribution of the predicted class, replaced by mean",
@@ -77,7 +77,7 @@ def test_text_has_table_verdicts_ranking_and_conditions():
 
 
 def test_gap_checks_that_random_is_the_same_in_both():
-    roar, kar = (findings(protocol(evaluation=name)) for name in ("ROAR", "KAR"))
+    roar, kar = (make_summary(make_config(evaluation=name)) for name in ("ROAR", "KAR"))
     assert "overlapping intervals at 3 of 3 ratios; they differ by 0.000 at most" in Gap(roar, kar).text
     lower = {
         run: replace(one, accuracy=one.accuracy - 0.2) if run.evaluation == "KAR" and run.ratio == 0.5 else one
@@ -104,46 +104,46 @@ def test_gap_checks_that_random_is_the_same_in_both():
     ],
 )
 def test_tables_of_other_settings_have_other_names(change):
-    names = [RetrainingSummary(one, *SUMS, {}).stem for one in (protocol(), protocol(**change))]
+    names = [RetrainingSummary(one, *SUMS, {}).stem for one in (make_config(), make_config(**change))]
     assert names[0] != names[1]
     assert max(map(len, names)) < 200
     assert not any("/" in name for name in names)
 
 
 def test_report_finds_what_is_finished_and_says_what_is_not(tmp_path):
-    keep(tmp_path, protocol())
-    keep(tmp_path, protocol(methods=(MethodSpec("VBP"),), seeds=1))
-    keep(tmp_path, protocol(attention="CBAM", seeds=1))
-    (found, cbam), (left_out,) = (one := Retrainings.of(tmp_path)).summaries, one.left_out
-    assert found.protocol == protocol()
-    assert (cbam.model, cbam.protocol.seeds) == ("CBAM", 1)
+    save_runs(tmp_path, make_config())
+    save_runs(tmp_path, make_config(methods=(MethodSpec("VBP"),), seeds=1))
+    save_runs(tmp_path, make_config(attention="CBAM", seeds=1))
+    (found, cbam), (left_out,) = (one := Retrainings.load(tmp_path)).summaries, one.omissions
+    assert found.config == make_config()
+    assert (cbam.model, cbam.config.seeds) == ("CBAM", 1)
     assert left_out == "ROAR on mnist, SimpleCNN: VBP not finished"
-    assert found.text == findings(protocol()).text
+    assert found.text == make_summary(make_config()).text
 
 
 def test_report_prefers_more_seeds_when_all_have_them_and_counts_seeds_of_masks(tmp_path):
-    keep(tmp_path, protocol(seeds=3, mask_seeds=2))
-    (found,) = Retrainings.of(tmp_path).summaries
-    assert (found.protocol.seeds, found.protocol.mask_seeds) == (3, 2)
+    save_runs(tmp_path, make_config(seeds=3, mask_seeds=2))
+    (found,) = Retrainings.load(tmp_path).summaries
+    assert (found.config.seeds, found.config.mask_seeds) == (3, 2)
 
 
 def test_a_curve_without_its_mask_or_baseline_is_not_shown(tmp_path):
-    one = protocol(seeds=1, methods=(MethodSpec("GC"),))
-    keep(tmp_path, one)
+    one = make_config(seeds=1, methods=(MethodSpec("GC"),))
+    save_runs(tmp_path, one)
     next((tmp_path / "runs").glob("*_0.5_mask_*")).unlink()
-    missing = Retrainings.of(tmp_path)
+    missing = Retrainings.load(tmp_path)
     assert missing.summaries == ()
-    assert missing.left_out == ("ROAR on mnist, SimpleCNN: no method is finished (3 runs)",)
+    assert missing.omissions == ("ROAR on mnist, SimpleCNN: no method is finished (3 runs)",)
     assert missing.write(tmp_path) == []
 
 
 def test_report_writes_tables_runs_and_a_figure_per_kind(tmp_path):
     folder = tmp_path / "results"
     for name in ("ROAR", "KAR"):
-        keep(folder, protocol(evaluation=name))
-        keep(folder, protocol(evaluation=name, mask_split="train", granularity="element", seeds=1))
-    keep(folder, protocol(attention="CBAM", seeds=1))
-    keep(folder, protocol(dataset="cifar10", recipe=recipe_for("cifar10"), seeds=1))
+        save_runs(folder, make_config(evaluation=name))
+        save_runs(folder, make_config(evaluation=name, mask_split="train", granularity="element", seeds=1))
+    save_runs(folder, make_config(attention="CBAM", seeds=1))
+    save_runs(folder, make_config(dataset="cifar10", recipe=recipe_for("cifar10"), seeds=1))
     assert main.main(["--report", f"--output-dir={tmp_path}"]) == 0
     made = {path.name for path in folder.iterdir() if path.suffix == ".png" and not path.name.startswith("summary")}
     assert made == {
@@ -168,9 +168,9 @@ def test_report_writes_tables_runs_and_a_figure_per_kind(tmp_path):
 
 
 def test_report_sets_the_originals_figures_beside_its_own_setting(tmp_path):
-    keep(tmp_path, protocol(seeds=1))
-    keep(tmp_path, protocol(seeds=1, mask_split="train", granularity="element"))
-    (text,) = Retrainings.of(tmp_path).directions()
+    save_runs(tmp_path, make_config(seeds=1))
+    save_runs(tmp_path, make_config(seeds=1, mask_split="train", granularity="element"))
+    (text,) = Retrainings.load(tmp_path).original_comparisons()
     (row,) = (line for line in text.splitlines() if line.startswith("| GC"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     published = (0.4 * (0.9761 + 0.8786) / 2 + 0.4 * (0.8786 + 0.3884) / 2) / 0.8  # trapezoids over 10, 50 and 90 %

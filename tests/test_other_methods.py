@@ -17,7 +17,7 @@ from attribution.spec import MethodSpec, parameters_by_method
 from common.errors import InputError
 from experiments.pipeline import method_kwargs
 from models import build_model
-from reporting.labels import described_parameters, unusual_parameters
+from reporting.labels import parameter_sentences, parameter_words
 from tests.other_methods import FORMS, WRONG_FORMS
 from tests.run_main import run
 
@@ -310,13 +310,13 @@ def test_layer_and_arguments_are_told_apart_wherever_methods_are_named():
     )
     assert len({one, other, none}) == 3
     assert none.plain == {"method": "GC", "ensemble": None, "parameters": {}}
-    assert "layer a.1" in described_parameters([one])
-    assert unusual_parameters([one]) == ["layer-a.1"]
+    assert "layer a.1" in parameter_sentences([one])
+    assert parameter_words([one]) == ["layer-a.1"]
     place, arguments = "captum.attr:Occlusion", {"sliding_window_shapes": [1, 4, 4], "baselines": 0.5}
     occlusion = MethodSpec.of(place, None, **parameters_by_method([place], None, arguments)[place])
     assert json.loads(occlusion.plain["parameters"]["arguments"]) == arguments
     assert MethodSpec.read(json.loads(json.dumps(occlusion.plain))) == occlusion
-    (word,) = unusual_parameters([occlusion])
+    (word,) = parameter_words([occlusion])
     assert set(word) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-")
 
 

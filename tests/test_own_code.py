@@ -21,7 +21,7 @@ from experiments.checkpoints import load_checkpoint, train_and_save
 from experiments.map_files import recorded
 from experiments.records import save_run
 from models import attention_of, model_code, model_name
-from reporting.report import Retrainings
+from reporting.retrainings import Retrainings
 from tests.run_main import run
 from training.config import TrainingConfig
 from training.recipe import recipe_for
@@ -298,7 +298,7 @@ def evaluated(home: Home, output: Path, capsys: pytest.CaptureFixture[str], *opt
 
 
 def test_everything_is_made_anew_after_an_edit_and_nothing_without(home, tmp_path, capsys, monkeypatch):
-    for name in ("draw_curves", "draw_falls", "draw_scores"):  # which takes seconds
+    for name in ("draw_curves", "draw_accuracies", "draw_scores"):  # which takes seconds
         monkeypatch.setattr(f"reporting.figures.{name}", lambda *_: [])
     first = evaluated(home, tmp_path, capsys)
     assert "code of" not in first
@@ -395,7 +395,7 @@ def test_a_report_never_mixes_old_and_new_code_in_one_curve(tmp_path):
         for ratio in (0.3, 0.7):
             kept_run(tmp_path, code, ratio, accuracy)
     kept_run(tmp_path, None, 0.3, 0.1)  # from before code was recorded, and not finished
-    (found,) = Retrainings.of(tmp_path, ["planted"]).summaries
+    (found,) = Retrainings.load(tmp_path, ["planted"]).summaries
     curves = {curve.method: curve.accuracies for curve in found.images}
     assert curves == {
         f"mine:Mine code {'a' * 16}": ((0.9,), (0.9,)),
@@ -405,7 +405,7 @@ def test_a_report_never_mixes_old_and_new_code_in_one_curve(tmp_path):
 
 def test_records_of_one_code_are_named_as_always(tmp_path):
     kept_run(tmp_path, "a" * 16, 0.5, 0.9)
-    (found,) = Retrainings.of(tmp_path, ["planted"]).summaries
+    (found,) = Retrainings.load(tmp_path, ["planted"]).summaries
     assert [curve.method for curve in found.images] == ["mine:Mine"]
     (path,) = (tmp_path / "runs").glob("*mask*.json")
     assert json.loads(path.read_text())["configuration"]["code"] == "a" * 16

@@ -11,12 +11,12 @@ from evaluation import REMOVING
 from experiments import commands
 from experiments.publishing import gather
 from reporting.accuracy import TRAININGS
-from reporting.documents import BLOCK, BLOCKS, fill_blocks
-from reporting.groups import kept_checks, kept_falls, kept_removals
-from reporting.published import Published
+from reporting.blocks import BLOCKS
+from reporting.documents import BLOCK, Published, fill_blocks
+from reporting.groups import load_removal, load_sanity, load_selectivity_curves
 from reporting.records import GATHERED
-from reporting.report import Retrainings
-from reporting.summary import summaries
+from reporting.retrainings import Retrainings
+from reporting.summary import summarize
 from tests.run_main import run
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +43,7 @@ def test_the_tables_say_what_is_published():
         stem = f"summary_{one.dataset}_{one.model}" if one in published.summaries else one.stem
         assert (PUBLISHED / f"{stem}.md").read_text(encoding="utf-8") == one.text
     kept = (PUBLISHED / "retraining.md").read_text(encoding="utf-8")
-    assert all(f"## {one.text}" in kept for one in (*published.retrainings.summaries, *published.retrainings.gaps()))
+    assert all(f"## {one.text}" in kept for one in (*published.retrainings.summaries, *published.retrainings.gaps))
     assert len(published.removals) == 6
     assert len(published.checks) == 2
 
@@ -54,18 +54,18 @@ def test_what_was_gathered_is_reported_as_where_it_was_made(finished, tmp_path):
     files = {f"{kind}/{path.name}" for kind in REMOVING for path in (finished / "results" / kind).glob("*.json")}
     models = {f"{TRAININGS}/{path.stem}.json" for path in (finished / "checkpoints").glob("*.pt")}
     assert names == files | models
-    there, here = kept_removals(finished / "results"), kept_removals(tmp_path)
+    there, here = load_removal(finished / "results"), load_removal(tmp_path)
     assert [one.text for one in here] == [one.text for one in there] != []
     before = (tmp_path / GATHERED).read_bytes()
     gather(finished / "checkpoints", finished / "results", tmp_path)
     gather(tmp_path / "nothing", tmp_path / "nothing", tmp_path)
     assert (tmp_path / GATHERED).read_bytes() == before, "the same again, and nothing, change nothing"
     pages = [
-        summaries(folder, ["planted"], Retrainings.of(folder), kept_removals(folder))
+        summarize(folder, ["planted"], Retrainings.load(folder), load_removal(folder))
         for folder in (tmp_path, finished / "results")
     ]
     assert [one.text for one in pages[0]] == [one.text for one in pages[1]] != []
-    assert kept_checks(tmp_path) == []
+    assert load_sanity(tmp_path) == []
 
 
 def test_selectivity_is_published_without_its_pictures(data_dir, tmp_path):
@@ -81,7 +81,7 @@ def test_selectivity_is_published_without_its_pictures(data_dir, tmp_path):
     assert run(data_dir, tmp_path, options) == 0
     results, published = tmp_path / "results", tmp_path / "published"
     gather(tmp_path / "checkpoints", results, published)
-    whole, short = (kept_falls(folder, "mnist", "SimpleCNN") for folder in (results, published))
+    whole, short = (load_selectivity_curves(folder, "mnist", "SimpleCNN") for folder in (results, published))
     assert [method.label for method in short] == [method.label for method in whole] == ["VBP", "RANDOM"]
     for method, fall in whole.items():
         assert abs(fall.score - short[method].score).max() < 5e-4  # half precision

@@ -7,7 +7,7 @@ import torch
 import main
 from evaluation.statistics import estimate
 from experiments.checkpoints import load_checkpoint, load_metadata, save_checkpoint
-from reporting.accuracy import ORIGINAL, accuracy_rows, trainings_of
+from reporting.accuracy import ORIGINAL, accuracy_rows, group_trainings
 from training.checkpoint import Checkpoint, weights_sum
 
 CLASSES = 10
@@ -81,7 +81,7 @@ def test_other_recipes_depths_and_limits_have_rows_of_their_own(tmp_path):
     keep(tmp_path, seed=1, recipe={"epochs": 1, "batch_size": 64})
     keep(tmp_path, model="RAN92", limit_train=1000)
     keep(tmp_path, seed=2, quick=True)
-    trainings = trainings_of(load_metadata(tmp_path / "checkpoints"), "mnist", quick=False)
+    trainings = group_trainings(load_metadata(tmp_path / "checkpoints"), "mnist", quick=False)
     assert [(one.model, len(one.checkpoints)) for one in trainings] == [
         ("SimpleCNN", 1),
         ("SimpleCNN", 1),

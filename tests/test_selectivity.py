@@ -12,7 +12,7 @@ from evaluation.configs import SelectivityConfig
 from evaluation.masking import TIE_SEED, ranks
 from evaluation.selectivity import KEEP_EVERY, first_of, remove_one_by_one
 from evaluation.statistics import estimate, mean_interval, proportion_interval
-from reporting.selectivity import SelectivityCurve, area_of_rows, selectivity_table
+from reporting.selectivity_summary import SelectivityCurve, areas_of_rows, selectivity_table
 from tests.run_main import run
 
 OPTIONS = ["--eval=selectivity", "--quick", "--target=mnist", "--method=VBP,GC", "--removals=7", "--limit-test=30"]
@@ -140,12 +140,12 @@ def test_methods_that_return_nonsense_are_refused(network):
 
 def test_areas_and_table_by_hand():
     score = np.array([[1.0, 0.5, 0.0], [1.0, 1.0, 0.5]])
-    np.testing.assert_allclose(area_of_rows(score), [0.5, 0.875])
+    np.testing.assert_allclose(areas_of_rows(score), [0.5, 0.875])
     fall = SelectivityCurve("VBP", score, np.array([[True, False, False], [True, True, True]]))
     assert fall.accuracy == [proportion_interval(hits, 2) for hits in (2, 1, 1)]
-    np.testing.assert_allclose(fall.hit_areas, [0.25, 1])
+    np.testing.assert_allclose(fall.accuracy_areas, [0.25, 1])
     random = SelectivityCurve("RANDOM", np.ones((2, 3)), np.ones((2, 3), bool))
-    row = selectivity_table([fall, random], random).splitlines()[2]
+    row = selectivity_table([fall, random]).splitlines()[2]
     distance = mean_interval([-0.5, -0.125])
     assert row.split("|")[-2].strip() == f"-0.312 ± {distance.half:.3f}"
     assert mean_interval([0.2, 0.4]) == estimate([0.2, 0.4], 100)

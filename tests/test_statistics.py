@@ -14,7 +14,7 @@ from evaluation.statistics import (
     verdict,
 )
 from reporting.figures import spread
-from reporting.tables import csv_table, gap_table, markdown_table
+from reporting.tables import curves_csv, curves_table, gap_table
 
 
 def test_interval_over_seeds_by_hand():
@@ -93,13 +93,13 @@ def test_verdict_says_whether_a_curve_can_be_believed(image, mask, words):
 
 def test_tables_hold_every_point():
     curves, baseline = [curve(0.9, 0.8, 0.7), curve(0.3, 0.2, 0.1, sees="mask")], Estimate(0.95, 0.94, 0.96)
-    lines = markdown_table(curves, baseline).splitlines()
+    lines = curves_table(curves, baseline).splitlines()
     assert len({len(line) for line in lines}) == 1
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0] == ["method", "0 %", "10 %", "50 %", "90 %", "area", "area − RANDOM's", "ties"]
     assert cells[2] == ["GC", "0.950 ± 0.010", "0.900 ± 0.002", "0.800 ± 0.002", "0.700 ± 0.002", "0.800", "", "0%"]
     assert cells[3][:3] == ["GC, mask alone", "", "0.300 ± 0.002"]
-    assert csv_table(curves, baseline).splitlines()[:3] == [
+    assert curves_csv(curves, baseline).splitlines()[:3] == [
         "method,sees,ratio,accuracy,low,high",
         "baseline,image,0,0.950000,0.940000,0.960000",
         "GC,image,0.1,0.900000,0.898000,0.902000",
@@ -139,7 +139,7 @@ def test_ranking_says_what_cannot_be_told_apart():
 
 
 def test_tables_compare_with_random_and_kar_with_roar():
-    (_head, _line, row, _random) = markdown_table([A, RANDOM], Estimate(0.95, 0.94, 0.96)).splitlines()
+    (_head, _line, row, _random) = curves_table([A, RANDOM], Estimate(0.95, 0.94, 0.96)).splitlines()
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[-3:] == ["0.700 ± 0.000", "-0.200 ± 0.000", "50%"]
     row = gap_table([A, RANDOM], [RANDOM, B, seeded("A", (1.0, 0.9), (1.0, 0.9), (1.0, 0.9))]).splitlines()[2]

@@ -10,11 +10,11 @@ import pytest
 import main
 from evaluation import REMOVING
 from evaluation.statistics import Estimate
-from reporting.groups import kept_removals, most_finished
+from reporting.groups import complete_part, load_removal
 from reporting.page import write_page
-from reporting.report import Retrainings
-from reporting.summary import Column, Summary, summaries
-from tests.test_findings import METHODS, keep, protocol
+from reporting.retrainings import Retrainings
+from reporting.summary import Column, Summary, summarize
+from tests.test_findings import METHODS, make_config, save_runs
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -45,13 +45,13 @@ def test_places_marks_and_agreement():
 
 def test_as_many_methods_and_seeds_as_possible():
     found = {(METHODS[0], seed): {} for seed in range(3)} | {(METHODS[1], 0): {}}
-    assert most_finished(found) == ((METHODS[0],), (0, 1, 2))
-    assert most_finished(found | {(METHODS[1], 1): {}}) == (METHODS, (0, 1))
+    assert complete_part(found) == ((METHODS[0],), (0, 1, 2))
+    assert complete_part(found | {(METHODS[1], 1): {}}) == (METHODS, (0, 1))
 
 
 def test_values_are_those_of_the_files(finished):
     results = finished / "results"
-    (one,) = summaries(results, ("planted",), Retrainings.of(results, ("planted",)), kept_removals(results))
+    (one,) = summarize(results, ("planted",), Retrainings.load(results, ("planted",)), load_removal(results))
     assert [column.name for column in one.columns] == list(REMOVING)
     for column in one.columns:
         assert column.values["evaluation.planted:TrueMap"].mean > column.values["RANDOM"].mean
@@ -61,8 +61,8 @@ def test_values_are_those_of_the_files(finished):
 
 def test_explained_by_the_mask_is_marked(tmp_path):
     for name in ("ROAR", "KAR"):
-        keep(tmp_path, protocol(evaluation=name))
-    (one,) = summaries(tmp_path, ("mnist",), Retrainings.of(tmp_path), [])
+        save_runs(tmp_path, make_config(evaluation=name))
+    (one,) = summarize(tmp_path, ("mnist",), Retrainings.load(tmp_path), [])
     assert [column.name for column in one.columns] == ["ROAR", "KAR"]
     assert [column.higher_is_better for column in one.columns] == [False, True]
     assert [column.marked for column in one.columns] == [frozenset({"GC"})] * 2
@@ -71,8 +71,8 @@ def test_explained_by_the_mask_is_marked(tmp_path):
 @pytest.fixture
 def written(tmp_path):
     for name in ("ROAR", "KAR"):
-        keep(tmp_path / "results", protocol(evaluation=name))
-    keep(tmp_path / "results", protocol(dataset="cifar10", seeds=1))
+        save_runs(tmp_path / "results", make_config(evaluation=name))
+    save_runs(tmp_path / "results", make_config(dataset="cifar10", seeds=1))
     assert main.main(["--report", f"--output-dir={tmp_path}"]) == 0
     return tmp_path / "results" / "report.html"
 
@@ -127,4 +127,4 @@ def test_a_real_browser_shows_it(written, width, tmp_path):
 def test_nothing_measured_makes_no_page(tmp_path, capsys):
     assert main.main(["--report", f"--output-dir={tmp_path}"]) == 0
     assert not (tmp_path / "results" / "report.html").exists()
-    assert kept_removals(tmp_path / "results") == []
+    assert load_removal(tmp_path / "results") == []

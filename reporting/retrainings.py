@@ -1,0 +1,293 @@
+"""Tables and figures of all finished retrainings, from their records."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attribution.spec import MethodSpec
+from common.files import write_text
+from data import DATA_DIR
+from evaluation import RETRAINING
+from evaluation.runs import RetrainingConfig, Run, RunResult
+from evaluation.statistics import Curve
+from models import NO_ATTENTION, attention_of
+from reporting.accuracy import model_order, original_figures
+from reporting.groups import CodeVersions, method_order, sort_datasets
+from reporting.labels import file_name_part, quantity
+from reporting.records import load_runs
+from reporting.retraining_summary import Gap, RetrainingSummary, quick_images
+from reporting.tables import markdown_table, runs_csv
+from training.recipe import recipe_for
+
+if TYPE_CHECKING:
+    from reporting.figures import Panel
+
+Results = Mapping[Run, RunResult]
+
+ORIGINAL_METHODS = {"GB-GC": "GBGC"}
+ORIGINAL_MASKS = ["element", "train"]  # as `RetrainingSummary.mask_words` has it
+ORIGINAL_NOTE = (
+    "Areas. The original masked the training images alone and tested on whole ones: a network that learned to read "
+    "masks fails there, so that the map that leaks most seems the most faithful. With both masked the same leak holds "
+    "the curve up. Neither says what the map is worth; the last column says why."
+)
+
+
+@dataclass(frozen=True)
+class Retrainings:
+    """The finished runs of a results folder, sorted into what can stand in one table.
+
+    Attributes:
+        summaries: a table each; several of one data set and model may differ in options, images or recipe.
+        omissions: in a line each, runs that are not shown because others of their curve are missing.
+    """
+
+    summaries: tuple[RetrainingSummary, ...]
+    omissions: tuple[str, ...]
+
+    @classmethod
+    def load(cls, folder: Path, datasets: Sequence[str] = (), data_dir: Path = DATA_DIR) -> "Retrainings":
+        """Read the runs of a results folder.
+
+        Args:
+            datasets: of which the runs are taken; all unless some are named.
+            data_dir: see `RetrainingSummary`.
+
+        Raises:
+            InputError: a damaged file.
+        """
+        versions = CodeVersions.load(folder)
+        runs: dict[Run, RunResult] = {}
+        for run, result in load_runs(folder):
+            method = versions.label_method(run.method) if run.method else None
+            runs[replace(run, method=method)] = result
+        datasets = datasets or sort_datasets(run.dataset for run in runs)
+        runs = {run: result for run, result in runs.items() if run.dataset in datasets}
+        groups: dict[Run, list[Run]] = defaultdict(list)  # common configuration of curves -> their points
+        for run in runs:
+            if run.method is not None and run.sees == "image":
+                groups[replace(run, method=None, ratio=0.0, seed=0)].append(run)
+        summaries, omissions = [], []
+        for key in sorted(groups, key=lambda key: _place(key, datasets)):
+            model = versions.label_model(key.configuration())
+            config, missing = _largest_config(key, groups[key], runs)
+            if config is not None:
+                sums = key.dataset_sum, key.checkpoint_sum or ""
+                summaries.append(RetrainingSummary(config, *sums, runs, _is_quick(config), model, data_dir))
+            omissions += [f"{key.evaluation} on {key.dataset}, {model}: {missing}"] if missing else []
+        summaries.sort(key=lambda summary: len(summary.mask_words))  # the default masks first
+        return cls(tuple(summaries), tuple(omissions))
+
+    @cached_property
+    def largest(self) -> list[RetrainingSummary]:
+        """The largest summary of each evaluation, data set, model and kind of masks; figures show these."""
+        largest: dict[tuple[object, ...], RetrainingSummary] = {}
+        for summary in self.summaries:
+            kind = (summary.evaluation, summary.dataset, summary.model, *summary.mask_words)
+            if kind not in largest or _size(summary) > _size(largest[kind]):
+                largest[kind] = summary
+        return list(largest.values())
+
+    @property
+    def quick(self) -> list[RetrainingSummary]:
+        """Those of `--quick`, whose tables and figures have names of their own."""
+        return [summary for summary in self.summaries if summary.quick]
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """KAR − ROAR, where both are there with the same methods, ratios and seeds."""
+        return [
+            Gap(roar, kar)
+            for roar, kar in product(self.summaries, self.summaries)
+            if (roar.evaluation, roar.checkpoint_sum) == ("ROAR", kar.checkpoint_sum)
+            and replace(roar.config, evaluation="KAR") == kar.config
+        ]
+
+    def write(self, folder: Path, suffix: str = "") -> list[Path]:
+        """Write `retraining<suffix>.md`, `retraining_runs<suffix>.csv` and the figures; return their paths."""
+        if not self.summaries:
+            return []
+        texts = [*(summary.text for summary in (*self.summaries, *self.gaps)), *self.original_comparisons()]
+        table, runs = folder / f"retraining{suffix}.md", folder / f"retraining_runs{suffix}.csv"
+        write_text(table, "\n".join(f"## {text}" for text in texts))
+        write_text(runs, runs_csv(self.runs))
+        return [table, runs, *self._draw(folder, suffix)]
+
+    @property
+    def runs(self) -> Results:
+        """The runs of all tables."""
+        return {run: result for summary in self.summaries for run, result in summary.runs_in_order.items()}
+
+    def _draw(self, folder: Path, suffix: str) -> list[Path]:
+        """Draw a figure per model, and per method of which there are several models; a panel for each data set."""
+        from reporting.figures import draw_curves  # here, so that nothing else waits for matplotlib
+
+        paths = []
+        kinds: dict[tuple[str, tuple[str, ...]], list[RetrainingSummary]] = defaultdict(list)
+        for summary in self.largest:
+            kinds[summary.evaluation, tuple(summary.mask_words)].append(summary)
+        for (evaluation, words), summaries in kinds.items():
+            for model in dict.fromkeys(summary.model for summary in summaries):
+                of_model = [summary for summary in summaries if summary.model == model]
+                stem = "_".join([evaluation, *([] if model == NO_ATTENTION else [file_name_part(model)]), *words])
+                panels = [summary.panel for summary in of_model]
+                paths += draw_curves(panels, _figure_note(of_model), folder / f"{stem}{suffix}")
+            for method in dict.fromkeys(method for summary in summaries for method in summary.config.methods):
+                by_dataset: dict[str, list[RetrainingSummary]] = {summary.dataset: [] for summary in summaries}
+                for summary in summaries:
+                    by_dataset[summary.dataset] += [summary] if method in summary.config.methods else []
+                if any(len(of_dataset) > 1 for of_dataset in by_dataset.values()):
+                    panels = [_models_panel(method, of_dataset) for of_dataset in by_dataset.values() if of_dataset]
+                    note = _figure_note([summary for of_dataset in by_dataset.values() for summary in of_dataset])
+                    stem = "_".join([evaluation, "models", method.file_stem, *words])
+                    paths += draw_curves(panels, note, folder / f"{stem}{suffix}")
+        return paths
+
+    def original_comparisons(self) -> Iterator[str]:
+        """Yield the original's areas beside those of its setting and of the default one, a table for each data set."""
+        plain = [summary for summary in self.largest if summary.model == NO_ATTENTION]
+        for theirs, ours in product(plain, plain):
+            same = (theirs.evaluation, theirs.dataset) == (ours.evaluation, ours.dataset)
+            if same and theirs.mask_words == ORIGINAL_MASKS and not ours.mask_words:
+                title = f"{ours.title}: the original's setting and the default"
+                yield f"{title}\n\n{ORIGINAL_NOTE}\n\n{_areas_beside_original(theirs, ours)}"
+
+    @property
+    def overview(self) -> str:
+        """A line for each table, and for each omission."""
+        lines = []
+        for summary in self.summaries:
+            counts = {"method": len(summary.config.methods), "ratio": len(summary.config.ratios)}
+            words = [quantity(n, unit) for unit, n in (counts | {"seed": summary.config.seeds}).items()]
+            lines.append(f"{summary.title}: {', '.join([*words, *summary.mask_words])}")
+        return "\n".join([*lines, *(f"left out: {line}" for line in self.omissions)])
+
+
+def _place(key: Run, datasets: Sequence[str]) -> tuple[object, ...]:
+    place = RETRAINING.index(key.evaluation), datasets.index(key.dataset), model_order(key.model)
+    return *place, json.dumps(key.configuration())
+
+
+def _largest_config(key: Run, points: Sequence[Run], runs: Results) -> tuple[RetrainingConfig | None, str]:
+    """Return the configuration with the most finished methods, ratios and seeds, and a line on what it leaves out."""
+
+    def is_finished(config: RetrainingConfig) -> bool:
+        return all(run in runs for run in config.runs(key.dataset_sum, key.checkpoint_sum or ""))
+
+    methods = sorted({run.method for run in points if run.method}, key=method_order)
+    ratios_of = {method: tuple(sorted({run.ratio for run in points if run.method == method})) for method in methods}
+    seeds = range(1, 2 + max(run.seed for run in points))
+    largest: RetrainingConfig | None = None
+    for ratios, count in product(set(ratios_of.values()), seeds):
+        config = RetrainingConfig(
+            evaluation=key.evaluation,
+            dataset=key.dataset,
+            attention=attention_of(key.model),
+            methods=(),
+            ratios=ratios,
+            recipe=key.recipe,
+            seeds=count,
+            limit_train=key.limit_train,
+            limit_test=key.limit_test,
+            masks=key.masks,
+            model_code=key.model_code,
+        )
+        finished = (method for method in methods if is_finished(replace(config, methods=(method,))))
+        config = replace(config, methods=tuple(finished))
+        if config.methods and (largest is None or _points(config) > _points(largest)):
+            largest = config
+    if largest is None:
+        return None, f"no method is finished ({quantity(len(points), 'run')})"
+    while largest.mask_seeds < largest.seeds:
+        more = replace(largest, mask_seeds=largest.mask_seeds + 1)
+        if not is_finished(more):
+            break
+        largest = more
+    unfinished = [method.label for method in methods if method not in largest.methods]
+    other_ratios = sorted({ratio for ratios in ratios_of.values() for ratio in ratios} - set(largest.ratios))
+    omissions = [f"{', '.join(unfinished)} not finished"] if unfinished else []
+    omissions += [f"ratios {', '.join(f'{ratio:g}' for ratio in other_ratios)}"] if other_ratios else []
+    omissions += [f"seeds from {largest.seeds}"] if largest.seeds < max(seeds) else []
+    return largest, "; ".join(omissions)
+
+
+def _is_quick(config: RetrainingConfig) -> bool:
+    """Tell if the configuration is the one of `--quick`."""
+    if config.recipe != recipe_for(config.dataset, config.attention, quick=True):
+        return False
+    images = quick_images(config.dataset, config.attention)
+    return config.limit_train is not None if images is None else config.limit_train == images
+
+
+def _points(config: RetrainingConfig) -> tuple[int, int]:
+    """Return the size of a table; of equal ones more seeds win."""
+    return len(config.methods) * len(config.ratios) * config.seeds, config.seeds
+
+
+def _size(summary: RetrainingSummary) -> tuple[int, int]:
+    """Return the number of measurements, and of images trained on."""
+    images = summary.config.limit_train or 2**31
+    return _points(summary.config)[0], images * summary.config.recipe.epochs
+
+
+def _models_panel(method: MethodSpec, summaries: Sequence[RetrainingSummary]) -> "Panel":
+    """Return the panel of one method on several models, each curve under the model's name."""
+    first = summaries[0]
+    return replace(
+        first.panel,
+        title=f"{first.evaluation} of {method.label} on {first.dataset}",
+        curves=[
+            replace(curve, method=summary.model)
+            for summary in summaries
+            for curve in summary.curves
+            if curve.method == method.label
+        ],
+        baselines={summary.model: summary.baseline for summary in summaries},
+    )
+
+
+def _figure_note(summaries: Sequence[RetrainingSummary]) -> str:
+    """Return the note of a figure of several panels, with the data set of each condition."""
+    if len({summary.dataset for summary in summaries}) == 1:
+        return "\n".join([*dict.fromkeys(summary.conditions for summary in summaries), summaries[0].legend])
+    lines = [f"{summary.dataset}: " + summary.conditions.replace("\n", " ") for summary in summaries]
+    legends: dict[str, list[str]] = defaultdict(list)
+    for summary in summaries:
+        legends[summary.legend].append(summary.dataset)
+    for legend, datasets in legends.items():
+        lines.append(legend if len(legends) == 1 else f"{' and '.join(datasets)}: {legend}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _areas_beside_original(theirs: RetrainingSummary, ours: RetrainingSummary) -> str:
+    """Return areas by method: published, in the original's setting, in the default one, and of the mask alone."""
+    rows = [["method", "the original, published", "its setting, here", "both splits masked", "the mask alone"]]
+    pairs = {image.method: (image, mask) for image, mask in zip(ours.image_curves, ours.mask_curves, strict=True)}
+    for curve in (curve for curve in theirs.image_curves if curve.method in pairs):
+        published = published_curve(theirs.evaluation, theirs.dataset, curve.method)
+        ratios = [ratio for ratio in curve.ratios if ratio in pairs[curve.method][0].ratios]
+        curves = (published, curve, *pairs[curve.method])
+        rows.append([curve.method, *(f"{_area_at(each, ratios):.3f}" if each else "" for each in curves)])
+    return markdown_table(rows)
+
+
+def published_curve(evaluation: str, dataset: str, method: str) -> Curve | None:
+    """Return the original's curve of SimpleCNN; its KAR has the fraction kept as ratio, ours the fraction replaced."""
+    figures = original_figures()
+    name = f"simple_cnn_{dataset}_{ORIGINAL_METHODS.get(method, method)}"
+    if name not in figures["retraining"]:
+        return None
+    heights = zip(figures["ratios"], figures["retraining"][name][evaluation], strict=True)
+    points = sorted((ratio if evaluation == "ROAR" else round(1 - ratio, 9), height) for ratio, height in heights)
+    return Curve(method, "image", tuple(ratio for ratio, _ in points), tuple((y,) for _, y in points), 10_000)
+
+
+def _area_at(curve: Curve, ratios: Sequence[float]) -> float:
+    """Return the area under a curve at some of its ratios."""
+    accuracies = tuple(curve.accuracies[curve.ratios.index(ratio)] for ratio in ratios)
+    return replace(curve, ratios=tuple(ratios), accuracies=accuracies).area

@@ -1,0 +1,131 @@
+"""The summary of selectivity: the fall of accuracy and score while pixels are removed, as table and figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data import dataset_info
+from evaluation import RECORDED_ORDERS
+from evaluation.configs import SelectivityConfig
+from evaluation.options import notes_of
+from evaluation.statistics import Estimate, mean_interval, proportion_interval, trapezoids
+from reporting.evaluation_summary import MeasurementSummary
+from reporting.labels import explained_class, parameter_sentences
+from reporting.tables import cell, csv_text, difference_cell, markdown_table, numbers
+
+Array = npt.NDArray[Any]
+
+TABLE_STEPS = 6  # columns of the table
+
+
+@dataclass(frozen=True)
+class SelectivityCurve:
+    """Accuracy and score of one method while pixels are removed.
+
+    Attributes:
+        score: (N, steps + 1), probability of the explained class per image.
+        correct: (N, steps + 1) bool.
+    """
+
+    method: str
+    score: Array
+    correct: Array
+
+    @classmethod
+    def from_arrays(cls, method: str, arrays: Mapping[str, Array]) -> "SelectivityCurve":
+        return cls(method, arrays["score"].astype(np.float64), arrays["correct"])
+
+    @cached_property
+    def accuracy(self) -> list[Estimate]:
+        """After each number of removals."""
+        return [proportion_interval(int(column.sum()), len(column)) for column in self.correct.T]
+
+    @cached_property
+    def areas(self) -> Array:
+        """Area under each image's score curve divided by its width (trapezoids): (N,)."""
+        return areas_of_rows(self.score)
+
+    @cached_property
+    def accuracy_areas(self) -> Array:
+        """The same of the hits: their mean is the area under the curve of accuracy."""
+        return areas_of_rows(self.correct.astype(np.float64))
+
+
+def areas_of_rows(rows: Array) -> Array:
+    """Return the areas by trapezoids of width 1 / steps: (N, steps + 1) -> (N,)."""
+    return trapezoids(rows.T, np.arange(rows.shape[1]))
+
+
+def selectivity_table(curves: Sequence[SelectivityCurve]) -> str:
+    """Return a row per method: accuracy after some removals, both areas, the distance to RANDOM, paired by image."""
+    random = next((curve for curve in curves if curve.method == "RANDOM"), None)
+    steps = sorted({round(step) for step in np.linspace(0, curves[0].score.shape[1] - 1, TABLE_STEPS)})
+    head = ["method", *(f"{step} pixels" for step in steps), "area of accuracy", "area of score", "score − RANDOM's"]
+    rows = [head]
+    for curve in curves:
+        cells = [curve.method, *(cell(curve.accuracy[step]) for step in steps)]
+        cells += [cell(mean_interval(curve.accuracy_areas)), cell(mean_interval(curve.areas))]
+        cells.append("" if random is None or curve is random else difference_cell(curve.areas, random.areas))
+        rows.append(cells)
+    return markdown_table(rows)
+
+
+@dataclass(frozen=True)
+class SelectivitySummary(MeasurementSummary):
+    """The selectivity of several methods on one classifier; `results` are the arrays of `SelectivityCurve`."""
+
+    config: SelectivityConfig
+
+    @property
+    def evaluation(self) -> str:
+        return "selectivity"
+
+    @cached_property
+    def curves(self) -> list[SelectivityCurve]:
+        return [
+            SelectivityCurve.from_arrays(method.label, self.results[method, self.seeds[0]]) for method in self.methods
+        ]
+
+    @property
+    def baseline(self) -> Estimate:
+        return self.curves[0].accuracy[0]
+
+    @property
+    def title(self) -> str:
+        return f"Selectivity on {self.dataset}, {self.model}, {RECORDED_ORDERS[self.config.order]} important first"
+
+    @property
+    def note(self) -> str:
+        config, (_channels, height, width) = self.config, dataset_info(self.dataset).image_shape
+        return (
+            f"{config.limit_test:,} test images; {config.removals} of {height * width} pixels replaced by "
+            f"{config.fill}, one after the other, by the {config.rank} attribution of the "
+            f"{explained_class(config.explain)} of the image as it then is. One network (seed 0)."
+            f"{parameter_sentences(self.methods)}{notes_of(config)}\n"
+            "± is the 95 % interval over the test images, of accuracies Wilson's, of scores and areas Student's t."
+        )
+
+    @property
+    def body(self) -> str:
+        doubt = f"No map can be judged, since {self.doubt}.\n\n" if self.is_at_chance else ""
+        return f"{doubt}{selectivity_table(self.curves)}"
+
+    @property
+    def csv(self) -> str:
+        """One line per method and number of removals."""
+        rows = [["method", "removed", "accuracy", "accuracy_low", "accuracy_high", "score", "score_low", "score_high"]]
+        for curve in self.curves:
+            for step, (accuracy, scores) in enumerate(zip(curve.accuracy, curve.score.T, strict=True)):
+                rows.append([curve.method, str(step), *numbers(accuracy), *numbers(mean_interval(scores))])
+        return csv_text(rows)
+
+    def draw(self, stem: Path) -> list[Path]:
+        from reporting.figures import draw_accuracies, draw_scores  # here, so that nothing else waits for matplotlib
+
+        figures = draw_accuracies(self.curves, self.title, self.note, stem.with_name(stem.name + "_accuracy"))
+        return figures + draw_scores(self.curves, self.title, self.note, stem.with_name(stem.name + "_scores"))
