@@ -33,7 +33,7 @@ from experiments.pipeline import Pipeline
 from experiments.store import Folders
 from training.classifier import restore
 from training.config import TrainingConfig
-from training.device import device_name, exact_float32, resolve_device, set_up_process
+from training.device import device_name, disable_tf32, resolve_device, set_up_process
 from training.inputs import Images
 from training.recipe import recipe_for
 
@@ -134,7 +134,7 @@ class Sides:
 
     def __call__(self, side: str, network: str, name: str) -> Side:
         warnings.simplefilter("ignore")
-        exact_float32()
+        disable_tf32()
         if side == "ours":
             set_up_process()
         return self.maps(side, network, name)

@@ -15,7 +15,7 @@ from data import DATA_DIR
 from evaluation import RETRAINING
 from evaluation.runs import RetrainingConfig, Run, RunResult
 from evaluation.statistics import Curve
-from models import NO_ATTENTION, attention_of
+from models import NO_ATTENTION, parse_model_name
 from reporting.accuracy import order_of, original_figures
 from reporting.editions import Editions
 from reporting.groups import in_order, method_place
@@ -187,7 +187,7 @@ def _findings(key: Run, of_key: Sequence[Run], runs: Results, data_dir: Path) ->
         protocol = RetrainingConfig(
             evaluation=key.evaluation,
             dataset=key.dataset,
-            attention=attention_of(key.model),
+            attention=parse_model_name(key.model),
             methods=(),
             ratios=ratios,
             recipe=key.recipe,
