@@ -1,1 +1,1 @@
-"""The modules that our attention models are built from; each works in any network."""
+"""The modules of the attention models; each works in any network."""

@@ -21,7 +21,7 @@ class AttentionHeads(nn.Module):
 
 
 class HeadGates(nn.Module):
-    """g_H = softmax(tanh(Σ_xy (W_g ∗ Z) ⊙ H)), eq. 5: how much each head is to be believed."""
+    """g_H = softmax(tanh(Σ_xy (W_g ∗ Z) ⊙ H)), eq. 5: the weight of each head."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class HeadGates(nn.Module):
 
 
 class AttendAndRectify(nn.Module):
-    """An opinion on the class from the features of one depth: o = Σ_k g_k Σ_xy H_k ⊙ O_k, eq. 3 and 4."""
+    """Class scores from the features of a depth: o = Σ_k g_k Σ_xy H_k ⊙ O_k, eq. 3 and 4."""
 
     def __init__(self, channels: int, classes: int, heads: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class AttendAndRectify(nn.Module):
         self.gates = HeadGates(channels, heads)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) -> opinion (N, classes) and masks (N, K, H, W)."""
+        """(N, C, H, W) -> scores (N, classes) and masks (N, K, H, W)."""
         masks = self.heads(features)
         opinions = self.opinions(features).unflatten(1, (masks.shape[1], -1))
         per_head = (opinions * masks.unsqueeze(2)).sum(dim=(3, 4))
@@ -54,10 +54,10 @@ class AttendAndRectify(nn.Module):
 
 
 class OutputGates(nn.Sequential):
-    """g = softmax(tanh(W_G Z)), eq. 6 and 7: the share of each opinion in the output.
+    """g = softmax(tanh(W_G Z)), eq. 6 and 7: the weight of each depth in the output.
 
-    (N, C) of the pooled last features -> (N, gates), each row sums to 1. As in the authors' code, and not in the
-    paper, a batch norm stands before the tanh.
+    (N, C) of the pooled last features -> (N, gates), each row sums to 1. Like the authors' code, and unlike the paper,
+    a batch norm precedes the tanh.
     """
 
     def __init__(self, channels: int, gates: int) -> None:
@@ -65,15 +65,12 @@ class OutputGates(nn.Sequential):
 
 
 def mask_overlap(masks: Tensor) -> Tensor:
-    """The inter-mask regulariser of section 3.2: mean square of the off-diagonal of H Hᵀ, 0 for disjoint masks.
+    """Return the inter-mask regulariser of section 3.2, a scalar: mean square of the off-diagonal of H Hᵀ.
 
-    The authors' code pools the masks 2×2 first, which charges neighbours that don't overlap; here they are as they are.
+    The authors' code pools the masks 2×2 first, which penalises neighbours that don't overlap; this does not.
 
     Args:
         masks: (N, K, H, W).
-
-    Returns:
-        a scalar.
     """
     flat = masks.flatten(2)
     overlap = (flat.unsqueeze(1) * flat.unsqueeze(2)).sum(dim=3)  # no matrix product: autocast would round it

@@ -4,10 +4,9 @@ from torch import Tensor, nn
 
 
 class CAMHead(nn.Module):
-    """Global average pooling and one linear layer: S_c = Σ_k w_kc · mean_xy f_k(x, y), section 2 of the paper.
+    """Global average pooling and a linear layer: S_c = Σ_k w_kc · mean_xy f_k(x, y), section 2 of the paper.
 
-    Because the mean is linear, M_c(x, y) = Σ_k w_kc f_k(x, y) (eq. 2) says what each position gave to S_c. A bias
-    is added, which belongs to no position.
+    M_c(x, y) = Σ_k w_kc f_k(x, y) (eq. 2) is the contribution of each position to S_c, without the bias.
     """
 
     def __init__(self, channels: int, classes: int) -> None:

@@ -20,7 +20,7 @@ class ChannelGate(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, 1, 1) in 0 … 1."""
         pooled = F.adaptive_avg_pool2d(features, 1), F.adaptive_max_pool2d(features, 1)
-        through_mlp = self.mlp(torch.stack(pooled).flatten(2))  # both at once: its ReLU is then used once
+        through_mlp = self.mlp(torch.stack(pooled).flatten(2))  # both at once, so that the ReLU runs once
         gate: Tensor = self.sigmoid(through_mlp.sum(dim=0))
         return gate[..., None, None]
 
@@ -28,8 +28,8 @@ class ChannelGate(nn.Module):
 class SpatialGate(nn.Module):
     """M_s(F) = σ(f⁷ˣ⁷([AvgPool(F); MaxPool(F)])), eq. 3, pooled along the channels.
 
-    The published parameter counts have both a bias and a batch norm after the convolution. The paper's formula has
-    no batch norm, its authors' code has one and no bias.
+    The published parameter counts include a bias and a batch norm after the convolution. The paper's formula has no
+    batch norm; its authors' code has one and no bias.
     """
 
     def __init__(self, kernel: int = KERNEL) -> None:

@@ -13,10 +13,10 @@ MASK_UNITS = 1  # r
 SomeModule = TypeVar("SomeModule", bound=nn.Module)
 
 
-def tied(module: SomeModule) -> SomeModule:
-    """A second place for `module`: the same parameters, its own non-linearities, hooks and batch-norm statistics.
+def copy_with_tied_weights(module: SomeModule) -> SomeModule:
+    """Copy `module` with the same parameters and its own non-linearities, hooks and batch-norm statistics.
 
-    Using one module twice would mix the activation statistics of both places, and let hooks see two calls as one.
+    Using one module twice would mix the statistics of both places, and call hooks for both.
     """
     return deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
 
@@ -25,7 +25,7 @@ class ResidualUnit(nn.Module):
     """Bottleneck 1×1, 3×3, 1×1 beside a 1×1 projection: ReLU(F(x) + P(x)).
 
     Every unit projects (option C of He et al. 2016, arXiv 1512.03385), also where the shape stays. Like the original
-    White Box, and unlike the paper, the batch norms stand after the convolutions, and the projection has a bias.
+    White Box, and unlike the paper, batch norms follow the convolutions, and the projection has a bias.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
@@ -53,13 +53,13 @@ class ResidualUnit(nn.Module):
 
 
 class SoftMaskBranch(nn.Module):
-    """Bottom-up, top-down: pool `skips` + 1 times, come back up by bilinear interpolation, two 1×1, sigmoid (fig. 2).
+    """Pool `skips` + 1 times, upsample as often, two 1×1 convolutions, sigmoid (fig. 2).
 
-    M(x) is one weight per position and channel: mixed attention, f₁ of eq. 4.
+    M(x) has a weight for each position and channel: mixed attention, f₁ of eq. 4.
 
-    Like the original White Box, and unlike the paper, all units of the branch share their weights, as do its two 1×1
-    convolutions; each place keeps statistics of its own (`tied`). Pooling is 2×2 in place of 3×3, and rounds up, so
-    that 7 becomes 4; interpolation goes back to the very size that was pooled.
+    Like the original White Box, and unlike the paper, all units of the branch share their weights, and so do its two
+    1×1 convolutions; each has its own statistics. Pooling is 2×2 instead of 3×3 and rounds up, so that 7 becomes 4;
+    interpolation restores the size before pooling.
     """
 
     def __init__(self, channels: int, skips: int) -> None:
@@ -67,13 +67,13 @@ class SoftMaskBranch(nn.Module):
         unit, conv = ResidualUnit(channels, channels), nn.Conv2d(channels, channels, 1, bias=False)
 
         def units(number: int) -> nn.Sequential:
-            return nn.Sequential(*(tied(unit) for _ in range(number)))
+            return nn.Sequential(*(copy_with_tied_weights(unit) for _ in range(number)))
 
         self.pools = nn.ModuleList(nn.MaxPool2d(2, ceil_mode=True) for _ in range(skips + 1))
         self.down = nn.ModuleList(units(MASK_UNITS) for _ in range(skips))
         self.bottom = units(2 * MASK_UNITS)
         self.up = nn.ModuleList(units(MASK_UNITS) for _ in range(skips))
-        self.head = nn.Sequential(tied(conv), tied(conv), nn.Sigmoid())
+        self.head = nn.Sequential(copy_with_tied_weights(conv), copy_with_tied_weights(conv), nn.Sigmoid())
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(N, C, H, W) -> mask (N, C, H, W) in 0 … 1."""
@@ -85,13 +85,13 @@ class SoftMaskBranch(nn.Module):
             skipped.append(x)
         x = self.bottom(last_pool(x))
         for units in self.up:
-            x = units(upsampled(x, sizes.pop()) + skipped.pop())
-        mask: Tensor = self.head(upsampled(x, sizes.pop()))
+            x = units(upsample(x, sizes.pop()) + skipped.pop())
+        mask: Tensor = self.head(upsample(x, sizes.pop()))
         return mask
 
 
-def upsampled(features: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Bilinear interpolation that keeps the corners: (N, C, h, w) -> (N, C, *size)."""
+def upsample(features: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Interpolate bilinearly with aligned corners: (N, C, h, w) -> (N, C, *size)."""
     return F.interpolate(features, size=size, mode="bilinear", align_corners=True)
 
 
@@ -99,7 +99,7 @@ class ResidualAttention(nn.Module):
     """Attention module of fig. 2: a unit, H(x) = (1 + M(x)) · T(x) (eq. 3), a unit."""
 
     def __init__(self, in_channels: int, out_channels: int, skips: int) -> None:
-        """Args: `skips`: connections across the mask branch, one for each size between the largest and the smallest."""
+        """Args: `skips` skip connections in the mask branch, one for each size between largest and smallest."""
         super().__init__()
 
         def units(number: int, channels: int = out_channels) -> nn.Sequential:

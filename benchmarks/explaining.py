@@ -27,9 +27,11 @@ from benchmarks.apart import Apart, apart
 from benchmarks.captum_oracles import ORACLES, SAMPLES, STEPS, Oracle
 from benchmarks.timing import Side, goal_cell, largest_convolution_rate, operations, parser_of, published
 from data import DATASETS
-from experiments.pipeline import Folders, Pipeline
-from training.classifier import TrainingConfig, restore
-from training.device import device_name, exact_float32, resolve_device, set_up_process
+from experiments.pipeline import Pipeline
+from experiments.store import Folders
+from training.classifier import restore
+from training.config import TrainingConfig
+from training.device import device_name, disable_tf32, resolve_device, set_up_process
 from training.inputs import Images
 from training.recipe import recipe_for
 
@@ -126,7 +128,7 @@ class Sides:
 
     def __call__(self, side: str, network: str, name: str) -> Side:
         warnings.simplefilter("ignore")
-        exact_float32()
+        disable_tf32()
         if side == "ours":
             set_up_process()
         return self.maps(side, network, name)

@@ -28,8 +28,8 @@ from experiments.pipeline import Pipeline
 from experiments.store import Folders
 from training.classifier import restore
 from training.config import TrainingConfig
-from training.device import device_name, exact_float32, resolve_device, set_up_process
-from training.inputs import Images, labels_of
+from training.device import device_name, disable_tf32, resolve_device, set_up_process
+from training.inputs import Images, load_labels
 from training.recipe import recipe_for
 
 GOAL = 10.0
@@ -107,12 +107,12 @@ class Sides:
         return Pipeline(order, Folders.below(self.output_dir, self.data_dir), self.device)
 
     def __call__(self, name: str) -> Side:
-        exact_float32()
+        disable_tf32()
         pipeline = self.pipeline()
         test = pipeline.whole.test.subset(IMAGES)
         inputs = Images(test, pipeline.normalisation, self.device)
         images = inputs.batch(torch.arange(len(test), device=self.device))
-        labels, fill = labels_of(test, self.device), pipeline.normalisation.fill("mean")
+        labels, fill = load_labels(test, self.device), pipeline.normalisation.fill("mean")
         whole, few = restore(pipeline.checkpoint, self.device), images[: IMAGES // SLOW].contiguous()
         with torch.no_grad():
             target = whole(images).argmax(dim=1)

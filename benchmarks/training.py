@@ -30,8 +30,8 @@ from benchmarks.timing import (
 from data import DATASETS, Split, load_dataset
 from models import build_model
 from training.device import device_name, has_bfloat16, resolve_device, set_up_process
-from training.inputs import Images, Normalisation, labels_of
-from training.loop import initialised, predict, train
+from training.inputs import Images, Normalisation, load_labels
+from training.loop import initialise, predict, train
 from training.recipe import Recipe, recipe_for
 
 GOALS = {"cpu": 3.0, "cuda": 20.0}
@@ -92,7 +92,9 @@ class Comparison:
     def __init__(self, name: str, data_dir: Path, device: torch.device) -> None:
         self.name, self.device, self.steps = name, device, STEPS[device.type]
         self.dataset, self.recipe = load_dataset(name, data_dir), recipe_for(name)
-        self.normalisation = Normalisation.of(self.dataset, CPU)  # of any device: other processes are given it
+        self.normalisation = Normalisation.from_dataset(
+            self.dataset, CPU
+        )  # of any device: other processes are given it
         self.transform = usual_transform(self.recipe, self.dataset.shape[1], self.normalisation)
 
     def loader(self, images: int, batch: int, workers: int) -> "DataLoader[Any]":
@@ -104,7 +106,7 @@ class Comparison:
         return Images(split, Normalisation(mean, std), self.device)
 
     def model(self) -> nn.Module:
-        return initialised(lambda: build_model(self.name), 0, self.device)
+        return initialise(lambda: build_model(self.name), 0, self.device)
 
     def plain(self, workers: int) -> None:
         batch = self.recipe.batch_size
@@ -120,7 +122,7 @@ class Comparison:
     def ours(self) -> None:
         recipe = Recipe(**self.recipe.plain() | {"epochs": 1})
         split = self.dataset.train.subset(self.steps * recipe.batch_size)
-        train(self.model(), self.images(split), labels_of(split, self.device), recipe, 0)
+        train(self.model(), self.images(split), load_labels(split, self.device), recipe, 0)
 
     def side(self, name: str) -> Side:
         """One of `SIDES`, in its process; the plain ones leave PyTorch as it is."""
@@ -142,7 +144,7 @@ class Comparison:
         goal, train_images = ACCURACIES[self.device.type][self.name], len(self.dataset.train) - HELD_OUT
         shuffled = torch.randperm(len(self.dataset.train), generator=torch.Generator().manual_seed(0)).numpy()
         split, held = self.dataset.train.take(shuffled[:train_images]), self.dataset.train.take(shuffled[train_images:])
-        images, labels = self.images(held), labels_of(held, self.device)
+        images, labels = self.images(held), load_labels(held, self.device)
 
         def accuracy(model: nn.Module) -> float:
             found = (predict(model, images) == labels).float().mean().item()
@@ -154,7 +156,7 @@ class Comparison:
                 1, MOST_EPOCHS + 1
             ):  # a one-cycle training ends when it is planned to: the shortest that suffices
                 model, recipe = self.model(), Recipe(**self.recipe.plain() | {"epochs": epochs})
-                trained = train(model, self.images(split), labels_of(split, self.device), recipe, 0)
+                trained = train(model, self.images(split), load_labels(split, self.device), recipe, 0)
                 if (reached := accuracy(model)) >= goal:
                     return trained.seconds, reached
             return float("inf"), reached

@@ -1,4 +1,4 @@
-"""Logits in the output of any classifier."""
+"""Find the logits in the output of any classifier."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -8,7 +8,9 @@ from torch import Tensor
 from common.errors import InputError
 
 LogitsChoice = str | int | Callable[[Any], Tensor]
-"""Key, attribute or position of the logits in the output, or a function that takes them from it."""
+"""Key, attribute or position of the logits in the output, or a function of the output."""
+
+_REQUIREMENT = "the network must return logits, one tensor of shape (images, classes), and returns"
 
 
 def find_logits(output: Any, choice: LogitsChoice | None = None) -> Tensor:
@@ -24,51 +26,38 @@ def find_logits(output: Any, choice: LogitsChoice | None = None) -> Tensor:
         InputError: there is no matrix, or there are several.
     """
     if choice is not None:
-        return _select(output, choice)
+        try:
+            if callable(choice):
+                return _require_matrix(choice(output))
+            if isinstance(choice, str) and not isinstance(output, Mapping):
+                return _require_matrix(getattr(output, choice))
+            return _require_matrix(output[choice])
+        except (KeyError, IndexError, AttributeError, TypeError) as error:
+            raise InputError(f"the network's output ({type(output).__name__}) has no part logits={choice!r}") from error
     if isinstance(output, Tensor):
         return _require_matrix(output)
     logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     if isinstance(logits, Tensor):
         return _require_matrix(logits)
-    parts = dict(_tensors(output))
-    matrices = {name: part for name, part in parts.items() if part.ndim == 2 and part.is_floating_point()}
+    parts = dict(iterate_tensors(output))
+    matrices = [part for part in parts.values() if part.ndim == 2 and part.is_floating_point()]
     if len(matrices) == 1:
-        return next(iter(matrices.values()))
-    described = ", ".join(f"{name}: {tuple(part.shape)}" for name, part in parts.items()) or type(output).__name__
-    raise InputError(
-        f"the network must return logits, one tensor of shape (images, classes), and returns {described}: "
-        "say which part they are with logits=, or return them alone"
-    )
-
-
-def _select(output: Any, choice: LogitsChoice) -> Tensor:
-    try:
-        if callable(choice):
-            return _require_matrix(choice(output))
-        if isinstance(choice, str) and not isinstance(output, Mapping):
-            return _require_matrix(getattr(output, choice))
-        return _require_matrix(output[choice])
-    except (KeyError, IndexError, AttributeError, TypeError) as error:
-        raise InputError(f"the network's output ({type(output).__name__}) has no part logits={choice!r}") from error
+        return matrices[0]
+    shapes = ", ".join(f"{name}: {tuple(part.shape)}" for name, part in parts.items()) or type(output).__name__
+    raise InputError(f"{_REQUIREMENT} {shapes}: say which part they are with logits=, or return them alone")
 
 
 def _require_matrix(logits: Any) -> Tensor:
     if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.is_floating_point():
         shape = f" {logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else ""
-        raise InputError(
-            f"the network must return logits, one tensor of shape (images, classes), and returns "
-            f"{type(logits).__name__}{shape}"
-        )
+        raise InputError(f"{_REQUIREMENT} {type(logits).__name__}{shape}")
     return logits
 
 
-def _tensors(output: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+def iterate_tensors(output: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     """Yield each tensor in nested tuples, lists and dicts with its place."""
     if isinstance(output, Tensor):
         yield prefix or "0", output
-    elif isinstance(output, Mapping):
-        for name, part in output.items():
-            yield from _tensors(part, f"{prefix}.{name}".strip("."))
-    elif isinstance(output, Sequence) and not isinstance(output, str):
-        for place, part in enumerate(output):
-            yield from _tensors(part, f"{prefix}.{place}".strip("."))
+    elif isinstance(output, Mapping | Sequence) and not isinstance(output, str):
+        for place, part in output.items() if isinstance(output, Mapping) else enumerate(output):
+            yield from iterate_tensors(part, f"{prefix}.{place}".strip("."))

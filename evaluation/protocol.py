@@ -14,7 +14,7 @@ from evaluation.options import record_of
 from evaluation.tasks import Arrays, OnImages, SharedArrays, normalisation_of, once_for_each, split_of
 from training.checkpoint import Checkpoint
 from training.classifier import restore
-from training.inputs import Images, labels_of
+from training.inputs import Images, load_labels
 
 Result = dict[str, Any]
 
@@ -23,7 +23,7 @@ Result = dict[str, Any]
 def _test_images(arrays: Arrays, device: torch.device) -> "TestImages":
     split, normalisation = split_of(arrays, "test"), normalisation_of(arrays, device)
     images, index = Images(split, normalisation, device), torch.from_numpy(split.index).to(device)
-    return TestImages(images, labels_of(split, device), index, normalisation)
+    return TestImages(images, load_labels(split, device), index, normalisation)
 
 
 class Fills(Protocol):

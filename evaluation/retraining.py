@@ -11,11 +11,11 @@ from evaluation.chance import chance_of
 from evaluation.masking import ImputedImages, MaskedImages, MaskOnlyInputs, Removal, SplitRanks
 from evaluation.runs import Run, RunResult
 from evaluation.tasks import Arrays, OnImages, SharedArrays, normalisation_of, once_for_each, split_of
-from models import attention_of
+from models import parse_model_name
 from training.checkpoint import versions
 from training.device import device_name
-from training.inputs import Images, Inputs, Normalisation, labels_of
-from training.loop import initialised, predict, seed_for, train
+from training.inputs import Images, Inputs, Normalisation, load_labels
+from training.loop import initialise, predict, seed_for, train
 from training.networks import new_model
 
 RANKS_ON_DEVICE = 4  # methods
@@ -28,7 +28,7 @@ class Retraining:
         """Hold `dataset`, limited already; `normalisation` is of the whole training set."""
         splits = {"train": dataset.train, "test": dataset.test}
         self.images = {name: Images(split, normalisation, device) for name, split in splits.items()}
-        self.labels = {name: labels_of(split, device) for name, split in splits.items()}
+        self.labels = {name: load_labels(split, device) for name, split in splits.items()}
         self.device = device
         self.ranks: SplitRanks | None = None
         self._imputed = lru_cache(2)(self._impute)  # both splits, for all seeds
@@ -42,10 +42,10 @@ class Retraining:
             ranks: of the run's method; None for the baseline.
         """
         self.ranks = ranks
-        seed, attention = seed_for(run.seed, "retraining"), attention_of(run.model)
+        seed, attention = seed_for(run.seed, "retraining"), parse_model_name(run.model)
         if attention is not None and run.model_code is not None:
             require_unchanged(attention, run.model_code)
-        model = initialised(lambda: new_model(run.dataset, attention), seed, self.device)
+        model = initialise(lambda: new_model(run.dataset, attention), seed, self.device)
         inputs = self.inputs(run, "train")
         trained = train(model, inputs, self.labels["train"], run.recipe, seed, on_step=lambda n, _: on_images(n))
         correct = predict(model, self.inputs(run, "test")) == self.labels["test"]

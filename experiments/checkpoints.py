@@ -16,12 +16,11 @@ from common.errors import InputError
 from common.files import atomic_write, catch_read_errors
 from common.fingerprint import report_code_change
 from data import Dataset
-from models import attention_of, model_name
+from models import model_name, parse_model_name
 from reporting.accuracy import load_trainings
-from training.checkpoint import Checkpoint, weights_sum
+from training.checkpoint import Checkpoint, TrainingState, weights_sha256
 from training.classifier import OnEpoch, train_classifier
 from training.config import TrainingConfig
-from training.state import TrainingState
 
 FORMAT = 1
 _SIGNS_OF_DAMAGE = (
@@ -32,7 +31,7 @@ _SIGNS_OF_DAMAGE = (
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     content = io.BytesIO()  # torch.save to a full disk fails without saying why
-    fields = {"weights": checkpoint.weights, "sum": checkpoint.sum, "metadata": checkpoint.metadata}
+    fields = {"weights": checkpoint.weights, "sum": checkpoint.sha256, "metadata": checkpoint.metadata}
     torch.save({"format": FORMAT, **fields}, content)
     with atomic_write(path) as unfinished:
         unfinished.write_bytes(content.getbuffer())
@@ -48,7 +47,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint = Checkpoint(content["weights"], content["sum"], content["metadata"])
         written_in = content["format"]
-        intact = weights_sum(checkpoint.weights) == checkpoint.sum
+        intact = weights_sha256(checkpoint.weights) == checkpoint.sha256
     if written_in != FORMAT:
         raise InputError(f"{path} has format {written_in}, this program reads {FORMAT}: train it anew with --overwrite")
     if not intact:
@@ -70,7 +69,7 @@ def made_by_other_code(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> b
         found: what is known of it: `model` and `model_code`; `method` and `code` if it is of a method, too.
         wanted: the same of what is asked for.
     """
-    places = {"code": wanted.get("method"), "model_code": attention_of(wanted["model"])}
+    places = {"code": wanted.get("method"), "model_code": parse_model_name(wanted["model"])}
     changed = {name: place for name, place in places.items() if wanted.get(name) not in (None, found.get(name))}
     for name, place in changed.items():
         report_code_change(str(place), found.get(name), wanted[name])

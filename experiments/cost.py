@@ -23,7 +23,7 @@ from experiments.sweep import Sweep, in_words
 from training.config import TrainingConfig
 from training.networks import new_model
 from training.recipe import Recipe
-from training.speed import TEST_COST, step_seconds
+from training.speed import TEST_COST, measure_step_seconds
 
 TIMED = 16  # images
 REPEATS = 3
@@ -122,10 +122,10 @@ class Costs:
     def _training_on_one(self, dataset: str, attention: str | None, recipe: Recipe) -> float:
         """Seconds for an image: of a step of the recipe's batch, or of a few images where that would take long."""
         few = replace(recipe, batch_size=min(FEW, recipe.batch_size))
-        of_one = step_seconds(dataset, attention, few, self.device) / few.batch_size
+        of_one = measure_step_seconds(dataset, attention, few, self.device) / few.batch_size
         if of_one * recipe.batch_size > LONG:
             return of_one
-        return step_seconds(dataset, attention, recipe, self.device) / recipe.batch_size
+        return measure_step_seconds(dataset, attention, recipe, self.device) / recipe.batch_size
 
     def _explaining(self, pipeline: Pipeline, method: MethodSpec, images: int = 1) -> float:
         """Seconds for the maps of `images` images."""

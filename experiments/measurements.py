@@ -117,7 +117,7 @@ class Measurements(Experiment[Measurement]):
         words = [self.dataset, self.model, method.file_stem, f"seed{pipeline.order.seed}"]
         if self.has_arrays:
             words = [word for word in (self.dataset, self.model, method.method_stem, method.ensemble) if word]
-        record = json_sha256(self.record(config, pipeline.checkpoint.sum))[:12]
+        record = json_sha256(self.record(config, pipeline.checkpoint.sha256))[:12]
         return self.results_folder / self.title / f"{'_'.join(words)}-{record}.{'h5' if self.has_arrays else 'json'}"
 
     def load(self, config: Measurement) -> Result | None:
@@ -129,12 +129,12 @@ class Measurements(Experiment[Measurement]):
             return None
         with naming_damage(path):
             record, result = read_record(path)
-            if record != self.record(config, config.pipeline.checkpoint.sum):
+            if record != self.record(config, config.pipeline.checkpoint.sha256):
                 raise ValueError("another configuration")
             return result
 
     def save(self, config: Measurement, result: Result) -> Result:
-        record, device = self.record(config, config.pipeline.checkpoint.sum), device_name(config.pipeline.device)
+        record, device = self.record(config, config.pipeline.checkpoint.sha256), device_name(config.pipeline.device)
         path = self.path(config)
         if self.has_arrays:
             save_result(path, record, result, device=device, versions=json.dumps(versions()))

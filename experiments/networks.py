@@ -9,7 +9,7 @@ from experiments.checkpoints import find_classifier, find_finetuned, finetuned_p
 from experiments.pipeline import Pipeline
 from reporting.labels import classifier_line
 from training.checkpoint import Checkpoint
-from training.finetuning import finetune, finetuning
+from training.finetuning import finetune, finetuning_record
 
 
 def network(name: str, pipeline: Pipeline, settings: Any) -> Checkpoint:
@@ -46,7 +46,7 @@ def path_of_finetuned(pipeline: Pipeline) -> Path:
 
 def _finetuning(pipeline: Pipeline, settings: Any) -> dict[str, Any]:
     limit = pipeline.order.limit_train
-    return finetuning(pipeline.checkpoint, settings.tuning, settings.beta, settings.fill, limit)
+    return finetuning_record(pipeline.checkpoint, settings.tuning, settings.beta, settings.fill, limit)
 
 
 def with_shuffled_labels(pipeline: Pipeline) -> Checkpoint:

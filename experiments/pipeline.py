@@ -84,7 +84,7 @@ class Pipeline:
 
     @cached_property
     def normalisation(self) -> Normalisation:
-        return Normalisation.of(self.whole, self.device)
+        return Normalisation.from_dataset(self.whole, self.device)
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -116,7 +116,7 @@ class Pipeline:
             dataset=self.order.dataset,
             dataset_sum=self.dataset_sum,
             model=model_name(self.order.attention),
-            checkpoint_sum=checkpoint.sum,
+            checkpoint_sum=checkpoint.sha256,
             explain=self.explain,
             dtype=self.map_dtype,
             **self.order.model_code,

@@ -17,7 +17,7 @@ from evaluation.options import options_of
 from experiments.engine import default_jobs
 from experiments.pipeline import Pipeline
 from experiments.store import Folders
-from models import ATTENTIONS, OPTIONS, variant
+from models import ATTENTIONS, OPTIONS, variant_name
 from reporting.labels import usual_images
 from training import VALIDATION_RATE
 from training.config import TrainingConfig
@@ -116,7 +116,7 @@ class Request:
         if name not in OPTIONS:
             return name if name in ATTENTIONS else None
         option, (default, *_others) = OPTIONS[name]
-        return variant(name, **{option: getattr(self, option) or default})
+        return variant_name(name, **{option: getattr(self, option) or default})
 
     def recipe(self, target: str, attention: str | None) -> Recipe:
         return recipe_for(

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import InputError
-from training.state import TrainingState
+from training.checkpoint import TrainingState
 
 
 def require_tensorboard() -> None:

@@ -19,7 +19,7 @@ from experiments.records import find_run, save_run, say_other_code
 from experiments.runner import Experiment
 from reporting.records import load_records
 from reporting.retraining_summary import RetrainingSummary
-from training.speed import TEST_COST, step_seconds
+from training.speed import TEST_COST, measure_step_seconds
 
 UNKNOWN = "not trained yet"  # in the place of the sum of weights
 
@@ -48,7 +48,9 @@ class Sweep(Experiment[Run]):
 
     def configs(self) -> list[Run]:
         pipeline = self.pipeline
-        return self.config.runs(pipeline.dataset_sum, pipeline.checkpoint.sum if pipeline.has_classifier else UNKNOWN)
+        return self.config.runs(
+            pipeline.dataset_sum, pipeline.checkpoint.sha256 if pipeline.has_classifier else UNKNOWN
+        )
 
     def path(self, config: Run) -> Path:
         return config.path(self.folder)
@@ -120,7 +122,7 @@ class Sweep(Experiment[Run]):
     @cached_property
     def _step(self) -> float:
         protocol = self.config
-        return step_seconds(protocol.dataset, protocol.attention, protocol.recipe, self.pipeline.device)
+        return measure_step_seconds(protocol.dataset, protocol.attention, protocol.recipe, self.pipeline.device)
 
     @cached_property
     def _imputation(self) -> float:
@@ -149,7 +151,7 @@ class Sweep(Experiment[Run]):
     def summary(self) -> RetrainingSummary:
         """The finished runs, for tables and figures."""
         pipeline = self.pipeline
-        sums = pipeline.dataset_sum, pipeline.checkpoint.sum
+        sums = pipeline.dataset_sum, pipeline.checkpoint.sha256
         return RetrainingSummary(self.config, *sums, self.results, pipeline.order.quick, data_dir=self.folders.data)
 
     def report(self) -> str:

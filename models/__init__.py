@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 NO_ATTENTION = "SimpleCNN"
 ATTENTIONS = ("CAM", "CBAM", "RAN", "WARN")
 OPTIONS = {"RAN": ("depth", (56, 92)), "WARN": ("width", (4, 10))}
-"""Attention -> its option, and the values; the first is the default, the others are part of the model's name."""
+"""Attention -> its option and the values; the first is the default, the others are part of the model's name."""
 
 IMAGE_SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "planted": (1, 16, 16)}
 
@@ -27,66 +27,63 @@ def build_model(
     classes: int = 10,
     **options: int,
 ) -> "nn.Module":
-    """A freshly initialised classifier for `dataset`; its forward pass maps (N, C, H, W) to logits (N, classes).
+    """Build a new classifier that maps images (N, C, H, W) to logits (N, classes).
 
     Args:
         dataset: "mnist", "cifar10" or "planted"; any other name with `shape`.
-        attention: None gives SimpleCNN; or one of `ATTENTIONS`; or a name that `variant` gives, such as "RAN92"; or
+        attention: None for SimpleCNN, one of `ATTENTIONS`, a result of `variant_name` such as "RAN92", or
             `package.module:factory` or `file.py:factory`, which is called with `shape` and `classes`.
         shape: (C, H, W) of an image of another data set.
         options: depth=56 or 92 of RAN, width=4 or 10 of WARN.
 
     Raises:
-        InputError: unknown data set, attention or option; no such factory, or it gives no module.
+        InputError: unknown data set, attention or option; no such factory, or it returns no module.
     """
     if shape is None and dataset not in IMAGE_SHAPES:
         raise InputError(f"unknown data set {dataset!r}: choose from {', '.join(IMAGE_SHAPES)}")
-    of_images = shape or IMAGE_SHAPES[dataset]
+    shape = shape or IMAGE_SHAPES[dataset]
     if is_user_code(attention):
-        return _own_model(attention, of_images, classes)
-    family, its_options = family_of(variant(attention, **options))
-    return _model_class(family)(of_images, classes, **its_options)
+        return _user_model(attention, shape, classes)
+    family, options = parse_variant(variant_name(attention, **options))
+    from models.ran import RAN  # here, so that naming the models costs no import of torch
+    from models.simple_cnn import SimpleCNN, SimpleCNNWithCAM, SimpleCNNWithCBAM
+    from models.warn import WARN
+
+    networks: dict[str | None, Callable[..., nn.Module]]
+    networks = {None: SimpleCNN, "CAM": SimpleCNNWithCAM, "CBAM": SimpleCNNWithCBAM, "RAN": RAN, "WARN": WARN}
+    return networks[family](shape, classes, **options)
 
 
-def _own_model(place: str, shape: tuple[int, int, int], classes: int) -> "nn.Module":
+def _user_model(place: str, shape: tuple[int, int, int], classes: int) -> "nn.Module":
     from torch import nn
 
-    from models.adapted import adapted
+    from models.adapter import adapt_model
 
     model = import_object(place, "a model")(shape, classes)
     if not isinstance(model, nn.Module):
         raise InputError(f"{place} gave {type(model).__name__}, not a torch.nn.Module")
-    return adapted(model, shape, place)
+    return adapt_model(model, shape, place)
 
 
 def model_code(attention: str | None, shape: tuple[int, int, int], classes: int) -> str | None:
-    """Return what stands for the code of somebody's own model in records; None for our models.
+    """Return the fingerprint of a user's own model, for records; None for our models.
 
     Raises:
         InputError: no such factory.
     """
     if not is_user_code(attention):
         return None
-    from models.probe import results
+    from models.probe import hash_outputs
 
-    build = partial(_own_model, attention, shape, classes)
-    return code_fingerprint(attention, (shape, classes), lambda: results(build, shape))
-
-
-def _model_class(family: str | None) -> "Callable[..., nn.Module]":
-    from models.ran import RAN  # here, so that naming the models costs no import of torch
-    from models.simple_cnn import SimpleCNN, SimpleCNNWithCAM, SimpleCNNWithCBAM
-    from models.warn import WARN
-
-    classes = {None: SimpleCNN, "CAM": SimpleCNNWithCAM, "CBAM": SimpleCNNWithCBAM, "RAN": RAN, "WARN": WARN}
-    return classes[family]
+    build = partial(_user_model, attention, shape, classes)
+    return code_fingerprint(attention, (shape, classes), lambda: hash_outputs(build, shape))
 
 
-def variant(attention: str | None, **options: int) -> str | None:
-    """The name of a model with its options: "RAN" at depth 92 is "RAN92", at its default 56 just "RAN".
+def variant_name(attention: str | None, **options: int) -> str | None:
+    """Return the name of an attention with its options: "RAN" at depth 92 is "RAN92", at its default 56 "RAN".
 
     Raises:
-        InputError: an option that the model doesn't have, or a value that it can't take.
+        InputError: an unknown option or value.
     """
     name = attention
     for option, value in options.items():
@@ -99,15 +96,15 @@ def variant(attention: str | None, **options: int) -> str | None:
     return name
 
 
-def family_of(name: str | None) -> tuple[str | None, dict[str, int]]:
-    """The inverse of `variant`: "RAN92" -> "RAN" and {"depth": 92}, "RAN" -> "RAN" and {"depth": 56}.
+def parse_variant(name: str | None) -> tuple[str | None, dict[str, int]]:
+    """Invert `variant_name`: "RAN92" -> "RAN" and {"depth": 92}, "RAN" -> "RAN" and {"depth": 56}.
 
     Raises:
         InputError: unknown name.
     """
     for attention, (option, values) in OPTIONS.items():
         for value in values:
-            if name == variant(attention, **{option: value}):
+            if name == variant_name(attention, **{option: value}):
                 return attention, {option: value}
     if name is None or name in ATTENTIONS:
         return name, {}
@@ -115,12 +112,12 @@ def family_of(name: str | None) -> tuple[str | None, dict[str, int]]:
 
 
 def model_name(attention: str | None) -> str:
-    """The name under which a model is filed: the attention's, or SimpleCNN without one; of one's own with a dot."""
+    """Return the model's name in files: the attention's, SimpleCNN without, a user's own with a dot."""
     return place_to_filename(attention) if is_user_code(attention) else attention or NO_ATTENTION
 
 
-def attention_of(model: str) -> str | None:
-    """The attention of a model's name: the inverse of `model_name`."""
-    if "." in model:  # only names of one's own have dots, the last of them for a colon
-        return filename_to_place(model)
-    return None if model == NO_ATTENTION else model
+def parse_model_name(name: str) -> str | None:
+    """Return the attention of a model's name; invert `model_name`."""
+    if "." in name:  # only in names of users' models
+        return filename_to_place(name)
+    return None if name == NO_ATTENTION else name

@@ -22,8 +22,8 @@ class RAN(nn.Module):
 
     27,987,466 parameters at depth 56 for 1×28×28 images, 27,990,666 for 3×32×32 images.
 
-    As in the original White Box, and unlike the paper: the stem is 5×5 with stride 1; a stage's attention modules
-    have half as many channels as its first unit; and see `ResidualUnit` and `SoftMaskBranch`.
+    Like the original White Box, and unlike the paper, the stem is 5×5 with stride 1, and a stage's attention modules
+    have half as many channels as its first unit; see also `ResidualUnit` and `SoftMaskBranch`.
     The stages work at 14, 7, 4 (MNIST) or 16, 8, 4 (CIFAR-10) positions a side.
     """
 
@@ -48,11 +48,7 @@ class RAN(nn.Module):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        units = tuple(
-            f"stages.{index}.{part}"
-            for index, stage in enumerate(self.stages)
-            for part, _ in enumerate(stage.children())
-        )
+        units = [f"stages.{i}.{j}" for i, stage in enumerate(self.stages) for j, _ in enumerate(stage.children())]
         return ("stem.2", *units, *(f"last.{unit}" for unit in range(LAST_UNITS)))
 
     @property

@@ -12,13 +12,13 @@ from attention.cbam import CBAM
 WIDTHS = (32, 64, 128)
 HIDDEN = 1024
 AUXILIARY_WEIGHT = 0.3
-"""What the second head counts in the loss, beside the first's 1 (Szegedy et al. 2015, arXiv 1409.4842, section 5)."""
+"""Weight of the auxiliary head in the loss (Szegedy et al. 2015, arXiv 1409.4842, section 5)."""
 
 Shape = tuple[int, int, int]
 
 
 def convolution_layer(in_channels: int, out_channels: int, cbam: bool = False) -> nn.Sequential:
-    """3×3 convolution, batch norm, CBAM if asked for (where its authors put it in a residual unit), ReLU."""
+    """Return 3×3 convolution, batch norm, CBAM or not (its place in the authors' residual units), ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1),
         nn.BatchNorm2d(out_channels),
@@ -28,11 +28,10 @@ def convolution_layer(in_channels: int, out_channels: int, cbam: bool = False) -
 
 
 class PooledLayer(nn.Sequential):
-    """A layer, ReLU and max-pooling, in this order; trained in the other.
+    """A layer, ReLU and max-pooling; training pools before the ReLU.
 
-    The larger of two rectified values is the larger value, rectified, and the gradients are the same bit by bit; but
-    behind the pooling a quarter of the values is left to rectify. In evaluation mode each module does its part in turn,
-    so that the ReLU's output can be explained.
+    Both orders give bit-identical outputs and gradients, and after pooling the ReLU has a quarter of the values. In
+    evaluation mode the modules run in order, so that the ReLU's output can be explained.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -48,12 +47,12 @@ class PooledLayer(nn.Sequential):
 
 
 def convolution_block(in_channels: int, out_channels: int, cbam: bool = False) -> nn.Sequential:
-    """A convolution layer and 2×2 max-pooling, which halves height and width."""
+    """Return a convolution layer and 2×2 max-pooling."""
     return PooledLayer(*convolution_layer(in_channels, out_channels, cbam), nn.MaxPool2d(2))
 
 
 def linear_head(shape: Shape, classes: int) -> tuple[nn.Module, ...]:
-    """Two linear layers on the pooled features of images of `shape` (C, H, W)."""
+    """Return two linear layers for the pooled features of images of `shape` (C, H, W)."""
     _channels, height, width = shape
     shrink = 2 ** len(WIDTHS)
     features = WIDTHS[-1] * (height // shrink) * (width // shrink)
@@ -86,8 +85,8 @@ class TwoHeads(nn.Module):
     """SimpleCNN with a CAM head on the last ReLU, beside the max-pooling and the linear head.
 
     One head predicts; the other is an auxiliary classifier during training (deep supervision, Lee et al. 2015,
-    arXiv 1409.5185). In the original White Box the other head was never trained, and the CAM head stood
-    after the last max-pooling; before it, its map is finer, and Grad-CAM of the last ReLU equals CAM up to a factor.
+    arXiv 1409.5185). In the original White Box the other head was never trained, and the CAM head followed the last
+    max-pooling; before it, its map is finer, and Grad-CAM of the last ReLU equals CAM up to a factor.
     """
 
     predicting: str
@@ -109,7 +108,7 @@ class TwoHeads(nn.Module):
         return logits
 
     def training_loss(self, images: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-        """Cross entropy of the head that predicts + `AUXILIARY_WEIGHT` · cross entropy of the auxiliary head."""
+        """Return the cross entropy of the predicting head + `AUXILIARY_WEIGHT` · that of the auxiliary head."""
         activation = self.features(images)
 
         def loss_of_head(name: str) -> Tensor:

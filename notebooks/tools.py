@@ -31,7 +31,7 @@ from reporting.figures import Figure, save_figure  # noqa: E402
 from reporting.pictures import Column, draw_grid  # noqa: E402
 from training.config import TrainingConfig  # noqa: E402
 from training.device import resolve_device  # noqa: E402
-from training.loop import initialised  # noqa: E402
+from training.loop import initialise  # noqa: E402
 from training.networks import new_model  # noqa: E402
 from training.recipe import quick_train_images, recipe_for  # noqa: E402
 
@@ -91,7 +91,7 @@ def untrained(dataset: str, attention: str | None = None, classes: Sequence[str]
             TrainingConfig(dataset, attention, 0, recipe_for(dataset, attention)), Folders.below(Path(), DATA), device
         )
     )
-    found.model = fuse_batchnorm(initialised(lambda: new_model(dataset, attention), 0, device).eval())
+    found.model = fuse_batchnorm(initialise(lambda: new_model(dataset, attention), 0, device).eval())
     show_first(found, ExampleFilter(tuple(classes)))
     return found
 

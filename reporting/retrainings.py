@@ -15,7 +15,7 @@ from data import DATA_DIR
 from evaluation import RETRAINING
 from evaluation.runs import RetrainingConfig, Run, RunResult
 from evaluation.statistics import Curve
-from models import NO_ATTENTION, attention_of
+from models import NO_ATTENTION, parse_model_name
 from reporting.accuracy import model_order, original_figures
 from reporting.groups import CodeVersions, method_order, sort_datasets
 from reporting.labels import file_name_part, quantity
@@ -187,7 +187,7 @@ def _largest_config(key: Run, points: Sequence[Run], runs: Results) -> tuple[Ret
         config = RetrainingConfig(
             evaluation=key.evaluation,
             dataset=key.dataset,
-            attention=attention_of(key.model),
+            attention=parse_model_name(key.model),
             methods=(),
             ratios=ratios,
             recipe=key.recipe,

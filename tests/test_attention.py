@@ -10,7 +10,13 @@ from torch import nn
 from attention.attend_and_rectify import AttendAndRectify, OutputGates, mask_overlap
 from attention.cam import CAMHead
 from attention.cbam import CBAM, ChannelGate, SpatialGate
-from attention.residual_attention import ResidualAttention, ResidualUnit, SoftMaskBranch, tied, upsampled
+from attention.residual_attention import (
+    ResidualAttention,
+    ResidualUnit,
+    SoftMaskBranch,
+    copy_with_tied_weights,
+    upsample,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +94,7 @@ def test_residual_unit_uses_its_projection_even_where_the_shape_stays():
 @pytest.mark.parametrize(("low", "size"), [((4, 4), (7, 7)), ((7, 7), (14, 14)), ((3, 5), (5, 9))])
 def test_interpolation_is_bilinear_and_keeps_the_corners(low, size):
     x = torch.randn(1, 1, *low)
-    got = upsampled(x, size)[0, 0]
+    got = upsample(x, size)[0, 0]
     for row in range(size[0]):
         for column in range(size[1]):
             y, z = row * (low[0] - 1) / (size[0] - 1), column * (low[1] - 1) / (size[1] - 1)
@@ -131,7 +137,7 @@ def test_places_that_share_weights_have_statistics_and_non_linearities_of_their_
     assert len({id(unit.residual[0].weight) for unit in units}) == 1
     assert len({id(unit.relu) for unit in units}) == 6
     assert len({unit.residual[1].running_mean.data_ptr() for unit in units}) == 6
-    moved = tied(branch).double()
+    moved = copy_with_tied_weights(branch).double()
     assert len({id(parameter) for parameter in moved.parameters()}) == len(list(moved.parameters())) == 14
 
 

@@ -36,7 +36,7 @@ def explained(request, data_dir) -> tuple[nn.Module, torch.Tensor, torch.Tensor]
     torch.manual_seed(0)
     model = build_model(request.param)
     cpu = torch.device("cpu")
-    inputs = Images(dataset.test, Normalisation.of(dataset, cpu), cpu).batch(torch.arange(12))
+    inputs = Images(dataset.test, Normalisation.from_dataset(dataset, cpu), cpu).batch(torch.arange(12))
     model.train()
     for _ in range(5):
         model(inputs)

@@ -26,7 +26,7 @@ def kept():
 def explained(kept, data_dir, name, attention):
     """A network with lively batch norm statistics, folded, and real images."""
     dataset = load_dataset(name, data_dir)
-    normalisation = Normalisation.of(dataset, CPU)
+    normalisation = Normalisation.from_dataset(dataset, CPU)
     images = Images(dataset.test, normalisation, CPU)
     if (name, attention) not in kept:
         torch.manual_seed(0)

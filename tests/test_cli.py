@@ -164,7 +164,7 @@ def test_attention_takes_several_names_in_any_case(data_dir, tmp_path, capsys):
 
 
 def test_depth_and_width_are_part_of_the_name(data_dir, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("experiments.cost.step_seconds", lambda *_: 1.0)
+    monkeypatch.setattr("experiments.cost.measure_step_seconds", lambda *_: 1.0)
     plan = ["--train", "--dry-run", "--target=all", "--attention=all", "--depth=92", "--width=10"]
     assert run(data_dir, tmp_path / "out", plan) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -61,7 +61,7 @@ def test_maps_are_those_of_the_method_and_captions_those_of_the_model(data_dir, 
     cpu = torch.device("cpu")
     model = restore(load_checkpoint(tmp_path / "checkpoints" / "mnist_SimpleCNN_seed0_quick.pt"), cpu)
     images = torch.from_numpy(mnist.test.images[[5, 2]]).permute(0, 3, 1, 2)
-    inputs = Normalisation.of(mnist, cpu)(images)
+    inputs = Normalisation.from_dataset(mnist, cpu)(images)
     probabilities = model(inputs).softmax(dim=1)
     sure, prediction = probabilities.max(dim=1)
     expected = MethodSpec("IB").build(model).attribute(inputs, target=prediction).sum(dim=1)

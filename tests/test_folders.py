@@ -476,7 +476,7 @@ def test_a_constant_channel_becomes_zero_and_everything_stays_finite():
     split = Split(images, np.zeros(4, np.int64), np.arange(4))
     other = Split(images.copy(), split.labels, split.index)
     other.images[..., 0] = 251
-    normalisation = Normalisation.of(Dataset("any", split, other, ("a", "b"), "sum"), torch.device("cpu"))
+    normalisation = Normalisation.from_dataset(Dataset("any", split, other, ("a", "b"), "sum"), torch.device("cpu"))
     every = torch.arange(4)
     train, test = (Images(one, normalisation, torch.device("cpu")).batch(every) for one in (split, other))
     assert train.isfinite().all()
@@ -484,6 +484,6 @@ def test_a_constant_channel_becomes_zero_and_everything_stays_finite():
     torch.testing.assert_close(train[:, 1].std(correction=0), torch.tensor(1.0))
     torch.testing.assert_close(test[:, 0], torch.full((4, *SIZE), 51 / 255))
     torch.testing.assert_close(normalisation.black[[0, 2]], torch.tensor([-200 / 255, 0.0]))
-    looked_up = normalisation.looked_up(torch.from_numpy(images).permute(0, 3, 1, 2))
-    torch.testing.assert_close(looked_up, train)
+    look_up = normalisation.look_up(torch.from_numpy(images).permute(0, 3, 1, 2))
+    torch.testing.assert_close(look_up, train)
     np.testing.assert_array_equal(pixels_of([test], normalisation)[:, 0], other.images.transpose(0, 3, 1, 2))

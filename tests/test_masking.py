@@ -101,7 +101,7 @@ def test_importance_of_pixels_and_elements():
 
 
 def masked_sample(cifar10, granularity="pixel", fill="mean"):
-    normalisation = Normalisation.of(cifar10, CPU)
+    normalisation = Normalisation.from_dataset(cifar10, CPU)
     images = Images(cifar10.train, normalisation, CPU)
     index = np.arange(len(cifar10.train))
     attribution = torch.randn(len(index), 3, 32, 32, generator=torch.Generator().manual_seed(2)).numpy()
@@ -167,7 +167,7 @@ def test_blur_equals_scipy():
 
 
 def test_removed_pixels_are_imputed_from_their_neighbours(mnist):
-    images = Images(mnist.test.subset(20), Normalisation.of(mnist, CPU), CPU)
+    images = Images(mnist.test.subset(20), Normalisation.from_dataset(mnist, CPU), CPU)
     order = torch.arange(784, dtype=torch.int16).view(1, 1, 28, 28).expand(len(images), 1, 28, 28)
     removal = Removal("MoRF", 0.5)
     inputs = ImputedImages(images, order, removal)

@@ -14,18 +14,18 @@ from models import (
     ATTENTIONS,
     IMAGE_SHAPES,
     OPTIONS,
-    attention_of,
     build_model,
-    family_of,
     model_name,
-    variant,
+    parse_model_name,
+    parse_variant,
+    variant_name,
 )
 from models.inspection import attention_layers, attention_maps, last_block, layers
 from models.simple_cnn import convolution_block
-from training.inputs import Images, Normalisation, labels_of
-from training.loop import initialised, train
+from training.inputs import Images, Normalisation, load_labels
+from training.loop import initialise, train
 from training.recipe import recipe_for
-from training.step import loss_of
+from training.step import compute_loss
 
 PARAMETERS = {
     ("mnist", None): 1_284_042,
@@ -48,7 +48,7 @@ DEVICES = [torch.device("cpu"), pytest.param(torch.device("cuda"), marks=CUDA)]
 
 
 def built(dataset: str, attention: str | None) -> nn.Module:
-    return initialised(lambda: build_model(dataset, attention), 0, torch.device("cpu"))
+    return initialise(lambda: build_model(dataset, attention), 0, torch.device("cpu"))
 
 
 def some_images(dataset: str, number: int = 4) -> torch.Tensor:
@@ -87,7 +87,7 @@ def test_published_size(dataset, attention):
 def test_every_parameter_takes_part_in_the_training_loss(attention):
     """In evaluation mode: in training mode a bias before a batch norm has a gradient of rounding errors."""
     model = built("mnist", attention).eval()
-    loss_of(model, some_images("mnist"), torch.arange(4), recipe_for("mnist", attention)).backward()
+    compute_loss(model, some_images("mnist"), torch.arange(4), recipe_for("mnist", attention)).backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()] == []
 
 
@@ -124,8 +124,11 @@ def test_logits_do_not_depend_on_the_other_images_of_the_batch(attention):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("attention", NAMES)
 def test_one_step_of_training_changes_every_weight(attention, device, cifar10: Dataset):
-    images, labels = Images(cifar10.train, Normalisation.of(cifar10, device), device), labels_of(cifar10.train, device)
-    model = initialised(lambda: build_model("cifar10", attention), 0, device)
+    images, labels = (
+        Images(cifar10.train, Normalisation.from_dataset(cifar10, device), device),
+        load_labels(cifar10.train, device),
+    )
+    model = initialise(lambda: build_model("cifar10", attention), 0, device)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     recipe = replace(recipe_for("cifar10", attention), epochs=1, batch_size=4)
     trained = train(model, FirstImages(images, 4), labels, recipe, 0)
@@ -196,7 +199,7 @@ def test_other_peoples_models_are_told_apart_and_trained_on_cross_entropy():
         last_block(model)
     images, labels, recipe = some_images("mnist"), torch.arange(4), recipe_for("mnist")
     want = F.cross_entropy(model(images), labels, label_smoothing=recipe.label_smoothing)
-    torch.testing.assert_close(loss_of(model, images, labels, recipe), want)
+    torch.testing.assert_close(compute_loss(model, images, labels, recipe), want)
 
 
 @pytest.mark.parametrize(("attention", "predicting"), [("CAM", "cam"), ("CBAM", "classifier")])
@@ -233,12 +236,12 @@ def test_warn_is_trained_on_gated_log_probabilities_and_the_overlap_of_its_masks
 
 
 def test_names_of_variants_do_not_collide():
-    names = [variant(attention, **{option: v}) for attention, (option, vs) in OPTIONS.items() for v in vs]
+    names = [variant_name(attention, **{option: v}) for attention, (option, vs) in OPTIONS.items() for v in vs]
     assert names == ["RAN", "RAN92", "WARN", "WARN10"]
     for name in (*NAMES, *names):
-        assert attention_of(model_name(name)) == name
-    assert family_of("RAN92") == ("RAN", {"depth": 92})
-    assert family_of("WARN") == ("WARN", {"width": 4})
+        assert parse_model_name(model_name(name)) == name
+    assert parse_variant("RAN92") == ("RAN", {"depth": 92})
+    assert parse_variant("WARN") == ("WARN", {"width": 4})
     with torch.device("meta"):
         deep = build_model("mnist", "RAN", depth=92)
         assert deep.state_dict().keys() == build_model("mnist", "RAN92").state_dict().keys()

@@ -10,7 +10,7 @@ from PIL import Image
 from common.errors import InputError
 from data import load_dataset
 from data.folders import folder_name
-from models import attention_of, build_model, model_name
+from models import build_model, model_name, parse_model_name
 from tests.run_main import run
 from tests.samples import sample_arrays
 
@@ -114,7 +114,7 @@ def test_own_model_on_a_published_data_set(data_dir, tmp_path, capsys):
 
 def test_names_of_models_go_both_ways():
     for name in (None, "CBAM", "RAN92", "package.module:factory"):
-        assert attention_of(model_name(name)) == name
+        assert parse_model_name(model_name(name)) == name
     logits = build_model("anything", "tests.own_model:small", shape=(2, 16, 24), classes=7).head.out_features
     assert logits == 7
 

@@ -20,7 +20,7 @@ from evaluation.runs import MaskOptions, Run, RunResult
 from experiments.checkpoints import load_checkpoint, train_and_save
 from experiments.map_files import recorded
 from experiments.records import save_run
-from models import attention_of, model_code, model_name
+from models import model_code, model_name, parse_model_name
 from reporting.retrainings import Retrainings
 from tests.run_main import run
 from training.config import TrainingConfig
@@ -270,7 +270,7 @@ def test_the_name_of_a_file_goes_both_ways(home, monkeypatch):
     monkeypatch.chdir(home.folder.parent)
     place = "home/network.py:build"
     assert "/" not in model_name(place)
-    assert attention_of(model_name(place)) == place
+    assert parse_model_name(model_name(place)) == place
     assert home.model(place)[8:] == home.model()[8:], "the same network"
 
 
@@ -329,7 +329,7 @@ def test_everything_is_made_anew_after_an_edit_and_nothing_without(home, tmp_pat
     assert "selectivity: 0 of 2 measurements are finished, 2 to do" in edited
     assert "ROAD: 0 of 2 measurements are finished, 2 to do" in edited
     new = load_checkpoint(checkpoint)
-    assert old.sum != new.sum
+    assert old.sha256 != new.sha256
     assert old.metadata["model_code"] != new.metadata["model_code"]
     assert "selectivity: 2 of 2 measurements are finished" in evaluated(home, tmp_path, capsys)
 
@@ -351,10 +351,10 @@ def test_in_processes_of_their_own(home, tmp_path):
 
     path = tmp_path / "checkpoints" / "planted_network.build_seed0_quick.pt"
     printed()
-    old = load_checkpoint(path).sum
+    old = load_checkpoint(path).sha256
     home.edit("network.py", "nn.ReLU()", "nn.Tanh()")
     assert "code of network:build has changed" in printed()
-    assert load_checkpoint(path).sum != old
+    assert load_checkpoint(path).sha256 != old
 
 
 def test_a_half_finished_training_of_old_code_is_not_gone_on_with(home, tmp_path, monkeypatch, capsys):

@@ -16,15 +16,15 @@ from evaluation.retraining import Retraining
 from evaluation.runs import Run
 from experiments.checkpoints import train_and_save
 from training.augmentation import sample_augmentation
-from training.checkpoint import weights_sum
+from training.checkpoint import weights_sha256
 from training.classifier import restore
 from training.config import TrainingConfig
-from training.finetuning import finetune, finetuning
-from training.inputs import Images, Normalisation, labels_of
-from training.loop import _optimiser, initialised, predict, seed_for, train
+from training.finetuning import finetune, finetuning_record
+from training.inputs import Images, Normalisation, load_labels
+from training.loop import initialise, make_optimiser, predict, seed_for, train
 from training.networks import new_model
 from training.recipe import recipe_for
-from training.step import Step
+from training.step import TrainingStep
 
 CPU = torch.device("cpu")
 RECIPE = replace(recipe_for("mnist"), epochs=2, batch_size=50)
@@ -49,7 +49,7 @@ def states() -> tuple[object, ...]:
 
 def trained(mnist: Dataset, folder: Path, seed: int = 0) -> str:
     draw()
-    return train_and_save(order(seed), mnist, folder, CPU).sum
+    return train_and_save(order(seed), mnist, folder, CPU).sha256
 
 
 def test_the_same_seed_gives_the_same_weights_in_any_order(mnist, tmp_path):
@@ -86,7 +86,7 @@ def test_a_resumed_training_draws_the_same(mnist, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             trained(mnist, tmp_path / "broken")
     draw()
-    assert train_and_save(order(), mnist, tmp_path / "broken", CPU, resume=True).sum == unbroken
+    assert train_and_save(order(), mnist, tmp_path / "broken", CPU, resume=True).sha256 == unbroken
 
 
 def test_retraining_and_fine_tuning_too(mnist, tmp_path):
@@ -94,12 +94,12 @@ def test_retraining_and_fine_tuning_too(mnist, tmp_path):
     run = Run("baseline", "mnist", mnist.sha256, "tests.own_model.drawing", 0, RECIPE, IMAGES, 40)
     accuracies, tuned = [], []
     checkpoint = train_and_save(order(), mnist, tmp_path, CPU)
-    wanted = finetuning(checkpoint, RECIPE, 0.5, "mean", IMAGES)
+    wanted = finetuning_record(checkpoint, RECIPE, 0.5, "mean", IMAGES)
     for _ in range(2):
         draw()
-        retraining = Retraining(limited, Normalisation.of(mnist, CPU), CPU)
+        retraining = Retraining(limited, Normalisation.from_dataset(mnist, CPU), CPU)
         accuracies.append(replace(retraining.execute(run, None, lambda images: None), seconds=0))
-        tuned.append(finetune(checkpoint, mnist, wanted, RECIPE, CPU).sum)
+        tuned.append(finetune(checkpoint, mnist, wanted, RECIPE, CPU).sha256)
     assert accuracies[0] == accuracies[1]
     assert tuned[0] == tuned[1]
 
@@ -107,7 +107,7 @@ def test_retraining_and_fine_tuning_too(mnist, tmp_path):
 def test_weights_that_numpy_or_random_draw_depend_on_the_seed_and_come_back(mnist, tmp_path):
     def scale(seed: int) -> float:
         draw()
-        return float(initialised(lambda: new_model("mnist", DRAWING), seed, CPU).scale)
+        return float(initialise(lambda: new_model("mnist", DRAWING), seed, CPU).scale)
 
     assert scale(3) == scale(3) != scale(4)
     checkpoint = train_and_save(order(7), mnist, tmp_path, CPU)
@@ -124,15 +124,15 @@ def test_the_global_generators_go_on_as_if_nothing_had_been_trained(mnist, tmp_p
 def test_what_our_own_models_learn_is_what_the_plain_loop_teaches(mnist):
     """Step by step as in `train`, without a thought of global generators: bit by bit the same."""
     limited = mnist.subset(IMAGES, 10)
-    images, labels = Images(limited.train, Normalisation.of(mnist, CPU), CPU), labels_of(limited.train, CPU)
-    ours = initialised(lambda: new_model("mnist", None), 0, CPU)
+    images, labels = Images(limited.train, Normalisation.from_dataset(mnist, CPU), CPU), load_labels(limited.train, CPU)
+    ours = initialise(lambda: new_model("mnist", None), 0, CPU)
     train(ours, images, labels, RECIPE, 0)
 
-    plain = initialised(lambda: new_model("mnist", None), 0, CPU)
+    plain = initialise(lambda: new_model("mnist", None), 0, CPU)
     generator = torch.Generator().manual_seed(seed_for(0, "order"))
     rows = torch.randperm(IMAGES, generator=generator)
-    optimiser, schedule = _optimiser(plain, RECIPE, IMAGES // RECIPE.batch_size * RECIPE.epochs)
-    step = Step(plain, optimiser, RECIPE, images, labels)
+    optimiser, schedule = make_optimiser(plain, RECIPE, IMAGES // RECIPE.batch_size * RECIPE.epochs)
+    step = TrainingStep(plain, optimiser, RECIPE, images, labels)
     for _ in range(RECIPE.epochs):
         plain.train()
         shuffled = rows[torch.randperm(IMAGES, generator=generator)]
@@ -140,19 +140,19 @@ def test_what_our_own_models_learn_is_what_the_plain_loop_teaches(mnist):
         for batch in zip(*(each.split(RECIPE.batch_size) for each in (shuffled, *draws)), strict=True):
             step(*batch)
             schedule.step()
-    assert weights_sum(ours.state_dict()) == weights_sum(plain.state_dict())
+    assert weights_sha256(ours.state_dict()) == weights_sha256(plain.state_dict())
 
 
 def test_initial_weights_are_those_of_torch_with_this_seed():
-    ours = initialised(lambda: new_model("mnist", None), 5, CPU)
+    ours = initialise(lambda: new_model("mnist", None), 5, CPU)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(5, "weights"))
         plain = new_model("mnist", None)
-    assert weights_sum(ours.state_dict()) == weights_sum(plain.state_dict())
+    assert weights_sha256(ours.state_dict()) == weights_sha256(plain.state_dict())
 
 
 def test_dropout_that_never_stops_gives_one_prediction(mnist):
-    model = initialised(lambda: new_model("mnist", DRAWING), 0, CPU)
+    model = initialise(lambda: new_model("mnist", DRAWING), 0, CPU)
     model.dropout.forward = lambda images: torch.nn.functional.dropout(images, 0.9)
-    images = Images(mnist.test, Normalisation.of(mnist, CPU), CPU)
+    images = Images(mnist.test, Normalisation.from_dataset(mnist, CPU), CPU)
     assert torch.equal(predict(model, images), predict(model, images))

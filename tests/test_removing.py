@@ -17,7 +17,7 @@ from evaluation.statistics import mean_interval
 from reporting.removal_summary import RemovalSummary
 from tests.planted import OPTIONS
 from tests.run_main import run
-from training.finetuning import RandomlyMasked
+from training.finetuning import RandomMaskInputs
 from training.inputs import Images, Normalisation
 
 
@@ -25,7 +25,7 @@ from training.inputs import Images, Normalisation
 def images():
     """Three batches and a half of small images, with their ranks by a random map."""
     dataset = load_dataset("planted").subset(10, 60)
-    held = Images(dataset.test, Normalisation.of(dataset, torch.device("cpu")), torch.device("cpu"))
+    held = Images(dataset.test, Normalisation.from_dataset(dataset, torch.device("cpu")), torch.device("cpu"))
     index = torch.from_numpy(dataset.test.index)
     importances = torch.randn(60, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     return held, torch.from_numpy(dataset.test.labels), index, ranks(importances, index)
@@ -100,13 +100,13 @@ def test_imputed_images_keep_what_is_not_removed(images):
 
 def test_fine_tuning_masks_no_more_than_asked_and_another_part_each_time(images):
     held = images[0]
-    masked = RandomlyMasked(held, 0.2, torch.tensor([99.0]), seed=3)
+    masked = RandomMaskInputs(held, 0.2, torch.tensor([99.0]), seed=3)
     rows = torch.arange(60)
     shares = torch.stack([(masked.batch(rows) == 99).flatten(1).float().mean(dim=1) for _ in range(20)])
     assert shares.max() <= 0.2 + 0.5 / 256
     assert shares.mean().item() == pytest.approx(0.1, abs=0.01)
-    again = RandomlyMasked(held, 0.2, torch.tensor([99.0]), seed=3)
-    assert torch.equal(again.batch(rows), RandomlyMasked(held, 0.2, torch.tensor([99.0]), seed=3).batch(rows))
+    again = RandomMaskInputs(held, 0.2, torch.tensor([99.0]), seed=3)
+    assert torch.equal(again.batch(rows), RandomMaskInputs(held, 0.2, torch.tensor([99.0]), seed=3).batch(rows))
 
 
 @pytest.mark.parametrize("evaluation", REMOVING)

@@ -8,7 +8,7 @@ import main
 from evaluation.statistics import estimate
 from experiments.checkpoints import load_checkpoint, load_metadata, save_checkpoint
 from reporting.accuracy import ORIGINAL, accuracy_rows, group_trainings
-from training.checkpoint import Checkpoint, weights_sum
+from training.checkpoint import Checkpoint, weights_sha256
 
 CLASSES = 10
 
@@ -33,7 +33,7 @@ def keep(folder, dataset="mnist", model="SimpleCNN", seed=0, accuracy=0.9, quick
     suffix = "_quick" if quick else ""
     path = folder / "checkpoints" / f"{dataset}_{model}_seed{seed}{suffix}.pt"
     weights = {"weight": torch.zeros(1)}
-    save_checkpoint(path, Checkpoint(weights, weights_sum(weights), metadata | others))
+    save_checkpoint(path, Checkpoint(weights, weights_sha256(weights), metadata | others))
 
 
 def report(output, *options):

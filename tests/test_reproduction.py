@@ -56,8 +56,8 @@ def test_every_published_classifier_is_trained_by_one_of_the_commands():
 
 
 def test_a_dry_run_of_everything_writes_nothing_and_says_how_long_it_takes(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("experiments.cost.step_seconds", lambda *_: 0.01)
-    monkeypatch.setattr("experiments.sweep.step_seconds", lambda *_: 0.01)
+    monkeypatch.setattr("experiments.cost.measure_step_seconds", lambda *_: 0.01)
+    monkeypatch.setattr("experiments.sweep.measure_step_seconds", lambda *_: 0.01)
     monkeypatch.setattr("experiments.cost.REPEATS", 1)
     output = tmp_path / "out"
     assert run(tmp_path / "data", output, ["--reproduce", "--quick", "--dry-run"]) == 0
@@ -94,7 +94,7 @@ def test_what_is_finished_costs_nothing(evaluation, tmp_path, capsys):
 
 
 def test_what_two_commands_need_is_counted_once(data_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.cost.step_seconds", lambda *_: 0.01)
+    monkeypatch.setattr("experiments.cost.measure_step_seconds", lambda *_: 0.01)
     from experiments.commands import run as run_command
 
     costs = Costs(torch.device("cpu"), 1)

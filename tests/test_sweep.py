@@ -195,7 +195,7 @@ class Prepared:
         ranked = SplitRanks(
             *(order.expand(len(split), 1, 28, 28) for split in (dataset.train, dataset.test)), tied=0.25
         )
-        self.retraining = Retraining(dataset, Normalisation.of(dataset, cpu), cpu)
+        self.retraining = Retraining(dataset, Normalisation.from_dataset(dataset, cpu), cpu)
         self.ranked = ranked
 
     def seen(self, run: Run, split: str) -> np.ndarray:

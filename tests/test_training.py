@@ -14,14 +14,14 @@ from data import Dataset
 from experiments.checkpoints import find_classifier, load_checkpoint, save_checkpoint, train_and_save
 from models import build_model
 from training.augmentation import augment, sample_augmentation, shift
-from training.checkpoint import Checkpoint, weights_sum
+from training.checkpoint import Checkpoint, weights_sha256
 from training.classifier import restore
 from training.config import TrainingConfig
 from training.device import has_bfloat16, resolve_device
-from training.inputs import Images, Normalisation, channel_statistics, labels_of
-from training.loop import initialised, predict, seed_for, train
+from training.inputs import Images, Normalisation, channel_statistics, load_labels
+from training.loop import initialise, predict, seed_for, train
 from training.recipe import RECIPES, finetuning_recipe, recipe_for
-from training.step import Step
+from training.step import TrainingStep
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
@@ -31,18 +31,18 @@ DEVICES = [CPU, pytest.param(torch.device("cuda"), marks=CUDA)]
 
 
 def mnist_training(mnist: Dataset, device: torch.device = CPU) -> tuple[Images, torch.Tensor]:
-    return Images(mnist.train, Normalisation.of(mnist, device), device), labels_of(mnist.train, device)
+    return Images(mnist.train, Normalisation.from_dataset(mnist, device), device), load_labels(mnist.train, device)
 
 
 def trained_weights(mnist: Dataset, seed: int, device: torch.device = CPU) -> dict[str, torch.Tensor]:
-    model = initialised(lambda: build_model("mnist"), seed, device)
+    model = initialise(lambda: build_model("mnist"), seed, device)
     train(model, *mnist_training(mnist, device), SHORT, seed)
     return model.state_dict()
 
 
 def test_the_first_epochs_see_images_of_half_the_size(mnist):
     sizes = []
-    model = initialised(lambda: build_model("mnist", "tests.own_model:small"), 0, CPU)
+    model = initialise(lambda: build_model("mnist", "tests.own_model:small"), 0, CPU)
     model.register_forward_pre_hook(lambda _model, images: sizes.append(tuple(images[0].shape[1:])))
     images, labels = mnist_training(mnist)
     train(model, images, labels, replace(SHORT, epochs=3, small_epochs=2, batch_size=len(images)), 0)
@@ -52,7 +52,9 @@ def test_the_first_epochs_see_images_of_half_the_size(mnist):
 
 def test_half_of_an_image_is_its_mean_over_blocks(mnist):
     images, labels = mnist_training(mnist)
-    step = Step(build_model("mnist"), None, replace(SHORT, crop=0, small_epochs=1), images, labels, half_size=True)
+    step = TrainingStep(
+        build_model("mnist"), None, replace(SHORT, crop=0, small_epochs=1), images, labels, half_size=True
+    )
     index, shifts = torch.arange(3), torch.zeros(3, 2, dtype=torch.int64)
     whole = images.batch(index)
     means = whole.unflatten(3, (14, 2)).unflatten(2, (14, 2)).mean((3, 5))
@@ -71,7 +73,7 @@ def test_small_epochs_belong_to_the_recipe_alone():
 
 
 def test_a_network_of_one_size_can_not_begin_with_small_images(mnist):
-    model = initialised(lambda: build_model("mnist"), 0, CPU)
+    model = initialise(lambda: build_model("mnist"), 0, CPU)
     with pytest.raises(InputError, match="one size"):
         train(model, *mnist_training(mnist), replace(SHORT, small_epochs=1), 0)
 
@@ -81,7 +83,7 @@ def test_normalisation_uses_the_statistics_of_the_training_images(cifar10):
     exact = cifar10.train.images.reshape(-1, 3) / 255
     np.testing.assert_allclose(mean, exact.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(std, exact.std(axis=0), rtol=1e-12)
-    normalisation = Normalisation.of(cifar10, CPU)
+    normalisation = Normalisation.from_dataset(cifar10, CPU)
     batch = Images(cifar10.train, normalisation, CPU).batch(torch.arange(len(cifar10.train)))
     assert batch.shape == (30, 3, 32, 32)
     torch.testing.assert_close(batch.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
@@ -120,11 +122,11 @@ def test_augmentation_draws_per_image_and_flips_half():
 @pytest.mark.parametrize("device", DEVICES)
 def test_training_learns(mnist, device):
     images, labels = mnist_training(mnist, device)
-    model = initialised(lambda: build_model("mnist"), 0, device)
+    model = initialise(lambda: build_model("mnist"), 0, device)
     told: list[tuple[int, float | None]] = []
     recipe = replace(SHORT, epochs=6, batch_size=32)
     trained = train(model, images, labels, recipe, 0, 0.1, lambda n, accuracy: told.append((n, accuracy)))
-    test = Images(mnist.test, Normalisation.of(mnist, device), device)
+    test = Images(mnist.test, Normalisation.from_dataset(mnist, device), device)
     assert (predict(model, test).cpu().numpy() == mnist.test.labels).mean() > 0.8
     assert sum(n for n, _ in told) == 6 * (540 // 32) * 32
     assert [accuracy for _, accuracy in told if accuracy is not None][-1] == trained.validation_accuracy > 0.8
@@ -132,7 +134,7 @@ def test_training_learns(mnist, device):
 
 def test_same_seed_gives_bit_identical_weights_and_another_seed_does_not(mnist):
     first, again, other = (trained_weights(mnist, seed) for seed in (0, 0, 1))
-    assert weights_sum(first) == weights_sum(again) != weights_sum(other)
+    assert weights_sha256(first) == weights_sha256(again) != weights_sha256(other)
 
 
 def test_training_leaves_the_global_random_state_alone(mnist):
@@ -164,7 +166,7 @@ def test_held_out_images_are_not_trained_on(mnist):
             return images.batch(index)
 
     held_out: set[int] = set()
-    model = initialised(lambda: build_model("mnist"), 0, CPU)
+    model = initialise(lambda: build_model("mnist"), 0, CPU)
     train(model, Watched(), labels, replace(SHORT, batch_size=540), 0, validation_rate=0.1)
     assert len(held_out) == 60
     assert len(seen) == 540
@@ -173,14 +175,14 @@ def test_held_out_images_are_not_trained_on(mnist):
 
 def test_predictions_do_not_depend_on_the_batch(mnist):
     images, _labels = mnist_training(mnist)
-    model = initialised(lambda: build_model("mnist"), 0, CPU)
+    model = initialise(lambda: build_model("mnist"), 0, CPU)
     some = torch.tensor([17, 3, 599])
     assert torch.equal(predict(model, images)[some], predict(model, images, some))
 
 
 @pytest.mark.parametrize(("change", "message"), [({"learning_rate": 1e12}, "--lr"), ({}, "--valid-rate")])
 def test_hopeless_training_is_refused(mnist, change, message):
-    model = initialised(lambda: build_model("mnist"), 0, CPU)
+    model = initialise(lambda: build_model("mnist"), 0, CPU)
     with pytest.raises(InputError, match=message):
         train(model, *mnist_training(mnist), replace(SHORT, **change), 0, 0.0 if change else 1.0)
 
@@ -190,10 +192,12 @@ def test_checkpoint_round_trip(mnist, tmp_path):
     made = train_and_save(order, mnist, tmp_path, CPU)
     read = find_classifier(order, mnist.sha256, tmp_path)
     assert read is not None
-    assert read.sum == made.sum == weights_sum(made.weights)
+    assert read.sha256 == made.sha256 == weights_sha256(made.weights)
     assert order.plain().items() <= read.metadata.items()
     model = restore(read, CPU)
-    correct = predict(model, Images(mnist.test, Normalisation.of(mnist, CPU), CPU)).numpy() == mnist.test.labels
+    correct = (
+        predict(model, Images(mnist.test, Normalisation.from_dataset(mnist, CPU), CPU)).numpy() == mnist.test.labels
+    )
     assert read.metadata["test_accuracy"] == correct.mean()
     assert read.metadata["test_accuracy_per_class"][3] == correct[mnist.test.labels == 3].mean()
     with pytest.raises(InputError, match="dataset_sum"):
@@ -203,7 +207,7 @@ def test_checkpoint_round_trip(mnist, tmp_path):
 def test_damaged_checkpoint_is_refused(tmp_path):
     path = tmp_path / "linear.pt"
     weights, metadata = nn.Linear(50, 50).state_dict(), {"recipe": {"epochs": 1}}
-    save_checkpoint(path, Checkpoint(weights, weights_sum(weights), metadata))
+    save_checkpoint(path, Checkpoint(weights, weights_sha256(weights), metadata))
     whole, refused = path.read_bytes(), 0
     for place in range(0, len(whole), 97):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
@@ -213,7 +217,7 @@ def test_damaged_checkpoint_is_refused(tmp_path):
             assert "linear.pt is damaged" in str(refusal)
             refused += 1
         else:  # a byte of the container that carries nothing
-            assert (read.sum, read.metadata) == (weights_sum(weights), metadata)
+            assert (read.sha256, read.metadata) == (weights_sha256(weights), metadata)
     assert refused > 0.8 * len(range(0, len(whole), 97))
 
 
@@ -277,6 +281,6 @@ def test_recipe_takes_what_is_given():
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 def test_levels_from_the_table_are_bit_by_bit_those_of_the_formula(name, request):
     dataset = request.getfixturevalue(name)
-    normalisation = Normalisation.of(dataset, CPU)
+    normalisation = Normalisation.from_dataset(dataset, CPU)
     images = Images(dataset.test, normalisation, CPU).images[:20]
-    assert torch.equal(normalisation.looked_up(images), normalisation(images))
+    assert torch.equal(normalisation.look_up(images), normalisation(images))

@@ -7,17 +7,17 @@ from training.recipe import Recipe
 
 
 def sample_augmentation(recipe: Recipe, images: int, generator: Generator, device: torch.device) -> tuple[Tensor, ...]:
-    """Return the shift of each of `images` images, (N, 2) int64, and if the recipe flips, its flip, (N,) bool.
+    """Sample the shift of each of `images` images, (N, 2) int64, and if the recipe flips, its flip, (N,) bool.
 
-    They are drawn on the CPU, so that they are the same on every device.
+    The CPU samples, so that all devices get the same numbers.
     """
     shifts = torch.randint(0, 2 * recipe.crop + 1, (2, images), generator=generator).T.contiguous()
     flips = [torch.rand(images, generator=generator) < 0.5] if recipe.flip else []
-    return tuple(draws.to(device) for draws in (shifts, *flips))
+    return tuple(samples.to(device) for samples in (shifts, *flips))
 
 
 def augment(images: Tensor, border: Tensor, crop: int, shifts: Tensor, flips: Tensor | None = None) -> Tensor:
-    """Return `images` (n, C, H, W), flipped and shifted as `sample_augmentation` says."""
+    """Flip and shift `images` (n, C, H, W) by the results of `sample_augmentation`."""
     if flips is not None:
         images = torch.where(flips.view(-1, 1, 1, 1), images.flip(3), images)
     return shift(images, shifts, crop, border) if crop else images
@@ -28,7 +28,7 @@ def shift(images: Tensor, shifts: Tensor, crop: int, border: Tensor) -> Tensor:
 
     Args:
         images: (n, C, H, W).
-        shifts: (n, 2) int64, row and column, each in 0 … 2·crop; `crop` leaves an image where it is.
+        shifts: (n, 2) int64, row and column, each in 0 … 2·crop; `crop` leaves an image in place.
         border: (C,) colour of the `crop` pixels around each image.
     """
     n, channels, height, width = images.shape

@@ -1,4 +1,4 @@
-"""Trained weights with what is known of them."""
+"""Trained weights with their metadata, and the state of an unfinished training."""
 
 import hashlib
 import platform
@@ -16,23 +16,43 @@ class Checkpoint:
 
     Attributes:
         weights: the model's state.
-        sum: SHA-256 over names and bytes of the weights: what maps and runs refer to.
+        sha256: SHA-256 over the weights, to which maps and records refer.
         metadata: dataset, dataset_sum, model, seed, recipe, limit_train, test accuracy, seconds, versions.
     """
 
     weights: Mapping[str, Tensor]
-    sum: str
+    sha256: str
     metadata: dict[str, Any]
 
     @classmethod
-    def of(cls, model: nn.Module, metadata: dict[str, Any]) -> "Checkpoint":
-        """Return a copy of the weights of `model` on the CPU, with their sum."""
+    def from_model(cls, model: nn.Module, metadata: dict[str, Any]) -> "Checkpoint":
+        """Copy the weights of `model` to the CPU."""
         weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
-        return cls(weights, weights_sum(weights), metadata)
+        return cls(weights, weights_sha256(weights), metadata)
 
 
-def weights_sum(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 over the names and the bytes of the weights."""
+@dataclass(frozen=True)
+class TrainingState:
+    """The state of a training after an epoch, from which it goes on as if never interrupted.
+
+    Attributes:
+        epochs: number of finished epochs.
+        seconds: time spent on them.
+        loss, validation_accuracy: of the last epoch.
+        random: state of the generator of order and augmentation. Models draw from generators seeded anew each epoch.
+        parts: states of the model, the optimiser and the schedule.
+    """
+
+    epochs: int
+    seconds: float
+    loss: float
+    validation_accuracy: float | None
+    random: Tensor
+    parts: dict[str, Any]
+
+
+def weights_sha256(weights: Mapping[str, Tensor]) -> str:
+    """Return SHA-256 over the names and the bytes of the weights."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())
@@ -41,5 +61,5 @@ def weights_sum(weights: Mapping[str, Tensor]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """What computed a result, for its record."""
+    """Return the versions of Python and PyTorch, for records."""
     return {"python": platform.python_version(), "torch": str(torch.__version__)}

@@ -1,4 +1,4 @@
-"""From a data set to a trained, tested and kept classifier."""
+"""Train and test a classifier, and restore it from its checkpoint."""
 
 from collections.abc import Callable
 
@@ -9,14 +9,13 @@ from common.errors import InputError
 from common.fingerprint import require_unchanged
 from common.progress import progress_bar
 from data import Dataset
-from models import attention_of, model_name
-from training.checkpoint import Checkpoint, versions
+from models import model_name, parse_model_name
+from training.checkpoint import Checkpoint, TrainingState, versions
 from training.config import TrainingConfig
 from training.device import device_name
-from training.inputs import Images, Normalisation, labels_of
-from training.loop import initialised, predict, train
+from training.inputs import Images, Normalisation, load_labels
+from training.loop import initialise, predict, train
 from training.networks import new_model
-from training.state import TrainingState
 
 OnEpoch = Callable[[TrainingState], object]
 
@@ -25,69 +24,66 @@ def train_classifier(
     config: TrainingConfig,
     dataset: Dataset,
     device: torch.device,
-    resumed: TrainingState | None = None,
+    resume_from: TrainingState | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Checkpoint:
-    """Train a classifier and read the test set once.
+    """Train a classifier and test it once.
 
     Args:
-        resumed: the state from which an interrupted training goes on.
+        resume_from: the last state of an interrupted training.
         on_epoch: called with the state after each epoch.
 
     Raises:
         InputError: the training diverged.
     """
-    normalisation = Normalisation.of(dataset, device)
+    normalisation = Normalisation.from_dataset(dataset, device)
     training = dataset.train.subset(config.limit_train)
-    images, labels = Images(training, normalisation, device), labels_of(training, device)
-    model = initialised(lambda: new_model(config.dataset, config.attention), config.seed, device)
-    trained_on = len(training) - round(config.validation_rate * len(training))
+    images, labels = Images(training, normalisation, device), load_labels(training, device)
+    model = initialise(lambda: new_model(config.dataset, config.attention), config.seed, device)
+    count = len(training) - round(config.validation_rate * len(training))
     description = f"train {config.dataset} {model_name(config.attention)} seed {config.seed}"
-    with progress_bar(config.recipe.epochs * trained_on, description, "images") as bar:
+    with progress_bar(config.recipe.epochs * count, description, "images") as bar:
 
         def show(images: int, validation_accuracy: float | None) -> None:
             bar.update(images)
             if validation_accuracy is not None:
                 bar.set_postfix_str(f"validation {validation_accuracy:.4f}")
 
-        trained = train(
+        result = train(
             *(model, images, labels, config.recipe, config.seed, config.validation_rate, show),
-            resumed=resumed,
-            keep=on_epoch,
+            resume_from=resume_from,
+            on_epoch=on_epoch,
         )
     correct = predict(model, Images(dataset.test, normalisation, device)).cpu().numpy() == dataset.test.labels
-    per_class = [
-        float(correct[of_class].mean()) if (of_class := dataset.test.labels == label).any() else None
-        for label in range(len(dataset.classes))
-    ]
+    members = [dataset.test.labels == label for label in range(len(dataset.classes))]
     metadata = config.plain() | {
         "dataset_sum": dataset.sha256,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "test_accuracy": float(correct.mean()),
-        "test_accuracy_per_class": per_class,
+        "test_accuracy_per_class": [float(correct[mask].mean()) if mask.any() else None for mask in members],
         "classes": list(dataset.classes),
         "train_images": len(dataset.train),
         "test_images": len(dataset.test),
-        "validation_accuracy": trained.validation_accuracy,
-        "loss": trained.loss,
-        "seconds": round(trained.seconds, 2),
+        "validation_accuracy": result.validation_accuracy,
+        "loss": result.loss,
+        "seconds": round(result.seconds, 2),
         "device": device_name(device),
         "versions": versions(),
     }
-    return Checkpoint.of(model, metadata)
+    return Checkpoint.from_model(model, metadata)
 
 
 def restore(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
-    """The model of a checkpoint, in evaluation mode.
+    """Return the model of a checkpoint, in evaluation mode.
 
     Raises:
         InputError: the weights don't fit the model that the checkpoint names, or its code was edited meanwhile.
     """
-    known = checkpoint.metadata
-    name, attention = known["model"], attention_of(known["model"])
-    if attention is not None and "model_code" in known:
-        require_unchanged(attention, known["model_code"])
-    model = initialised(lambda: new_model(known["dataset"], attention), known["seed"], torch.device("cpu"))
+    metadata = checkpoint.metadata
+    name, attention = metadata["model"], parse_model_name(metadata["model"])
+    if attention is not None and "model_code" in metadata:
+        require_unchanged(attention, metadata["model_code"])
+    model = initialise(lambda: new_model(metadata["dataset"], attention), metadata["seed"], torch.device("cpu"))
     try:
         model.load_state_dict(checkpoint.weights)
     except RuntimeError as error:

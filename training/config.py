@@ -1,25 +1,27 @@
-"""The configuration of a classifier: everything that decides on its weights, and where they are kept."""
+"""The configuration of a classifier: everything that decides on its weights, and the name of its file."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models import model_name
+from common.imports import is_user_code
+from data import dataset_info
+from models import model_code, model_name
 from training import VALIDATION_RATE
 from training.recipe import Recipe
 
 
 def checkpoint_path(folder: Path, dataset: str, model: str, seed: int, quick: bool = False) -> Path:
-    """Return `<folder>/<dataset>_<model>_seed<k>.pt`; classifiers of `--quick` have names of their own."""
+    """Return `<folder>/<dataset>_<model>_seed<k>.pt`, with `_quick` for classifiers of `--quick`."""
     return folder / f"{dataset}_{model}_seed{seed}{'_quick' if quick else ''}.pt"
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """A classifier that is asked for: all that decides on its weights.
+    """All that decides on a classifier's weights.
 
     Attributes:
-        attention: as `build_model` takes it; a name that `models.variant` gives.
+        attention: see `models.build_model`.
     """
 
     dataset: str
@@ -35,14 +37,18 @@ class TrainingConfig:
 
     @property
     def model_code(self) -> dict[str, Any]:
-        """What stands for the code of a model of one's own, as a field of a record; no field for ours."""
-        from training.networks import network_code  # here, since reports need no torch
+        """The fingerprint of a user's own model as a field of a record; no field for our models.
 
-        code = network_code(self.dataset, self.attention)
-        return {"model_code": code} if code else {}
+        Raises:
+            InputError: unknown data set, or no such model.
+        """
+        if not is_user_code(self.attention):
+            return {}
+        info = dataset_info(self.dataset)
+        return {"model_code": model_code(self.attention, info.image_shape, len(info.classes))}
 
     def plain(self) -> dict[str, Any]:
-        """What a checkpoint must say of itself to be the one that is asked for."""
+        """Return the metadata that a checkpoint of this configuration must have."""
         return {
             "dataset": self.dataset,
             "model": model_name(self.attention),

@@ -1,4 +1,4 @@
-"""The processor that the work runs on, and what it can do."""
+"""The device that computes, and its abilities."""
 
 import ctypes
 import platform
@@ -10,9 +10,13 @@ import torch
 
 from common.errors import InputError
 
+# Parameters of glibc's mallopt: larger blocks return to the system when freed, and so does a longer end of the heap.
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
+LARGEST_THRESHOLD = 32 * 2**20  # that every version accepts
+
 
 def resolve_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:n` -> a device that is there.
+    """Set up this process and return the device `auto`, `cpu`, `cuda` or `cuda:n`.
 
     Raises:
         InputError: no such device.
@@ -29,45 +33,35 @@ def resolve_device(name: str) -> torch.device:
 
 
 def set_up_process() -> None:
-    """What every process that computes needs: float32 meant as float32, and memory that stays."""
-    exact_float32()
+    """Compute float32 exactly and keep freed memory, in every process that computes."""
+    disable_tf32()
     keep_freed_memory()
 
 
-def exact_float32() -> None:
-    """PyTorch lets a GPU convolve float32 with ten bits of mantissa (TF32); here it doesn't."""
+def disable_tf32() -> None:
+    """Keep GPUs from convolving float32 with ten bits of mantissa."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-# Of glibc's malloc.h. Blocks larger than the one go back to the system when they are freed, the heap's end when it is
-# longer than the other.
-M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
-LARGEST = 32 * 2**20  # the largest threshold that every version takes
-
-
 def keep_freed_memory() -> bool:
-    """Have the C library keep freed memory for the next tensor of that size, as PyTorch does on a GPU.
+    """Make glibc keep freed memory for the next tensor of that size, as PyTorch does on a GPU.
 
-    Otherwise each large tensor gets its pages anew from the system, zeroed, which can take longer than filling it. In
-    return the process holds more than it uses: small blocks that come to lie between large ones keep their places from
-    being taken by others as large, which settles after a few rounds of the same work. Where the library is not glibc,
-    nothing changes.
+    Otherwise the system zeroes new pages for each large tensor, which can take longer than filling it. The process then
+    holds more than it uses, until the heap settles after a few rounds of the same work.
 
     Returns:
-        Whether it does.
+        True if the C library is glibc and accepts.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if platform.system() == "Linux" else None
-    if mallopt is None:
+    if mallopt is None or not mallopt(M_TRIM_THRESHOLD, 2**31 - 1):
         return False
-    return bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1)) and any(
-        mallopt(M_MMAP_THRESHOLD, size) for size in (2**30, LARGEST)
-    )
+    return any(mallopt(M_MMAP_THRESHOLD, size) for size in (2**30, LARGEST_THRESHOLD))
 
 
 @cache
 def has_bfloat16(kind: str) -> bool:
-    """Whether the processor multiplies bfloat16 in hardware; elsewhere bfloat16 is slower than float32."""
+    """Return whether the processor multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(_cpu_info().split()))
@@ -79,12 +73,12 @@ def _cpu_info() -> str:
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:
-    """Return a `with` block in which matrix products and convolutions run in bfloat16 where that pays."""
+    """Return a context in which matrix products and convolutions run in bfloat16 where the hardware has it."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device.type))
 
 
 def device_name(device: torch.device) -> str:
-    """The hardware in words, for the record of a run."""
+    """Return the hardware's name, for records."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     models = re.findall(r"^model name\s*: (.+)$", _cpu_info(), re.MULTILINE)

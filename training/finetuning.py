@@ -1,7 +1,7 @@
-"""A trained classifier that gets used to missing pixels, wherever they are missing.
+"""Fine-tuning of a classifier on randomly masked images.
 
-The fine-tuning of F-Fidelity (Zheng et al., ICLR 2025, arXiv 2410.02970, section 4): random masks, never a method's, so
-that nothing of any explanation leaks into the network.
+Fine-tuning of F-Fidelity (Zheng et al., ICLR 2025, arXiv 2410.02970, section 4): masks are random and never a method's,
+so that no explanation leaks into the network.
 """
 
 from collections.abc import Callable
@@ -15,23 +15,23 @@ from data import Dataset
 from training.checkpoint import Checkpoint, versions
 from training.classifier import restore
 from training.device import device_name
-from training.inputs import Images, Normalisation, labels_of
+from training.inputs import Images, Normalisation, load_labels
 from training.loop import predict, seed_for, train
 from training.recipe import Recipe
 
 
-class RandomlyMasked:
-    """Images of each of which a random part is replaced, up to a fraction; another part at every call."""
+class RandomMaskInputs:
+    """Images with a random part of each replaced, another at every call."""
 
-    def __init__(self, images: Images, most: float, fill: Tensor, seed: int) -> None:
+    def __init__(self, images: Images, beta: float, fill: Tensor, seed: int) -> None:
         """
         Args:
-            most: β, the largest fraction of the pixels; each image's is drawn evenly between none and this.
-            fill: (C,).
+            beta: largest fraction of the pixels; each image's fraction is uniform between 0 and this.
+            fill: (C,) value of the replaced pixels.
         """
-        self.images, self.most, self.fill = images, most, fill
+        self.images, self.beta, self.fill = images, beta, fill
         self.border = images.border
-        self.generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device sees the same draws
+        self.generator = torch.Generator().manual_seed(seed)  # on the CPU: the same numbers for every device
 
     def __len__(self) -> int:
         return len(self.images)
@@ -40,50 +40,53 @@ class RandomlyMasked:
         images = self.images.batch(index)
         n, _channels, height, width = images.shape
         order = torch.rand(n, height * width, generator=self.generator).to(images.device).argsort(dim=1)
-        counts = (torch.rand(n, 1, generator=self.generator) * self.most * height * width).round().to(images.device)
+        counts = (torch.rand(n, 1, generator=self.generator) * self.beta * height * width).round().to(images.device)
         removed = (order < counts).view(n, 1, height, width)
         return torch.where(removed, self.fill.view(-1, 1, 1), images)
 
 
-def finetuning(
-    checkpoint: Checkpoint, recipe: Recipe, most: float, fill: str, limit_train: int | None
+def finetuning_record(
+    checkpoint: Checkpoint, recipe: Recipe, beta: float, fill: str, limit_train: int | None
 ) -> dict[str, Any]:
-    """What decides on a fine-tuned network, for its record."""
-    known = checkpoint.metadata
-    facts = {name: known[name] for name in ("dataset", "dataset_sum", "model", "seed", "model_code") if name in known}
-    settings = {"recipe": recipe.plain(), "most": most, "fill": fill, "limit_train": limit_train}
-    return facts | settings | {"classifier_sum": checkpoint.sum}
+    """Return all that decides on a fine-tuned network, for its record."""
+    names = ("dataset", "dataset_sum", "model", "seed", "model_code")
+    metadata = {name: checkpoint.metadata[name] for name in names if name in checkpoint.metadata}
+    settings = {"recipe": recipe.plain(), "most": beta, "fill": fill, "limit_train": limit_train}
+    return metadata | settings | {"classifier_sum": checkpoint.sha256}
 
 
 def finetune(
     checkpoint: Checkpoint,
     dataset: Dataset,
-    wanted: dict[str, Any],
+    record: dict[str, Any],
     recipe: Recipe,
     device: torch.device,
     on_images: Callable[[int], object] = lambda images: None,
 ) -> Checkpoint:
-    """Go on training a classifier on randomly masked images.
+    """Train a classifier further on randomly masked images.
 
     Args:
-        dataset: whole; `wanted` (of `finetuning`) says how many of its training images are used.
+        dataset: whole; `record` limits its training images.
+        record: see `finetuning_record`.
 
     Raises:
         InputError: the training diverged.
     """
-    normalisation = Normalisation.of(dataset, device)
-    training = dataset.train.subset(wanted["limit_train"])
-    seed = seed_for(wanted["seed"], "finetuning")
-    images = Images(training, normalisation, device)
-    inputs = RandomlyMasked(images, wanted["most"], normalisation.fill(wanted["fill"]), seed)
+    normalisation = Normalisation.from_dataset(dataset, device)
+    training = dataset.train.subset(record["limit_train"])
+    seed = seed_for(record["seed"], "finetuning")
+    images, labels = Images(training, normalisation, device), load_labels(training, device)
+    inputs = RandomMaskInputs(images, record["most"], normalisation.fill(record["fill"]), seed)
     model = restore(checkpoint, device)
     try:
-        trained = train(
-            model, inputs, labels_of(training, device), recipe, seed, on_step=lambda images, _: on_images(images)
-        )
+        result = train(model, inputs, labels, recipe, seed, on_step=lambda images, _: on_images(images))
     except InputError as error:
         raise InputError(f"fine-tuning for F-Fidelity: {error}") from error
     correct = predict(model, Images(dataset.test, normalisation, device)).cpu().numpy() == dataset.test.labels
-    facts: dict[str, Any] = {"test_accuracy": float(correct.mean()), "seconds": round(trained.seconds, 2)}
-    facts |= {"device": device_name(device), "versions": versions()}
-    return Checkpoint.of(model, wanted | facts)
+    metadata = record | {
+        "test_accuracy": float(correct.mean()),
+        "seconds": round(result.seconds, 2),
+        "device": device_name(device),
+        "versions": versions(),
+    }
+    return Checkpoint.from_model(model, metadata)

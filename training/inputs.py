@@ -1,4 +1,4 @@
-"""Images held on the device, and what a network gets to see of them."""
+"""Images held on the device, and their normalisation."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +13,13 @@ from data.formats import Pixels
 
 
 class Inputs(Protocol):
-    """What a network is trained on: batches by index, already as the network sees them at test time."""
+    """Inputs of a network in batches, normalised and not augmented.
+
+    Attributes:
+        border: (C,) float32, the value around an image that a random crop shifts.
+    """
 
     border: Tensor
-    """(C,) float32: what lies around an image when it is shifted by the random crop."""
 
     def __len__(self) -> int: ...
 
@@ -27,70 +30,67 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True)
 class Normalisation:
-    """x -> (x/255 − mean) / std per channel, with the training set's statistics. The mean image becomes 0.
+    """x -> (x/255 − mean) / std per channel, with the training set's statistics.
 
-    A channel that has one value in all training images has no spread to divide by: its std is taken as 1, so that it
-    becomes 0 there, and another value in a test image stays finite and in units of 255.
+    A channel that is constant in all training images has std 1.
     """
 
     mean: Tensor
     std: Tensor
 
     @classmethod
-    def of(cls, dataset: Dataset, device: torch.device) -> "Normalisation":
+    def from_dataset(cls, dataset: Dataset, device: torch.device) -> "Normalisation":
         mean, std = channel_statistics(dataset.train.images)
-        spread = [one or 1.0 for one in std]
-        return cls(*(torch.tensor(values, dtype=torch.float32, device=device) for values in (mean, spread)))
+        positive = [value or 1.0 for value in std]
+        return cls(*(torch.tensor(values, dtype=torch.float32, device=device) for values in (mean, positive)))
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(n, C, H, W) uint8 -> float32; bit by bit the same on every device."""
+        """(n, C, H, W) uint8 -> float32, bit-identical on every device."""
         if images.device.type == "cpu":
-            return self._of_levels(images, self.mean, self.std)
-        return self.looked_up(images)
+            return self._normalise(images, self.mean, self.std)
+        return self.look_up(images)
 
-    def looked_up(self, images: Tensor) -> Tensor:
-        """The same from a table made on the CPU: a GPU divides by multiplying, and rounds otherwise."""
+    def look_up(self, images: Tensor) -> Tensor:
+        """Normalise by a table made on the CPU, since a GPU's division rounds differently."""
         channel = torch.arange(len(self.mean), device=images.device).view(-1, 1, 1)
         return self._table[channel, images.long()].contiguous(memory_format=torch.channels_last)
 
     @cached_property
     def _table(self) -> Tensor:
-        """(C, 256): what each level becomes."""
+        """(C, 256): the normalised value of each level."""
         levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, -1).expand(1, len(self.mean), 1, -1)
-        return self._of_levels(levels, self.mean.cpu(), self.std.cpu())[0, :, 0].to(self.mean.device)
+        return self._normalise(levels, self.mean.cpu(), self.std.cpu())[0, :, 0].to(self.mean.device)
 
     @staticmethod
-    def _of_levels(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    def _normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         return (images.float() / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
 
     @property
     def black(self) -> Tensor:
-        """(C,): what a black pixel becomes."""
+        """(C,): the normalised value of a black pixel."""
         return -self.mean / self.std
 
     def fill(self, name: str) -> Tensor:
-        """(C,): what a "black" or a "mean" pixel becomes; the training set's mean per channel is 0."""
+        """Return the normalised value (C,) of a "black" or a "mean" pixel; the training set's mean becomes 0."""
         return self.black if name == "black" else torch.zeros_like(self.mean)
 
 
 def channel_statistics(images: Pixels) -> tuple[list[float], list[float]]:
-    """Exact mean and standard deviation per channel of (N, H, W, C) uint8 images, in units of 255."""
+    """Return the exact mean and standard deviation per channel of (N, H, W, C) uint8 images, in units of 255."""
     levels = np.arange(256) / 255
     means, stds = [], []
     for channel in range(images.shape[-1]):
-        share = np.bincount(images[..., channel].ravel(), minlength=256) / images[..., channel].size
-        mean = float(share @ levels)
-        means.append(mean)
-        stds.append(float(np.sqrt(share @ (levels - mean) ** 2)))
+        frequencies = np.bincount(images[..., channel].ravel(), minlength=256) / images[..., channel].size
+        means.append(float(frequencies @ levels))
+        stds.append(float(np.sqrt(frequencies @ (levels - means[-1]) ** 2)))
     return means, stds
 
 
 class Images:
-    """The images of a split on the device as uint8, normalised batch by batch."""
+    """The images of a split as uint8 on the device, normalised batch by batch."""
 
     def __init__(self, split: Split, normalisation: Normalisation, device: torch.device) -> None:
-        held = torch.tensor(split.images, device=device)
-        self.images = held.permute(0, 3, 1, 2)  # NHWC in memory is channels_last
+        self.images = torch.tensor(split.images, device=device).permute(0, 3, 1, 2)  # NHWC in memory is channels_last
         self.normalisation = normalisation
         self.border = normalisation.black
 
@@ -101,6 +101,6 @@ class Images:
         return self.normalisation(self.images[index])
 
 
-def labels_of(split: Split, device: torch.device) -> Tensor:
-    """(N,) int64 on the device."""
+def load_labels(split: Split, device: torch.device) -> Tensor:
+    """Return the labels (N,) int64 on the device."""
     return torch.from_numpy(split.labels).to(device)

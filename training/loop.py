@@ -1,4 +1,4 @@
-"""The training loop and the reading of accuracy: one way for every model."""
+"""The training loop and predictions, the same for every model."""
 
 import math
 import time
@@ -14,20 +14,20 @@ from common.errors import InputError
 from common.hashing import json_sha256
 from common.random_state import seeded
 from training.augmentation import sample_augmentation
+from training.checkpoint import TrainingState
 from training.inputs import Inputs
 from training.recipe import Recipe
-from training.state import TrainingState
-from training.step import Step
+from training.step import TrainingStep
 
 TEST_BATCH = 250  # larger batches are hardly faster on a processor
 
 OnStep = Callable[[int, float | None], object]
-"""Called with the number of images just trained on, and the validation accuracy when one was just read."""
+"""Called with the number of images of a step, and with the validation accuracy at the end of an epoch."""
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What came of a training: seconds, the loss over the last epoch, accuracy on held-out training images."""
+class TrainingResult:
+    """Duration, mean loss of the last epoch, and accuracy on held-out training images."""
 
     seconds: float
     loss: float
@@ -35,12 +35,12 @@ class Trained:
 
 
 def seed_for(seed: int, purpose: str) -> int:
-    """A seed of its own for each purpose, so that drawing more for one leaves the others as they were."""
+    """Derive a seed for each purpose, so that more random numbers for one leave the others unchanged."""
     return int(json_sha256([seed, purpose])[:15], 16)
 
 
-def initialised(build: Callable[[], nn.Module], seed: int, device: torch.device) -> nn.Module:
-    """Build a model whose initial weights depend on `seed` alone; the global random state stays untouched."""
+def initialise(build: Callable[[], nn.Module], seed: int, device: torch.device) -> nn.Module:
+    """Build a model whose initial weights depend on `seed` alone; restore the global random state."""
     with seeded(seed_for(seed, "weights")):
         model = build()
     return model.to(device).to(memory_format=torch.channels_last)
@@ -54,24 +54,24 @@ def train(
     seed: int,
     validation_rate: float = 0.0,
     on_step: OnStep | None = None,
-    resumed: TrainingState | None = None,
-    keep: Callable[[TrainingState], object] | None = None,
-) -> Trained:
+    resume_from: TrainingState | None = None,
+    on_epoch: Callable[[TrainingState], object] | None = None,
+) -> TrainingResult:
     """Train `model` in place by `recipe`.
 
     Args:
-        inputs: images as the network sees them at test time; augmented here.
+        inputs: images before augmentation.
         labels: (N,) int64 on the device of the model.
-        seed: decides on the order, the augmentation, the held-out images, and what the model draws itself.
-        validation_rate: share of the images that is held out and only used to report accuracy per epoch.
-        on_step: told of the progress.
-        resumed: go on from the end of an epoch of a training with the same arguments.
-        keep: given the state after each epoch.
+        seed: decides on the order, the augmentation, the held-out images, and the model's own random numbers.
+        validation_rate: share of the images that is held out, to report accuracy after each epoch.
+        on_step: called after each step and each epoch.
+        resume_from: the state after an epoch of a training with the same arguments.
+        on_epoch: called with the state after each epoch.
 
     Raises:
         InputError: no image or no parameter to train on, or the loss diverged.
     """
-    started = time.perf_counter() - (resumed.seconds if resumed else 0)
+    start = time.perf_counter() - (resume_from.seconds if resume_from else 0)
     device = labels.device
     generator = torch.Generator().manual_seed(seed_for(seed, "order"))
     shuffled = torch.randperm(len(inputs), generator=generator)
@@ -86,25 +86,25 @@ def train(
     batch_size = min(recipe.batch_size, len(training))
     steps = len(training) // batch_size
     if recipe.small_epochs:
-        require_any_size(model, inputs)
-    optimiser, schedule = _optimiser(model, recipe, steps * recipe.epochs)
+        _require_half_size(model, inputs)
+    optimiser, schedule = make_optimiser(model, recipe, steps * recipe.epochs)
     parts: dict[str, Any] = {"model": model, "optimiser": optimiser, "schedule": schedule}
-    done, loss, accuracy = 0, math.nan, None
-    if resumed is not None:
-        done, loss, accuracy = resumed.epochs, resumed.loss, resumed.validation_accuracy
-        generator.set_state(resumed.random)
+    first_epoch, loss, accuracy = 0, math.nan, None
+    if resume_from is not None:
+        first_epoch, loss, accuracy = resume_from.epochs, resume_from.loss, resume_from.validation_accuracy
+        generator.set_state(resume_from.random)
         for name, part in parts.items():
-            part.load_state_dict(resumed.parts[name])
+            part.load_state_dict(resume_from.parts[name])
         if on_step is not None:
-            on_step(done * steps * batch_size, accuracy)
-    for epoch in range(done, recipe.epochs):
-        step = Step(model, optimiser, recipe, inputs, labels, half_size=epoch < recipe.small_epochs)
+            on_step(first_epoch * steps * batch_size, accuracy)
+    for epoch in range(first_epoch, recipe.epochs):
+        step = TrainingStep(model, optimiser, recipe, inputs, labels, half_size=epoch < recipe.small_epochs)
         model.train()
         order = training[torch.randperm(len(training), generator=generator)].to(device)
         augmentation = sample_augmentation(recipe, len(training), generator, device)
         loss_sum = torch.zeros((), device=device)
         with seeded(seed_for(seed, f"epoch {epoch}")):  # anew, so that a resumed training draws the same
-            for batch in zip(*(each.split(batch_size)[:steps] for each in (order, *augmentation)), strict=True):
+            for batch in zip(*(rows.split(batch_size)[:steps] for rows in (order, *augmentation)), strict=True):
                 loss_sum += step(*batch)
                 schedule.step()
                 if on_step is not None:
@@ -116,16 +116,16 @@ def train(
             accuracy = (predict(model, inputs, validation) == labels[validation]).float().mean().item()
             if on_step is not None:
                 on_step(0, accuracy)
-        if keep is not None:
+        if on_epoch is not None:
             states = {name: part.state_dict() for name, part in parts.items()}
-            seconds = time.perf_counter() - started
-            keep(TrainingState(epoch + 1, seconds, loss, accuracy, generator.get_state(), states))
+            seconds = time.perf_counter() - start
+            on_epoch(TrainingState(epoch + 1, seconds, loss, accuracy, generator.get_state(), states))
     optimiser.zero_grad(set_to_none=True)
-    return Trained(time.perf_counter() - started, loss, accuracy)
+    return TrainingResult(time.perf_counter() - start, loss, accuracy)
 
 
 @torch.no_grad()
-def require_any_size(model: nn.Module, inputs: Inputs) -> None:
+def _require_half_size(model: nn.Module, inputs: Inputs) -> None:
     """Raise `InputError` if `model` can't take images of half the size."""
     images = inputs.batch(torch.zeros(2, dtype=torch.int64, device=inputs.border.device))
     try:
@@ -136,9 +136,10 @@ def require_any_size(model: nn.Module, inputs: Inputs) -> None:
         ) from error
 
 
-def _optimiser(
+def make_optimiser(
     model: nn.Module, recipe: Recipe, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Return SGD with Nesterov momentum and its one-cycle schedule over all `steps`."""
     optimiser = torch.optim.SGD(
         model.parameters(),
         lr=recipe.learning_rate,
@@ -156,7 +157,7 @@ def _optimiser(
 @seeded(0)
 @torch.no_grad()
 def predict(model: nn.Module, inputs: Inputs, index: Tensor | None = None) -> Tensor:
-    """The classes (n,) int64 that `model` in evaluation mode gives to the inputs `index` (default all), in float32."""
+    """Predict the classes (n,) int64 of the inputs `index` (default all), in evaluation mode and float32."""
     model.eval()
     device = next(model.parameters()).device
     rows = torch.arange(len(inputs), device=device) if index is None else index

@@ -2,28 +2,15 @@
 
 from torch import nn
 
-from common.imports import is_user_code
 from data import dataset_info
-from models import build_model, model_code
+from models import build_model
 
 
 def new_model(dataset: str, attention: str | None) -> nn.Module:
-    """`build_model` for the images and classes of any data set, an image folder of one's own too.
+    """Build a model for the images and classes of any data set, an image folder too; see `build_model`.
 
     Raises:
-        InputError: unknown data set, attention, or no such model of one's own.
+        InputError: unknown data set or attention, or no such model of a user's.
     """
-    entry = dataset_info(dataset)
-    return build_model(dataset, attention, shape=entry.image_shape, classes=len(entry.classes))
-
-
-def network_code(dataset: str, attention: str | None) -> str | None:
-    """Return what stands for the code of `new_model` in records; None for our own models.
-
-    Raises:
-        InputError: unknown data set, or no such model of one's own.
-    """
-    if not is_user_code(attention):
-        return None
-    entry = dataset_info(dataset)
-    return model_code(attention, entry.image_shape, len(entry.classes))
+    info = dataset_info(dataset)
+    return build_model(dataset, attention, shape=info.image_shape, classes=len(info.classes))

@@ -1,4 +1,4 @@
-"""One step of training: a batch, its loss, its gradients, an update of the weights."""
+"""A training step: batch, loss, gradients, update."""
 
 from typing import Protocol, runtime_checkable
 
@@ -14,22 +14,22 @@ from training.recipe import Recipe
 
 @runtime_checkable
 class HasTrainingLoss(Protocol):
-    """A model that is trained on more than its logits: auxiliary heads, penalties."""
+    """A model whose loss takes more than its logits: auxiliary heads, penalties."""
 
     def training_loss(self, images: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-        """(N, C, H, W) and (N,) int64 -> the loss to minimise, a scalar."""
+        """(N, C, H, W) and (N,) int64 -> the loss, a scalar."""
         ...
 
 
-def loss_of(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
-    """Return the loss of one batch, a scalar: the model's own if it has one, else cross entropy of the logits."""
+def compute_loss(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
+    """Return the loss of a batch, a scalar: the model's own if it has one, else cross entropy of the logits."""
     if isinstance(model, HasTrainingLoss):
         return model.training_loss(images, labels, recipe.label_smoothing)
     return F.cross_entropy(model(images), labels, label_smoothing=recipe.label_smoothing)
 
 
-class Step:
-    """Trains `model` in place on batches of `inputs` and `labels`."""
+class TrainingStep:
+    """Train `model` in place on a batch of `inputs` and `labels`, at half the height and width if `half_size`."""
 
     def __init__(
         self,
@@ -40,7 +40,6 @@ class Step:
         labels: Tensor,
         half_size: bool = False,
     ) -> None:
-        """`half_size`: show the images at half of their height and width."""
         self.model, self.optimiser, self.recipe = model, optimiser, recipe
         self.inputs, self.labels, self.half_size = inputs, labels, half_size
 
@@ -48,12 +47,12 @@ class Step:
         """Update the weights and return the loss before the update, without its graph.
 
         Args:
-            index: (n,) int64, the inputs of this batch.
+            index: (n,) int64, positions in the inputs.
             augmentation: the rows of `sample_augmentation` for them.
         """
         images, labels = self.batch(index, *augmentation)
         with mixed_precision(images.device):
-            loss = loss_of(self.model, images, labels, self.recipe)
+            loss = compute_loss(self.model, images, labels, self.recipe)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from models import build_model
-from models.adapted import adapted
+from models.adapter import adapt_model
 from tests.own_model import Tutorial
 from tests.run_main import run
 
@@ -43,7 +43,7 @@ def test_an_adapted_network_computes_what_it_did():
     torch.manual_seed(0)
     plain, images = Tutorial(3, 5), torch.randn(4, 3, 9, 9)
     want = plain(images)
-    model = adapted(plain, (3, 9, 9), "it").to(memory_format=torch.channels_last)
+    model = adapt_model(plain, (3, 9, 9), "it").to(memory_format=torch.channels_last)
     assert all(weight.is_contiguous() for weight in model.parameters())
     torch.testing.assert_close(model(images.contiguous(memory_format=torch.channels_last)), want)
     assert isinstance(model, Tutorial)
@@ -58,5 +58,5 @@ def test_a_network_that_reads_channels_last_gets_it():
 def test_statistics_and_counters_are_not_trained_by_the_trial():
     model = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(27, 5))
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    adapted(model, (3, 3, 3), "it")
+    adapt_model(model, (3, 3, 3), "it")
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())

@@ -1,0 +1,73 @@
+"""Adapt a user's network: return logits alone, and pass images in a memory layout that it can read."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import InputError
+from common.outputs import find_logits
+
+
+class LogitsOnly:
+    """Mixin for a network whose output holds more than the logits."""
+
+    def forward(self, *arguments: Any, **options: Any) -> Tensor:
+        return find_logits(super().forward(*arguments, **options))  # type: ignore[misc]
+
+
+class ContiguousLayout:
+    """Mixin for a network that calls `view` on its activations, which channels_last forbids."""
+
+    def forward(self, images: Tensor) -> Any:
+        return super().forward(images.contiguous())  # type: ignore[misc]
+
+    def _apply(self, *arguments: Any, **options: Any) -> Any:
+        """Keep weights contiguous through `.to(memory_format=…)`."""
+        model = super()._apply(*arguments, **options)  # type: ignore[misc]
+        for weight in model.parameters():
+            if not weight.is_contiguous():
+                weight.data = weight.data.contiguous()
+        return model
+
+
+@torch.no_grad()
+def adapt_model(model: nn.Module, shape: tuple[int, int, int], name: str) -> nn.Module:
+    """Return `model` in float32, with a mixin before its class where needed; initialise lazy layers.
+
+    Args:
+        shape: (C, H, W) of an image.
+        name: for messages.
+
+    Raises:
+        InputError: it fails on such images, or returns no logits.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    images = torch.zeros(2, *shape)
+    network = model.float().eval()
+    try:
+        output = network(images)
+    except Exception as error:  # a user's forward pass may raise anything
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{name} fails on images of {shape}: {reason}") from error
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    try:
+        find_logits(output)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    if not isinstance(output, Tensor):
+        _add_mixin(model, LogitsOnly)
+    try:
+        model.to(memory_format=torch.channels_last)(images.contiguous(memory_format=torch.channels_last))
+    except RuntimeError:
+        _add_mixin(model, ContiguousLayout)
+        model.to(memory_format=torch.contiguous_format)
+    model.load_state_dict(state)
+    for module, training in modes:
+        module.training = training
+    return model
+
+
+def _add_mixin(model: nn.Module, mixin: type) -> None:
+    kind = type(model)
+    model.__class__ = type(kind.__name__, (mixin, kind), {"__module__": kind.__module__})
