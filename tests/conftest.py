@@ -1,4 +1,5 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from tests.planted import OPTIONS
 from tests.run_main import run
 from tests.samples import sample_entry, write_sample
 
-torch.set_num_threads(min(2, len(os.sched_getaffinity(0))))
+# With several, most of the time of such small work is one waiting for the other, and so do processes that tests start.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +49,14 @@ def mnist(data_dir: Path) -> Dataset:
 @pytest.fixture
 def cifar10(data_dir: Path) -> Dataset:
     return load_dataset("cifar10", data_dir)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Two threads, where that several work side by side is the point."""
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
