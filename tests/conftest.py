@@ -17,6 +17,14 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def freed_memory_goes_back() -> Iterator[None]:
+    """Memory that is kept for the next tensor of the same size would grow from test to test, all of other sizes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.device.keep_freed_memory", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def published() -> dict:
     """The catalog as published, whatever a test puts in its place."""
