@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from data import DATASETS, Dataset, load_dataset
 from data.catalog import CATALOG
@@ -16,6 +17,8 @@ from tests.samples import sample_entry, write_sample
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
+SAVEFIG = Figure.savefig
+
 
 @pytest.fixture(scope="session", autouse=True)
 def freed_memory_goes_back() -> Iterator[None]:
@@ -23,6 +26,24 @@ def freed_memory_goes_back() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.device.keep_freed_memory", lambda: False)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unrendered() -> Iterator[None]:
+    """Figures are put together and written, but not rendered, which takes most of the time of a small evaluation."""
+
+    def write_header(_figure: Figure, file: Path, *, format: str, **_options: object) -> None:
+        file.write_bytes(b"\x89PNG" if format == "png" else b"%PDF")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", write_header)
+        yield
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures as they are."""
+    monkeypatch.setattr(Figure, "savefig", SAVEFIG)
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,7 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.usefixtures("rendered")
 def test_from_nothing_to_table_and_figure_and_again_in_no_time(data_dir, tmp_path, capsys, monkeypatch):
     output = tmp_path / "out"
     assert run(data_dir, output, *OPTIONS) == 0
