@@ -1,5 +1,6 @@
 # make demo   an honest ROAR curve on real MNIST, from nothing
-# make test   ruff, mypy and the tests
+# make test   ruff, mypy, the rules of import and the tests, in minutes
+# make test-long   the tests that take long: processes killed in the middle, a full disk, notebooks executed
 # make reproduce   all that the README's tables need, many hours on two cores; OPTIONS=--quick in small, OPTIONS=--dry-run how long
 # make notebooks   execute every notebook, into results/notebooks
 # make benchmark   speed, side by side with other people's code
@@ -8,7 +9,7 @@ BIN := .venv/bin
 
 BENCHMARKS := start_up "training --to-accuracy" explaining selectivity side_by_side retrainings imputation
 
-.PHONY: demo test reproduce notebooks benchmark clean
+.PHONY: demo test test-long reproduce notebooks benchmark clean
 
 demo: .venv/run
 	$(BIN)/python main.py --eval=ROAR --method=GC --target=mnist --quick
@@ -19,6 +20,9 @@ test: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest
+
+test-long: .venv/dev
+	$(BIN)/python -m pytest -m long
 
 reproduce: .venv/run
 	$(BIN)/python main.py --reproduce $(OPTIONS)

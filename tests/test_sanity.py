@@ -152,6 +152,7 @@ def test_controls_stay_the_same_and_gradients_do_not(data_dir, tmp_path, capsys)
     assert run(data_dir, tmp_path, options) == 0
     printed = capsys.readouterr().out
     assert "RANDOM never looks at the network" in printed
+    assert list((tmp_path / "results").glob("sanity_*.png"))
     for path in (tmp_path / "results" / "sanity").iterdir():
         content = json.loads(path.read_text())
         assert len(content["result"]["stages"]) == 5

@@ -180,7 +180,7 @@ def test_from_the_command_line_to_files_and_back(data_dir, tmp_path, capsys, mni
         accuracy = file["correct"][:].mean(axis=0)
     stem = "selectivity_mnist_SimpleCNN_VBP-GC-RANDOM_30-tested_7-removals_quick"
     for suffix in (".md", ".csv", "_accuracy.png", "_accuracy.pdf", "_scores.png", "_scores.pdf"):
-        assert (tmp_path / "results" / f"{stem}{suffix}").stat().st_size > 100
+        assert (tmp_path / "results" / f"{stem}{suffix}").stat().st_size > 0
     lines = csv.DictReader((tmp_path / "results" / f"{stem}.csv").open())
     found = [float(line["accuracy"]) for line in lines if line["method"] == "VBP"]
     np.testing.assert_allclose(found, accuracy, atol=1e-6)

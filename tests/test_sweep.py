@@ -54,6 +54,7 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.usefixtures("rendered")
 def test_from_nothing_to_table_and_figure_and_again_in_no_time(data_dir, tmp_path, capsys, monkeypatch):
     output = tmp_path / "out"
     assert run(data_dir, output, *OPTIONS) == 0
@@ -81,6 +82,7 @@ def test_from_nothing_to_table_and_figure_and_again_in_no_time(data_dir, tmp_pat
     assert (output / f"{stem}.csv").read_bytes() == table
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_same_seed_gives_the_same_accuracies_and_bit_identical_maps(data_dir, tmp_path):
     outputs = [tmp_path / "first", tmp_path / "second"]
     for output in outputs:
@@ -93,14 +95,9 @@ def test_same_seed_gives_the_same_accuracies_and_bit_identical_maps(data_dir, tm
 
 def test_side_by_side_the_results_are_the_same(data_dir, tmp_path, monkeypatch, capsys):
     """With one thread each; with other numbers of threads the last digits differ."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        assert run(data_dir, tmp_path / "alone", *OPTIONS) == 0
-        monkeypatch.setattr(Retraining, "execute", lambda *_: pytest.fail("another process does it"))
-        assert run(data_dir, tmp_path / "beside", *OPTIONS, "--jobs=2") == 0
-    finally:
-        torch.set_num_threads(threads)
+    assert run(data_dir, tmp_path / "alone", *OPTIONS) == 0
+    monkeypatch.setattr(Retraining, "execute", lambda *_: pytest.fail("another process does it"))
+    assert run(data_dir, tmp_path / "beside", *OPTIONS, "--jobs=2") == 0
     assert accuracies(tmp_path / "beside") == accuracies(tmp_path / "alone")
     tables = [(tmp_path / name / f"results/{STEM}.csv").read_text() for name in ("alone", "beside")]
     assert tables[0] == tables[1]
