@@ -1,7 +1,7 @@
 # make demo   an honest ROAR curve on real MNIST, from nothing
 # make test   ruff, mypy, the rules of import and the tests, in minutes
 # make test-long   the tests that take long: processes killed in the middle, a full disk, notebooks executed
-# make reproduce   all that the README's tables need, many hours on two cores; OPTIONS=--quick in small, OPTIONS=--dry-run how long
+# make reproduce   all that the published tables need, many hours on two cores; OPTIONS=--quick in small, OPTIONS=--dry-run how long
 # make notebooks   execute every notebook, into results/notebooks
 # make benchmark   speed, side by side with other people's code
 PYTHON ?= python3

@@ -162,7 +162,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--reproduce",
         action="store_true",
-        help="everything that the README's tables need, one command after the other; with --quick in small",
+        help="everything that the published tables need, one command after the other; with --quick in small",
     )
     command.add_argument(
         "--eval",

@@ -6,28 +6,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from reporting.selectivity import SelectivitySummary
 from torch import Tensor, nn
 
 from attribution import CONTROLS, canonical_ensemble, canonical_method
 from attribution.method import Method
 from attribution.spec import MethodSpec
 from common.errors import InputError
+from common.imports import is_user_code
 from common.progress import progress_bar
 from evaluation import FILLS_OF, RETRAINING
-from evaluation.configs import RemovalConfig, SanityConfig, SelectivityConfig, kinds_of, removal_config
+from evaluation.configs import RemovalConfig, SelectivityConfig, kinds_of, removal_config
 from evaluation.given import GivenArtefacts, GivenConfig, Preprocessing
 from evaluation.given import measure_given as measure
 from evaluation.options import options_of
 from evaluation.registry import EVALUATIONS as MEASURED
+from evaluation.registry import load_evaluation
 from experiments.engine import Local
+from experiments.measurements import SUMMARIES, Measurements
 from experiments.plans import measurements_of, require_options_fit, sweeps_of
 from experiments.request import Request
 from experiments.runner import run
+from experiments.sweep import Sweep
 from models import ATTENTIONS, NO_ATTENTION
 from reporting.evaluation_summary import EvaluationSummary
 from reporting.removal_summary import RemovalSummary
-from reporting.sanity_summary import SanitySummary
 
 GIVEN = "given images"  # in the place of a data set's name
 
@@ -53,10 +55,9 @@ def evaluate_given(
     total = len(specs) * MEASURED[evaluation].images(config)
     with progress_bar(total, evaluation, "images") as bar:
         results = {(spec, 0): measure(evaluation, config, artefacts, spec, bar.update) for spec in specs}
-    facts = config, GIVEN, type(model).__name__, tuple(specs), (0,), results
-    if isinstance(config, SelectivityConfig):
-        return SelectivitySummary(*facts, pixels=images.shape[2] * images.shape[3])
-    return SanitySummary(*facts) if isinstance(config, SanityConfig) else RemovalSummary(*facts)
+    kind = SUMMARIES.get(evaluation, RemovalSummary)
+    summary: EvaluationSummary = kind(config, GIVEN, type(model).__name__, tuple(specs), (0,), results)
+    return summary
 
 
 def _given_config(evaluation: str, images: int, options: Mapping[str, Any]) -> tuple[GivenConfig, dict[str, Any]]:
@@ -99,9 +100,10 @@ def evaluate_stored(
     names = {one.name for one in fields(Request)}
     facts = {name: value for name, value in options.items() if name in names}
     left = {name: value for name, value in options.items() if name not in names}
-    if evaluation not in (*MEASURED, *RETRAINING):
+    if evaluation not in (*MEASURED, *RETRAINING) and not is_user_code(evaluation):
         raise InputError(f"unknown evaluation {evaluation!r}: choose from {', '.join((*MEASURED, *RETRAINING))}")
-    known = {name for kind in kinds_of(evaluation) for name in options_of(kind)}
+    kinds = (load_evaluation(evaluation).config,) if is_user_code(evaluation) else kinds_of(evaluation)
+    known = {name for kind in kinds for name in options_of(kind)}
     if unknown := set(left) - known:
         raise InputError(f"unknown options: {', '.join(sorted(unknown))}")
     if model in (NO_ATTENTION, *ATTENTIONS):
@@ -119,6 +121,6 @@ def evaluate_stored(
     request.folders.require_usable()
     require_options_fit(request)
     pipelines = list(request.pipelines())
-    (experiment,) = [*measurements_of(request, pipelines), *sweeps_of(request, pipelines)]
-    run([experiment], Local(request.processes))
-    return experiment.summary
+    experiments: list[Measurements | Sweep] = [*measurements_of(request, pipelines), *sweeps_of(request, pipelines)]
+    run(experiments, Local(request.processes))
+    return experiments[0].summary

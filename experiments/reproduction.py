@@ -1,4 +1,4 @@
-"""The commands that the README's tables need, in their order: `python main.py --reproduce`."""
+"""The commands that the published tables need, in their order: `python main.py --reproduce`."""
 
 RETRAINED = "--limit-train=20000 --batch-size=64"
 FULL = (

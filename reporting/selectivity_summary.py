@@ -101,7 +101,8 @@ class SelectivitySummary(MeasurementSummary):
 
     @property
     def note(self) -> str:
-        config, (_channels, height, width) = self.config, dataset_info(self.dataset).image_shape
+        config, arrays = self.config, self.results[self.methods[0], self.seeds[0]]
+        height, width = arrays["maps"].shape[2:] if "maps" in arrays else dataset_info(self.dataset).image_shape[1:]
         return (
             f"{config.limit_test:,} test images; {config.removals} of {height * width} pixels replaced by "
             f"{config.fill}, one after the other, by the {config.rank} attribution of the "

@@ -4,11 +4,11 @@ import matplotlib.colors
 import matplotlib.image
 import numpy as np
 import pytest
+from reporting.palette import colours_of
+from reporting.selectivity import SelectivityCurve
 
 from evaluation.statistics import Curve, Estimate
 from reporting.figures import Grid, Panel, draw_curves, draw_falls, draw_grid_of_places, draw_lines, draw_scores
-from reporting.palette import colours_of
-from reporting.selectivity import SelectivityCurve
 
 METHODS = ["GC", "RANDOM"]
 CURVES = [Curve(method, sees, (0.3, 0.9), ((0.8,), (0.5,)), 100) for method in METHODS for sees in ("image", "mask")]
