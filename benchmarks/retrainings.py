@@ -13,9 +13,8 @@ import torch
 
 from benchmarks.timing import SHORT, parser_of, published
 from data import DATASETS
-from experiments.cost import Costs
+from experiments.cost import Costs, in_words
 from experiments.engine import default_jobs, threads_per_job
-from experiments.sweep import in_words
 from models import ATTENTIONS, model_name
 from reporting.accuracy import ORIGINAL
 from training.device import device_name, resolve_device

@@ -22,7 +22,7 @@ from benchmarks.apart import apart
 from benchmarks.timing import Side, goal_cell, largest_convolution_rate, operations, parser_of, published
 from evaluation.configs import SelectivityConfig
 from evaluation.masking import importance, ranks
-from evaluation.removal import Replaced, measure
+from evaluation.removal import Replacement, measure
 from evaluation.selectivity import remove_one_by_one
 from experiments.pipeline import Pipeline
 from experiments.store import Folders
@@ -58,7 +58,7 @@ def ours_explained_once(model: nn.Module, images: Images, labels: Tensor, target
     order = ranks(importance(maps, maps.shape[1], "pixel", "signed"), index)
     pixels = order[0].numel()
     steps = [step / pixels for step in range(PIXELS_AT_ONCE, pixels + 1, PIXELS_AT_ONCE)]
-    measure(model, images, labels, target, index, order, steps, Replaced(fill))
+    measure(model, images, labels, target, index, order, steps, Replacement(fill))
 
 
 def plain(model: nn.Module, images: Tensor, fill: Tensor) -> list[list[int]]:

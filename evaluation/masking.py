@@ -99,22 +99,22 @@ def ranks_of_maps(
     for attribution, index in maps:
         values = importance(torch.from_numpy(attribution).to(device), channels, granularity, rank)
         if blur:
-            values = blurred(values)
+            values = gaussian_blur(values)
         all_ranks.append(ranks(values, torch.from_numpy(index).to(device)))
-        tied += tied_positions(values)
+        tied += count_ties(values)
         positions += values.numel()
     require_images(positions)
     return torch.cat(all_ranks), tied / positions
 
 
-def tied_positions(importances: Tensor) -> int:
+def count_ties(importances: Tensor) -> int:
     """How many of the values (N, C, H, W) occur more than once in their image."""
     ordered = importances.flatten(1).sort(dim=1).values
     same = F.pad(ordered[:, 1:] == ordered[:, :-1], (1, 1))
     return int((same[:, 1:] | same[:, :-1]).sum())
 
 
-def blurred(importances: Tensor, sigma: float = BLUR_SIGMA) -> Tensor:
+def gaussian_blur(importances: Tensor, sigma: float = BLUR_SIGMA) -> Tensor:
     """(N, C, H, W) -> the same shape: a Gaussian over both axes, the border pixels continued."""
     reach = round(3 * sigma)
     weights = torch.exp(-(torch.arange(-reach, reach + 1, device=importances.device) ** 2) / (2 * sigma**2))

@@ -13,7 +13,7 @@ from evaluation import ORDERS, RECORDED_ORDERS
 from evaluation.chance import chance_of
 from evaluation.configs import RemovalConfig
 from evaluation.imputation import noisy_impute
-from evaluation.masking import Removal, blurred
+from evaluation.masking import Removal, gaussian_blur
 from evaluation.protocol import Artefacts, Evaluation, Fills, ImageBatches
 from evaluation.statistics import require_images
 from evaluation.tasks import OnImages
@@ -41,7 +41,7 @@ class Perturbation(Protocol):
 
 
 @dataclass(frozen=True)
-class Imputed:
+class NoisyImputation:
     """ROAD: removed pixels are filled by noisy linear imputation (Rong et al., ICML 2022, arXiv 2202.00449)."""
 
     draws: int = 1
@@ -51,7 +51,7 @@ class Imputed:
 
 
 @dataclass(frozen=True)
-class Replaced:
+class Replacement:
     """Insertion and deletion (Petsiuk et al. 2018, arXiv 1806.07421): removed pixels take a fixed value or a blur's.
 
     Attributes:
@@ -64,12 +64,12 @@ class Replaced:
     draws: int = 1
 
     def __call__(self, images: Tensor, ranks: Tensor, index: Tensor, removal: Removal, draw: int) -> Tensor:
-        base = blurred(images, self.sigma) if self.fill is None else self.fill.view(-1, 1, 1)
+        base = gaussian_blur(images, self.sigma) if self.fill is None else self.fill.view(-1, 1, 1)
         return torch.where(removal.mask(ranks), base, images)
 
 
 @dataclass(frozen=True)
-class RandomPart:
+class RandomSubset:
     """F-Fidelity: a random part of the pixels that are in question (Zheng et al., ICLR 2025, arXiv 2410.02970).
 
     Of an explanation that covers the fraction s of the image, the share α is removed, but no more than the fraction β
@@ -161,12 +161,12 @@ def measure(
     return Measured(accuracy, score, *(whole / total).tolist())
 
 
-def perturbation_of(config: RemovalConfig, fills: Fills) -> Perturbation:
+def build_perturbation(config: RemovalConfig, fills: Fills) -> Perturbation:
     if config.evaluation == "ROAD":
-        return Imputed()
+        return NoisyImputation()
     if config.evaluation == "F-Fidelity":
-        return RandomPart(fills.fill(config.fill), config.alpha, config.beta, config.draws)
-    return Replaced(None if config.fill == "blur" else fills.fill(config.fill))
+        return RandomSubset(fills.fill(config.fill), config.alpha, config.beta, config.draws)
+    return Replacement(None if config.fill == "blur" else fills.fill(config.fill))
 
 
 class RemovalEvaluation(Evaluation):
@@ -188,7 +188,7 @@ class RemovalEvaluation(Evaluation):
         assert artefacts.maps is not None
         target, ranks = (torch.from_numpy(artefacts.maps[name]).to(artefacts.device) for name in ("target", "ranks"))
         judge = artefacts.network("finetuned" if settings.tuning else "")
-        perturbation = perturbation_of(settings, test.normalisation)
+        perturbation = build_perturbation(settings, test.normalisation)
         measured = measure(
             *(judge, test.images, test.labels, target, test.index, ranks, settings.ratios, perturbation, on_images)
         )

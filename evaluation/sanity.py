@@ -23,12 +23,12 @@ from evaluation.chance import chance_of
 from evaluation.configs import SanityConfig
 from evaluation.protocol import Artefacts, Evaluation
 from evaluation.robustness import infidelity, max_sensitivity
-from evaluation.similarity import between_0_and_1, rank_correlation, structural_similarity, window_size
+from evaluation.similarity import rank_correlation, rescale, structural_similarity, window_size
 from evaluation.statistics import require_images
 from evaluation.tasks import OnImages
 from training.loop import seed_for
 
-STAGES = 12  # at most; deeper networks are randomised several layers at a time
+STAGES = 12  # at most; deeper networks are randomise several layers at a time
 
 
 @runtime_checkable
@@ -59,7 +59,7 @@ def randomization_cascade(model: nn.Module) -> list[list[str]]:
     return [list(chain(*groups[start:end])) for start, end in zip(starts, ends, strict=True)]
 
 
-def randomised(model: nn.Module, names: Sequence[str], seed: int) -> nn.Module:
+def randomise(model: nn.Module, names: Sequence[str], seed: int) -> nn.Module:
     """A copy of `model` in which the layers `names` have new initial weights; the global random state stays."""
     copied = copy.deepcopy(model)
     with seeded(seed):
@@ -93,7 +93,7 @@ class Sanity(Evaluation):
         generator = torch.Generator().manual_seed(seed_for(artefacts.seed, "sanity"))
         names = randomization_cascade(model)
         seed = seed_for(artefacts.seed, "random weights")
-        networks = [randomised(model, [*chain(*names[: place + 1])], seed) for place in range(len(names))]
+        networks = [randomise(model, [*chain(*names[: place + 1])], seed) for place in range(len(names))]
         networks += [artefacts.network(name) for name in self.networks(settings)]
         explainer, trained = artefacts.explainer(method, model)
         others = [artefacts.explainer(method, network)[0] for network in networks]
@@ -134,7 +134,7 @@ def similarities(maps: Tensor, others: Tensor) -> dict[str, float]:
     """Means over the images; maps summed over the channels, SSIM of their absolute values from 0 to 1."""
     require_images(len(maps))
     first, second = maps.sum(dim=1, keepdim=True), others.sum(dim=1, keepdim=True)
-    scaled = between_0_and_1(first.abs()), between_0_and_1(second.abs())
+    scaled = rescale(first.abs()), rescale(second.abs())
     return {
         "rank": float(rank_correlation(first, second).mean()),
         "absolute_rank": float(rank_correlation(first.abs(), second.abs()).mean()),

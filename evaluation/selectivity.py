@@ -83,7 +83,7 @@ def remove_one_by_one(
         last = step == settings.removals
         said = None
         if not last or step % KEEP_EVERY == 0:
-            with recorded_logits(model, images) as answers:
+            with record_logits(model, images) as answers:
                 attribution = compute_maps(method, images, target)
             values = importance(attribution, channels, "pixel", settings.rank).flatten(1)
             said = torch.cat(answers) if answers and sum(map(len, answers)) == n else None
@@ -101,7 +101,7 @@ def remove_one_by_one(
             maps.append(values.view(n, height, width))
         if last:
             break
-        pixel = first_of(sign * values, remaining, tie)
+        pixel = pick_pixel(sign * values, remaining, tie)
         pixels.append(pixel)
         remaining[rows, pixel] = False
         images[rows, :, pixel // width, pixel % width] = fill
@@ -110,7 +110,7 @@ def remove_one_by_one(
 
 
 @contextmanager
-def recorded_logits(model: nn.Module, images: Tensor) -> Iterator[list[Tensor]]:
+def record_logits(model: nn.Module, images: Tensor) -> Iterator[list[Tensor]]:
     """In the `with` block, the logits that `model` gives, as long as it is asked about exactly `images`, in turn.
 
     A method that begins with a gradient at the image itself has them, and they need not be computed again.
@@ -135,7 +135,7 @@ def recorded_logits(model: nn.Module, images: Tensor) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
-def first_of(values: Tensor, remaining: Tensor, tie: Tensor) -> Tensor:
+def pick_pixel(values: Tensor, remaining: Tensor, tie: Tensor) -> Tensor:
     """The remaining position of the largest value in each row of (N, P); among equal ones that of the largest tie."""
     open_values = values.masked_fill(~remaining, -torch.inf)
     largest = open_values == open_values.amax(dim=1, keepdim=True)
@@ -167,13 +167,13 @@ class Selectivity(Evaluation):
                 *(explainer, model, batch, test.labels[rows], test.index[rows], fill, settings, on_images)
             )
             arrays = [values.cpu().numpy() for values in measured]
-            parts.append((*arrays, pixels_of(images, test.normalisation), relative(maps)))
+            parts.append((*arrays, to_uint8(images, test.normalisation), relative(maps)))
         score, correct, pixel, *kept = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         removed = Removed(score, correct, pixel.astype(np.int32), *kept)
         return asdict(removed) | {"label": test.labels.cpu().numpy(), "index": test.index.cpu().numpy()}
 
 
-def pixels_of(kept: list[Tensor], normalisation: Any) -> Array:
+def to_uint8(kept: list[Tensor], normalisation: Any) -> Array:
     """Images as the network sees them, (n, C, H, W) each, -> (n, kept, C, H, W) uint8."""
     mean, std = normalisation.mean.view(-1, 1, 1), normalisation.std.view(-1, 1, 1)
     shown = ((torch.stack(kept, 1) * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)

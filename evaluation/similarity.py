@@ -54,7 +54,7 @@ def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
     return (luminance * structure).flatten(1).mean(dim=1)
 
 
-def between_0_and_1(maps: Tensor) -> Tensor:
+def rescale(maps: Tensor) -> Tensor:
     """Each map (N, C, H, W) shifted and scaled to the range from 0 to 1; a constant one becomes 0."""
     low, high = maps.amin(dim=(1, 2, 3), keepdim=True), maps.amax(dim=(1, 2, 3), keepdim=True)
     return (maps - low) / torch.where(high > low, high - low, 1)

@@ -80,7 +80,7 @@ def subject(
 def show_first(one: Subject, examples: ExampleFilter) -> None:
     """Let `one` show the first example of each class."""
     pipeline = one.pipeline
-    one.show(choose_examples(pipeline.dataset.test, pipeline.whole.classes, examples, [one.correct]))
+    one.examples = choose_examples(pipeline.dataset.test, pipeline.whole.classes, examples, [one.correct])
 
 
 def untrained(dataset: str, attention: str | None = None, classes: Sequence[str] = ()) -> Subject:
@@ -99,7 +99,7 @@ def untrained(dataset: str, attention: str | None = None, classes: Sequence[str]
 def about(one: Subject) -> str:
     """Which classifier it is, and how good."""
     known = one.pipeline.checkpoint.metadata
-    kind = " (--quick)" if one.pipeline.order.quick else ""
+    kind = " (--quick)" if one.pipeline.config.quick else ""
     return f"{known['dataset']}, {known['model']}{kind}: test accuracy {known['test_accuracy']:.3f}"
 
 

@@ -14,8 +14,8 @@ from attribution.spec import MethodSpec
 from data import load_dataset
 from evaluation.configs import SanityConfig
 from evaluation.robustness import infidelity, max_sensitivity
-from evaluation.sanity import STAGES, randomised, randomization_cascade, similarities, with_random_labels
-from evaluation.similarity import SSIM_REACH, SSIM_SIGMA, between_0_and_1, rank_correlation, structural_similarity
+from evaluation.sanity import STAGES, randomise, randomization_cascade, similarities, with_random_labels
+from evaluation.similarity import SSIM_REACH, SSIM_SIGMA, rank_correlation, rescale, structural_similarity
 from experiments.checkpoints import load_checkpoint
 from models import build_model
 from reporting.sanity_summary import SanitySummary
@@ -34,7 +34,7 @@ def test_rank_correlation_is_scipys_for_each_map():
 
 
 def test_structural_similarity_is_the_definition_window_by_window():
-    x, y = (between_0_and_1(maps_of(seed, (2, 1, 14, 13))) for seed in (0, 1))
+    x, y = (rescale(maps_of(seed, (2, 1, 14, 13))) for seed in (0, 1))
     away = np.arange(-SSIM_REACH, SSIM_REACH + 1)
     weights = np.exp(-(away[:, None] ** 2 + away**2) / (2 * SSIM_SIGMA**2))
     weights /= weights.sum()
@@ -71,7 +71,7 @@ def test_weights_become_random_from_the_output_down():
     assert names == [["classifier.3"], ["classifier.1"], *convolutions]
     state = torch.random.get_rng_state()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    first, second = randomised(model, names[0], 7), randomised(model, names[0] + names[1], 7)
+    first, second = randomise(model, names[0], 7), randomise(model, names[0] + names[1], 7)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()), "a copy is changed"
     for name, value in first.state_dict().items():
