@@ -1,4 +1,4 @@
-"""How long the original's 504 retrainings would take here: `python -m benchmarks.retrainings`.
+"""Time of the original's 504 retrainings on this machine: `python -m benchmarks.retrainings`.
 
 The original retrained a network for each of nine ratios of ROAR and of KAR, for 28 pairs of a network and a method. A
 retraining here takes the epochs of its network's recipe and one test; the time of a step is measured, on random

@@ -1,4 +1,4 @@
-"""How fast selectivity is beside a plain loop and Quantus's pixel flipping: `python -m benchmarks.selectivity`.
+"""Speed of selectivity beside a plain loop and Quantus's pixel flipping: `python -m benchmarks.selectivity`.
 
 All remove pixels by the gradient from the same MNIST images. The plain loop does what selectivity does, one image at a
 time. Quantus (where it is installed) explains each image once, and removes 16 pixels at each of its 49 steps: that is

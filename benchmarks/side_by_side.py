@@ -31,7 +31,7 @@ METHODS = (MethodSpec("VBP"), MethodSpec("RANDOM"))
 
 
 def timed(pipeline: Pipeline, ratios: tuple[float, ...], jobs: int) -> tuple[int, float, list[float]]:
-    """How many runs, in how many seconds, and their accuracies."""
+    """Return the number of runs, their seconds and their accuracies."""
     shutil.rmtree(pipeline.folders.results / "runs", ignore_errors=True)
     protocol = RetrainingConfig(
         "ROAR", "mnist", None, METHODS, pipeline.config.recipe, ratios, limit_train=pipeline.config.limit_train

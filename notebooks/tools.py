@@ -1,4 +1,4 @@
-"""What all notebooks share: where things lie, a trained classifier with some images, the command line, pictures.
+"""Tools of all notebooks: folders, a trained classifier with some images, the command line, pictures.
 
 Run from this folder, as Jupyter does. Nothing here computes anything that the toolkit doesn't: read `subject` to see
 which classifier a notebook explains.
@@ -51,7 +51,7 @@ class Picture:
 
 
 def has_trained(dataset: str, attention: str | None = None) -> bool:
-    """Whether the classifier of the full recipe is there (`python main.py --train`)."""
+    """Return whether the classifier of the full recipe is there (`python main.py --train`)."""
     return TrainingConfig(dataset, attention, 0, recipe_for(dataset, attention)).path(Path("checkpoints")).exists()
 
 
@@ -97,7 +97,7 @@ def untrained(dataset: str, attention: str | None = None, classes: Sequence[str]
 
 
 def about(one: Subject) -> str:
-    """Which classifier it is, and how good."""
+    """Return data set, model and test accuracy of the classifier."""
     known = one.pipeline.checkpoint.metadata
     kind = " (--quick)" if one.pipeline.config.quick else ""
     return f"{known['dataset']}, {known['model']}{kind}: test accuracy {known['test_accuracy']:.3f}"

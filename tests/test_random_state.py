@@ -37,7 +37,7 @@ def order(seed: int = 0) -> TrainingConfig:
 
 
 def draw() -> None:
-    """What other work may do between two trainings."""
+    """Do the work that may come between two trainings."""
     random.random()
     np.random.rand(3)  # noqa: NPY002
     torch.rand(3)

@@ -100,8 +100,8 @@ def explained():
     return model, maps, inputs, target, torch.randn(8, 6, 1, 28, 28) * 0.1
 
 
-@pytest.mark.parametrize("scaled", [False, True])
-def test_infidelity_is_captums_on_the_same_perturbations(explained, scaled):
+@pytest.mark.parametrize("normalize", [False, True])
+def test_infidelity_is_captums_on_the_same_perturbations(explained, normalize):
     model, maps, inputs, target, perturbations = explained
     drawn = perturbations.transpose(0, 1).flatten(0, 1)  # Captum repeats each image for all of its perturbations
 
@@ -109,11 +109,11 @@ def test_infidelity_is_captums_on_the_same_perturbations(explained, scaled):
         return drawn, images - drawn
 
     expected = captum_infidelity(
-        model, perturb, inputs, maps, target=target, n_perturb_samples=8, normalize=scaled
+        model, perturb, inputs, maps, target=target, n_perturb_samples=8, normalize=normalize
     ).detach()
-    got = infidelity(model, maps, inputs, target, perturbations, scaled)
+    got = infidelity(model, maps, inputs, target, perturbations, normalize)
     torch.testing.assert_close(got, expected, atol=1e-3, rtol=1e-3)
-    if scaled:
+    if normalize:
         larger = infidelity(model, 1e4 * maps, inputs, target, perturbations)
         torch.testing.assert_close(larger, got, rtol=1e-3, atol=1e-5)
 
@@ -142,9 +142,9 @@ def test_a_perfect_map_of_a_linear_network_is_faithful_and_steady():
     inputs, target = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
     maps = build_method("VBP", model).attribute(inputs, target)
     noise = torch.randn(5, 4, 1, 8, 8)
-    assert infidelity(model, maps, inputs, target, noise, scaled=False).max() < 1e-10
+    assert infidelity(model, maps, inputs, target, noise, normalize=False).max() < 1e-10
     assert max_sensitivity(build_method("VBP", model), maps, inputs, target, noise).max() == 0
-    assert infidelity(model, -maps, inputs, target, noise, scaled=False).min() > 0.1
+    assert infidelity(model, -maps, inputs, target, noise, normalize=False).min() > 0.1
 
 
 def test_controls_stay_the_same_and_gradients_do_not(data_dir, tmp_path, capsys):

@@ -137,7 +137,7 @@ def background(data_dir: Path, output: Path, jobs: str = "--jobs=1") -> subproce
 
 
 def hear_ctrl_c() -> None:
-    """What a shell starts in the background ignores it, and hands that on."""
+    """A program that a shell starts in the background ignores it, and its children inherit that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
