@@ -137,7 +137,7 @@ def record_logits(model: nn.Module, images: Tensor) -> Iterator[list[Tensor]]:
 
 
 def pick_pixel(values: Tensor, remaining: Tensor, tie: Tensor) -> Tensor:
-    """Return the remaining position of the largest value in each row of (N, P), of equal ones that of the largest `tie`."""
+    """Return the remaining position of the largest value in each row of (N, P); `tie` decides on equal values."""
     candidates = values.masked_fill(~remaining, -torch.inf)
     largest = candidates == candidates.amax(dim=1, keepdim=True)
     return tie.masked_fill(~(largest & remaining), -1).argmax(dim=1)

@@ -22,7 +22,7 @@ def rank_correlation(maps: Tensor, others: Tensor) -> npt.NDArray[np.float64]:
 
 
 def window_size(height: int, width: int) -> int:
-    """Return the side of SSIM's window: 11 pixels (Wang et al. 2004, section III.C) or the largest odd number that fits.
+    """Return the side of SSIM's window: 11 pixels (Wang et al. 2004, section III.C) or the largest odd one that fits.
 
     A window within the image needs no padding. The Gaussian keeps its σ, so that 7×7 pixels have 97 % of its weight.
     """

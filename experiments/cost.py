@@ -52,10 +52,8 @@ class Costs:
         return f"about {in_words(self.total)} in all on this device{beside}, by times measured now"
 
     def add_training(self, config: TrainingConfig) -> None:
-        recipe, limit = config.recipe, config.limit_train
-        self._add(
-            config.path(NO_FOLDER), lambda: self.training_seconds(config.dataset, config.attention, recipe, limit)
-        )
+        facts = config.dataset, config.attention, config.recipe, config.limit_train
+        self._add(config.path(NO_FOLDER), lambda: self.training_seconds(*facts))
 
     def add_classifier(self, pipeline: Pipeline) -> None:
         """Add the training of the pipeline's classifier if it is missing."""
@@ -67,7 +65,7 @@ class Costs:
         self.add_classifier(pipeline)
         if not pipeline.has_maps(method):
             images = pipeline.images_to_explain
-            self._add(pipeline.map_path(method), lambda: images * self._map_seconds(pipeline.config, method))
+            self._add(pipeline.map_path(method), lambda: images * self._image_seconds(pipeline.config, method))
 
     def add_sweep(self, sweep: Sweep) -> None:
         """Add the missing retrainings, and the maps and the classifier that they need."""
@@ -75,7 +73,7 @@ class Costs:
             self.add_maps(sweep.pipeline, method)
         self.add_classifier(sweep.pipeline)
         for run in sweep.todo:
-            self._add(run, partial(self._retraining_seconds, run, sweep.config.attention), side_by_side=True)
+            self._add(run, partial(self._retraining_seconds, run, sweep.config.attention), self.jobs)
 
     def add_measurements(self, experiment: Measurements) -> None:
         """Add the missing measurements, and the maps and networks that they need."""
@@ -84,16 +82,15 @@ class Costs:
             if experiment.evaluation.needs_maps:
                 self.add_maps(pipeline, method)
             self.add_classifier(pipeline)
-            key = (experiment.title, pipeline.config.path(NO_FOLDER), method, repr(experiment.config))
-            self._add(key, partial(self._measurement_seconds, experiment, measurement), side_by_side=True)
+            key = (experiment.title, pipeline.path, method, repr(experiment.config))
+            self._add(key, partial(self._measurement_seconds, experiment, measurement), self.jobs)
         for pipeline in experiment.to_finetune():
             config, tuning = pipeline.config, experiment.config.tuning
             work = partial(self.training_seconds, config.dataset, config.attention, tuning, config.limit_train)
-            self._add(("finetuned", config.path(NO_FOLDER), json_sha256(tuning.plain())), work)
+            self._add(("finetuned", pipeline.path, json_sha256(tuning.plain())), work)
 
-    def _add(self, key: Hashable, seconds: Callable[[], float], side_by_side: bool = False) -> None:
+    def _add(self, key: Hashable, seconds: Callable[[], float], jobs: int = 1) -> None:
         if key not in self.seconds:
-            jobs = self.jobs if side_by_side else 1
             with threads_per_job(jobs):
                 self.seconds[key] = seconds() / jobs
 
@@ -107,8 +104,7 @@ class Costs:
     ) -> float:
         """Estimate the seconds of a training and its test; a limit of None means all images."""
         shapes = dataset_info(dataset).shapes
-        trained = recipe.epochs * (limit_train or shapes["train_images"][0])
-        images = trained + TEST_COST * (limit_test or shapes["test_images"][0])
+        trained, tested = limit_train or shapes["train_images"][0], limit_test or shapes["test_images"][0]
 
         def seconds_per_image() -> float:
             small = replace(recipe, batch_size=min(SMALL_BATCH, recipe.batch_size))
@@ -117,7 +113,8 @@ class Costs:
                 return seconds
             return measure_step_seconds(dataset, attention, recipe, self.device) / recipe.batch_size
 
-        return images * self._time_once(("training", dataset, attention, recipe), seconds_per_image)
+        of_image = self._time_once(("training", dataset, attention, recipe), seconds_per_image)
+        return (recipe.epochs * trained + TEST_COST * tested) * of_image
 
     def _retraining_seconds(self, run: Run, attention: str | None) -> float:
         seconds = self.training_seconds(run.dataset, attention, run.recipe, run.limit_train, run.limit_test)
@@ -130,50 +127,47 @@ class Costs:
         return seconds
 
     def _measurement_seconds(self, experiment: Measurements, measurement: Measurement) -> float:
-        of_classifier, method = measurement.pipeline.config, measurement.method
-        config, forward = experiment.config, partial(self._forward_seconds, of_classifier)
-        explaining = partial(self._map_seconds, of_classifier, method)
+        classifier, config = measurement.pipeline.config, experiment.config
+        forward = partial(self._image_seconds, classifier)
+        explain = partial(self._image_seconds, classifier, measurement.method)
         if isinstance(config, RemovalConfig):
-            imputing = self._imputation_seconds(of_classifier.dataset) if config.fill == "linear" else 0.0
-            return len(ORDERS) * len(config.ratios) * config.draws * config.limit_test * (forward() + imputing)
+            impute = self._imputation_seconds(classifier.dataset) if config.fill == "linear" else 0.0
+            return len(ORDERS) * len(config.ratios) * config.draws * config.limit_test * (forward() + impute)
         if isinstance(config, SanityConfig):
-            stages = randomization_cascade(new_model(of_classifier.dataset, of_classifier.attention))
+            stages = randomization_cascade(new_model(classifier.dataset, classifier.attention))
             maps = 1 + len(stages) + config.samples
-            return config.limit_test * (maps * explaining() + config.samples * forward())
+            return config.limit_test * (maps * explain() + config.samples * forward())
         if isinstance(config, SelectivityConfig):
-            return config.limit_test * (config.removals + 1) * explaining()
-        of_image = forward() if experiment.evaluation.needs_maps else forward() + explaining()
+            return config.limit_test * (config.removals + 1) * explain()
+        of_image = forward() if experiment.evaluation.needs_maps else explain()
         return experiment.evaluation.images(config) * of_image
-
-    def _map_seconds(self, config: TrainingConfig, method: MethodSpec) -> float:
-        """Return the seconds for the map of one image."""
-
-        def measure() -> float:
-            model, images = self._untrained(config, TIMED_IMAGES)
-            target = torch.zeros(TIMED_IMAGES, dtype=torch.int64, device=self.device)
-            explainer = method.build(model, **method_kwargs(method, model, images.new_zeros(images.shape[1])))
-            return _median_seconds(lambda: float(explainer.attribute(images, target).sum())) / TIMED_IMAGES
-
-        return self._time_once(("explain", config.dataset, config.attention, method), measure)
-
-    def _forward_seconds(self, config: TrainingConfig) -> float:
-        """Return the seconds for the logits of one image."""
-
-        def measure() -> float:
-            model, images = self._untrained(config, 8 * TIMED_IMAGES)
-            with torch.no_grad():
-                return _median_seconds(lambda: float(model(images).sum())) / len(images)
-
-        return self._time_once(("forward", config.dataset, config.attention), measure)
 
     def _imputation_seconds(self, dataset: str) -> float:
         shape = dataset_info(dataset).image_shape
         return self._time_once(("impute", shape), lambda: imputation_seconds(shape, self.device))
 
-    def _untrained(self, config: TrainingConfig, images: int) -> tuple[torch.nn.Module, torch.Tensor]:
-        """Return an untrained classifier, and random images for it."""
-        model = new_model(config.dataset, config.attention).eval().to(self.device)
-        return model, torch.rand(images, *dataset_info(config.dataset).image_shape, device=self.device)
+    def _image_seconds(self, config: TrainingConfig, method: MethodSpec | None = None) -> float:
+        """Return the seconds for the map of one image by `method`, or else for its logits."""
+
+        def measure() -> float:
+            model = new_model(config.dataset, config.attention).eval().to(self.device)
+            count = TIMED_IMAGES if method else 8 * TIMED_IMAGES
+            images = torch.rand(count, *dataset_info(config.dataset).image_shape, device=self.device)
+            if method:
+                target = torch.zeros(count, dtype=torch.int64, device=self.device)
+                built = method.build(model, **method_kwargs(method, model, images.new_zeros(images.shape[1])))
+                work = partial(built.attribute, images, target)
+            else:
+                work = partial(model, images)
+            seconds = []
+            for _ in range(REPEATS + 1):
+                started = time.perf_counter()
+                with torch.set_grad_enabled(method is not None):
+                    float(work().sum())  # waits for the device
+                seconds.append(time.perf_counter() - started)
+            return statistics.median(seconds[1:]) / count
+
+        return self._time_once((config.dataset, config.attention, method), measure)
 
     def _time_once(self, key: Hashable, measure: Callable[[], float]) -> float:
         """Return `measure()`, called once for each key and number of threads."""
@@ -181,16 +175,6 @@ class Costs:
         if key not in self._timings:
             self._timings[key] = measure()
         return self._timings[key]
-
-
-def _median_seconds(work: Callable[[], object]) -> float:
-    """Return the median of `REPEATS` times, after one that is not counted."""
-    seconds = []
-    for _ in range(REPEATS + 1):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[1:])
 
 
 def in_words(seconds: float) -> str:
