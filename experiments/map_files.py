@@ -79,11 +79,6 @@ class Rows:
     index: Array
     gap: Array | None = None
 
-    def arrays(self) -> dict[str, Array]:
-        """Return the arrays by name, without a missing gap."""
-        arrays = {name: getattr(self, name) for name in Rows.__annotations__}
-        return {name: array for name, array in arrays.items() if array is not None}
-
 
 def map_path(
     folder: Path, dataset: str, model: str, method: str, ensemble: str | None = None, quick: bool = False, seed: int = 0
@@ -122,8 +117,9 @@ class MapWriter:
                 yield split, part
 
     def write(self, split: str, part: slice, rows: Rows) -> None:
+        arrays = {name: array for name, array in vars(rows).items() if array is not None}
         with atomic_write(self._part(split, part)) as unfinished, unfinished.open("wb") as file:
-            np.savez(file, allow_pickle=False, **rows.arrays())
+            np.savez(file, allow_pickle=False, **arrays)
 
     def finish(self) -> None:
         """Make the file of all parts, and remove the parts.

@@ -19,9 +19,8 @@ from evaluation.registry import load_evaluation, measure
 from evaluation.tasks import SharedArrays, Task
 from experiments.networks import find_finetuned, finetuned_path, provide_network
 from experiments.pipeline import Pipeline, method_kwargs
-from experiments.records import report_other_code, write_record
+from experiments.records import report_other_code, write_arrays, write_record
 from experiments.runner import Experiment
-from experiments.selectivity_files import save_result
 from reporting.evaluation_summary import MeasurementSummary
 from reporting.numbers_summary import NumbersSummary
 from reporting.records import load_records, load_selectivity, naming_damage, read_record, read_result
@@ -139,7 +138,7 @@ class Measurements(Experiment[Measurement]):
         record, device = self.record(config, config.pipeline.checkpoint.sha256), device_name(config.pipeline.device)
         path = self.path(config)
         if self.is_selectivity:
-            save_result(path, record, result, device=device, versions=json.dumps(versions()))
+            write_arrays(path, record, result, device=device, versions=json.dumps(versions()))
             return {name: result[name] for name in ("score", "correct")}
         result = result | {"device": device, "versions": versions()}
         write_record(path, record, result)

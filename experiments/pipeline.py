@@ -1,6 +1,7 @@
 """Data, classifier and maps of one classifier: each is loaded, or made and stored, at its first use."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,47 +45,41 @@ from training.networks import new_model
 RANKS_HELD = 4  # methods
 
 
+@dataclass(eq=False)
 class Pipeline:
-    """Provides everything that an evaluation of one classifier needs."""
+    """Provides everything that an evaluation of one classifier needs.
 
-    def __init__(
-        self,
-        config: TrainingConfig,
-        folders: Folders,
-        device: torch.device,
-        explain: str = "prediction",
-        limit_train: int | None = None,
-        limit_test: int | None = None,
-        overwrite: bool = False,
-        resume: bool = False,
-        map_dtype: str = MAP_DTYPES[0],
-    ) -> None:
-        """Look for the classifier.
+    Attributes:
+        config: the classifier to train if there is none.
+        limit_train, limit_test: images to explain; None for all.
+        resume: continue an interrupted training.
+        map_dtype: the type in which maps are stored.
 
-        Args:
-            config: the classifier to train if there is none.
-            limit_train, limit_test: images to explain; None for all.
-            resume: continue an interrupted training.
-            map_dtype: the type in which maps are stored.
+    Raises:
+        InputError: the stored classifier can't be used.
+    """
 
-        Raises:
-            InputError: the stored classifier can't be used.
-        """
-        self.config, self.folders, self.device, self.explain = config, folders, device, explain
-        self.limit_train, self.limit_test = limit_train, limit_test
-        self.overwrite, self.resume, self.map_dtype = overwrite, resume, map_dtype
-        self.model = model_name(config.attention)
-        self.path = config.path(folders.checkpoints)
-        self.dataset_sum = dataset_sha256(config.dataset)
-        shapes = dataset_info(config.dataset).shapes
-        self._limits = {
-            split: (shapes[f"{split}_images"][0], limit)
-            for split, limit in zip(SPLITS, (limit_train, limit_test), strict=True)
-        }
+    config: TrainingConfig
+    folders: Folders
+    device: torch.device
+    explain: str = "prediction"
+    limit_train: int | None = None
+    limit_test: int | None = None
+    overwrite: bool = False
+    resume: bool = False
+    map_dtype: str = MAP_DTYPES[0]
+
+    def __post_init__(self) -> None:
+        self.model = model_name(self.config.attention)
+        self.path = self.config.path(self.folders.checkpoints)
+        self.dataset_sum = dataset_sha256(self.config.dataset)
+        shapes, limits = dataset_info(self.config.dataset).shapes, (self.limit_train, self.limit_test)
+        totals = (shapes[f"{split}_images"][0] for split in SPLITS)
+        self._limits = dict(zip(SPLITS, zip(totals, limits, strict=True), strict=True))
         self._fresh_maps: set[Path] = set()  # already made anew for --overwrite
         self._map_sizes: dict[MethodSpec, int] = {}
         self._ranks: dict[str, SharedArrays] = {}
-        self.stored_classifier = find_classifier(config, self.dataset_sum, folders.checkpoints)
+        self.stored_classifier = find_classifier(self.config, self.dataset_sum, self.folders.checkpoints)
 
     @property
     def has_classifier(self) -> bool:

@@ -6,8 +6,7 @@ from typing import Any
 
 from evaluation import REMOVING
 from experiments.checkpoints import load_metadata
-from experiments.records import gather_records
-from experiments.selectivity_files import shorten
+from experiments.records import gather_records, write_short
 from reporting.accuracy import TRAININGS
 from reporting.records import load_records
 
@@ -32,7 +31,7 @@ def gather(checkpoints: Path, results: Path, published: Path) -> str:
     files = sorted((results / "selectivity").glob("*.h5"))
     for path in files:
         if not (to := published / "selectivity" / path.name).exists():
-            shorten(path, to)
+            write_short(path, to)
     total = gather_records(records, published)
     counts = f"{len(records)} records and {len(files)} methods of selectivity"
     return f"published: {counts} -> {published}, which has {total} records"

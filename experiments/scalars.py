@@ -6,6 +6,7 @@ from pathlib import Path
 
 from common.errors import InputError
 from training.checkpoint import TrainingState
+from training.classifier import OnEpoch
 
 
 def require_tensorboard() -> None:
@@ -16,31 +17,22 @@ def require_tensorboard() -> None:
         raise InputError("--tensorboard needs a package that is not installed: pip install tensorboard") from error
 
 
-class Scalars:
-    """Writes loss, learning rate and validation accuracy of each epoch into a folder that TensorBoard reads."""
-
-    def __init__(self, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = SummaryWriter(str(folder))
-
-    def __call__(self, state: TrainingState) -> None:
-        values = {"loss": state.loss, "learning rate": state.parts["schedule"]["_last_lr"][0]}
-        if state.validation_accuracy is not None:
-            values["validation accuracy"] = state.validation_accuracy
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, state.epochs)
-        self.writer.flush()
-
-
 @contextmanager
-def scalars(folder: Path | None) -> Iterator[Scalars | None]:
-    """Yield `Scalars` in `folder`, closed at the end; None without a folder."""
+def scalars(folder: Path | None) -> Iterator[OnEpoch | None]:
+    """Yield a function that writes loss, learning rate and validation accuracy of an epoch into `folder`, or None."""
     if folder is None:
         yield None
         return
-    to_tensorboard = Scalars(folder)
-    try:
-        yield to_tensorboard
-    finally:
-        to_tensorboard.writer.close()
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+
+        def write(state: TrainingState) -> None:
+            values = {"loss": state.loss, "learning rate": state.parts["schedule"]["_last_lr"][0]}
+            if state.validation_accuracy is not None:
+                values["validation accuracy"] = state.validation_accuracy
+            for name, value in values.items():
+                writer.add_scalar(name, value, state.epochs)
+            writer.flush()
+
+        yield write
