@@ -12,8 +12,7 @@ MASK_SPLITS = ("both", "train")
 ORDERS = ("MoRF", "LeRF")  # the most, or the least relevant first
 RECORDED_ORDERS = {"MoRF": "most", "LeRF": "least"}  # in records, file names and tables
 ORDER_OF = {"ROAR": "MoRF", "KAR": "LeRF"}
-REMOVALS = 50  # of selectivity: pixels removed from each image
-TEST_SHARE = 0.1  # of the test images that selectivity looks at
+TEST_SHARE = 0.1  # of the test images that evaluations without retraining use
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 INSERTION_RATIOS = tuple(round(0.05 * step, 2) for step in range(1, 20))  # and the whole image, and none of it
 FILLS_OF = {  # what a removed pixel becomes
@@ -24,6 +23,5 @@ FILLS_OF = {  # what a removed pixel becomes
     "insertion-deletion": ("blur", "mean", "black"),
 }
 ALL_FILLS = (*FILLS, "blur")
-SHARE, MOST, DRAWS = 0.5, 0.1, 10  # of F-Fidelity: α, β, random removals averaged
 QUICK_CONTROLS = ("RANDOM",)  # every other evaluation has all of `attribution.CONTROLS`
 QUICK_RATIOS = (0.1, 0.3, 0.5, 0.7, 0.9)

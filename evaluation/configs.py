@@ -9,7 +9,7 @@ from typing import Any
 from common.errors import InputError
 from common.parsing import fraction, names, positions, positive
 from evaluation import FILLS_OF, INSERTION_RATIOS, ORDERS, RATIOS, RECORDED_ORDERS, RETRAINING
-from evaluation.options import defaults_of, option
+from evaluation.options import option
 from evaluation.runs import MaskOptions, RetrainingConfig, explain_option, fill_option, rank_option, ratios_option
 from training.recipe import Recipe
 
@@ -54,9 +54,6 @@ class RemovalConfig:
     def value(self) -> str:
         """The quantity of the curves: the class's probability for insertion and deletion, else accuracy."""
         return "score" if self.evaluation == "insertion-deletion" else "accuracy"
-
-
-OF_FFIDELITY = ("alpha", "beta", "draws")
 
 
 @dataclass(frozen=True)
@@ -145,13 +142,13 @@ def usual_ratios(evaluation: str) -> tuple[float, ...]:
 
 def usual_removal(evaluation: str) -> dict[str, Any]:
     """Return the defaults of `RemovalConfig` that depend on the evaluation."""
-    others = {} if evaluation == "F-Fidelity" else dict.fromkeys(OF_FFIDELITY, 1)
-    return defaults_of(RemovalConfig) | {"fill": FILLS_OF[evaluation][0]} | others
+    others = {} if evaluation == "F-Fidelity" else {"alpha": 1.0, "beta": 1.0, "draws": 1}
+    return {"ratios": usual_ratios(evaluation), "fill": FILLS_OF[evaluation][0]} | others
 
 
 def removal_config(evaluation: str, **fields: Any) -> RemovalConfig:
     """Return the configuration of an evaluation; missing fields get its defaults."""
-    usual: dict[str, Any] = {"ratios": usual_ratios(evaluation), "fill": FILLS_OF[evaluation][0]}
+    usual = usual_removal(evaluation)
     if evaluation != "F-Fidelity":
-        fields |= {"alpha": 1.0, "beta": 1.0, "draws": 1}
+        fields |= {name: usual[name] for name in ("alpha", "beta", "draws")}
     return RemovalConfig(evaluation, **usual | fields)

@@ -24,7 +24,6 @@ from evaluation.options import from_record, option, options_of, record_of
 from models import model_name
 from training.recipe import Recipe
 
-OF_METHOD = ("ensemble", "parameters", "code")  # beside its name
 OF_IMAGES = ("fill", "mask_split")  # options without influence on a network that sees the mask alone
 
 
