@@ -36,7 +36,7 @@ class Subject:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
-        self.name = model_name(pipeline.order.attention)
+        self.name, self.dataset = model_name(pipeline.order.attention), pipeline.order.dataset
         self.examples = pipeline.dataset.test.subset(0)
         self._networks: dict[bool, torch.nn.Module] = {}
 

@@ -13,7 +13,7 @@ import pytest
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 PLACES = re.compile(r"(?<![\w.])/(tmp|home|root|work|Users)\b|\bC:\\")
-SHOWS = re.compile(r"^(print|grid|drawn|Picture|evaluated|whitebox)\(|^    +print\(", re.M)
+SHOWS = re.compile(r"^(print|grid|drawn|Picture|print_evaluations)\(|^    +print\(", re.M)
 EXECUTED = ("CAM", "VBP", "sample_images", "evaluations_without_retraining")
 SIZE = 650_000
 
