@@ -34,7 +34,7 @@ def network(stored):
     folder, _summary, _options = stored
     dataset = load_dataset("planted", folder / "data")
     test = dataset.subset(0, 60).test
-    images = Images(test, Normalisation.of(dataset, CPU), CPU).batch(torch.arange(60))
+    images = Images(test, Normalisation.from_dataset(dataset, CPU), CPU).batch(torch.arange(60))
     model = restore(load_checkpoint(folder / "checkpoints" / "planted_SimpleCNN_seed0_quick.pt"), CPU)
     return model, images, test.labels
 

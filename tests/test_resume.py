@@ -62,10 +62,10 @@ def test_only_the_missing_epochs_are_trained(mnist, tmp_path, monkeypatch):
     interrupt(monkeypatch, 3)
     with pytest.raises(Killed):
         train_and_save(order(), mnist, tmp_path, CPU)
-    kept = []
-    monkeypatch.setattr(experiments.checkpoints.ResumeFile, "save", lambda _file, state: kept.append(state.epochs))
+    epochs = []
+    monkeypatch.setattr(experiments.checkpoints.ResumeFile, "save", lambda _file, state: epochs.append(state.epochs))
     train_and_save(order(), mnist, tmp_path, CPU, resume=True)
-    assert kept == [4]
+    assert epochs == [4]
 
 
 def test_without_the_option_a_training_begins_anew(mnist, tmp_path, monkeypatch):
@@ -73,10 +73,10 @@ def test_without_the_option_a_training_begins_anew(mnist, tmp_path, monkeypatch)
         interrupt(patch, 3)
         with pytest.raises(Killed):
             train_and_save(order(), mnist, tmp_path, CPU)
-    kept = []
-    monkeypatch.setattr(experiments.checkpoints.ResumeFile, "save", lambda _file, state: kept.append(state.epochs))
+    epochs = []
+    monkeypatch.setattr(experiments.checkpoints.ResumeFile, "save", lambda _file, state: epochs.append(state.epochs))
     train_and_save(order(), mnist, tmp_path, CPU)
-    assert kept == [1, 2, 3, 4]
+    assert epochs == [1, 2, 3, 4]
 
 
 def test_a_state_that_can_not_be_used_is_refused(mnist, tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ def train(
     recipe: Recipe,
     seed: int,
     validation_rate: float = 0.0,
-    on_step: OnStep | None = None,
+    on_step: OnStep = lambda _images, _accuracy: None,
     resume_from: TrainingState | None = None,
     on_epoch: Callable[[TrainingState], object] | None = None,
 ) -> TrainingResult:
@@ -95,8 +95,7 @@ def train(
         generator.set_state(resume_from.random)
         for name, part in parts.items():
             part.load_state_dict(resume_from.parts[name])
-        if on_step is not None:
-            on_step(first_epoch * steps * batch_size, accuracy)
+        on_step(first_epoch * steps * batch_size, accuracy)
     for epoch in range(first_epoch, recipe.epochs):
         step = TrainingStep(model, optimiser, recipe, inputs, labels, half_size=epoch < recipe.small_epochs)
         model.train()
@@ -107,15 +106,13 @@ def train(
             for batch in zip(*(rows.split(batch_size)[:steps] for rows in (order, *augmentation)), strict=True):
                 loss_sum += step(*batch)
                 schedule.step()
-                if on_step is not None:
-                    on_step(batch_size, None)
+                on_step(batch_size, None)
         loss = (loss_sum / steps).item()
         if not math.isfinite(loss):
             raise InputError("the training diverged (its loss is not finite): give a lower --lr")
         if held_out:
             accuracy = (predict(model, inputs, validation) == labels[validation]).float().mean().item()
-            if on_step is not None:
-                on_step(0, accuracy)
+            on_step(0, accuracy)
         if on_epoch is not None:
             states = {name: part.state_dict() for name, part in parts.items()}
             seconds = time.perf_counter() - start
