@@ -22,11 +22,8 @@ from experiments.records import say_other_code, write_record
 from experiments.runner import Experiment
 from experiments.selectivity_files import save_result
 from models import model_name
-from reporting.evaluation_summary import MeasurementSummary
+from reporting.groups import MEASUREMENTS
 from reporting.records import load_records, load_selectivity, naming_damage, read_record, read_result
-from reporting.removal_summary import RemovalSummary
-from reporting.sanity_summary import SanitySummary
-from reporting.selectivity_summary import SelectivitySummary
 from training.checkpoint import Checkpoint, versions
 from training.device import device_name
 
@@ -37,7 +34,6 @@ EVALUATIONS: dict[str, Evaluation] = {
     "sanity": Sanity(),
     "selectivity": Selectivity(),
 }
-SUMMARIES: dict[str, type[MeasurementSummary]] = {"sanity": SanitySummary, "selectivity": SelectivitySummary}
 
 
 @dataclass(frozen=True)
@@ -199,8 +195,8 @@ class Measurements(Experiment[Measurement]):
         by_seed = {(config.method, config.pipeline.order.seed): result for config, result in self.results.items()}
         methods, seeds = tuple(self.methods), tuple(pipeline.order.seed for pipeline in self.pipelines)
         facts = self.settings, self.dataset, self.model, methods, seeds, by_seed, first.order.quick
-        summary = SUMMARIES.get(self.title, RemovalSummary)(*facts, first.dataset_sum, first.folders.data)
-        return summary.write(self.results_folder)
+        summary_type, _config_type = MEASUREMENTS[self.title]
+        return summary_type(*facts, first.dataset_sum, first.folders.data).write(self.results_folder)
 
 
 def require_selectivity_possible(settings: SelectivityConfig, dataset: str, shape: tuple[int, int, int]) -> None:

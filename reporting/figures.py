@@ -148,7 +148,7 @@ def draw_accuracies(curves: Sequence["SelectivityCurve"], title: str, note: str,
         _draw_line(axes, range(steps), curve.accuracy, curve.method, colours[curve.method], 0.12, linewidth=1.6)
     axes.set(xlabel="pixels removed", ylabel="accuracy", xlim=(0, steps - 1), ylim=(0, 1.02))
     _finish(axes, title)
-    labels = [([one.mean for one in curve.accuracy], curve.method, colours[curve.method], 8.5) for curve in curves]
+    labels = [([point.mean for point in curve.accuracy], curve.method, colours[curve.method], 8.5) for curve in curves]
     _label_ends(axes, labels, x=1.015 * (steps - 1))
     return _save_with_note(figure, note, path)
 

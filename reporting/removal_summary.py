@@ -11,7 +11,7 @@ from evaluation.chance import known_dataset_info
 from evaluation.configs import RemovalConfig, usual_ratios, usual_removal
 from evaluation.options import notes_of, words_of
 from evaluation.statistics import Curve, Estimate, difference, estimate
-from reporting.evaluation_summary import MeasurementSummary
+from reporting.evaluation_summary import Chart, Column, MeasurementSummary, estimate_seeds
 from reporting.labels import explained_class, interval_kind, parameter_sentences, quantity
 from reporting.tables import areas_cell, cell, csv_text, difference_cell, markdown_table, numbers
 
@@ -107,6 +107,19 @@ class RemovalSummary(MeasurementSummary):
                 words = "better than" if gain.low > 0 else "worse than" if gain.high < 0 else "not told apart from"
                 lines.append(f"- {method}: {words} RANDOM ({gain.mean:+.3f} ± {gain.half:.3f})\n")
         return "".join(["\n" * ("RANDOM" in self.gaps and len(self.seeds) > 1), *lines])
+
+    @property
+    def columns(self) -> list[Column]:
+        values = {method: estimate_seeds(gaps) for method, gaps in self.gaps.items()}
+        seeds = self.describe_seeds(len(self.seeds), self.methods)
+        return [Column(self.evaluation, f"area of least minus area of most important first, {seeds}", True, values)]
+
+    @property
+    def charts(self) -> list[Chart]:
+        return [
+            Chart(f"{self.title}: {order} important first", self.note, self.curves(order, self.config.value))
+            for order in ORDERS
+        ]
 
     @property
     def note(self) -> str:

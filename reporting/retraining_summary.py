@@ -15,7 +15,7 @@ from evaluation.options import notes_of, words_of
 from evaluation.runs import RetrainingConfig, Run, RunResult
 from evaluation.statistics import READABLE, Curve, Estimate, estimate, ranking, share_of_mask, verdict
 from models import model_name
-from reporting.evaluation_summary import EvaluationSummary, ModelSummary
+from reporting.evaluation_summary import Chart, Column, EvaluationSummary, ModelSummary, estimate_seeds
 from reporting.labels import (
     ONE_SEED,
     explained_class,
@@ -176,6 +176,16 @@ class RetrainingSummary(ModelSummary):
         return frozenset(image.method for image, mask in pairs if share_of_mask(image, mask, self.chance) >= READABLE)
 
     @property
+    def columns(self) -> list[Column]:
+        about = f"area under the accuracy after retraining, {self.describe_seeds(self.config.seeds)}"
+        values = {curve.method: estimate_seeds(curve.areas) for curve in self.image_curves}
+        return [Column(self.evaluation, about, self.evaluation == "KAR", values, self.methods_read_off_masks)]
+
+    @property
+    def charts(self) -> list[Chart]:
+        return [Chart(self.title, self.conditions, self.image_curves, self.mask_curves)]
+
+    @property
     def ranking(self) -> str:
         """A line with the ranking of the methods; empty for one seed or one method."""
         if self.config.seeds == 1 or len(self.image_curves) == 1:
@@ -271,7 +281,7 @@ class Gap(EvaluationSummary):
     @property
     def random_check(self) -> str:
         """A line on RANDOM, for which removing the most and the least important pixels is the same in theory."""
-        curves = [curve for one in (self.roar, self.kar) for curve in one.image_curves if curve.method == "RANDOM"]
+        curves = [curve for curve in (*self.roar.image_curves, *self.kar.image_curves) if curve.method == "RANDOM"]
         if len(curves) < 2:
             return ""
         points = list(zip(*(curve.estimates for curve in curves), strict=True))

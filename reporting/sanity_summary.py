@@ -9,7 +9,7 @@ from attribution.spec import MethodSpec
 from evaluation.configs import SanityConfig
 from evaluation.options import notes_of
 from evaluation.statistics import Estimate, estimate, mean_interval
-from reporting.evaluation_summary import MeasurementSummary
+from reporting.evaluation_summary import Column, MeasurementSummary, estimate_seeds
 from reporting.labels import parameter_sentences, quantity
 from reporting.tables import areas_cell, csv_text, markdown_table, numbers
 
@@ -91,6 +91,17 @@ class SanitySummary(MeasurementSummary):
     @property
     def _places(self) -> range:
         return range(len(self.stages))
+
+    @property
+    def columns(self) -> list[Column]:
+        seeds = self.describe_seeds(len(self.seeds), self.methods)
+        about = f"likeness of the maps while layer after layer is made random, mean over the cascade, {seeds}"
+        similarity = {method.label: estimate_seeds(self.similarity(method)) for method in self.methods}
+        columns = [Column("sanity", about, False, similarity)]
+        for name in ROBUSTNESS:
+            values = {method.label: estimate_seeds(self.values(method, name)) for method in self.methods}
+            columns.append(Column(name, f"mean over the images, {seeds}", False, values))
+        return columns
 
     def outcome(self, method: MethodSpec) -> str:
         """Return "passes", "fails", "fails in part", or "–" for a control."""

@@ -13,8 +13,8 @@ from data import dataset_info
 from evaluation.configs import SelectivityConfig
 from evaluation.options import notes_of
 from evaluation.statistics import Estimate, mean_interval, proportion_interval, trapezoids
-from reporting.evaluation_summary import MeasurementSummary
-from reporting.labels import explained_class, parameter_sentences
+from reporting.evaluation_summary import Column, MeasurementSummary
+from reporting.labels import explained_class, parameter_sentences, parameter_words
 from reporting.tables import cell, csv_text, difference_cell, markdown_table, numbers
 
 Array = npt.NDArray[Any]
@@ -93,6 +93,15 @@ class SelectivitySummary(MeasurementSummary):
     @property
     def baseline(self) -> Estimate:
         return self.curves[0].accuracy[0]
+
+    @property
+    def columns(self) -> list[Column]:
+        images = len(self.curves[0].score)
+        words = "".join(f", {word}" for word in parameter_words(self.methods))
+        about = f"area under the class's probability, one network, interval over {images:,} images{words}"
+        return [
+            Column("selectivity", about, False, {curve.method: mean_interval(curve.areas) for curve in self.curves})
+        ]
 
     @property
     def title(self) -> str:
