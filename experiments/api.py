@@ -22,15 +22,15 @@ from evaluation.options import options_of
 from evaluation.registry import EVALUATIONS as MEASURED
 from evaluation.registry import load_evaluation
 from experiments.engine import Local
-from experiments.measurements import SUMMARIES, Measurements
+from experiments.measurements import Measurements
 from experiments.plans import measurements_of, require_options_fit, sweeps_of
 from experiments.request import Request
 from experiments.runner import run
 from experiments.sweep import Sweep
 from models import ATTENTIONS, NO_ATTENTION
-from reporting.evaluation_summary import EvaluationSummary
+from reporting.evaluation_summary import ModelSummary
+from reporting.groups import MEASUREMENTS
 from reporting.numbers_summary import NumbersSummary
-from reporting.removal_summary import RemovalSummary
 
 GIVEN = "given images"  # in the place of a data set's name
 OF_GIVEN = ("ROAD", "insertion-deletion", "selectivity", "sanity")
@@ -45,7 +45,7 @@ def evaluate_given(
     ensemble: str | None,
     preprocessing: Preprocessing | None,
     options: Mapping[str, Any],
-) -> EvaluationSummary:
+) -> ModelSummary:
     """Evaluate methods on a network in memory, see `whitebox.evaluate`."""
     if evaluation not in OF_GIVEN and not is_user_code(evaluation):
         raise InputError(f"{evaluation} needs training images: name a model and its data set in place of a network")
@@ -60,7 +60,7 @@ def evaluate_given(
     facts = config, GIVEN, type(model).__name__, tuple(specs), (0,), results
     if is_user_code(evaluation):
         return NumbersSummary(*facts, name=protocol.name, lowest_first=protocol.lowest_first)
-    return SUMMARIES.get(evaluation, RemovalSummary)(*facts)
+    return MEASUREMENTS[evaluation][0](*facts)
 
 
 def _given_config(evaluation: str, images: int, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -98,7 +98,7 @@ def _specs(
 
 def evaluate_stored(
     model: str, dataset: str, methods: Sequence[str], evaluation: str, ensemble: str | None, options: Mapping[str, Any]
-) -> EvaluationSummary:
+) -> ModelSummary:
     """Evaluate methods on a classifier of this project, as the command line does; what is missing is made, and kept."""
     names = {one.name for one in fields(Request)}
     facts = {name: value for name, value in options.items() if name in names}

@@ -26,7 +26,7 @@ from experiments.store import Folders
 from reporting.accuracy import report_accuracy
 from reporting.documents import write_documents
 from reporting.evaluation_summary import EvaluationSummary
-from reporting.groups import list_measured_models, load_removal, load_sanity, sort_datasets
+from reporting.groups import list_datasets, load_measurements, sort_datasets
 from reporting.labels import classifier_line
 from reporting.page import write_page
 from reporting.retraining_summary import Gap
@@ -148,26 +148,26 @@ def report(request: Request, folders: Folders) -> None:
     trained: dict[str, dict[str, Any]] = {}
     for dataset in request.target or ("",):
         trained |= load_metadata(folders.checkpoints, dataset)
-    named = [dataset for dataset, _model in list_measured_models(folders.results)]
-    everything = sort_datasets([*DATASETS, *named, *(one["dataset"] for one in trained.values())])
+    names = list_datasets(folders.results)
+    everything = sort_datasets([*DATASETS, *names, *(metadata["dataset"] for metadata in trained.values())])
     datasets, suffix = list(request.target or everything), ""
     if datasets != everything:  # under a name of its own, so that it doesn't replace the whole report
         suffix = f"_{'-'.join(datasets)}"
     print(report_accuracy(datasets, trained, folders.results, suffix, request.quick, not request.dry_run))
     retrainings = Retrainings.load(folders.results, datasets, folders.data)
     print(retrainings.overview)
-    removals = [one for one in load_removal(folders.results, folders.data) if one.dataset in datasets]
-    checks = [one for one in load_sanity(folders.results) if one.dataset in datasets]
-    pages = summarize(folders.results, datasets, retrainings, removals)
+    measurements = [one for one in load_measurements(folders.results, folders.data) if one.dataset in datasets]
+    pages = summarize(datasets, retrainings, measurements)
     print("\n\n".join(page.text for page in pages))
     if not request.dry_run:
         written = retrainings.write(folders.results, suffix)
         written += [path for page in pages for path in page.write_files(folders.results)]
-        own_files: list[EvaluationSummary] = [*retrainings.quick, *removals, *checks]
+        own_files: list[EvaluationSummary] = [*retrainings.quick]
+        own_files += [one for one in measurements if one.evaluation != "selectivity"]  # its evaluation writes them
         for one in own_files:
             one.write(folders.results)
         if pages:
-            written.append(write_page(pages, retrainings, removals, folders.results))
+            written.append(write_page(pages, retrainings, measurements, folders.results))
         print("\n".join(f"written: {path}" for path in written))
 
 

@@ -24,16 +24,13 @@ from experiments.runner import Experiment
 from experiments.selectivity_files import save_result
 from models import model_name
 from reporting.evaluation_summary import MeasurementSummary
+from reporting.groups import MEASUREMENTS
 from reporting.numbers_summary import NumbersSummary
 from reporting.records import load_records, load_selectivity, naming_damage, read_record, read_result
-from reporting.removal_summary import RemovalSummary
-from reporting.sanity_summary import SanitySummary
-from reporting.selectivity_summary import SelectivitySummary
 from training.checkpoint import Checkpoint, versions
 from training.device import device_name
 
 Result = dict[str, Any]
-SUMMARIES: dict[str, type[MeasurementSummary]] = {"sanity": SanitySummary, "selectivity": SelectivitySummary}
 
 
 @dataclass(frozen=True)
@@ -207,7 +204,7 @@ class Measurements(Experiment[Measurement]):
         facts_of_data = first.order.quick, first.dataset_sum, first.folders.data
         if self.code:
             return NumbersSummary(*facts, *facts_of_data, name=self.title, lowest_first=self.evaluation.lowest_first)
-        return SUMMARIES.get(self.title, RemovalSummary)(*facts, *facts_of_data)
+        return MEASUREMENTS[self.title][0](*facts, *facts_of_data)
 
     def report(self) -> str:
         return self.summary.write(self.results_folder)

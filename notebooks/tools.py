@@ -28,7 +28,7 @@ from evaluation.configs import ExampleFilter  # noqa: E402
 from experiments.pictures import Subject  # noqa: E402
 from experiments.pipeline import Pipeline  # noqa: E402
 from experiments.store import Folders  # noqa: E402
-from reporting.evaluation_summary import EvaluationSummary  # noqa: E402
+from reporting.evaluation_summary import ModelSummary  # noqa: E402
 from reporting.figures import Figure, save_figure  # noqa: E402
 from reporting.pictures import Column, draw_grid  # noqa: E402
 from training.config import TrainingConfig  # noqa: E402
@@ -160,7 +160,7 @@ def print_evaluations(method: str) -> None:
             print(f"{dataset:8} {one['evaluation']:19} {value:16} {place}{leak}")
 
 
-def evaluate(evaluation: str, methods: Sequence[str], dataset: str = "mnist", **options: Any) -> EvaluationSummary:
+def evaluate(evaluation: str, methods: Sequence[str], dataset: str = "mnist", **options: Any) -> ModelSummary:
     """Evaluate methods on SimpleCNN, without progress bars: the trained one if it is there, else that of `quick`."""
     options = {"quick": not has_trained(dataset), "output_dir": OUTPUT, "data_dir": DATA, **options}
     with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
