@@ -89,6 +89,8 @@ def fresh_tools(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     sys.modules.pop("tools", None)
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("rendered")
 @pytest.mark.parametrize("name", EXECUTED)
 def test_a_notebook_runs_from_a_fresh_clone(name: str, fresh_tools: None):
     names: dict[str, Any] = {"__name__": "__main__"}

@@ -339,6 +339,7 @@ def test_everything_is_made_anew_after_an_edit_and_nothing_without(home, tmp_pat
         assert f"network.build code {code.metadata['model_code']}" in report
 
 
+@pytest.mark.long
 def test_in_processes_of_their_own(home, tmp_path):
     """As a user does it: save, run, edit, run."""
     environment = os.environ | {"PYTHONPATH": str(home.folder), "OMP_NUM_THREADS": "1"}
