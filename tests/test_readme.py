@@ -64,8 +64,8 @@ def test_the_python_of_the_readme_explains_a_network():
     (code,) = re.findall(r"```python\n(.+?)```", README, re.S)
     names = {}
     exec(code, names)
-    assert names["maps"].shape == (4, 3, 64, 64)
-    assert names["smooth"].shape == (4, 1, 64, 64)
+    assert names["maps"].shape == (8, 1, 64, 64)
+    assert set(names["result"].ranking) == {"IB", "GC", "RANDOM", "SOBEL"}
 
 
 @pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
