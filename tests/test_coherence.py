@@ -54,7 +54,7 @@ def test_maps_are_those_of_the_method_and_captions_those_of_the_model(data_dir, 
     assert run(data_dir, tmp_path, [*QUICK, "--method=IB", "--index=5,2"]) == 0
     _rows, columns, note = grids["coherence_mnist_SimpleCNN_methods_quick"]
     assert "Test images 5, 2" in note
-    from training.checkpoint import load_checkpoint
+    from experiments.checkpoints import load_checkpoint
     from training.classifier import restore
     from training.inputs import Normalisation
 
