@@ -160,8 +160,8 @@ def _read_verified(info: DatasetInfo, folder: Path) -> dict[str, Pixels]:
         damaged = [info.files[PARTS.index(part)] for part in wrong_parts]
         if info.file_sha256:
             hashes = [tuple(array_sha256(array) for array in batch) for batch in contents]
-            known = zip(info.files, hashes, info.file_sha256, strict=True)
-            damaged = [name for name, actual, published in known if actual != published]
+            rows = zip(info.files, hashes, info.file_sha256, strict=True)
+            damaged = [name for name, actual, published in rows if actual != published]
         raise _damage_error([folder / name for name in damaged], "its contents don't have the published SHA-256")
     return arrays
 

@@ -78,9 +78,7 @@ def train(
     held_out = round(validation_rate * len(inputs))
     validation, training = shuffled[:held_out].to(device), shuffled[held_out:]
     if len(training) == 0:
-        raise InputError(
-            f"no training image is left beside {held_out} held-out ones: give more, or a lower --valid-rate"
-        )
+        raise InputError(f"all {held_out} training images are held out: give more, or a lower --valid-rate")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError("the model has no parameters to train: all are frozen, or there are none")
     batch_size = min(recipe.batch_size, len(training))
@@ -128,8 +126,9 @@ def _require_half_size(model: nn.Module, inputs: Inputs) -> None:
     try:
         model.eval()(F.avg_pool2d(images, 2))
     except RuntimeError as error:
+        name = type(model).__name__
         raise InputError(
-            f"{type(model).__name__} takes images of one size alone, and none of half of it: leave --small-epochs away"
+            f"{name} takes images of one size only, not of half of it: leave --small-epochs away"
         ) from error
 
 
