@@ -396,7 +396,7 @@ def test_a_report_never_mixes_old_and_new_code_in_one_curve(tmp_path):
             kept_run(tmp_path, code, ratio, accuracy)
     kept_run(tmp_path, None, 0.3, 0.1)  # from before code was recorded, and not finished
     (found,) = Retrainings.load(tmp_path, ["planted"]).summaries
-    curves = {curve.method: curve.accuracies for curve in found.images}
+    curves = {curve.method: curve.accuracies for curve in found.image_curves}
     assert curves == {
         f"mine:Mine code {'a' * 16}": ((0.9,), (0.9,)),
         f"mine:Mine code {'b' * 16}": ((0.5,), (0.5,)),
@@ -406,6 +406,6 @@ def test_a_report_never_mixes_old_and_new_code_in_one_curve(tmp_path):
 def test_records_of_one_code_are_named_as_always(tmp_path):
     kept_run(tmp_path, "a" * 16, 0.5, 0.9)
     (found,) = Retrainings.load(tmp_path, ["planted"]).summaries
-    assert [curve.method for curve in found.images] == ["mine:Mine"]
+    assert [curve.method for curve in found.image_curves] == ["mine:Mine"]
     (path,) = (tmp_path / "runs").glob("*mask*.json")
     assert json.loads(path.read_text())["configuration"]["code"] == "a" * 16

@@ -175,7 +175,7 @@ def test_the_verdict_is_of_the_whole_cascade():
     report = SanitySummary(
         SanityConfig(10, "prediction"), "mnist", "SimpleCNN", tuple(map(MethodSpec, likeness)), (0,), found
     )
-    assert [report.alike(MethodSpec(name)) for name in likeness] == [
+    assert [report.similarity(MethodSpec(name)) for name in likeness] == [
         pytest.approx([sum(values) / 3]) for values in likeness.values()
     ]
     words = [report.sentence(MethodSpec(name)).split(":")[0] for name in likeness]
