@@ -15,7 +15,7 @@ from reporting.groups import complete_part, load_measurements
 from reporting.page import write_page
 from reporting.retrainings import Retrainings
 from reporting.summary import Column, Summary, summarize
-from tests.test_findings import METHODS, make_config, save_runs
+from tests.test_retrainings import METHODS, make_config, save_runs
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
