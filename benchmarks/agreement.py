@@ -1,4 +1,4 @@
-"""How far the methods are from Captum's on trained networks, and how complete IG is: `python -m benchmarks.agreement`.
+"""Differences from Captum's methods on trained networks, and completeness of IG: `python -m benchmarks.agreement`.
 
 The classifiers are the kept ones of `--output-dir`; one that is not there is trained first.
 """

@@ -1,4 +1,4 @@
-"""What Captum computes under the names of this project's methods."""
+"""Captum's methods under the names of ours."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""How many maps a second, beside Captum with the same steps and samples: `python -m benchmarks.explaining`.
+"""Maps per second, beside Captum with the same steps and samples: `python -m benchmarks.explaining`.
 
 Both get the same images and the same trained network (ResNet-18 as it is initialised: speed does not depend on what
 it learned). `whitebox.explain` fuses the batch norms of a copy in each call; the relative difference of the maps is
@@ -106,7 +106,7 @@ class Sides:
         return self._subjects[network]
 
     def maps(self, side: str, network: str, name: str) -> Callable[[], Tensor]:
-        """What makes the maps of the method `name`; the last side of the three in parts of `CUT` passes."""
+        """Return the function that makes the maps of the method `name`; the third side in parts of `CUT` passes."""
         one, (parameters, oracle) = self.subject(network, name), ORACLES[name]
         model = copy.deepcopy(one.model).to(memory_format=torch.contiguous_format)
         if side == "ours":
@@ -121,7 +121,7 @@ class Sides:
         return list(index.split(max(1, CUT // COPIES.get(name, 1))))
 
     def error(self, network: str, name: str) -> float:
-        """How far the maps of ours are from Captum's, relative to these."""
+        """Return the difference of our maps from Captum's, relative to these."""
         one = self.subject(network, name)
         want = ORACLES[name][1](one.model, one.images, one.target).detach()
         return float((self.maps("ours", network, name)() - want).norm() / want.norm())

@@ -1,4 +1,4 @@
-"""How exact and how fast the batched imputation is, beside a sparse direct solve of each image.
+"""Accuracy and speed of the batched imputation, beside a sparse direct solve of each image.
 
 `python -m benchmarks.imputation` prints a table and writes `results/benchmarks/imputation.json`.
 """

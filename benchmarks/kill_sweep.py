@@ -33,7 +33,7 @@ def finish(output: Path) -> None:
 
 
 def outcome(output: Path) -> dict[str, bytes]:
-    """What must not depend on kills: maps and tables whole, of the runs what was measured."""
+    """Return everything that must not depend on kills: maps and tables whole, and the measurements of the runs."""
     found = {}
     for path in sorted(output.rglob("*")):
         name = str(path.relative_to(output))

@@ -1,4 +1,4 @@
-"""How long the original's 504 retrainings would take here: `python -m benchmarks.retrainings`.
+"""Time of the original's 504 retrainings on this machine: `python -m benchmarks.retrainings`.
 
 The original retrained a network for each of nine ratios of ROAR and of KAR, for 28 pairs of a network and a method. A
 retraining here takes the epochs of its network's recipe and one test; the time of a step is measured, on random
@@ -13,9 +13,8 @@ import torch
 
 from benchmarks.timing import SHORT, parser_of, published
 from data import DATASETS
-from experiments.cost import Costs
+from experiments.cost import Costs, in_words
 from experiments.engine import default_jobs, threads_per_job
-from experiments.sweep import in_words
 from models import ATTENTIONS, model_name
 from reporting.accuracy import ORIGINAL
 from training.device import device_name, resolve_device

@@ -1,4 +1,4 @@
-"""How fast selectivity is beside a plain loop and Quantus's pixel flipping: `python -m benchmarks.selectivity`.
+"""Speed of selectivity beside a plain loop and Quantus's pixel flipping: `python -m benchmarks.selectivity`.
 
 All remove pixels by the gradient from the same MNIST images. The plain loop does what selectivity does, one image at a
 time. Quantus (where it is installed) explains each image once, and removes 16 pixels at each of its 49 steps: that is
@@ -22,7 +22,7 @@ from benchmarks.apart import apart
 from benchmarks.timing import Side, goal_cell, largest_convolution_rate, operations, parser_of, published
 from evaluation.configs import SelectivityConfig
 from evaluation.masking import importance, ranks
-from evaluation.removal import Replaced, measure
+from evaluation.removal import Replacement, measure
 from evaluation.selectivity import remove_one_by_one
 from experiments.pipeline import Pipeline
 from experiments.store import Folders
@@ -58,7 +58,7 @@ def ours_explained_once(model: nn.Module, images: Images, labels: Tensor, target
     order = ranks(importance(maps, maps.shape[1], "pixel", "signed"), index)
     pixels = order[0].numel()
     steps = [step / pixels for step in range(PIXELS_AT_ONCE, pixels + 1, PIXELS_AT_ONCE)]
-    measure(model, images, labels, target, index, order, steps, Replaced(fill))
+    measure(model, images, labels, target, index, order, steps, Replacement(fill))
 
 
 def plain(model: nn.Module, images: Tensor, fill: Tensor) -> list[list[int]]:

@@ -31,10 +31,10 @@ METHODS = (MethodSpec("VBP"), MethodSpec("RANDOM"))
 
 
 def timed(pipeline: Pipeline, ratios: tuple[float, ...], jobs: int) -> tuple[int, float, list[float]]:
-    """How many runs, in how many seconds, and their accuracies."""
+    """Return the number of runs, their seconds and their accuracies."""
     shutil.rmtree(pipeline.folders.results / "runs", ignore_errors=True)
     protocol = RetrainingConfig(
-        "ROAR", "mnist", None, METHODS, pipeline.order.recipe, ratios, limit_train=pipeline.order.limit_train
+        "ROAR", "mnist", None, METHODS, pipeline.config.recipe, ratios, limit_train=pipeline.config.limit_train
     )
     sweep = Sweep(protocol, pipeline)
     runs, started = len(sweep.todo), time.perf_counter()
@@ -57,7 +57,7 @@ def main() -> None:
         pipeline = Pipeline(order, Folders.below(Path(folder), options.data_dir), device, limit_train=limit)
         for method in METHODS:
             pipeline.maps(method)
-        pipeline.kept = pipeline.checkpoint
+        pipeline.stored_classifier = pipeline.checkpoint
         rows, facts, apart = [], [], 0.0
         for size in options.sizes:
             found = {jobs: timed(pipeline, RATIOS[size], jobs) for jobs in JOBS[device.type]}

@@ -1,4 +1,4 @@
-"""How long one waits for the help, and for the table of a sweep that is finished: `python -m benchmarks.start_up`."""
+"""Time until the help appears, and the table of a finished sweep: `python -m benchmarks.start_up`."""
 
 import argparse
 import subprocess

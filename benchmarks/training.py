@@ -1,4 +1,4 @@
-"""How fast training is beside a plain PyTorch loop, same model, batch and steps: `python -m benchmarks.training`.
+"""Speed of training beside a plain PyTorch loop with the same model, batch and steps: `python -m benchmarks.training`.
 
 The plain loop is what a tutorial writes: a `DataLoader` over images that are decoded, transformed and collated one by
 one, float32, no memory format. Each side runs in a process of its own. `--to-accuracy` also times both to the same

@@ -1,4 +1,4 @@
-"""Evaluations of attribution methods. Here are the choices that they offer; the first of each is the default."""
+"""Evaluations of attribution methods; here are their choices, of which the first is the default."""
 
 RETRAINING = ("ROAR", "KAR")
 REMOVING = ("ROAD", "F-Fidelity", "insertion-deletion")  # without retraining on masks

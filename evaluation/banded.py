@@ -1,8 +1,8 @@
-"""The imputation's equations solved directly on the CPU: a banded Cholesky factor for each image, compiled by Numba.
+"""Direct solution of the imputation's equations on the CPU: a banded Cholesky factor for each image, by Numba.
 
-Numbered row by row, two removed pixels that are neighbours are at most W + 1 numbers apart (W: the image's width), so
+The removed pixels are numbered row by row. Two neighbours are at most W + 1 numbers apart (W: the image's width), so
 that the factor of n equations needs about n W²/2 multiplications and additions (Golub and Van Loan 2013, section 4.3).
-One factor serves all channels of an image, and no image waits for another.
+One factor serves all channels of an image.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -15,19 +15,18 @@ from numba import njit
 
 from evaluation.imputation import BESIDE, DIAGONAL
 
-AT_ONCE = 16  # images: a thread's piece of the work
+AT_ONCE = 16  # images of one piece of work
 Array = npt.NDArray[Any]
-# A reduction may be summed in any order: that is what lets it run in vector registers.
+# A reduction may be summed in any order, so that it runs in vector registers.
 compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
 
 
 def fill_in(images: Array, removed: Array) -> None:
-    """Fill the removed pixels in, by as many threads as PyTorch has.
+    """Fill the removed pixels in, with as many threads as PyTorch has.
 
     Args:
-        images: (N, G, K, H, W) float, contiguous, changed in place; what they hold at removed pixels has no influence.
-        removed: (N, G, H, W) bool; the K channels of a group lose the same pixels, and are 0 where
-            all are removed.
+        images: (N, G, K, H, W) float, contiguous, changed in place; their values at removed pixels have no influence.
+        removed: (N, G, H, W) bool; the K channels of a group lose the same pixels, and are 0 where all are removed.
     """
     n, groups, channels, height, width = images.shape
     flat, gone = images.reshape(n * groups, channels, height * width), removed.reshape(n * groups, height * width)
@@ -41,7 +40,7 @@ def fill_in(images: Array, removed: Array) -> None:
 
 @compiled
 def _fill_in(images: Array, removed: Array, width: int) -> None:
-    """As above, one after the other: (N, K, H · W) and (N, H · W)."""
+    """Fill in one image after the other: (N, K, H · W) and (N, H · W)."""
     channels, pixels = images.shape[1:]
     height, wide = pixels // width, width + 2  # with a margin, so that each pixel has all its neighbours
     steps = ((1, BESIDE), (wide - 1, DIAGONAL), (wide, BESIDE), (wide + 1, DIAGONAL))  # to the later neighbours
@@ -102,12 +101,12 @@ def _fill_in(images: Array, removed: Array, width: int) -> None:
 
 @compiled
 def _factor(band: Array, right: Array, reach: Array) -> None:
-    """A = L Lᵀ and L y = b in place, column after column; 1 / L_ii takes the place of L_ii.
+    """Solve A = L Lᵀ and L y = b in place, column by column; 1 / L_ii replaces L_ii.
 
     Args:
         band: (n or more, widest + 2), A below its diagonal, as in `_fill_in`.
         right: (K, n or more), b.
-        reach: (n,), in each column of L the number of elements below the diagonal.
+        reach: (n,), the number of elements below the diagonal in each column of L.
     """
     column = np.empty(band.shape[1])  # a copy, which cannot overlap with what is changed
     for i in range(len(reach)):
@@ -135,7 +134,7 @@ def _factor(band: Array, right: Array, reach: Array) -> None:
 
 @compiled
 def _substitute_back(band: Array, right: Array, reach: Array) -> None:
-    """Lᵀ x = y in place, for three channels at a time (the last one again where there are fewer)."""
+    """Solve Lᵀ x = y in place, for three channels at a time (the last one repeats where there are fewer)."""
     last = len(right) - 1
     for k in range(0, last + 1, 3):
         for i in range(len(reach) - 1, -1, -1):

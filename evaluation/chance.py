@@ -1,4 +1,4 @@
-"""Chance: the accuracy of a predictor that never looks, which is the share of the most frequent class."""
+"""Chance: the accuracy of a predictor that always answers the most frequent class."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -32,12 +32,12 @@ def chance_level(
 ) -> float | None:
     """Return chance on the test images of some records.
 
-    Older records don't say it: then it is counted in the labels, or is that of the whole published test set if the data
-    are not here. None for an image folder that is not here, or has other images now.
+    Older records lack it: then it is counted in the labels, or is that of the whole published test set if the data are
+    missing. None for an image folder that is missing, or has other images now.
 
     Args:
-        recorded: what the records say.
-        expected_sum: of the data set of the records.
+        recorded: the values in the records.
+        expected_sum: the sum of the data set in the records.
     """
     for level in recorded:
         if level is not None:
@@ -62,10 +62,10 @@ def _counted(dataset: str, limit_test: int | None, data_dir: Path) -> float | No
 
 
 def known_dataset_info(dataset: str, expected_sum: str | None = None) -> DatasetInfo | None:
-    """Return what is known of a data set; None for an image folder that is not here.
+    """Return the information on a data set; None for an image folder that is missing.
 
     Args:
-        expected_sum: an image folder with another sum has other images now, and is not the one in question.
+        expected_sum: an image folder with another sum is another data set.
     """
     with suppress(InputError, OSError):
         if expected_sum is None or not is_folder(dataset) or dataset_sha256(dataset) == expected_sum:

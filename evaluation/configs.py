@@ -1,6 +1,6 @@
-"""The configurations of the other evaluations: everything that decides on a result beside network, method and seed.
+"""Configurations of evaluations: everything that decides on a result beside network, method and seed.
 
-No module here needs torch, so that `--help` and reports start at once.
+This module imports no torch, so that `--help` and reports start at once.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class RemovalConfig:
     """ROAD, F-Fidelity, or insertion and deletion.
 
     Attributes:
-        ratios: fractions removed; of F-Fidelity the size of the explanation.
+        ratios: fractions removed; for F-Fidelity the size of the explanation.
         fill: "linear" (ROAD), "blur", "mean" or "black".
-        alpha, beta, draws: of F-Fidelity; 1, 1, 1 for the others.
+        alpha, beta, draws: for F-Fidelity; 1, 1, 1 for the others.
         tuning: the recipe of F-Fidelity's fine-tuning.
     """
 
@@ -131,7 +131,7 @@ CONFIGS: dict[str, Any] = {
 
 
 def kinds_of(evaluation: str) -> tuple[type, ...]:
-    """Return the configurations that have the options of an evaluation."""
+    """Return the configuration classes of an evaluation."""
     if evaluation in RETRAINING:
         return RetrainingConfig, MaskOptions
     kinds = {"sanity": SanityConfig, "selectivity": SelectivityConfig, "coherence": ExampleFilter}
@@ -149,9 +149,9 @@ def usual_removal(evaluation: str) -> dict[str, Any]:
     return defaults_of(RemovalConfig) | {"fill": FILLS_OF[evaluation][0]} | others
 
 
-def removal_config(evaluation: str, **given: Any) -> RemovalConfig:
-    """Return the configuration of an evaluation with some fields given, the others usual."""
+def removal_config(evaluation: str, **fields: Any) -> RemovalConfig:
+    """Return the configuration of an evaluation; missing fields get its defaults."""
     usual: dict[str, Any] = {"ratios": usual_ratios(evaluation), "fill": FILLS_OF[evaluation][0]}
     if evaluation != "F-Fidelity":
-        given |= {"alpha": 1.0, "beta": 1.0, "draws": 1}
-    return RemovalConfig(evaluation, **usual | given)
+        fields |= {"alpha": 1.0, "beta": 1.0, "draws": 1}
+    return RemovalConfig(evaluation, **usual | fields)

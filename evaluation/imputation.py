@@ -1,7 +1,7 @@
 """Noisy linear imputation of removed pixels (Rong et al., ICML 2022, arXiv 2202.00449, section 5.3).
 
 Each removed pixel is the weighted mean of its eight neighbours: 1/6 for those beside it, 1/12 for the diagonal ones,
-less what lies outside the image. These equations form one symmetric, positive definite system for each image and
+without those outside the image. These equations form one symmetric, positive definite system for each image and
 channel. On a GPU all of them are solved together by conjugate gradients (Hestenes and Stiefel 1952) in tensor
 operations; on a CPU each image is solved directly (`evaluation.banded`) where that is faster.
 """
@@ -22,24 +22,24 @@ BESIDE, DIAGONAL = 1 / 6, 1 / 12
 NOISE = 0.01  # standard deviation, in units of the images
 NOISE_SEED = 0
 TOLERANCE = 2e-6  # of the residual, relative to the right-hand side
-PLANES_AT_ONCE = {"cpu": 128}  # more leave the processor's cache; a GPU takes all
+PLANES_AT_ONCE = {"cpu": 128}  # more don't fit the processor's cache; a GPU takes all
 ITERATIONS = 1000
-WIDEST = 96  # pixels: the direct solution's work grows with the third power of the image's width, the other's less
+WIDEST = 96  # pixels: the work of the direct solution grows with the third power of the image's width
 TIMED = 200  # images
 
 
 def neighbour_mean(planes: Tensor) -> Tensor:
-    """Σ_j w_ij x_j over the neighbours j inside the image: (1, B, H, W) -> the same shape; each plane for itself."""
+    """Return Σ_j w_ij x_j over the neighbours j inside the image, for each plane of (1, B, H, W)."""
     kernel = planes.new_tensor([[DIAGONAL, BESIDE, DIAGONAL], [BESIDE, 0, BESIDE], [DIAGONAL, BESIDE, DIAGONAL]])
     count = planes.shape[1]
     return F.conv2d(planes, kernel.expand(count, 1, 3, 3), padding=1, groups=count)
 
 
 def impute(images: Tensor, removed: Tensor) -> Tensor:
-    """The images with their removed pixels filled in, without noise.
+    """Fill the removed pixels in, without noise.
 
     Args:
-        images: (N, C, H, W) float; what they hold at removed pixels has no influence.
+        images: (N, C, H, W) float; their values at removed pixels have no influence.
         removed: (N, 1 | C, H, W) bool. A channel that has lost all pixels becomes 0.
 
     Returns:
@@ -50,7 +50,7 @@ def impute(images: Tensor, removed: Tensor) -> Tensor:
     if images.device.type == "cpu" and images.shape[3] <= WIDEST:
         fill_in = direct_solution()
         if fill_in is not None:
-            # numpy copies: PyTorch's threads would go on spinning for a while, on the cores that are needed now
+            # numpy copies: PyTorch's threads would spin for a while on the cores that are needed now
             groups, filled = removed.shape[1], images.detach().numpy().copy(order="C")
             fill_in(filled.reshape(len(filled), groups, -1, *filled.shape[2:]), removed.numpy())
             return torch.from_numpy(filled)
@@ -59,7 +59,7 @@ def impute(images: Tensor, removed: Tensor) -> Tensor:
 
 @cache
 def direct_solution() -> Callable[[Any, Any], None] | None:
-    """`evaluation.banded.fill_in`; None where Numba is missing, or cannot keep what it compiled."""
+    """Return `evaluation.banded.fill_in`; None where Numba is missing, or cannot store its compiled code."""
     try:
         from evaluation.banded import fill_in  # here: Numba is heavy, and few commands impute
     except (ImportError, RuntimeError):
@@ -68,20 +68,20 @@ def direct_solution() -> Callable[[Any, Any], None] | None:
 
 
 def impute_by_gradients(images: Tensor, removed: Tensor) -> Tensor:
-    """`impute`, by conjugate gradients on all images together."""
+    """`impute` by conjugate gradients on all images together."""
     removed = removed.expand_as(images)
     at_once = PLANES_AT_ONCE.get(images.device.type, images.shape[0] * images.shape[1])
     parts = zip(
         images.masked_fill(removed, 0).flatten(0, 1).split(at_once), removed.flatten(0, 1).split(at_once), strict=True
     )
-    solved = torch.cat([_solved(known, unknown) for known, unknown in parts])
-    return torch.where(removed, solved.view(images.shape), images)
+    solution = torch.cat([_solve(known, unknown) for known, unknown in parts])
+    return torch.where(removed, solution.view(images.shape), images)
 
 
-def _solved(known: Tensor, unknown: Tensor) -> Tensor:
-    """The values of the unknown pixels, 0 elsewhere, by conjugate gradients on all planes together.
+def _solve(known: Tensor, unknown: Tensor) -> Tensor:
+    """Return the values of the unknown pixels, 0 elsewhere, by conjugate gradients on all planes together.
 
-    The planes lie innermost in memory (channels last), so that every step runs over them without gaps.
+    The planes are innermost in memory (channels last), so that every step reads it without gaps.
 
     Args:
         known: (B, H, W), 0 where unknown.
@@ -102,7 +102,7 @@ def _solved(known: Tensor, unknown: Tensor) -> Tensor:
     squared = dot(residual, residual)
     enough = TOLERANCE**2 * squared
     for _ in range(ITERATIONS):
-        active = squared > enough  # the others are finished, and stay as they are: no image depends on its batch
+        active = squared > enough  # the others are finished and stay: no image depends on its batch
         if not active.any():
             break
         image = (weight * direction).addcmul_(mask, neighbour_mean(direction), value=-1)
@@ -117,16 +117,16 @@ def _solved(known: Tensor, unknown: Tensor) -> Tensor:
 
 
 def noisy_impute(images: Tensor, removed: Tensor, noise: float = NOISE, seed: int = NOISE_SEED) -> Tensor:
-    """`impute`, and normal noise at the removed pixels, which is a function of the image's pixels and the seed."""
+    """`impute`, with normal noise at the removed pixels, a function of the image's pixels and the seed."""
     noises = normal(image_number(images), images.shape[1:].numel(), seed).view_as(images)
     return torch.where(removed, impute(images, removed) + noise * noises, images)
 
 
 def imputation_seconds(shape: tuple[int, int, int], device: torch.device) -> float:
-    """How long the imputation of one image (C, H, W) takes here, half of its pixels removed: measured."""
+    """Measure the seconds of the imputation of one image (C, H, W), half of its pixels removed."""
     generator = torch.Generator().manual_seed(0)
     images, removed = (torch.rand(TIMED, channels, *shape[1:], generator=generator) for channels in (shape[0], 1))
-    noisy_impute(images[:1].to(device), (removed[:1] < 0.5).to(device))  # what is compiled, is compiled now
+    noisy_impute(images[:1].to(device), (removed[:1] < 0.5).to(device))  # compiles
     started = time.perf_counter()
     noisy_impute(images.to(device), (removed < 0.5).to(device)).sum().item()  # waits for the device
     return (time.perf_counter() - started) / TIMED

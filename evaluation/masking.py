@@ -1,4 +1,4 @@
-"""Which pixels a map removes, and what a network sees of the rest (ROAR and KAR, Hooker et al., NeurIPS 2019)."""
+"""Ranks and masks of pixels, and masked images (ROAR and KAR, Hooker et al., NeurIPS 2019)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ _TRANSFORMS = {"signed": lambda values: values, "absolute": torch.abs, "square":
 
 
 def importance(attribution: Tensor, channels: int, granularity: str = GRANULARITIES[0], rank: str = RANKS[0]) -> Tensor:
-    """What pixels are ranked by.
+    """Return the values by which pixels are ranked.
 
     Args:
         attribution: (N, C|1, H, W).
         channels: C of the images.
-        granularity: "pixel" sums over the channels, "element" ranks each channel's value for itself.
+        granularity: "pixel" sums over the channels, "element" ranks the value of each channel.
         rank: "signed" as it is, "absolute" or "square" of each value, before the sum.
 
     Returns:
@@ -42,10 +42,10 @@ def importance(attribution: Tensor, channels: int, granularity: str = GRANULARIT
 
 
 def ranks(importances: Tensor, index: Tensor, seed: int = TIE_SEED) -> Tensor:
-    """The place of each position in its own image's order: 0 is the most important.
+    """Return the place of each position in its own image's order: 0 is the most important.
 
-    Equal values are ordered by a random permutation of each image, drawn by `seed`, so that a map with many zeros
-    neither loses all of them at once nor always the same ones.
+    A random permutation of each image orders equal values, so that a map with many zeros neither loses all of them at
+    once nor always the same ones.
 
     Args:
         importances: (N, C, H, W) float32, finite.
@@ -54,7 +54,7 @@ def ranks(importances: Tensor, index: Tensor, seed: int = TIE_SEED) -> Tensor:
     Returns:
         (N, C, H, W) int16, a permutation of 0 … C·H·W − 1 in each image.
     """
-    flat = (importances.flatten(1) + 0.0).contiguous()  # −0 becomes +0: the two are equal, their bits are not
+    flat = (importances.flatten(1) + 0.0).contiguous()  # −0 becomes +0: they are equal, but their bits differ
     bits = flat.view(torch.int32).long()
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # integers in the order of the floats
     tie = pixel_hash(index, flat.shape[1], seed)
@@ -69,7 +69,7 @@ class SplitRanks:
 
     Attributes:
         tied: share of the training images' positions whose value another one has too.
-        key: tells them from those of another method.
+        key: differs for each method.
     """
 
     train: Tensor
@@ -86,11 +86,11 @@ def ranks_of_maps(
     device: torch.device,
     blur: bool = False,
 ) -> tuple[Tensor, float]:
-    """Return ranks of a whole split, on the device: with them the mask of any ratio is one comparison.
+    """Return the ranks of a whole split, on the device: the mask of any ratio is then one comparison.
 
     Args:
         maps: some images' maps (n, C|1, H, W) and their positions in the published split (n,), part by part.
-        blur: rank a blurred importance, the control of arXiv 2304.13836: smoothness alone can improve a curve.
+        blur: rank a blurred importance, a control: smoothness alone can improve a curve (arXiv 2304.13836).
 
     Returns:
         the ranks, and the share of positions whose value another position of the same image has too.
@@ -99,30 +99,30 @@ def ranks_of_maps(
     for attribution, index in maps:
         values = importance(torch.from_numpy(attribution).to(device), channels, granularity, rank)
         if blur:
-            values = blurred(values)
+            values = gaussian_blur(values)
         all_ranks.append(ranks(values, torch.from_numpy(index).to(device)))
-        tied += tied_positions(values)
+        tied += count_ties(values)
         positions += values.numel()
     require_images(positions)
     return torch.cat(all_ranks), tied / positions
 
 
-def tied_positions(importances: Tensor) -> int:
-    """How many of the values (N, C, H, W) occur more than once in their image."""
+def count_ties(importances: Tensor) -> int:
+    """Return the number of values (N, C, H, W) that occur more than once in their image."""
     ordered = importances.flatten(1).sort(dim=1).values
     same = F.pad(ordered[:, 1:] == ordered[:, :-1], (1, 1))
     return int((same[:, 1:] | same[:, :-1]).sum())
 
 
-def blurred(importances: Tensor, sigma: float = BLUR_SIGMA) -> Tensor:
-    """(N, C, H, W) -> the same shape: a Gaussian over both axes, the border pixels continued."""
+def gaussian_blur(images: Tensor, sigma: float = BLUR_SIGMA) -> Tensor:
+    """Convolve (N, C, H, W) with a Gaussian over both axes; border pixels continue."""
     reach = round(3 * sigma)
-    weights = torch.exp(-(torch.arange(-reach, reach + 1, device=importances.device) ** 2) / (2 * sigma**2))
-    kernel = (weights / weights.sum()).to(importances)
-    n, channels, height, width = importances.shape
-    planes = F.pad(importances.reshape(-1, 1, height, width), (reach, reach, reach, reach), mode="replicate")
-    smooth = F.conv2d(F.conv2d(planes, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
-    return smooth.view(n, channels, height, width)
+    weights = torch.exp(-(torch.arange(-reach, reach + 1, device=images.device) ** 2) / (2 * sigma**2))
+    kernel = (weights / weights.sum()).to(images)
+    n, channels, height, width = images.shape
+    planes = F.pad(images.reshape(-1, 1, height, width), (reach, reach, reach, reach), mode="replicate")
+    smoothed = F.conv2d(F.conv2d(planes, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
+    return smoothed.view(n, channels, height, width)
 
 
 @dataclass(frozen=True)
@@ -133,18 +133,18 @@ class Removal:
     ratio: float
 
     def count(self, positions: int) -> int:
-        """k = round(t·H·W), exactly as many in every image."""
+        """Return k = round(t·H·W), the same in every image."""
         return round(self.ratio * positions)
 
     def mask(self, ranks: Tensor) -> Tensor:
-        """True where a position is replaced; same shape as `ranks` (n, C|1, H, W)."""
+        """Return True where a position is replaced, in the shape of `ranks` (n, C|1, H, W)."""
         positions = ranks.shape[1:].numel()
         k = self.count(positions)
         return ranks < k if self.order == "MoRF" else ranks >= positions - k
 
 
 class MaskedImages:
-    """Images of which the removed positions are replaced, after normalisation and before augmentation."""
+    """Images whose removed positions are replaced, after normalisation and before augmentation."""
 
     def __init__(self, images: Images, ranks: Tensor, removal: Removal, fill: str = FILLS[0]) -> None:
         """`fill`: "mean" or "black", one value per channel."""
@@ -161,7 +161,7 @@ class MaskedImages:
 
 
 class ImputedImages:
-    """Images whose removed positions are filled from their neighbours; all of them at once, since that takes time."""
+    """Images whose removed positions are imputed from their neighbours, once for all batches."""
 
     def __init__(self, images: Images, ranks: Tensor, removal: Removal) -> None:
         self.border = images.border
@@ -180,7 +180,7 @@ class ImputedImages:
 
 
 class MaskOnlyInputs:
-    """The 0/1 mask as the only input: what a network can read off it is the leak, not the image."""
+    """The 0/1 mask as the only input: whatever a network learns from it is the leak."""
 
     def __init__(self, images: Images, ranks: Tensor, removal: Removal) -> None:
         self.ranks, self.removal = ranks, removal

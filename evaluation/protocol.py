@@ -1,4 +1,4 @@
-"""The base of evaluations that measure methods on trained classifiers, and what a measurement is made from."""
+"""The base class of evaluations of methods on trained classifiers, and the artefacts that they measure."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ def _test_images(arrays: Arrays, device: torch.device) -> "TestImages":
 
 
 class Fills(Protocol):
-    """What removed pixels become, each (C,) as the network sees it; mean and std of x -> (x − mean) / std."""
+    """Values (C,) of removed pixels as the network sees them; mean and std are of x -> (x − mean) / std."""
 
     @property
     def mean(self) -> Tensor: ...
@@ -50,10 +50,10 @@ class TestImages:
     """The test images on a device.
 
     Attributes:
-        labels, index: (N,) int64; the index is each image's position in the published split.
+        labels, index: (N,) int64; the index is the position in the published split.
     """
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # by pytest
 
     images: ImageBatches
     labels: Tensor
@@ -62,7 +62,7 @@ class TestImages:
 
 
 class Artefacts(Protocol):
-    """What one measurement is made from.
+    """The material of one measurement.
 
     Attributes:
         seed: of the classifier.
@@ -83,18 +83,18 @@ class Artefacts(Protocol):
         ...
 
     def explainer(self, method: MethodSpec, model: nn.Module) -> tuple[Method, nn.Module]:
-        """Return `method` for `model`, and the network that it looks at."""
+        """Return `method` for `model`, and the network that it explains."""
         ...
 
 
 @dataclass(frozen=True)
 class StoredArtefacts:
-    """The artefacts of a classifier that was trained here; processes share its images and maps.
+    """The artefacts of a classifier of ours; processes share its images and maps.
 
     Attributes:
         networks: other networks, by the names that `Evaluation.networks` gives.
         data: see `tasks.arrays_of`.
-        method_kwargs: the parameters that depend on the data, for a network and what a black pixel is to it.
+        method_kwargs: returns the arguments that depend on network and black pixel.
     """
 
     seed: int
@@ -122,14 +122,14 @@ class StoredArtefacts:
 
 
 class Evaluation(ABC):
-    """One evaluation of methods on trained classifiers. A new one is one file: a subclass, and its configuration.
+    """One evaluation of methods on trained classifiers: subclass it, and write its configuration.
 
     Attributes:
-        name: in tables, records and names of files.
+        name: in tables, records and file names.
         config: the frozen dataclass of everything that decides on a result beside network, method and seed; it has
             `limit_test: int`, and `explain: str` if the predicted class or the label is explained.
-        needs_maps: the test images are ranked by stored maps; else the evaluation makes its own maps.
-        lowest_first: the lower value is the better one.
+        needs_maps: stored maps rank the test images; otherwise the evaluation makes its own maps.
+        lowest_first: lower values are better.
     """
 
     name: str
@@ -142,10 +142,10 @@ class Evaluation(ABC):
         """Measure one method on one classifier, without side effects.
 
         Args:
-            on_images: told of images that are done, `images(config)` in all.
+            on_images: called with numbers of images that are done, `images(config)` in all.
 
         Returns:
-            numbers by name, the first of which ranks the methods; or whatever the summary of the evaluation takes.
+            numbers by name, of which the first ranks the methods; or whatever the summary of the evaluation takes.
         """
 
     def record(self, config: Any) -> dict[str, Any]:
@@ -153,9 +153,9 @@ class Evaluation(ABC):
         return record_of(config)
 
     def images(self, config: Any) -> int:
-        """Return the number of images that one measurement tells `on_images` of."""
+        """Return the number of images that one measurement counts."""
         return int(config.limit_test)
 
     def networks(self, config: Any) -> Sequence[str]:
-        """Return the networks that are needed beside the classifier: "finetuned", "random_labels"."""
+        """Return the names of the other networks that it needs: "finetuned", "random_labels"."""
         return ()

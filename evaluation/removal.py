@@ -1,4 +1,4 @@
-"""What is done to images in evaluations in which no network learns from a method's masks."""
+"""Evaluations that remove pixels without retraining: ROAD, F-Fidelity, insertion and deletion."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ from evaluation import ORDERS, RECORDED_ORDERS
 from evaluation.chance import chance_of
 from evaluation.configs import RemovalConfig
 from evaluation.imputation import noisy_impute
-from evaluation.masking import Removal, blurred
+from evaluation.masking import Removal, gaussian_blur
 from evaluation.protocol import Artefacts, Evaluation, Fills, ImageBatches
 from evaluation.statistics import require_images
 from evaluation.tasks import OnImages
@@ -23,26 +23,26 @@ DRAW_SEED = 1
 
 
 class Perturbation(Protocol):
-    """Removes a part of each image; `draws` times, where that is random."""
+    """Removes a part of each image, `draws` times where the removal is random."""
 
     @property
     def draws(self) -> int: ...
 
     def __call__(self, images: Tensor, ranks: Tensor, index: Tensor, removal: Removal, draw: int) -> Tensor:
-        """
+        """Return perturbed images.
+
         Args:
             images: (n, C, H, W) as the network sees them.
             ranks: (n, 1, H, W), the place of each pixel in its image's order.
             index: (n,) int64, the images' numbers, on which random draws depend.
-            removal: which end of the order, and how much of it.
             draw: 0 … draws − 1.
         """
         ...
 
 
 @dataclass(frozen=True)
-class Imputed:
-    """ROAD: removed pixels are filled by noisy linear imputation (Rong et al., ICML 2022, arXiv 2202.00449)."""
+class NoisyImputation:
+    """ROAD: noisy linear imputation of removed pixels (Rong et al., ICML 2022, arXiv 2202.00449)."""
 
     draws: int = 1
 
@@ -51,12 +51,12 @@ class Imputed:
 
 
 @dataclass(frozen=True)
-class Replaced:
-    """Insertion and deletion (Petsiuk et al. 2018, arXiv 1806.07421): removed pixels take a fixed value or a blur's.
+class Replacement:
+    """Insertion and deletion (Petsiuk et al. 2018, arXiv 1806.07421): a fixed value or the blurred image.
 
     Attributes:
-        fill: (C,), or None for the image blurred.
-        sigma: of the Gaussian in pixels.
+        fill: (C,), or None for the blurred image.
+        sigma: width of the Gaussian in pixels.
     """
 
     fill: Tensor | None
@@ -64,20 +64,19 @@ class Replaced:
     draws: int = 1
 
     def __call__(self, images: Tensor, ranks: Tensor, index: Tensor, removal: Removal, draw: int) -> Tensor:
-        base = blurred(images, self.sigma) if self.fill is None else self.fill.view(-1, 1, 1)
+        base = gaussian_blur(images, self.sigma) if self.fill is None else self.fill.view(-1, 1, 1)
         return torch.where(removal.mask(ranks), base, images)
 
 
 @dataclass(frozen=True)
-class RandomPart:
-    """F-Fidelity: a random part of the pixels that are in question (Zheng et al., ICLR 2025, arXiv 2410.02970).
+class RandomSubset:
+    """F-Fidelity: a random part of the explanation (Zheng et al., ICLR 2025, arXiv 2410.02970).
 
     Of an explanation that covers the fraction s of the image, the share α is removed, but no more than the fraction β
     of the image: round(min(α·s, β)·H·W) pixels.
 
     Attributes:
         fill: (C,).
-        share, most: α and β.
     """
 
     fill: Tensor
@@ -89,21 +88,21 @@ class RandomPart:
         return round(min(self.alpha * removal.ratio, self.beta) * positions)
 
     def __call__(self, images: Tensor, ranks: Tensor, index: Tensor, removal: Removal, draw: int) -> Tensor:
-        open_ = removal.mask(ranks).flatten(1)
-        drawn = pixel_hash(index, open_.shape[1], DRAW_SEED + draw).masked_fill(~open_, -1)
-        k = self.count(removal, open_.shape[1])
-        removed = torch.zeros_like(open_).scatter_(1, drawn.topk(k, dim=1).indices, True)
+        candidates = removal.mask(ranks).flatten(1)
+        keys = pixel_hash(index, candidates.shape[1], DRAW_SEED + draw).masked_fill(~candidates, -1)
+        k = self.count(removal, candidates.shape[1])
+        removed = torch.zeros_like(candidates).scatter_(1, keys.topk(k, dim=1).indices, True)
         return torch.where(removed.view_as(ranks), self.fill.view(-1, 1, 1), images)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a network says of perturbed images.
+class RemovalScores:
+    """Accuracy and score of a network on perturbed images.
 
     Attributes:
-        accuracy, score: by order ("most", "least") one value for each ratio: the share of right predictions, and the
-            mean probability of the explained class; over images and draws.
-        whole_accuracy, whole_score: the same of the whole images.
+        accuracy, score: share of right predictions, and mean probability of the explained class, over images and
+            draws: by order ("most", "least") a value for each ratio.
+        whole_accuracy, whole_score: the same on whole images.
     """
 
     accuracy: dict[str, list[float]]
@@ -123,14 +122,14 @@ def measure(
     ratios: Sequence[float],
     perturb: Perturbation,
     on_images: Callable[[int], object] = lambda images: None,
-) -> Measured:
+) -> RemovalScores:
     """Classify all images with each fraction of their most and least important pixels perturbed.
 
     Args:
         model: in evaluation mode.
         labels, target, index: (N,) int64: the class, the class explained, the images' numbers.
         ranks: (N, 1, H, W).
-        on_images: told of the images of each batch, when all its perturbations are done.
+        on_images: called with the size of each batch after its perturbations.
 
     Raises:
         InputError: there is no image.
@@ -158,38 +157,38 @@ def measure(
     accuracy, score = (
         {RECORDED_ORDERS[order]: (values[row] / total).tolist() for order, values in sums.items()} for row in (0, 1)
     )
-    return Measured(accuracy, score, *(whole / total).tolist())
+    return RemovalScores(accuracy, score, *(whole / total).tolist())
 
 
-def perturbation_of(config: RemovalConfig, fills: Fills) -> Perturbation:
+def build_perturbation(config: RemovalConfig, fills: Fills) -> Perturbation:
     if config.evaluation == "ROAD":
-        return Imputed()
+        return NoisyImputation()
     if config.evaluation == "F-Fidelity":
-        return RandomPart(fills.fill(config.fill), config.alpha, config.beta, config.draws)
-    return Replaced(None if config.fill == "blur" else fills.fill(config.fill))
+        return RandomSubset(fills.fill(config.fill), config.alpha, config.beta, config.draws)
+    return Replacement(None if config.fill == "blur" else fills.fill(config.fill))
 
 
 class RemovalEvaluation(Evaluation):
-    """ROAD, F-Fidelity, or insertion and deletion: removal by a map, judged by a network that never saw its masks."""
+    """ROAD, F-Fidelity, or insertion and deletion, judged by a network that never saw a map's mask."""
 
     config = RemovalConfig
 
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def networks(self, settings: RemovalConfig) -> Sequence[str]:
-        return ["finetuned"] if settings.tuning else []
+    def networks(self, config: RemovalConfig) -> Sequence[str]:
+        return ["finetuned"] if config.tuning else []
 
     def measure(
-        self, settings: RemovalConfig, method: MethodSpec, artefacts: Artefacts, on_images: OnImages
+        self, config: RemovalConfig, method: MethodSpec, artefacts: Artefacts, on_images: OnImages
     ) -> dict[str, Any]:
-        """Return accuracy and probability at each ratio, most and least important first."""
+        """Return accuracy and probability at each ratio, in both orders."""
         test = artefacts.test
         assert artefacts.maps is not None
         target, ranks = (torch.from_numpy(artefacts.maps[name]).to(artefacts.device) for name in ("target", "ranks"))
-        judge = artefacts.network("finetuned" if settings.tuning else "")
-        perturbation = perturbation_of(settings, test.normalisation)
-        measured = measure(
-            *(judge, test.images, test.labels, target, test.index, ranks, settings.ratios, perturbation, on_images)
+        judge = artefacts.network("finetuned" if config.tuning else "")
+        perturbation = build_perturbation(config, test.normalisation)
+        scores = measure(
+            *(judge, test.images, test.labels, target, test.index, ranks, config.ratios, perturbation, on_images)
         )
-        return asdict(measured) | {"test_images": len(test.labels), "chance": chance_of(test.labels.cpu())}
+        return asdict(scores) | {"test_images": len(test.labels), "chance": chance_of(test.labels.cpu())}

@@ -1,4 +1,4 @@
-"""ROAR and KAR: remove pixels by a map, retrain, and see what accuracy is left."""
+"""ROAR and KAR: remove pixels by a map, retrain, and measure the accuracy."""
 
 from functools import lru_cache
 
@@ -22,10 +22,10 @@ RANKS_ON_DEVICE = 4  # methods
 
 
 class Retraining:
-    """Retrains networks on one data set, which is held on the device."""
+    """Retrains networks on one data set, which stays on the device."""
 
     def __init__(self, dataset: Dataset, normalisation: Normalisation, device: torch.device) -> None:
-        """Hold `dataset`, limited already; `normalisation` is of the whole training set."""
+        """`dataset` is limited already; `normalisation` is that of the whole training set."""
         splits = {"train": dataset.train, "test": dataset.test}
         self.images = {name: Images(split, normalisation, device) for name, split in splits.items()}
         self.labels = {name: load_labels(split, device) for name, split in splits.items()}
@@ -34,12 +34,12 @@ class Retraining:
         self._imputed = lru_cache(2)(self._impute)  # both splits, for all seeds
 
     def execute(self, run: Run, ranks: SplitRanks | None, on_images: OnImages) -> RunResult:
-        """Retrain from a new initialisation and read the test images once.
+        """Retrain from a new initialisation and test once.
 
-        The seed of a run decides on initialisation, order and augmentation, the same for every method and ratio.
+        The seed decides on initialisation, order and augmentation, which are the same for every method and ratio.
 
         Args:
-            ranks: of the run's method; None for the baseline.
+            ranks: those of the run's method; None for the baseline.
         """
         self.ranks = ranks
         seed, attention = seed_for(run.seed, "retraining"), parse_model_name(run.model)
@@ -62,7 +62,7 @@ class Retraining:
         )
 
     def inputs(self, run: Run, split: str) -> Inputs:
-        """What the network of `run` is trained or tested on."""
+        """Return the inputs on which the network of `run` is trained or tested."""
         images = self.images[split]
         if self.ranks is None or (split == "test" and run.masks.mask_split == "train"):
             return images
@@ -77,7 +77,7 @@ class Retraining:
         return ImputedImages(self.images[split], getattr(self.ranks, split), removal)
 
     def removed_fraction(self, run: Run) -> float:
-        """Counted on the masks of the training images, not computed from the ratio."""
+        """Return the fraction of positions that the masks of the training images remove."""
         if self.ranks is None:
             return 0.0
         return Removal(ORDER_OF[run.evaluation], run.ratio).mask(self.ranks.train).double().mean().item()
@@ -102,6 +102,6 @@ def retrain(
 
     Args:
         data: see `tasks.arrays_of`.
-        ranks: `train`, `test` (N, C|1, H, W) int16 and `tied`.
+        ranks: `train` and `test` (N, C|1, H, W) int16, `tied` and `key`.
     """
     return _retraining(data, device).execute(run, _ranks(ranks, device) if ranks else None, on_images)

@@ -25,7 +25,7 @@ from models import model_name
 from training.recipe import Recipe
 
 OF_METHOD = ("ensemble", "parameters", "code")  # beside its name
-OF_IMAGES = ("fill", "mask_split")  # options that nothing depends on in a network that sees the mask alone
+OF_IMAGES = ("fill", "mask_split")  # options without influence on a network that sees the mask alone
 
 
 def explain_option(word: str = "{}") -> Any:
@@ -37,9 +37,11 @@ def rank_option(word: str = "{}") -> Any:
 
 
 def fill_option(word: str = "{}") -> Any:
-    """Return the option of what replaces a pixel; its choices and default depend on the evaluation: `FILLS_OF`."""
+    """Return the option of the fill, whose choices and default depend on the evaluation: `FILLS_OF`."""
     kinds = dict.fromkeys(FILLS_OF.values())
-    listed = [f"{', '.join(name for name in FILLS_OF if FILLS_OF[name] == one)}: {'|'.join(one)}" for one in kinds]
+    listed = [
+        f"{', '.join(name for name in FILLS_OF if FILLS_OF[name] == fills)}: {'|'.join(fills)}" for fills in kinds
+    ]
     return option(
         FILLS[0],
         "what replaces a pixel: the training set's mean per channel, black, its neighbours' (noisy) mean, or the "
@@ -64,7 +66,7 @@ def ratios_option() -> Any:
 
 @dataclass(frozen=True)
 class MaskOptions:
-    """The options of masks. A new one is a field here, which `MaskedImages` then heeds."""
+    """The options of masks."""
 
     granularity: str = option(
         GRANULARITIES[0], "what is ranked: pixels over all channels, or each channel's value", choices=GRANULARITIES
@@ -80,7 +82,7 @@ class MaskOptions:
     map_dtype: str = option(MAP_DTYPES[0], "in which maps are kept; float16 takes half the space", choices=MAP_DTYPES)
 
     def of_mask_alone(self) -> "MaskOptions":
-        """Return the options for a network that sees the mask alone: None for those that concern images."""
+        """Return the options of a network that sees the mask alone: those of images become None."""
         nothing: dict[str, Any] = dict.fromkeys(OF_IMAGES)
         return replace(self, **nothing)
 
@@ -90,15 +92,15 @@ NO_MASK = MaskOptions(**dict.fromkeys(name for name, about in options_of(MaskOpt
 
 @dataclass(frozen=True)
 class Run:
-    """All that decides on the result of one retraining.
+    """Everything that decides on the result of one retraining.
 
     Attributes:
-        evaluation: "ROAR", "KAR", or "baseline" for images of which nothing is removed.
+        evaluation: "ROAR", "KAR", or "baseline" for whole images.
         sees: "image", or "mask" for a network that sees the 0/1 mask alone, 1 at the most important `ratio`. The mask
             of KAR is the complement of one of ROAR and tells the same: both have the same runs.
-        method: None for the baseline, like every other field that only concerns masks.
+        method: None for the baseline, like every field of masks.
         checkpoint_sum: the explained model.
-        model_code: stands for the code of a user's own model; None for ours.
+        model_code: fingerprint of a user's own model; None for ours.
     """
 
     evaluation: str
@@ -130,34 +132,32 @@ class Run:
         """Return the run of a `configuration()`."""
         method = MethodSpec.read(configuration) if configuration["method"] else None
         masks = MaskOptions(**from_record(MaskOptions, configuration))
-        known = {name: value for name, value in configuration.items() if name in cls.__dataclass_fields__}
-        return cls(**known | {"method": method, "recipe": Recipe(**known["recipe"]), "masks": masks})
+        fields = {name: value for name, value in configuration.items() if name in cls.__dataclass_fields__}
+        return cls(**fields | {"method": method, "recipe": Recipe(**fields["recipe"]), "masks": masks})
 
     @property
     def name(self) -> str:
-        words = [self.dataset, self.model, *self._method_words(), self.evaluation]
-        words += [f"{self.ratio:.4g}" if self.method else None, "mask" if self.sees == "mask" else None]
-        return "_".join(str(word) for word in words if word) + f"_seed{self.seed}"
-
-    def _method_words(self) -> list[str | None]:
-        if self.method is None:
-            return []
-        return [self.method.method_stem, self.method.ensemble, "blurred" if self.method.blur else None]
+        method = self.method
+        words = [self.dataset, self.model]
+        if method:
+            words += [method.method_stem, method.ensemble or "", "blurred" if method.blur else ""]
+        words += [self.evaluation, f"{self.ratio:.4g}" if method else "", "mask" if self.sees == "mask" else ""]
+        return "_".join(filter(None, words)) + f"_seed{self.seed}"
 
     def path(self, results: Path) -> Path:
-        """`<results>/runs/<name>-<hash of the configuration>.json`."""
+        """Return `<results>/runs/<name>-<hash of the configuration>.json`."""
         return results / "runs" / f"{self.name}-{json_sha256(self.configuration())[:12]}.json"
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished run measured, and how.
+    """The result of a finished run.
 
     Attributes:
         accuracy: on the test images.
         removed_fraction: of the positions of the training images, counted.
-        tied_fraction: of their positions, how many have a value that another one has too; their order is random.
-        chance: on the test images, see `evaluation.chance`; None in records from before it was kept.
+        tied_fraction: of their positions: those whose value another position has too; their order is random.
+        chance: on the test images, see `evaluation.chance`; None in older records.
     """
 
     accuracy: float
@@ -171,7 +171,7 @@ class RunResult:
     chance: float | None = None
 
     def plain(self) -> dict[str, Any]:
-        """Return the fields for a record, without what is not known."""
+        """Return the fields for a record, without an unknown chance."""
         return {name: value for name, value in asdict(self).items() if name != "chance" or value is not None}
 
 
@@ -181,8 +181,8 @@ class RetrainingConfig:
 
     Attributes:
         seeds: networks for each point of a curve, with the seeds 0 … seeds − 1, the same for every method.
-        mask_seeds: networks that see the mask alone, for each point; never more than `seeds`.
-        model_code: stands for the code of a user's own model; None for ours.
+        mask_seeds: networks that see the mask alone, for each point; at most `seeds`.
+        model_code: fingerprint of a user's own model; None for ours.
     """
 
     evaluation: str
@@ -201,7 +201,7 @@ class RetrainingConfig:
     model_code: str | None = None
 
     def baseline(self, dataset_sum: str, seed: int) -> Run:
-        """The run on unmasked images, which all methods share."""
+        """Return the run on unmasked images, which all methods share."""
         return Run(
             evaluation="baseline",
             dataset=self.dataset,
@@ -215,10 +215,10 @@ class RetrainingConfig:
         )
 
     def run(self, dataset_sum: str, checkpoint_sum: str, method: MethodSpec, ratio: float, seed: int, sees: str) -> Run:
-        """One retraining.
+        """Return one retraining.
 
-        A network that sees the mask alone is the same whatever fills the image, and the same for ROAR and KAR:
-        the least important fraction t is the complement of the most important 1 − t.
+        The network that sees the mask alone is the same for every fill, and the same for ROAR and KAR: the least
+        important fraction t is the complement of the most important 1 − t.
         """
         image = sees == "image"
         most_important = image or self.evaluation == "ROAR"
@@ -233,7 +233,7 @@ class RetrainingConfig:
         )
 
     def runs(self, dataset_sum: str, checkpoint_sum: str) -> list[Run]:
-        """All runs: the baselines, then method by method, so that few ranks are held at a time."""
+        """Return all runs: the baselines, then method by method, so that few ranks are in memory at a time."""
         return [self.baseline(dataset_sum, seed) for seed in self.seeds_of("image")] + [
             self.run(dataset_sum, checkpoint_sum, method, ratio, seed, sees)
             for method in self.methods
@@ -243,5 +243,5 @@ class RetrainingConfig:
         ]
 
     def seeds_of(self, sees: str) -> range:
-        """The seeds of networks that see images, or masks alone."""
+        """Return the seeds of networks that see images, or masks alone."""
         return range(self.seeds if sees == "image" else min(self.seeds, self.mask_seeds))

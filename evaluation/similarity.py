@@ -1,4 +1,4 @@
-"""How alike two maps of the same image are."""
+"""Similarity of two maps of the same image."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,34 +11,33 @@ K1, K2 = 0.01, 0.03
 
 
 def rank_correlation(maps: Tensor, others: Tensor) -> npt.NDArray[np.float64]:
-    """Spearman's rank correlation of each pair of maps (N, …): (N,); 0 where a map is constant."""
+    """Return Spearman's rank correlation of each pair of maps (N, …): (N,); 0 where a map is constant."""
     from scipy.stats import rankdata  # here, since it takes a second to import
 
-    first, second = (rankdata(one.flatten(1).cpu().numpy(), axis=1) for one in (maps, others))
+    first, second = (rankdata(values.flatten(1).cpu().numpy(), axis=1) for values in (maps, others))
     first, second = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (first, second))
     scale = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
-    found: npt.NDArray[np.float64] = (first * second).sum(axis=1) / np.where(scale > 0, scale, 1)
-    return found
+    correlation: npt.NDArray[np.float64] = (first * second).sum(axis=1) / np.where(scale > 0, scale, 1)
+    return correlation
 
 
 def window_size(height: int, width: int) -> int:
-    """Return the side of SSIM's window: 11 pixels, or of smaller images the largest odd number that fits.
+    """Return the side of SSIM's window: 11 pixels (Wang et al. 2004, section III.C) or the largest odd number that fits.
 
-    Wang et al. 2004 (section III.C) take 11×11. What stays within the image needs no made-up pixels, and the Gaussian
-    keeps its σ, so that 7×7 pixels still have 97 % of its weight.
+    A window within the image needs no padding. The Gaussian keeps its σ, so that 7×7 pixels have 97 % of its weight.
     """
     return 1 + 2 * min(SSIM_REACH, (min(height, width) - 1) // 2)
 
 
 def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
-    """SSIM (Wang et al. 2004, equation 13) of each pair of maps (N, C, H, W) with values from 0 to 1: (N,).
+    """Return SSIM (Wang et al. 2004, equation 13) of each pair of maps (N, C, H, W) with values from 0 to 1: (N,).
 
-    Mean over windows that lie within the image, weighted by a Gaussian of σ 1.5 over `window_size` pixels each way.
+    It is the mean over windows within the image, weighted by a Gaussian of σ 1.5 over `window_size` pixels each way.
     """
     channels, height, width = maps.shape[1:]
     reach = window_size(height, width) // 2
-    away = torch.arange(-reach, reach + 1, device=maps.device, dtype=torch.float64)
-    weights = torch.exp(-(away**2) / (2 * SSIM_SIGMA**2))
+    offsets = torch.arange(-reach, reach + 1, device=maps.device, dtype=torch.float64)
+    weights = torch.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
     weights = weights / weights.sum()
     window = torch.outer(weights, weights).expand(channels, 1, -1, -1)
 
@@ -54,7 +53,7 @@ def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
     return (luminance * structure).flatten(1).mean(dim=1)
 
 
-def between_0_and_1(maps: Tensor) -> Tensor:
-    """Each map (N, C, H, W) shifted and scaled to the range from 0 to 1; a constant one becomes 0."""
+def rescale(maps: Tensor) -> Tensor:
+    """Shift and scale each map (N, C, H, W) to the range from 0 to 1; a constant map becomes 0."""
     low, high = maps.amin(dim=(1, 2, 3), keepdim=True), maps.amax(dim=(1, 2, 3), keepdim=True)
     return (maps - low) / torch.where(high > low, high - low, 1)

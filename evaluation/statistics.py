@@ -1,4 +1,4 @@
-"""From the accuracies of single runs to curves with intervals, and to words."""
+"""Curves with intervals from the accuracies of single runs, and verdicts in words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from common.errors import InputError
 Values = Sequence[float] | npt.NDArray[Any]
 
 CONFIDENCE = 0.95
-READABLE = 0.9  # share of the accuracy above chance from which on a curve counts as read off the mask
-MARGIN = 0.05  # share of what is possible above chance below which a mask counts as carrying no class
+READABLE = 0.9  # share of the accuracy above chance above which the mask explains a curve
+MARGIN = 0.05  # share of the possible accuracy above chance below which a mask carries no class
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class Estimate:
 
 
 def require_images(count: int) -> None:
-    """Raise `InputError` where something shall be averaged over no images."""
+    """Raise `InputError` for an average over no images."""
     if count == 0:
         raise InputError("there is no image to measure on: give one or more")
 
 
 def estimate(accuracies: Sequence[float], test_images: int) -> Estimate:
-    """Mean and 95 % interval: Student's t over the seeds; with one seed, Wilson's over the test images.
+    """Return mean and 95 % interval: Student's t over the seeds; with one seed Wilson's over the test images.
 
-    The second says only how exactly this one network was tested, nothing of the spread between networks.
+    The latter tells nothing about the spread between networks.
     """
     if len(accuracies) == 1:
         return proportion_interval(round(accuracies[0] * test_images), test_images)
@@ -50,10 +50,10 @@ def estimate(accuracies: Sequence[float], test_images: int) -> Estimate:
 
 
 def proportion_interval(hits: int, total: int) -> Estimate:
-    """A share with Wilson's 95 % interval (Wilson 1927).
+    """Return a share with Wilson's 95 % interval (Wilson 1927).
 
     Raises:
-        InputError: of nothing.
+        InputError: the total is 0.
     """
     require_images(total)
     z = float(special.ndtri((1 + CONFIDENCE) / 2))
@@ -63,7 +63,7 @@ def proportion_interval(hits: int, total: int) -> Estimate:
 
 
 def mean_interval(values: Values) -> Estimate:
-    """The mean of two or more values with Student's 95 % interval.
+    """Return the mean of two or more values with Student's 95 % interval.
 
     Raises:
         InputError: fewer values.
@@ -76,7 +76,7 @@ def mean_interval(values: Values) -> Estimate:
 
 
 def trapezoids(heights: npt.ArrayLike, places: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """The mean height of curves between their first and last place: (n, …) and (n,) -> (…)."""
+    """Return the mean height of curves between their first and last place, by trapezoids: (n, …) and (n,) -> (…)."""
     y, x = np.asarray(heights, np.float64), np.asarray(places, np.float64)
     between = (y[1:] + y[:-1]) / 2
     mean: npt.NDArray[np.float64] = np.tensordot(np.diff(x), between, axes=1) / (x[-1] - x[0])
@@ -88,9 +88,9 @@ class Curve:
     """Accuracy over the fraction removed, for one method, of networks that see the image or the mask alone.
 
     Attributes:
-        accuracies: for each ratio those of the networks, in the order of their seeds.
-        test_images: how many the accuracies are of.
-        tied: share of the pixels whose order is random, see `runs.Result`.
+        accuracies: of the networks, in the order of their seeds, for each ratio.
+        test_images: their number.
+        tied: share of the pixels whose order is random, see `runs.RunResult`.
     """
 
     method: str
@@ -106,36 +106,33 @@ class Curve:
 
     @property
     def means(self) -> list[float]:
-        return [one.mean for one in self.estimates]
+        return [estimate.mean for estimate in self.estimates]
 
     @cached_property
     def areas(self) -> list[float]:
-        """For each seed the area under its curve divided by the curve's width: the mean height between first and last.
-
-        By trapezoids.
-        """
+        """The area under the curve of each seed, divided by its width: the mean height."""
         if len(self.ratios) == 1:
             return list(self.accuracies[0])
         return [float(area) for area in trapezoids(self.accuracies, self.ratios)]
 
     @property
     def area(self) -> float:
-        """The mean over the seeds."""
+        """The mean area over the seeds."""
         return float(np.mean(self.areas))
 
 
 def difference(areas: Values, others: Values) -> Estimate | None:
-    """areas − others, paired by seed, with Student's 95 % interval; None for fewer than two seeds."""
+    """Return areas − others, paired by seed, with Student's 95 % interval; None for fewer than two seeds."""
     paired = np.subtract(areas, others)
     return mean_interval(paired) if len(paired) > 1 else None
 
 
 def ranking(curves: Sequence[Curve], lowest_first: bool) -> str:
-    """The methods in the order of their areas; "≈" where the paired interval of two neighbours contains zero.
+    """Return the methods in the order of their areas; "≈" where the paired interval of two neighbours contains zero.
 
     Args:
         curves: of networks that see images, all with the same two or more seeds.
-        lowest_first: ROAR's best is the lowest area, KAR's the highest.
+        lowest_first: the lowest area is the best, as for ROAR; not for KAR.
     """
     ordered = sorted(curves, key=lambda curve: curve.area, reverse=not lowest_first)
     words = [ordered[0].method]
@@ -151,7 +148,7 @@ def at_chance(baseline: Estimate, chance: float) -> bool:
 
 
 def chance_words(baseline: Estimate, chance: float) -> str:
-    """Say that a network is no better than chance on whole images, see `at_chance`."""
+    """Return the words for a network that is no better than chance on whole images, see `at_chance`."""
     state = "is at" if baseline.mean <= chance else "can't be told from"
     figures = f"{baseline.mean:.3f} ± {baseline.half:.3f}; chance is {chance:.3f}"
     return f"the network itself {state} chance on whole images ({figures})"
@@ -177,14 +174,14 @@ def share_of_mask(image: Curve, mask: Curve, chance: float) -> float:
 def verdict(
     image: Curve, mask: Curve, chance: float | None, clean_test: bool = False, baseline: Estimate | None = None
 ) -> str:
-    """Return in words the trust that `image` deserves, given the accuracy from the mask alone.
+    """Return in words how far `image` can be trusted, given the accuracy from the mask alone.
 
     Args:
         image, mask: curves of the same method over the same ratios.
-        chance: see `evaluation.chance`; None if it is not known.
-        clean_test: the test images were not masked. What a network learned from masks fails it there, so that a
-            mask that tells the class lowers the curve instead of lifting it.
-        baseline: accuracy on whole images. If it is at chance, there is no verdict.
+        chance: see `evaluation.chance`; None if it is unknown.
+        clean_test: the test images were not masked, so that a mask that tells the class lowers the curve instead of
+            lifting it.
+        baseline: accuracy on whole images; there is no verdict if it is at chance.
     """
     reached = f"the mask alone gives {min(mask.means):.3f} to {max(mask.means):.3f}"
     if chance is None:

@@ -1,4 +1,4 @@
-"""Tasks: pure functions of configurations and arrays, which an engine may carry out wherever it likes."""
+"""Tasks: pure functions of configurations and arrays, which an engine carries out in any process."""
 
 import tempfile
 from collections.abc import Callable
@@ -21,10 +21,10 @@ Built = TypeVar("Built")
 
 
 class SharedArrays:
-    """Arrays that many tasks need; other processes map them from a file that the engine writes once.
+    """Arrays that many tasks need; other processes map them from files that the engine writes once.
 
     Attributes:
-        key: tells one value from another within a command.
+        key: identifies the arrays within a command.
     """
 
     def __init__(self, key: str, arrays: Arrays) -> None:
@@ -33,14 +33,14 @@ class SharedArrays:
         self._folder: Path | None = None
 
     def arrays(self) -> Arrays:
-        """Return the arrays by name; those of another process are mapped copy-on-write."""
+        """Return the arrays by name; in other processes they are mapped copy-on-write."""
         if self._arrays is None:
             assert self._folder is not None
             self._arrays = {path.stem: np.load(path, mmap_mode="c") for path in sorted(self._folder.glob("*.npy"))}
         return self._arrays
 
     def write(self, folder: Path) -> None:
-        """Write the arrays into a folder of their own below `folder`, once."""
+        """Write the arrays into a new folder in `folder`, once."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(dir=folder))
             for name, array in self.arrays().items():
@@ -52,12 +52,12 @@ class SharedArrays:
 
 @dataclass(frozen=True)
 class Task:
-    """One measurement: a pure function of what it is given.
+    """One measurement: a pure function with its arguments.
 
     Attributes:
         name: for the progress bar.
-        function: is called with the arguments and `on_images=`, which it tells of images that are done.
-        images: how many it tells of in all.
+        function: takes the arguments and `on_images=`, which it calls with numbers of images that are done.
+        images: their sum.
         shared: the arrays among its arguments.
     """
 
@@ -71,13 +71,13 @@ class Task:
         return self.function(*self.arguments, on_images=on_images)
 
 
-def once_for_each(kept: int) -> Callable[[Callable[[Arrays, torch.device], Built]], Callable[..., Built]]:
-    """Decorate what builds something of arrays on a device: a process builds it once, and keeps the latest `kept`."""
+def once_for_each(size: int) -> Callable[[Callable[[Arrays, torch.device], Built]], Callable[..., Built]]:
+    """Decorate a function that builds something of arrays on a device: each process builds it once, and keeps some."""
 
     def decorate(build: Callable[[Arrays, torch.device], Built]) -> Callable[[SharedArrays, torch.device], Built]:
         latest: dict[str, SharedArrays] = {}
 
-        @lru_cache(kept)
+        @lru_cache(size)
         def of_key(key: str, device: torch.device) -> Built:
             return build(latest[key].arrays(), device)
 
@@ -101,10 +101,10 @@ def arrays_of(dataset: Dataset, normalisation: Normalisation) -> Arrays:
 
 
 def split_of(arrays: Arrays, split: str) -> Split:
-    """Return the split "train" or "test" of what `arrays_of` returned."""
+    """Return the split "train" or "test" of the arrays of `arrays_of`."""
     return Split(*(arrays[f"{split}_{name}"] for name in PARTS_OF_SPLIT))
 
 
 def normalisation_of(arrays: Arrays, device: torch.device) -> Normalisation:
-    """Return the normalisation of what `arrays_of` returned."""
+    """Return the normalisation of the arrays of `arrays_of`."""
     return Normalisation(*(torch.from_numpy(arrays[name]).to(device) for name in ("mean", "std")))

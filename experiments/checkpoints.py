@@ -1,12 +1,12 @@
-"""Checkpoints: trained weights with what is known of them, in files that run no code when read."""
+"""Files of checkpoints, which run no code when they are read."""
 
 import io
 import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -29,50 +29,51 @@ _SIGNS_OF_DAMAGE = (
 )
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    content = io.BytesIO()  # torch.save to a full disk fails without saying why
-    fields = {"weights": checkpoint.weights, "sum": checkpoint.sha256, "metadata": checkpoint.metadata}
-    torch.save({"format": FORMAT, **fields}, content)
+def _save(path: Path, content: dict[str, Any]) -> None:
+    held = io.BytesIO()  # torch.save to a full disk fails without the reason
+    torch.save({"format": FORMAT} | content, held)
     with atomic_write(path) as unfinished:
-        unfinished.write_bytes(content.getbuffer())
+        unfinished.write_bytes(held.getbuffer())
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    _save(path, {"weights": checkpoint.weights, "sum": checkpoint.sha256, "metadata": checkpoint.metadata})
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint and check its sum.
 
     Raises:
-        InputError: the file can't be read, is damaged, or is no checkpoint of ours.
+        InputError: the file can't be read, is damaged, or has another format.
     """
-    with naming_damage(path, "delete it, and it is trained anew"):
+    with _catch_damage(path, "delete it, and it is trained anew"):
         content = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint = Checkpoint(content["weights"], content["sum"], content["metadata"])
-        written_in = content["format"]
+        format_ = content["format"]
         intact = weights_sha256(checkpoint.weights) == checkpoint.sha256
-    if written_in != FORMAT:
-        raise InputError(f"{path} has format {written_in}, this program reads {FORMAT}: train it anew with --overwrite")
+    if format_ != FORMAT:
+        raise InputError(f"{path} has format {format_}, this program reads {FORMAT}: train it anew with --overwrite")
     if not intact:
         raise InputError(f"{path} is damaged (the weights don't have their sum): delete it, and it is trained anew")
     return checkpoint
 
 
-@contextmanager
-def naming_damage(path: Path, mend: str) -> Iterator[None]:
-    """Whatever a damaged or foreign file makes `torch.load` raise in the `with` block becomes an `InputError`."""
-    with catch_read_errors(path, f"is damaged or no checkpoint: {mend}", _SIGNS_OF_DAMAGE):
-        yield
+def _catch_damage(path: Path, remedy: str) -> AbstractContextManager[None]:
+    """Turn whatever a damaged or foreign file makes `torch.load` raise into an `InputError`."""
+    return catch_read_errors(path, f"is damaged or no checkpoint: {remedy}", _SIGNS_OF_DAMAGE)
 
 
-def made_by_other_code(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Return whether code of a user's own that made something was edited since, and say so.
+def has_code_changed(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> bool:
+    """Return whether a user's own code that made a result was edited since, and say so.
 
     Args:
-        found: what is known of it: `model` and `model_code`; `method` and `code` if it is of a method, too.
-        wanted: the same of what is asked for.
+        stored: its record: `model` and `model_code`; of a method's result `method` and `code` too.
+        requested: the same fields as they are now.
     """
-    places = {"code": wanted.get("method"), "model_code": parse_model_name(wanted["model"])}
-    changed = {name: place for name, place in places.items() if wanted.get(name) not in (None, found.get(name))}
+    places = {"code": requested.get("method"), "model_code": parse_model_name(requested["model"])}
+    changed = {name: place for name, place in places.items() if requested.get(name) not in (None, stored.get(name))}
     for name, place in changed.items():
-        report_code_change(str(place), found.get(name), wanted[name])
+        report_code_change(str(place), stored.get(name), requested[name])
     return bool(changed)
 
 
@@ -83,13 +84,13 @@ def load_metadata(folder: Path, dataset: str = "") -> dict[str, dict[str, Any]]:
         InputError: a damaged checkpoint.
     """
     paths = (path for path in folder.glob("*_seed*.pt") if path.name.startswith(dataset))
-    kept = {path.stem: load_checkpoint(path).metadata for path in paths}
-    known = sorted({**load_trainings(folder, dataset), **kept}.items())
-    return {name: metadata for name, metadata in known if dataset in ("", metadata["dataset"])}
+    stored = {path.stem: load_checkpoint(path).metadata for path in paths}
+    everything = sorted({**load_trainings(folder, dataset), **stored}.items())
+    return {name: metadata for name, metadata in everything if dataset in ("", metadata["dataset"])}
 
 
-def find_classifier(order: TrainingConfig, dataset_sum: str, folder: Path) -> Checkpoint | None:
-    """The kept classifier at the place of `order`, whatever its recipe.
+def find_classifier(config: TrainingConfig, dataset_sum: str, folder: Path) -> Checkpoint | None:
+    """Return the stored classifier in the place of `config`, whatever its recipe.
 
     Returns:
         None if there is none, or its model's code was edited since it was trained.
@@ -97,73 +98,50 @@ def find_classifier(order: TrainingConfig, dataset_sum: str, folder: Path) -> Ch
     Raises:
         InputError: it is damaged, or was trained on other data.
     """
-    path = order.path(folder)
+    path = config.path(folder)
     if not path.exists():
         return None
     checkpoint = load_checkpoint(path)
-    found = checkpoint.metadata
-    wanted = {"dataset": order.dataset, "model": model_name(order.attention), "dataset_sum": dataset_sum}
-    for name, value in wanted.items():
-        if found.get(name) != value:
-            raise InputError(f"{path} has {name} {found.get(name)!r}, not {value!r}: move it away")
-    return None if made_by_other_code(found, order.plain()) else checkpoint
-
-
-def find_finetuned(path: Path, wanted: dict[str, Any]) -> Checkpoint | None:
-    """The kept network, None if there is none or it was tuned otherwise.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    if not path.exists():
-        return None
-    checkpoint = load_checkpoint(path)
-    if made_by_other_code(checkpoint.metadata, wanted):
-        return None
-    return checkpoint if all(checkpoint.metadata.get(name) == value for name, value in wanted.items()) else None
-
-
-def finetuned_path(folder: Path, classifier: Path) -> Path:
-    """`<folder>/finetuned/<name of the classifier's file>`."""
-    return folder / "finetuned" / classifier.name
+    metadata = checkpoint.metadata
+    expected = {"dataset": config.dataset, "model": model_name(config.attention), "dataset_sum": dataset_sum}
+    for name, value in expected.items():
+        if metadata.get(name) != value:
+            raise InputError(f"{path} has {name} {metadata.get(name)!r}, not {value!r}: move it away")
+    return None if has_code_changed(metadata, config.plain()) else checkpoint
 
 
 class ResumeFile:
-    """`<checkpoint>.resume`, beside the checkpoint that the training shall become."""
+    """The state of an unfinished training, in `<checkpoint>.resume` beside its future checkpoint."""
 
     def __init__(self, checkpoint: Path, identity: dict[str, Any]) -> None:
-        """`identity`: plain data; all that decides on the result."""
+        """`identity`: all that decides on the result, as plain data."""
         self.path = checkpoint.with_name(checkpoint.name + ".resume")
         self.identity = identity
 
     @classmethod
     def of(cls, config: TrainingConfig, dataset_sum: str, folder: Path) -> "ResumeFile":
-        """Return the file of an unfinished training whose checkpoint belongs into `folder`."""
+        """Return the file of a training whose checkpoint belongs into `folder`."""
         return cls(config.path(folder), config.plain() | {"dataset_sum": dataset_sum})
 
     def save(self, state: TrainingState) -> None:
-        content = {"format": FORMAT, "identity": self.identity}
         fields = {name: getattr(state, name) for name in TrainingState.__annotations__}
-        held = io.BytesIO()  # torch.save to a full disk fails without saying why
-        torch.save(content | fields, held)
-        with atomic_write(self.path) as unfinished:
-            unfinished.write_bytes(held.getbuffer())
+        _save(self.path, {"identity": self.identity} | fields)
 
     def load(self) -> TrainingState | None:
-        """The kept state, None if there is none, or it is of a model whose code was edited since.
+        """Return the stored state; None if there is none, or its model's code was edited since.
 
         Raises:
             InputError: it is damaged, or of another training.
         """
         if not self.path.exists():
             return None
-        with naming_damage(self.path, "delete it, and the training begins anew"):
+        with _catch_damage(self.path, "delete it, and the training begins anew"):
             content = torch.load(self.path, map_location="cpu", weights_only=True)
-            written_by = content.pop("format"), content.pop("identity")
+            format_, identity = content.pop("format"), content.pop("identity")
             state = TrainingState(**content)
-        if made_by_other_code(written_by[1], self.identity):
+        if has_code_changed(identity, self.identity):
             return None
-        if written_by != (FORMAT, self.identity):
+        if (format_, identity) != (FORMAT, self.identity):
             raise InputError(
                 f"{self.path} is of another training: give the options of that one, or leave --resume away"
             )
@@ -181,28 +159,28 @@ def train_and_save(
     resume: bool = False,
     on_epoch: OnEpoch | None = None,
 ) -> Checkpoint:
-    """Train a classifier and save it; until then save the state after each epoch beside its place.
+    """Train a classifier and save it; after each epoch save the state beside its place.
 
     Args:
-        resume: go on with a training that was interrupted, if there is one.
+        resume: continue an interrupted training if there is one.
         on_epoch: called with each state after it is saved.
 
     Raises:
         InputError: the training diverged; the state to resume is damaged or of another training.
     """
-    unfinished = ResumeFile.of(config, dataset.sha256, folder)
+    file = ResumeFile.of(config, dataset.sha256, folder)
 
-    def keep(state: TrainingState) -> None:
-        unfinished.save(state)
+    def save_state(state: TrainingState) -> None:
+        file.save(state)
         if on_epoch is not None:
             on_epoch(state)
 
-    resumed = unfinished.load() if resume else None
+    state = file.load() if resume else None
     try:
-        checkpoint = train_classifier(config, dataset, device, resumed, keep)
+        checkpoint = train_classifier(config, dataset, device, state, save_state)
     except InputError:
-        unfinished.remove()  # going on would end in the same way
+        file.remove()  # continuing would end in the same way
         raise
     save_checkpoint(config.path(folder), checkpoint)
-    unfinished.remove()
+    file.remove()
     return checkpoint

@@ -6,6 +6,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from common.errors import InputError
 from common.files import free_bytes
 from common.fingerprint import forget_fingerprints
@@ -14,7 +16,7 @@ from data.folders import TARGET_PREFIX, folder_name
 from experiments.checkpoints import find_classifier, load_metadata, train_and_save
 from experiments.cost import Costs
 from experiments.engine import Local
-from experiments.pipeline import explain_line, maps_line
+from experiments.map_files import MapReader
 from experiments.plans import measurements_of, pictures_of, require_options_fit, sweeps_of
 from experiments.publishing import gather
 from experiments.reproduction import steps
@@ -43,17 +45,19 @@ def run(request: Request, costs: Costs | None = None) -> None:
     """Carry out one command.
 
     Args:
-        costs: collects the work that a dry run finds; without it, a dry run tells the time that it takes.
+        costs: collects the work of a dry run; without it, a dry run prints its own time.
 
     Raises:
-        InputError: something that the request names can't be used.
+        InputError: something in the request can't be used.
     """
     forget_fingerprints()
     folders = request.folders
     folders.require_usable()
     if request.target is not None:
-        known = (folder_name(name, folders.data) if name.startswith(TARGET_PREFIX) else name for name in request.target)
-        request = replace(request, target=tuple(known))
+        targets = (
+            folder_name(name, folders.data) if name.startswith(TARGET_PREFIX) else name for name in request.target
+        )
+        request = replace(request, target=tuple(targets))
     if request.tensorboard and not request.train:
         raise InputError("--tensorboard is for --train")
     if request.publish and not request.report:
@@ -72,10 +76,10 @@ def run(request: Request, costs: Costs | None = None) -> None:
 
 
 def reproduce(request: Request, parse: Callable[[Sequence[str]], Request]) -> None:
-    """--reproduce: all commands that the published tables need, one after the other.
+    """--reproduce: run the commands of the published tables.
 
     Args:
-        parse: from the words of a command line to a request.
+        parse: makes a request of the words of a command line.
     """
     same = {name: getattr(request, name) for name in ("data_dir", "output_dir", "device", "jobs", "dry_run")}
     costs = Costs(request.torch_device, request.processes)
@@ -87,7 +91,7 @@ def reproduce(request: Request, parse: Callable[[Sequence[str]], Request]) -> No
 
 
 def train(request: Request, costs: Costs) -> None:
-    """--train: each data set, network and seed; trained classifiers are reported from their checkpoints."""
+    """--train: train each data set, network and seed; report trained classifiers from their checkpoints."""
     folders = request.folders
     configs = [
         request.training_config(target, attention, seed)
@@ -97,12 +101,12 @@ def train(request: Request, costs: Costs) -> None:
     ]
     if request.tensorboard:
         require_tensorboard()
-    trained = {} if request.overwrite else {config: trained_classifier(config, folders) for config in configs}
+    trained = {} if request.overwrite else {config: find_trained(config, folders) for config in configs}
     for config in configs:
         path, checkpoint = config.path(folders.checkpoints), trained.get(config)
         if checkpoint is None and request.dry_run:
             print(f"train   {path}: {config.recipe}")
-            costs.training(config)
+            costs.add_training(config)
             continue
         if checkpoint is None:
             dataset = load_dataset(config.dataset, folders.data)
@@ -114,11 +118,11 @@ def train(request: Request, costs: Costs) -> None:
         print(f"scalars: tensorboard --logdir {folders.tensorboard}", flush=True)
 
 
-def trained_classifier(config: TrainingConfig, folders: Folders) -> Checkpoint | None:
-    """Return the checkpoint of `config` if there is one.
+def find_trained(config: TrainingConfig, folders: Folders) -> Checkpoint | None:
+    """Return the checkpoint of `config`; None if there is none.
 
     Raises:
-        InputError: a classifier of another recipe stands in its place.
+        InputError: a classifier of another recipe has its place.
     """
     checkpoint = find_classifier(config, dataset_sha256(config.dataset), folders.checkpoints)
     if checkpoint is None:
@@ -132,7 +136,7 @@ def trained_classifier(config: TrainingConfig, folders: Folders) -> Checkpoint |
 
 
 def publish(request: Request) -> None:
-    """--report --publish: gather what is finished, and write tables, figures and README from all that is gathered."""
+    """--report --publish: gather finished results, and write tables, figures and pages from all that is gathered."""
     if request.dry_run or request.target or request.quick:
         raise InputError("--publish writes everything: it takes no --dry-run, --target or --quick")
     folders = request.folders
@@ -144,74 +148,82 @@ def publish(request: Request) -> None:
 
 
 def report(request: Request, folders: Folders) -> None:
-    """--report: tables of everything that is finished, for all data sets unless the request names some."""
+    """--report: write tables of finished results, of the data sets of the request or of all."""
     trained: dict[str, dict[str, Any]] = {}
     for dataset in request.target or ("",):
         trained |= load_metadata(folders.checkpoints, dataset)
     names = list_datasets(folders.results)
     everything = sort_datasets([*DATASETS, *names, *(metadata["dataset"] for metadata in trained.values())])
-    datasets, suffix = list(request.target or everything), ""
-    if datasets != everything:  # under a name of its own, so that it doesn't replace the whole report
-        suffix = f"_{'-'.join(datasets)}"
+    datasets = list(request.target or everything)
+    suffix = "" if datasets == everything else f"_{'-'.join(datasets)}"  # never replaces the whole report
     print(report_accuracy(datasets, trained, folders.results, suffix, request.quick, not request.dry_run))
     retrainings = Retrainings.load(folders.results, datasets, folders.data)
     print(retrainings.overview)
-    measurements = [one for one in load_measurements(folders.results, folders.data) if one.dataset in datasets]
+    measurements = [part for part in load_measurements(folders.results, folders.data) if part.dataset in datasets]
     pages = summarize(datasets, retrainings, measurements)
     print("\n\n".join(page.text for page in pages))
     if not request.dry_run:
         written = retrainings.write(folders.results, suffix)
         written += [path for page in pages for path in page.write_files(folders.results)]
-        own_files: list[EvaluationSummary] = [*retrainings.quick]
-        own_files += [one for one in measurements if one.evaluation != "selectivity"]  # its evaluation writes them
-        for one in own_files:
-            one.write(folders.results)
+        parts: list[EvaluationSummary] = [*retrainings.quick]
+        parts += [part for part in measurements if part.evaluation != "selectivity"]  # its evaluation writes them
+        for part in parts:
+            part.write(folders.results)
         if pages:
             written.append(write_page(pages, retrainings, measurements, folders.results))
         print("\n".join(f"written: {path}" for path in written))
 
 
 def write_maps(request: Request, costs: Costs) -> None:
-    """--saliency: the maps of each method for each data set and network."""
+    """--saliency: make the maps of each method for each data set and network."""
     size = 0
     for pipeline in list(request.pipelines()):
         for method in request.methods:
-            pipeline.kept_or_checked(method)
+            pipeline.find_maps_or_try(method)
             if not request.dry_run:
-                print(maps_line(pipeline.maps(method)), flush=True)
+                print(describe_maps(pipeline.maps(method)), flush=True)
             elif pipeline.has_maps(method):
                 print(f"finished {pipeline.map_path(method)}")
             else:
-                print(explain_line(pipeline, method))
-                costs.maps(pipeline, method)
+                print(pipeline.plan_maps(method))
+                costs.add_maps(pipeline, method)
                 size += pipeline.map_bytes(method)
     if request.dry_run:
         free = free_bytes(request.folders.maps)
         print(f"at most {size / 1e6:,.1f} MB to write, {free / 1e6:,.1f} MB free, nothing written")
 
 
+def describe_maps(reader: MapReader) -> str:
+    """Return a line on a file of maps."""
+    line, gaps = f"maps: {reader.path}, {reader.path.stat().st_size / 1e6:,.1f} MB", reader.gaps()
+    if gaps is None:
+        return line
+    median, most = np.nanpercentile(gaps, [50, 95])
+    return f"{line}; completeness gap: median {median:.2%}, 95 % of the images below {most:.2%}"
+
+
 def evaluate(request: Request, costs: Costs) -> None:
-    """--eval: one evaluation after the other, each with files of its own."""
+    """--eval: run one evaluation after the other, each with its own files."""
     require_options_fit(request)
-    requested = list(request.pipelines())
-    pictures = pictures_of(request, requested)
-    measurements = measurements_of(request, requested)
-    sweeps = sweeps_of(request, requested)
+    pipelines = list(request.pipelines())
+    pictures = pictures_of(request, pipelines)
+    measurements = measurements_of(request, pipelines)
+    sweeps = sweeps_of(request, pipelines)
     if request.dry_run:
-        for one in pictures:
-            print(one.plan())
-        for pipeline in requested:
-            costs.classifier(pipeline)
+        for coherence in pictures:
+            print(coherence.plan())
+        for pipeline in pipelines:
+            costs.add_classifier(pipeline)
         for experiment in measurements:
-            costs.measurements(experiment)
+            costs.add_measurements(experiment)
         for sweep in sweeps:
-            costs.sweep(sweep)
+            costs.add_sweep(sweep)
         planned: set[Hashable] = set()
         experiments: list[Experiment[Any]] = [*measurements, *sweeps]
-        print("\n".join(experiment.plan(planned, request.processes) for experiment in experiments))
+        print("\n".join(experiment.plan(planned) for experiment in experiments))
         return
-    for one in pictures:
-        print("\n".join(f"figure: {path}" for path in one.draw()), flush=True)
+    for coherence in pictures:
+        print("\n".join(f"figure: {path}" for path in coherence.draw()), flush=True)
     engine = Local(request.processes)
     for experiment in measurements:
         run_experiments([experiment], engine)

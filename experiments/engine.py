@@ -1,4 +1,4 @@
-"""Engines: they carry out tasks and return results as they come. The driver alone plans and writes.
+"""Engines, which carry out tasks and return results as they come; only the driver plans and writes.
 
 A small network leaves most of a machine idle: a second thread speeds its training up by far less than a second training
 beside it does. So `Local` divides the threads of this process among several processes, each with one task at a time.
@@ -25,7 +25,7 @@ from common.errors import InputError
 from evaluation.tasks import OnImages, Task
 from training.device import set_up_process
 
-MAX_JOBS = 16  # unless --jobs says more: each process holds the images
+MAX_JOBS = 16  # by default: each process holds the images
 SECONDS_BETWEEN_LOOKS = 0.2
 
 
@@ -36,20 +36,20 @@ class Engine(Protocol):
         """Yield each task with its result, in the order in which they end.
 
         Args:
-            tasks: asked for the next one when there is room for it; None says that there is none at the moment.
-            on_images: told how many images are done.
+            tasks: the next one is taken when there is room for it; None means that there is none at the moment.
+            on_images: called with numbers of images that are done.
         """
         ...
 
 
 def default_jobs(device: torch.device) -> int:
-    """Return one process for each core that this one may use; one in all on a GPU."""
+    """Return the number of processes: one for each core that this process may use; one on a GPU."""
     return min(MAX_JOBS, torch.get_num_threads()) if device.type == "cpu" else 1
 
 
 @contextmanager
 def threads_per_job(jobs: int) -> Iterator[None]:
-    """Give this process the threads that one of `jobs` has, on which the last digits of a result depend."""
+    """Give this process the threads of one of `jobs` processes: the last digits of a result depend on their number."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // jobs))
     try:
@@ -71,16 +71,16 @@ class Local:
             InputError: a process was killed.
         """
         with threads_per_job(self.jobs):
-            yield from self._here(tasks, on_images) if self.jobs == 1 else self._beside(tasks, on_images)
+            yield from self._run_here(tasks, on_images) if self.jobs == 1 else self._run_side_by_side(tasks, on_images)
 
-    def _here(self, tasks: Iterable[Task | None], on_images: OnImages) -> Iterator[tuple[Task, Any]]:
+    def _run_here(self, tasks: Iterable[Task | None], on_images: OnImages) -> Iterator[tuple[Task, Any]]:
         for task in tasks:
             if task is None:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
             else:
                 yield task, task.run(on_images)
 
-    def _beside(self, tasks: Iterable[Task | None], on_images: OnImages) -> Iterator[tuple[Task, Any]]:
+    def _run_side_by_side(self, tasks: Iterable[Task | None], on_images: OnImages) -> Iterator[tuple[Task, Any]]:
         context = multiprocessing.get_context("spawn")
         reader, writer = context.Pipe(duplex=False)  # workers end when it closes, however this process ends
         progress = context.SimpleQueue()
@@ -100,7 +100,7 @@ class Local:
                             break
                         for arrays in task.shared:
                             arrays.write(Path(folder))
-                        with _interrupts_ignored():  # by the processes that this starts
+                        with _ignore_interrupts():  # by the processes that this starts
                             running[pool.submit(_run_pickled, pickle.dumps(task))] = task
                     ended, _ = wait(running, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
                     if not running:
@@ -119,9 +119,9 @@ class Local:
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Keep Ctrl-C from processes that are started meanwhile; the one that starts them ends them."""
-    if threading.current_thread() is not threading.main_thread():  # no other thread can change this
+def _ignore_interrupts() -> Iterator[None]:
+    """Keep Ctrl-C from processes that are started in the `with` block; this process ends them."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can change this
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -151,7 +151,7 @@ _progress: _Progress | None = None
 
 
 def _start_worker(reader: Connection, progress: Any, threads: int) -> None:
-    """Set a worker process up; it ends as soon as the driver does, in whatever way."""
+    """Set up a worker process, which ends with the driver."""
     global _progress
     _progress = _Progress(progress)
     torch.set_num_threads(threads)
@@ -165,9 +165,9 @@ def _start_worker(reader: Connection, progress: Any, threads: int) -> None:
 
 
 def _run_pickled(task: bytes) -> Any:
-    """Run a task in a worker, in silence.
+    """Run a task in a worker, without output.
 
-    It comes pickled, since PyTorch would otherwise move tensors to /dev/shm, which may be small.
+    The task is pickled, since PyTorch would move tensors to /dev/shm, which may be small.
     """
     assert _progress is not None
     with (

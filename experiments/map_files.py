@@ -1,4 +1,4 @@
-"""Maps in HDF5, with the provenance without which no map is worth anything."""
+"""Files of maps in HDF5, with their provenance."""
 
 import json
 import shutil
@@ -28,6 +28,8 @@ FORMAT = 2  # 1: IG by one Gauss–Legendre rule
 PART_ROWS = 2000
 SPARE_BYTES = 2**20
 SPLITS = ("train", "test")
+DAMAGED_PART = "is damaged: delete it, and the same command makes it anew"
+SIGNS_OF_DAMAGE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 NO_ENSEMBLE = "none"
 
 Array = npt.NDArray[Any]
@@ -35,7 +37,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Provenance:
-    """Of what the maps are: everything that decides on their values.
+    """Everything that decides on the values of maps.
 
     Attributes:
         code, model_code: stand for the code of a user's own method and model; None for ours.
@@ -54,7 +56,7 @@ class Provenance:
     model_code: str | None = None
 
     def attributes(self) -> dict[str, str]:
-        """As attributes of the file."""
+        """Return the attributes of the file."""
         parameters = json.dumps(self.parameters, sort_keys=True)
         fields = asdict(self) | {"ensemble": self.ensemble or NO_ENSEMBLE, "parameters": parameters}
         return {name: value for name, value in fields.items() if value is not None}
@@ -62,11 +64,11 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Rows:
-    """Some images' maps.
+    """Maps of some images.
 
     Attributes:
         attribution: (N, C|1, H, W) float32.
-        label, prediction: (N,) int64; the maps explain one of the two, see `Provenance.explain`.
+        label, prediction: (N,) int64; the maps explain one of them, see `Provenance.explain`.
         index: (N,) int64, positions in the published split.
         gap: (N,) float32, the relative completeness gap of methods that have one (IG).
     """
@@ -78,53 +80,43 @@ class Rows:
     gap: Array | None = None
 
     def arrays(self) -> dict[str, Array]:
-        """Those that are there, by name."""
-        named = {name: getattr(self, name) for name in Rows.__annotations__}
-        return {name: array for name, array in named.items() if array is not None}
+        """Return the arrays by name, without a missing gap."""
+        arrays = {name: getattr(self, name) for name in Rows.__annotations__}
+        return {name: array for name, array in arrays.items() if array is not None}
 
 
 def map_path(
     folder: Path, dataset: str, model: str, method: str, ensemble: str | None = None, quick: bool = False, seed: int = 0
 ) -> Path:
-    """`<folder>/<dataset>_<model>[_seed<k>]_<method>[_<ensemble>].h5`, `_seed0` left out.
-
-    Maps of `--quick` have a name of their own.
-    """
-    parts = [
-        dataset,
-        model,
-        f"seed{seed}" if seed else None,
-        place_to_filename(method),
-        ensemble,
-        "quick" if quick else None,
-    ]
-    return folder / f"{'_'.join(part for part in parts if part)}.h5"
+    """Return `<folder>/<dataset>_<model>[_seed<k>]_<method>[_<ensemble>][_quick].h5`; seed 0 is left out."""
+    words = [dataset, model, f"seed{seed}" if seed else None, place_to_filename(method), ensemble]
+    return folder / f"{'_'.join(word for word in (*words, 'quick' if quick else None) if word)}.h5"
 
 
 def map_bytes(images: int, values: int, dtype: str) -> int:
-    """What a file of maps takes on the disk at most: `values` per image, with label, prediction, index and scale."""
+    """Return the largest size of a file of maps, each of `values` values, label, prediction, index, scale and gap."""
     return images * (values * np.dtype(dtype).itemsize + 4 * 8) + SPARE_BYTES
 
 
 class MapWriter:
-    """Collects maps part by part and turns them into one file at the end.
+    """Collects maps part by part and makes one file of them at the end, since HDF5 does not survive a kill.
 
-    Each part is a file of its own until then, written whole or not at all, so that a kill costs one part; a new
-    writer with the same provenance and images finds the parts. HDF5 itself would not survive a kill in the middle.
+    Each part is a file until then, so that a kill costs one part: a new writer with the same provenance and images
+    finds the others.
     """
 
     def __init__(self, path: Path, provenance: Provenance, index: dict[str, Array]) -> None:
-        """`index`: which images of which split the maps will be of."""
+        """`index`: positions of the images in each split."""
         self.path, self.provenance, self.index = path, provenance, index
         identity = provenance.attributes() | {split: rows.tolist() for split, rows in index.items()}
         self.parts = path.with_name(f".{path.name}.parts") / json_sha256([identity, PART_ROWS])[:16]
 
     def forget(self) -> None:
-        """Remove the parts that an earlier writer left."""
+        """Remove the parts of earlier writers."""
         shutil.rmtree(self.parts.parent, ignore_errors=True)
 
     def missing(self) -> Iterator[tuple[str, slice]]:
-        """The parts that are still to be computed: split, and rows of its index."""
+        """Yield the parts to compute: split, and rows of its index."""
         for split, part in self._all_parts():
             if not self._part(split, part).exists():
                 yield split, part
@@ -134,46 +126,36 @@ class MapWriter:
             np.savez(file, allow_pickle=False, **rows.arrays())
 
     def finish(self) -> None:
-        """Make the file of all parts, and remove them.
+        """Make the file of all parts, and remove the parts.
 
         Raises:
-            InputError: the file that is there is in use, or a part is damaged.
+            InputError: an existing file is in use, or a part is damaged.
         """
         require_not_in_use(self.path)
-        # HDF5 takes the whole process down when the disk is full: ask before. lzf seldom makes noise larger.
+        # HDF5 ends the whole process when the disk is full. lzf seldom makes noise larger.
         require_space(self.path.parent, sum(part.stat().st_size for part in self.parts.iterdir()) + SPARE_BYTES)
         with atomic_write(self.path) as unfinished, h5py.File(unfinished, "w") as file:
             file.attrs.update(self.provenance.attributes())
             file.attrs["format"] = FORMAT
             for split, index in self.index.items():
-                if len(index) == 0:  # no part will make it
+                if len(index) == 0:  # which has no part
                     file.create_dataset(f"{split}/index", data=index)
             for split, part in self._all_parts():
-                with self._reading(split, part), np.load(self._part(split, part)) as rows:
+                path = self._part(split, part)
+                with catch_read_errors(path, DAMAGED_PART, SIGNS_OF_DAMAGE), np.load(path) as rows:
                     arrays = dict(rows)
                 self._append(file.require_group(split), arrays, part, len(self.index[split]))
             file.attrs["complete"] = True
         shutil.rmtree(self.parts.parent)
 
-    def _reading(self, split: str, part: slice) -> AbstractContextManager[None]:
-        mend = "is damaged: delete it, and the same command makes it anew"
-        errors = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
-        return catch_read_errors(self._part(split, part), mend, errors)
-
     def _append(self, group: h5py.Group, arrays: dict[str, Array], part: slice, total: int) -> None:
         if self.provenance.dtype != MAP_DTYPES[0]:
-            arrays |= scaled(arrays["attribution"], self.provenance.dtype)
+            arrays |= scale_maps(arrays["attribution"], self.provenance.dtype)
         for name, values in arrays.items():
             if name not in group:
                 chunk = (max(1, min(total, 2**20 // max(1, values[0].nbytes))), *values.shape[1:])
-                group.create_dataset(
-                    name,
-                    (total, *values.shape[1:]),
-                    values.dtype,
-                    chunks=chunk,
-                    compression="lzf",
-                    fletcher32=True,
-                )
+                shape = (total, *values.shape[1:])
+                group.create_dataset(name, shape, values.dtype, chunks=chunk, compression="lzf", fletcher32=True)
             group[name][part] = values
 
     def _all_parts(self) -> Iterator[tuple[str, slice]]:
@@ -185,15 +167,15 @@ class MapWriter:
         return self.parts / f"{split}_{part.start:07d}.npz"
 
 
-def scaled(attribution: Array, dtype: str) -> dict[str, Array]:
-    """Each map divided by its largest absolute value, so that half precision loses no small map, and that value."""
+def scale_maps(attribution: Array, dtype: str) -> dict[str, Array]:
+    """Return each map divided by its largest absolute value, and that value: half precision would lose small maps."""
     scale = np.abs(attribution).reshape(len(attribution), -1).max(axis=1).astype(np.float32)
     divisor = np.where(scale > 0, scale, 1).reshape(-1, *[1] * (attribution.ndim - 1))
     return {"attribution": (attribution / divisor).astype(dtype), "scale": scale}
 
 
-def recorded(path: Path) -> dict[str, Any]:
-    """The attributes of a file of maps, to be compared before it is read; none if it can't be read at all."""
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Return the attributes of a file of maps; none if it can't be read at all."""
     try:
         with h5py.File(path, "r") as file:
             return dict(file.attrs)
@@ -202,13 +184,13 @@ def recorded(path: Path) -> dict[str, Any]:
 
 
 class MapReader:
-    """Reads maps that are what is asked for, and refuses others."""
+    """Reads the maps of one provenance."""
 
-    def __init__(self, path: Path, wanted: Provenance) -> None:
-        """Open `path` and compare its provenance with `wanted`.
+    def __init__(self, path: Path, provenance: Provenance) -> None:
+        """Open `path` and compare its provenance.
 
         Raises:
-            InputError: in use, unreadable, unfinished, another format, or maps of something else.
+            InputError: in use, unreadable, unfinished, of another format or provenance.
         """
         self.path = path
         require_not_in_use(path)
@@ -218,7 +200,7 @@ class MapReader:
                 raise InputError(f"{path} is not complete: --overwrite makes it anew")
             if attributes.get("format") != FORMAT:
                 raise InputError(f"{path} has format {attributes.get('format')}, this program reads {FORMAT}")
-            for name, value in wanted.attributes().items():
+            for name, value in provenance.attributes().items():
                 if attributes.get(name) != value:
                     raise InputError(
                         f"{path} holds maps of {name} {attributes.get(name)!r}, not {value!r}: "
@@ -226,12 +208,12 @@ class MapReader:
                     )
             self.index = {split: file[split]["index"][:] for split in SPLITS}
 
-    def lacks(self, index: dict[str, Array]) -> bool:
-        """Whether maps of some of these images are not in the file."""
-        return any(not np.isin(rows, self.index[split]).all() for split, rows in index.items())
+    def has_all(self, index: dict[str, Array]) -> bool:
+        """Return whether the file has the maps of all these images."""
+        return all(np.isin(rows, self.index[split]).all() for split, rows in index.items())
 
     def rows(self, split: str, index: Array) -> Iterator[Rows]:
-        """The maps of the images `index` (ascending), part by part.
+        """Yield the maps of the images `index` (ascending), part by part.
 
         Raises:
             InputError: a part is damaged.
@@ -241,25 +223,25 @@ class MapReader:
             file = h5py.File(self.path, "r")
         with file:
             for start in range(0, len(positions), PART_ROWS):
-                wanted = positions[start : start + PART_ROWS]
-                block = slice(wanted[0], wanted[-1] + 1)
+                part = positions[start : start + PART_ROWS]
+                block = slice(part[0], part[-1] + 1)
                 with self._reading():
-                    arrays = {name: values[block][wanted - wanted[0]] for name, values in file[split].items()}
+                    arrays = {name: values[block][part - part[0]] for name, values in file[split].items()}
                 if (scale := arrays.pop("scale", None)) is not None:
                     arrays["attribution"] = arrays["attribution"].astype(np.float32) * scale[:, None, None, None]
                 yield Rows(**arrays)
 
     def gaps(self) -> Array | None:
-        """The relative completeness gaps of all images, None if the method has none.
+        """Return the relative completeness gaps of all images; None if the method has none.
 
         Raises:
             InputError: the file is damaged.
         """
         with self._reading(), h5py.File(self.path, "r") as file:
-            explained = [split for split in SPLITS if len(file[split]["index"])]
-            if any("gap" not in file[split] for split in explained):
+            splits = [split for split in SPLITS if len(file[split]["index"])]
+            if any("gap" not in file[split] for split in splits):
                 return None
-            return np.concatenate([file[split]["gap"][:] for split in explained])
+            return np.concatenate([file[split]["gap"][:] for split in splits])
 
     def _reading(self) -> AbstractContextManager[None]:
         return catch_read_errors(self.path, "is damaged or no HDF5 file: --overwrite makes it anew", (KeyError,))
@@ -279,18 +261,17 @@ def write_maps(
     labels: Mapping[str, Array],
     on_images: Callable[[int], object],
 ) -> None:
-    """Explain every image that `writer` still misses, and finish the file.
+    """Explain every image that `writer` misses, and finish the file.
 
     Args:
-        model: in evaluation mode; says what the predicted class is.
-        images, labels: per split, in the order of the writer's index.
-        on_images: told how many images were just explained.
+        model: in evaluation mode; decides on the predicted class.
+        images, labels: by split, in the order of the writer's index.
+        on_images: called with the number of images of each batch.
     """
     device = next(model.parameters()).device
     explain = writer.provenance.explain
-    done = sum(map(len, labels.values()))
     missing = list(writer.missing())
-    on_images(done - sum(part.stop - part.start for _split, part in missing))
+    on_images(sum(map(len, labels.values())) - sum(part.stop - part.start for _split, part in missing))
     for split, part in missing:
         batches = []
         for rows in torch.arange(part.start, part.stop, device=device).split(BATCH):

@@ -1,4 +1,4 @@
-"""Measurements of methods on trained classifiers, by whatever `Evaluation`: what is finished is not done again."""
+"""Measurements of methods on trained classifiers by one `Evaluation`."""
 
 import json
 from collections.abc import Hashable, Sequence
@@ -17,12 +17,11 @@ from evaluation.configs import SelectivityConfig
 from evaluation.protocol import StoredArtefacts
 from evaluation.registry import load_evaluation, measure
 from evaluation.tasks import SharedArrays, Task
-from experiments.networks import kept_finetuned, network, path_of_finetuned
+from experiments.networks import find_finetuned, finetuned_path, provide_network
 from experiments.pipeline import Pipeline, method_kwargs
-from experiments.records import say_other_code, write_record
+from experiments.records import report_other_code, write_record
 from experiments.runner import Experiment
 from experiments.selectivity_files import save_result
-from models import model_name
 from reporting.evaluation_summary import MeasurementSummary
 from reporting.groups import MEASUREMENTS
 from reporting.numbers_summary import NumbersSummary
@@ -49,39 +48,40 @@ class Measurements(Experiment[Measurement]):
         evaluation: str,
         pipelines: Sequence[Pipeline],
         methods: Sequence[MethodSpec],
-        settings: Any,
+        config: Any,
         overwrite: bool = False,
     ) -> None:
-        """Look at what is there.
+        """Find the finished measurements.
 
         Args:
-            settings: the frozen dataclass of the evaluation.
+            config: the configuration of the evaluation.
 
         Raises:
             InputError: a method that the model refuses, maps of something else, a damaged result.
         """
         super().__init__(overwrite)
-        self.name, self.evaluation, self.settings = evaluation, load_evaluation(evaluation), settings
+        self.name, self.evaluation, self.config = evaluation, load_evaluation(evaluation), config
         self.title = self.evaluation.name
         self.code = source_sha256(evaluation)[:16] if is_user_code(evaluation) else None
         self.pipelines, self.methods = pipelines, methods
-        first = pipelines[0]
-        self.folders, self.dataset, self.model = first.folders, first.order.dataset, model_name(first.order.attention)
-        self.results_folder = first.folders.results
-        self.has_arrays = evaluation == "selectivity"
+        self.folders, self.dataset = pipelines[0].folders, pipelines[0].config.dataset
+        self.model = pipelines[0].model
+        self.is_selectivity = evaluation == "selectivity"  # whose results are arrays
         self._networks: dict[Pipeline, dict[str, Checkpoint]] = {}
         self._data: dict[Pipeline, SharedArrays] = {}
         for measurement in self.configs():
-            result = self.load(measurement) if measurement.pipeline.kept and not overwrite else None
+            pipeline, method = measurement.pipeline, measurement.method
+            result = self.load(measurement) if pipeline.stored_classifier and not overwrite else None
             if result is not None:
                 self.results[measurement] = result
             elif self.evaluation.needs_maps:
-                measurement.pipeline.kept_or_checked(measurement.method)
+                pipeline.find_maps_or_try(method)
             else:
-                measurement.pipeline.check(measurement.method)
+                pipeline.try_method(method)
         if not overwrite:
-            kept = load_selectivity if self.has_arrays else lambda folder: load_records(folder, self.title)
-            say_other_code(kept(self.results_folder), (self.record(config, "") for config in self.todo))
+            results = self.folders.results
+            stored = load_selectivity(results) if self.is_selectivity else load_records(results, self.title)
+            report_other_code(stored, (self.record(measurement, "") for measurement in self.todo))
 
     def configs(self) -> list[Measurement]:
         return [Measurement(pipeline, method) for pipeline in self.pipelines for method in self.methods]
@@ -91,16 +91,16 @@ class Measurements(Experiment[Measurement]):
         pipeline, method = config.pipeline, config.method
         facts = {
             "evaluation": self.title,
-            "dataset": pipeline.order.dataset,
+            "dataset": pipeline.config.dataset,
             "dataset_sum": pipeline.dataset_sum,
-            "model": model_name(pipeline.order.attention),
+            "model": pipeline.model,
             "checkpoint_sum": checkpoint_sum,
-            **pipeline.order.model_code,
+            **pipeline.config.model_code,
             **method.plain,
-            **self.evaluation.record(self.settings),
+            **self.evaluation.record(self.config),
         }
-        if not self.has_arrays:  # the records of selectivity are of seed 0, and of no blurred map
-            facts |= {"seed": pipeline.order.seed, "blur": method.blur}
+        if not self.is_selectivity:  # whose records are of seed 0, and of no blurred map
+            facts |= {"seed": pipeline.config.seed, "blur": method.blur}
         if self.code:
             facts["evaluation_code"] = self.code
         return facts | ({"map_dtype": pipeline.map_dtype} if self.evaluation.needs_maps else {})
@@ -111,15 +111,17 @@ class Measurements(Experiment[Measurement]):
         Of selectivity `results/selectivity/<dataset>_<model>_<method>[_<ensemble>]-<hash of the record>.h5`.
         """
         pipeline, method = config.pipeline, config.method
-        words = [self.dataset, self.model, method.file_stem, f"seed{pipeline.order.seed}"]
-        if self.has_arrays:
-            words = [word for word in (self.dataset, self.model, method.method_stem, method.ensemble) if word]
+        if self.is_selectivity:
+            words, suffix = [method.method_stem, *filter(None, [method.ensemble])], "h5"
+        else:
+            words, suffix = [method.file_stem, f"seed{pipeline.config.seed}"], "json"
+        name = "_".join([self.dataset, self.model, *words])
         record = json_sha256(self.record(config, pipeline.checkpoint.sha256))[:12]
-        return self.results_folder / self.title / f"{'_'.join(words)}-{record}.{'h5' if self.has_arrays else 'json'}"
+        return self.folders.results / self.title / f"{name}-{record}.{suffix}"
 
     def load(self, config: Measurement) -> Result | None:
         path = self.path(config)
-        if self.has_arrays:
+        if self.is_selectivity:
             require_not_in_use(path)
             return read_result(path) if path.exists() else None
         if not path.exists():
@@ -133,7 +135,7 @@ class Measurements(Experiment[Measurement]):
     def save(self, config: Measurement, result: Result) -> Result:
         record, device = self.record(config, config.pipeline.checkpoint.sha256), device_name(config.pipeline.device)
         path = self.path(config)
-        if self.has_arrays:
+        if self.is_selectivity:
             save_result(path, record, result, device=device, versions=json.dumps(versions()))
             return {name: result[name] for name in ("score", "correct")}
         result = result | {"device": device, "versions": versions()}
@@ -144,27 +146,26 @@ class Measurements(Experiment[Measurement]):
         for pipeline in self.pipelines:
             _ = pipeline.checkpoint
         self.find()
-        for config in self.todo:
-            pipeline = config.pipeline
+        for measurement in self.todo:
+            pipeline = measurement.pipeline
             if self.evaluation.needs_maps:
-                pipeline.maps(config.method)
+                pipeline.maps(measurement.method)
             if pipeline not in self._networks:
-                names = self.evaluation.networks(self.settings)
-                self._networks[pipeline] = {name: network(name, pipeline, self.settings) for name in names}
+                names = self.evaluation.networks(self.config)
+                self._networks[pipeline] = {name: provide_network(name, pipeline, self.config) for name in names}
 
     def images(self, config: Measurement) -> int:
-        return self.evaluation.images(self.settings)
+        return self.evaluation.images(self.config)
 
     def task(self, config: Measurement) -> Task:
         pipeline, method = config.pipeline, config.method
         if pipeline not in self._data:
-            whole = pipeline.whole.subset(0, self.settings.limit_test)
-            self._data[pipeline] = pipeline.arrays_of(whole)
-        maps = (
-            pipeline.test_maps(method, getattr(self.settings, "rank", RANKS[0])) if self.evaluation.needs_maps else None
-        )
+            self._data[pipeline] = pipeline.arrays_of(pipeline.whole.subset(0, self.config.limit_test))
+        maps = None
+        if self.evaluation.needs_maps:
+            maps = pipeline.test_maps(method, getattr(self.config, "rank", RANKS[0]))
         artefacts = StoredArtefacts(
-            seed=pipeline.order.seed,
+            seed=pipeline.config.seed,
             classifier=pipeline.checkpoint,
             networks=self._networks[pipeline],
             data=self._data[pipeline],
@@ -173,47 +174,49 @@ class Measurements(Experiment[Measurement]):
             method_kwargs=method_kwargs,
         )
         shared = (artefacts.data, maps) if maps else (artefacts.data,)
-        name = f"{method.label} seed {pipeline.order.seed}"
-        settings = {one.name: getattr(self.settings, one.name) for one in fields(self.settings)}
-        arguments = self.name, self.code, settings, method, artefacts
+        name = f"{method.label} seed {pipeline.config.seed}"
+        values = {field.name: getattr(self.config, field.name) for field in fields(self.config)}
+        arguments = self.name, self.code, values, method, artefacts
         return Task(name, measure, arguments, self.images(config), shared)
 
-    def plan(self, planned: set[Hashable], jobs: int) -> str:
-        lines = [line for pipeline in self.pipelines for line in pipeline.train_lines()]
-        lines += [f"tune    {path_of_finetuned(pipeline)}" for pipeline in self.missing_finetuned()]
-        for config in self.todo:
-            if self.evaluation.needs_maps and not config.pipeline.has_maps(config.method):
-                lines.append(f"explain {config.pipeline.map_path(config.method)}")
-        lines += [f"measure {config.method.label} seed {config.pipeline.order.seed}" for config in self.todo]
+    def plan(self, planned: set[Hashable]) -> str:
+        lines = [line for pipeline in self.pipelines for line in pipeline.plan_training()]
+        lines += [f"tune    {finetuned_path(pipeline)}" for pipeline in self.to_finetune()]
+        to_measure = []
+        for measurement in self.todo:
+            pipeline, method = measurement.pipeline, measurement.method
+            if self.evaluation.needs_maps and not pipeline.has_maps(method):
+                lines.append(f"explain {pipeline.map_path(method)}")
+            to_measure.append(f"measure {method.label} seed {pipeline.config.seed}")
+        lines += to_measure
         return "\n".join([*lines, f"{len(self.configs())} measurements, {len(self.results)} finished, nothing written"])
 
-    def missing_finetuned(self) -> list[Pipeline]:
-        """Return the classifiers that have to be fine-tuned first, each once."""
-        if "finetuned" not in self.evaluation.networks(self.settings):
+    def to_finetune(self) -> list[Pipeline]:
+        """Return the classifiers that have to be fine-tuned first."""
+        if "finetuned" not in self.evaluation.networks(self.config):
             return []
-        pipelines = dict.fromkeys(config.pipeline for config in self.todo)
-        return [pipeline for pipeline in pipelines if kept_finetuned(pipeline, self.settings) is None]
+        pipelines = dict.fromkeys(measurement.pipeline for measurement in self.todo)
+        return [pipeline for pipeline in pipelines if find_finetuned(pipeline, self.config) is None]
 
     @property
     def summary(self) -> MeasurementSummary:
-        """The finished measurements, for tables and figures."""
-        first = self.pipelines[0]
-        by_seed = {(config.method, config.pipeline.order.seed): result for config, result in self.results.items()}
-        methods, seeds = tuple(self.methods), tuple(pipeline.order.seed for pipeline in self.pipelines)
-        facts = self.settings, self.dataset, self.model, methods, seeds, by_seed
-        facts_of_data = first.order.quick, first.dataset_sum, first.folders.data
+        first, methods = self.pipelines[0], tuple(self.methods)
+        seeds = tuple(pipeline.config.seed for pipeline in self.pipelines)
+        results = {(key.method, key.pipeline.config.seed): result for key, result in self.results.items()}
+        facts = self.config, self.dataset, self.model, methods, seeds, results
+        data = first.config.quick, first.dataset_sum, self.folders.data
         if self.code:
-            return NumbersSummary(*facts, *facts_of_data, name=self.title, lowest_first=self.evaluation.lowest_first)
-        return MEASUREMENTS[self.title][0](*facts, *facts_of_data)
+            return NumbersSummary(*facts, *data, name=self.title, lowest_first=self.evaluation.lowest_first)
+        return MEASUREMENTS[self.title][0](*facts, *data)
 
     def report(self) -> str:
-        return self.summary.write(self.results_folder)
+        return self.summary.write(self.folders.results)
 
 
-def require_selectivity_possible(settings: SelectivityConfig, dataset: str, shape: tuple[int, int, int]) -> None:
-    """Raise `InputError` if selectivity has more pixels to remove than there are, or too few images."""
+def require_selectivity_possible(config: SelectivityConfig, dataset: str, shape: tuple[int, int, int]) -> None:
+    """Raise `InputError` if selectivity would remove more pixels than there are, or has too few images."""
     pixels = shape[1] * shape[2]
-    if settings.removals > pixels:
-        raise InputError(f"--removals={settings.removals}: an image of {dataset} has {pixels} pixels")
-    if settings.limit_test < 2:
+    if config.removals > pixels:
+        raise InputError(f"--removals={config.removals}: an image of {dataset} has {pixels} pixels")
+    if config.limit_test < 2:
         raise InputError("--limit-test=1: selectivity needs two test images or more for its intervals")

@@ -1,31 +1,31 @@
-"""Networks beside the classifier that evaluations need: trained when they are needed first, and kept."""
+"""Networks that evaluations need beside the classifier; each is trained at its first use, and stored."""
 
 from pathlib import Path
 from typing import Any
 
 from common.progress import progress_bar
 from evaluation.sanity import with_random_labels
-from experiments.checkpoints import find_classifier, find_finetuned, finetuned_path, save_checkpoint, train_and_save
+from experiments.checkpoints import find_classifier, has_code_changed, load_checkpoint, save_checkpoint, train_and_save
 from experiments.pipeline import Pipeline
 from reporting.labels import classifier_line
 from training.checkpoint import Checkpoint
 from training.finetuning import finetune, finetuning_record
 
 
-def network(name: str, pipeline: Pipeline, settings: Any) -> Checkpoint:
+def provide_network(name: str, pipeline: Pipeline, config: Any) -> Checkpoint:
     """Return the network that `Evaluation.networks` calls `name`."""
-    return finetuned(pipeline, settings) if name == "finetuned" else with_shuffled_labels(pipeline)
+    return provide_finetuned(pipeline, config) if name == "finetuned" else provide_random_labels(pipeline)
 
 
-def finetuned(pipeline: Pipeline, settings: Any) -> Checkpoint:
+def provide_finetuned(pipeline: Pipeline, config: Any) -> Checkpoint:
     """Return the classifier fine-tuned on random masks, which judges in F-Fidelity."""
-    path = path_of_finetuned(pipeline)
-    with pipeline.folders.making(f"finetuned {path.name}"):
-        checkpoint = kept_finetuned(pipeline, settings)
+    path = finetuned_path(pipeline)
+    with pipeline.folders.exclusive(f"finetuned {path.name}"):
+        checkpoint = find_finetuned(pipeline, config)
         if checkpoint is None:
-            images = pipeline.order.limit_train or len(pipeline.whole.train)
-            with progress_bar(settings.tuning.epochs * images, f"fine-tuning {path.stem}", "images") as bar:
-                facts = pipeline.whole, _finetuning(pipeline, settings), settings.tuning
+            record, images = _record(pipeline, config), pipeline.config.limit_train or len(pipeline.whole.train)
+            with progress_bar(config.tuning.epochs * images, f"fine-tuning {path.stem}", "images") as bar:
+                facts = pipeline.whole, record, config.tuning
                 checkpoint = finetune(pipeline.checkpoint, *facts, pipeline.device, bar.update)
             save_checkpoint(path, checkpoint)
             before, after = (network.metadata["test_accuracy"] for network in (pipeline.checkpoint, checkpoint))
@@ -33,31 +33,40 @@ def finetuned(pipeline: Pipeline, settings: Any) -> Checkpoint:
     return checkpoint
 
 
-def kept_finetuned(pipeline: Pipeline, settings: Any) -> Checkpoint | None:
-    """Return the fine-tuned network if it is there."""
-    if not pipeline.has_classifier:
+def find_finetuned(pipeline: Pipeline, config: Any) -> Checkpoint | None:
+    """Return the stored fine-tuned network; None if there is none, or it was tuned otherwise.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = finetuned_path(pipeline)
+    if not (pipeline.has_classifier and path.exists()):
         return None
-    return find_finetuned(path_of_finetuned(pipeline), _finetuning(pipeline, settings))
+    record, checkpoint = _record(pipeline, config), load_checkpoint(path)
+    if has_code_changed(checkpoint.metadata, record):
+        return None
+    return checkpoint if all(checkpoint.metadata.get(name) == value for name, value in record.items()) else None
 
 
-def path_of_finetuned(pipeline: Pipeline) -> Path:
-    return finetuned_path(pipeline.folders.checkpoints, pipeline.order.path(pipeline.folders.checkpoints))
+def finetuned_path(pipeline: Pipeline) -> Path:
+    """Return `<checkpoints>/finetuned/<name of the classifier's file>`."""
+    return pipeline.folders.checkpoints / "finetuned" / pipeline.path.name
 
 
-def _finetuning(pipeline: Pipeline, settings: Any) -> dict[str, Any]:
-    limit = pipeline.order.limit_train
-    return finetuning_record(pipeline.checkpoint, settings.tuning, settings.beta, settings.fill, limit)
+def _record(pipeline: Pipeline, config: Any) -> dict[str, Any]:
+    limit = pipeline.config.limit_train
+    return finetuning_record(pipeline.checkpoint, config.tuning, config.beta, config.fill, limit)
 
 
-def with_shuffled_labels(pipeline: Pipeline) -> Checkpoint:
-    """Return the same classifier trained on shuffled labels, kept in `checkpoints/random_labels`."""
+def provide_random_labels(pipeline: Pipeline) -> Checkpoint:
+    """Return the classifier trained on shuffled labels, stored in `checkpoints/random_labels`."""
     folder = pipeline.folders.checkpoints / "random_labels"
-    path = pipeline.order.path(folder)
-    with pipeline.folders.making(f"random_labels {path.name}"):
-        checkpoint = find_classifier(pipeline.order, pipeline.dataset_sum, folder)
+    path = pipeline.config.path(folder)
+    with pipeline.folders.exclusive(f"random_labels {path.name}"):
+        checkpoint = find_classifier(pipeline.config, pipeline.dataset_sum, folder)
         if checkpoint is None:
             print(f"model: {path} is not there: training it on shuffled labels ...", flush=True)
-            shuffled = with_random_labels(pipeline.whole, pipeline.order.seed)
-            checkpoint = train_and_save(pipeline.order, shuffled, folder, pipeline.device)
+            shuffled = with_random_labels(pipeline.whole, pipeline.config.seed)
+            checkpoint = train_and_save(pipeline.config, shuffled, folder, pipeline.device)
             print(classifier_line(checkpoint.metadata, path), flush=True)
     return checkpoint

@@ -1,4 +1,4 @@
-"""Coherence: pictures of the maps of several methods, layers and networks for the same images."""
+"""Coherence: pictures of the maps of several methods, layers and networks on the same images."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -18,7 +18,6 @@ from data import Split
 from evaluation.coherence import choose_examples
 from evaluation.configs import ExampleFilter
 from experiments.pipeline import Pipeline, method_kwargs
-from models import model_name
 from models.inspection import attention_maps, layers
 from reporting.labels import explained_class
 from reporting.pictures import SCALE_NOTE, Caption, Column, draw_grid
@@ -28,25 +27,25 @@ from training.loop import predict
 
 Array = npt.NDArray[Any]
 
-SHOWN_BY_LAYER = {"GC": "Grad-CAM", "CO": "mean activation"}
+BY_LAYER = {"GC": "Grad-CAM", "CO": "mean activation"}
 
 
 class Subject:
-    """A trained classifier, and what it says of the examples."""
+    """A trained classifier with some examples: its predictions and its maps of them."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
-        self.name, self.dataset = model_name(pipeline.order.attention), pipeline.order.dataset
+        self.name, self.dataset = pipeline.model, pipeline.config.dataset
         self.examples = pipeline.dataset.test.subset(0)
         self._networks: dict[bool, torch.nn.Module] = {}
 
     @cached_property
     def model(self) -> torch.nn.Module:
-        """What our methods explain."""
+        """The network that our methods explain."""
         return self.network(MethodSpec("VBP"))
 
     def network(self, method: MethodSpec) -> torch.nn.Module:
-        """What `method` explains."""
+        """Return the network that `method` explains."""
         if method.explains_network_itself not in self._networks:
             restored = restore(self.pipeline.checkpoint, self.pipeline.device)
             self._networks[method.explains_network_itself] = method.network(restored)
@@ -56,12 +55,9 @@ class Subject:
         return Images(split, self.pipeline.normalisation, self.pipeline.device)
 
     def correct(self, split: Split) -> npt.NDArray[np.bool_]:
-        """Which images of `split` the model classifies correctly."""
+        """Return whether the prediction of each image of `split` is right: (N,)."""
         right: npt.NDArray[np.bool_] = predict(self.model, self.images(split)).cpu().numpy() == split.labels
         return right
-
-    def show(self, examples: Split) -> None:
-        self.examples = examples
 
     @cached_property
     def inputs(self) -> Tensor:
@@ -71,95 +67,96 @@ class Subject:
 
     @cached_property
     def probabilities(self) -> Tensor:
-        model, inputs = self.model, self.inputs  # which may have to be trained first, and needs gradients then
+        model, inputs = self.model, self.inputs  # a training of the model needs gradients
         with torch.no_grad():
             return model(inputs).softmax(dim=1)
 
     def captions(self) -> list[Caption]:
-        """What the model predicts for each example, and how sure it is."""
-        probability, prediction = (values.tolist() for values in self.probabilities.max(dim=1))
-        classes = self.pipeline.whole.classes
+        """Return prediction and probability of each example."""
+        probabilities, predictions = (values.tolist() for values in self.probabilities.max(dim=1))
+        classes, labels = self.pipeline.whole.classes, self.examples.labels
         return [
-            Caption(f"{classes[one]}: {sure:.0%}", one == label)
-            for one, sure, label in zip(prediction, probability, self.examples.labels, strict=True)
+            Caption(f"{classes[prediction]}: {probability:.0%}", prediction == label)
+            for prediction, probability, label in zip(predictions, probabilities, labels, strict=True)
         ]
 
     def maps(self, method: MethodSpec) -> list[Array]:
-        """(H, W) for each example, summed over the channels."""
+        """Return a map (H, W) of each example, summed over the channels."""
         network = self.network(method)
-        given = method_kwargs(method, network, self.pipeline.normalisation.black)
-        return self._maps(method.build(network, **given), network)
+        kwargs = method_kwargs(method, network, self.pipeline.normalisation.black)
+        return self._maps(method.build(network, **kwargs), network)
 
     def maps_of_layer(self, method: str, layer: str) -> list[Array]:
         return self._maps(build_method(method, self.model, layer=layer), self.model)
 
     def _maps(self, method: Method, network: torch.nn.Module) -> list[Array]:
         label = torch.from_numpy(self.examples.labels).to(self.inputs.device)
-        found = explain_batch(method, network, self.inputs, label, self.pipeline.explain)
-        return list(found.attribution.sum(axis=1))
+        batch = explain_batch(method, network, self.inputs, label, self.pipeline.explain)
+        return list(batch.attribution.sum(axis=1))
 
 
 class Coherence:
     """All pictures of one data set: of each model its methods and its layers, and of each method all models."""
 
     def __init__(self, pipelines: Sequence[Pipeline], methods: Sequence[MethodSpec], examples: ExampleFilter) -> None:
-        """
+        """Try every method on every model.
+
         Raises:
-            InputError: a class or position that there is not, a method that a model refuses.
+            InputError: a method that a model refuses.
         """
         self.pipelines, self.methods, self.examples = list(pipelines), list(methods), examples
-        self.dataset = pipelines[0].order.dataset
+        self.dataset = pipelines[0].config.dataset
         self.folder = pipelines[0].folders.results
-        self.quick = "_quick" if pipelines[0].order.quick else ""
+        self.quick = "_quick" if pipelines[0].config.quick else ""
         for pipeline in pipelines:
             for method in methods:
-                pipeline.check(method)
+                pipeline.try_method(method)
 
     def plan(self) -> str:
-        """What `draw` would do, in lines."""
-        lines = [line for pipeline in self.pipelines for line in pipeline.train_lines()]
+        """Return the lines of a dry run."""
+        lines = [line for pipeline in self.pipelines for line in pipeline.plan_training()]
         return "\n".join([*lines, f"draw    {self._path('...')}.png and .pdf", "nothing written"])
 
     def draw(self) -> list[Path]:
         """Write all pictures.
 
         Raises:
-            InputError: no image is what is wanted.
+            InputError: a class or position that there is not, or no example that fits.
         """
         subjects = [Subject(pipeline) for pipeline in self.pipelines]
         first = self.pipelines[0]
         correct = [subject.correct for subject in subjects]
         examples = choose_examples(first.dataset.test, first.whole.classes, self.examples, correct)
+        paths = []
         for subject in subjects:
-            subject.show(examples)
-        written = []
+            subject.examples = examples
         for subject in subjects:
-            written += self._of_methods(subject)
-            written += self._of_layers(subject)
-        return written + (self._across_models(subjects) if len(subjects) > 1 else [])
+            paths += self._draw_methods(subject)
+            paths += self._draw_layers(subject)
+        return paths + (self._draw_models(subjects) if len(subjects) > 1 else [])
 
-    def _of_methods(self, subject: Subject) -> list[Path]:
-        """One grid without ensembles, and one for each ensemble."""
-        written = []
+    def _draw_methods(self, subject: Subject) -> list[Path]:
+        """Draw one grid without ensembles, and one for each ensemble."""
+        paths = []
         for ensemble in dict.fromkeys(method.ensemble for method in self.methods):
-            around = [method for method in self.methods if method.ensemble == ensemble]
-            if all(method.method in CONTROLS for method in around) and len(around) < len(self.methods):
+            methods = [method for method in self.methods if method.ensemble == ensemble]
+            if all(method.method in CONTROLS for method in methods) and len(methods) < len(self.methods):
                 continue  # the controls alone, beside ensembles
             columns = [self._image_column(subject, captions=True)]
-            columns += [Column(method.method.rpartition(":")[2], subject.maps(method)) for method in around]
+            columns += [Column(method.method.rpartition(":")[2], subject.maps(method)) for method in methods]
             name = f"{ensemble}: " if ensemble else ""
             title = f"{name}attribution methods on {self.dataset}, {subject.name}"
-            written += self._draw(subject, columns, title, f"{subject.name}_methods", ensemble)
-        return written
+            paths += self._draw_grid(subject, columns, title, f"{subject.name}_methods", ensemble)
+        return paths
 
-    def _of_layers(self, subject: Subject) -> list[Path]:
-        """Grad-CAM and the mean activation of each layer, and the attention maps."""
-        written = []
+    def _draw_layers(self, subject: Subject) -> list[Path]:
+        """Draw Grad-CAM and the mean activation of each layer, and the attention maps."""
+        paths = []
         first = self._image_column(subject, captions=True)
-        for method, words in SHOWN_BY_LAYER.items() if layers(subject.model) else ():
+        for method, words in BY_LAYER.items() if layers(subject.model) else ():
             columns = [Column(name, subject.maps_of_layer(method, name)) for name in layers(subject.model)]
             title = f"{words} by layer on {self.dataset}, {subject.name}"
-            written += self._draw(subject, [first, *columns], title, f"{subject.name}_layers", method)
+            paths += self._draw_grid(subject, [first, *columns], title, f"{subject.name}_layers", method)
         gates = {name: gate for name, gate in attention_maps(subject.model, subject.inputs).items() if gate.ndim == 4}
         if gates:
             columns = [
@@ -167,32 +164,32 @@ class Coherence:
             ]
             title = f"attention on {self.dataset}, {subject.name}"
             note = "Mean over the channels of each map, at its own size; black is its smallest value."
-            written += self._draw(subject, [first, *columns], title, f"{subject.name}_attention", None, note)
-        return written
+            paths += self._draw_grid(subject, [first, *columns], title, f"{subject.name}_attention", None, note)
+        return paths
 
-    def _across_models(self, subjects: Sequence[Subject]) -> list[Path]:
-        """One grid per method: a column for each model."""
-        written = []
+    def _draw_models(self, subjects: Sequence[Subject]) -> list[Path]:
+        """Draw one grid for each method, with a column for each model."""
+        paths = []
         for method in (method for method in self.methods if method.method not in CONTROLS):
-            columns = [Column(one.name, one.maps(method), one.captions()) for one in subjects]
-            first = self._image_column(subjects[0], captions=False)
+            columns = [self._image_column(subjects[0], captions=False)]
+            columns += [Column(subject.name, subject.maps(method), subject.captions()) for subject in subjects]
             title = f"{method.label} across models on {self.dataset}"
-            written += self._draw(subjects[0], [first, *columns], title, f"models_{method.file_stem}", None)
-        return written
+            paths += self._draw_grid(subjects[0], columns, title, f"models_{method.file_stem}", None)
+        return paths
 
     def _image_column(self, subject: Subject, captions: bool) -> Column:
         return Column("image", list(subject.examples.images), subject.captions() if captions else ())
 
-    def _draw(
+    def _draw_grid(
         self, subject: Subject, columns: list[Column], title: str, name: str, part: str | None, note: str | None = None
     ) -> list[Path]:
         examples, classes = subject.examples, subject.pipeline.whole.classes
         rows = [classes[label] for label in examples.labels]
         explained = explained_class(subject.pipeline.explain)
         about = f"Maps explain the {explained}, and are summed over the colour channels. {SCALE_NOTE}"
-        shown = f"Test images {', '.join(map(str, examples.index))}. Below: prediction and probability, red if wrong. "
-        path = self._path("_".join(word for word in (name, part) if word))
-        return draw_grid(rows, columns, title, shown + (note or about), path)
+        numbers = ", ".join(map(str, examples.index))
+        caption = f"Test images {numbers}. Below: prediction and probability, red if wrong. {note or about}"
+        return draw_grid(rows, columns, title, caption, self._path("_".join(filter(None, [name, part]))))
 
     def _path(self, name: str) -> Path:
         return self.folder / f"coherence_{self.dataset}_{name}{self.quick}"

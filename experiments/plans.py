@@ -1,4 +1,4 @@
-"""The experiments that a request asks for."""
+"""The experiments of a request."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -21,7 +21,7 @@ from training.recipe import finetuning_recipe
 
 
 def require_options_fit(request: Request) -> None:
-    """Raise `InputError` if an option is given whose evaluation is not."""
+    """Raise `InputError` if the request has an option without its evaluation."""
     if request.control and not set(request.eval) & set(RETRAINING):
         raise InputError(f"--control is for --eval={','.join(RETRAINING)}")
     if request.options_for(SanityConfig).get("random_labels") and "sanity" not in request.eval:
@@ -35,68 +35,64 @@ def require_options_fit(request: Request) -> None:
 
 
 def pictures_of(request: Request, pipelines: Sequence[Pipeline]) -> list[Coherence]:
-    """--eval=coherence: the pictures of each data set, with all its networks."""
+    """Return the pictures of --eval=coherence: of each data set, with all its networks."""
     if "coherence" not in request.eval:
         return []
     examples = ExampleFilter(**request.options_for(ExampleFilter))
-    return [
-        Coherence([one for one in pipelines if one.order.dataset == target], request.methods_and_controls, examples)
+    by_target = {
+        target: [pipeline for pipeline in pipelines if pipeline.config.dataset == target]
         for target in request.target or ()
-    ]
+    }
+    return [Coherence(of_target, request.methods_and_controls, examples) for of_target in by_target.values()]
 
 
 def measurements_of(request: Request, pipelines: Sequence[Pipeline]) -> list[Measurements]:
     """Return the evaluations without retraining: selectivity of seed 0, the others of all seeds."""
-    found = []
-    if "selectivity" in request.eval:
-        for pipeline in pipelines:
-            limit = request.limit_test or usual_images(pipeline.order.dataset)
-            given = request.options_for(SelectivityConfig) | {"fill": request.fill("selectivity"), "limit_test": limit}
-            selectivity = SelectivityConfig(**given)
-            require_selectivity_possible(
-                selectivity, pipeline.order.dataset, dataset_info(pipeline.order.dataset).image_shape
-            )
-            found.append(
-                Measurements("selectivity", [pipeline], request.methods_and_controls, selectivity, request.overwrite)
-            )
+    methods, experiments = request.methods_and_controls, []
+    for pipeline in pipelines if "selectivity" in request.eval else ():
+        dataset = pipeline.config.dataset
+        limits = {"fill": request.fill("selectivity"), "limit_test": request.limit_test or usual_images(dataset)}
+        selectivity = SelectivityConfig(**request.options_for(SelectivityConfig) | limits)
+        require_selectivity_possible(selectivity, dataset, dataset_info(dataset).image_shape)
+        experiments.append(Measurements("selectivity", [pipeline], methods, selectivity, request.overwrite))
     own = [name for name in request.eval if is_user_code(name)]
     for evaluation in [*(name for name in (*REMOVING, "sanity") if name in request.eval), *own]:
         for of_seeds in request.pipelines_of_seeds():
             config = config_of(request, evaluation, of_seeds[0])
-            found.append(Measurements(evaluation, of_seeds, request.methods_and_controls, config, request.overwrite))
-    return found
+            experiments.append(Measurements(evaluation, of_seeds, methods, config, request.overwrite))
+    return experiments
 
 
 def config_of(request: Request, evaluation: str, pipeline: Pipeline) -> Any:
     if is_user_code(evaluation):
         config = load_evaluation(evaluation).config
-        names = {one.name for one in fields(config)}
+        names = {field.name for field in fields(config)}
         facts = {"limit_test": pipeline.limit_test, "explain": pipeline.explain, **request.options}
         return config(**{name: value for name, value in facts.items() if name in names and value is not None})
     if evaluation == "sanity":
         return SanityConfig(**request.options_for(SanityConfig) | {"limit_test": pipeline.limit_test})
     options = request.options_for(RemovalConfig) | {"limit_test": pipeline.limit_test}
-    tuning = finetuning_recipe(pipeline.order.recipe) if evaluation == "F-Fidelity" else None
+    tuning = finetuning_recipe(pipeline.config.recipe) if evaluation == "F-Fidelity" else None
     return removal_config(evaluation, tuning=tuning, **options)
 
 
 def sweeps_of(request: Request, pipelines: Sequence[Pipeline]) -> list[Sweep]:
-    """--eval=ROAR, KAR: each data set, network and evaluation is a sweep with a table and a figure of its own."""
+    """Return the sweeps of --eval=ROAR,KAR: one for each data set, network and evaluation."""
     ratios = QUICK_RATIOS if request.quick else RATIOS
     return [
         Sweep(
             RetrainingConfig(
                 evaluation=evaluation,
-                dataset=pipeline.order.dataset,
-                attention=pipeline.order.attention,
+                dataset=pipeline.config.dataset,
+                attention=pipeline.config.attention,
                 methods=request.curves,
-                recipe=request.recipe(pipeline.order.dataset, pipeline.order.attention),
+                recipe=request.recipe(pipeline.config.dataset, pipeline.config.attention),
                 seeds=request.seeds,
                 limit_train=pipeline.limit_train,
                 limit_test=pipeline.limit_test,
                 masks=MaskOptions(**request.options_for(MaskOptions) | {"fill": request.fill(evaluation)}),
                 **{"ratios": ratios} | request.options_for(RetrainingConfig),
-                **pipeline.order.model_code,
+                **pipeline.config.model_code,
             ),
             pipeline,
             request.overwrite,

@@ -1,4 +1,4 @@
-"""Publishing: what is finished here is gathered in `results/published`, in few and small files that go into git."""
+"""Publishing: finished results are gathered in `results/published`, in few and small files that go into git."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +15,9 @@ KINDS = ("runs", *REMOVING, "sanity")
 
 
 def gather(checkpoints: Path, results: Path, published: Path) -> str:
-    """Add everything that is finished to what is published already; return what is to be said.
+    """Add everything that is finished to the published results; return a line to print.
 
-    Retrainings, measurements and what is known of classifiers become lines of `records.jsonl`, selectivity's scores
+    Retrainings, measurements and the metadata of classifiers become lines of `records.jsonl`, selectivity's scores
     small HDF5 files. All that reports need is in them: they read `published` as they read `results`.
 
     Raises:
@@ -29,10 +29,10 @@ def gather(checkpoints: Path, results: Path, published: Path) -> str:
             records[f"{kind}/{path.name}"] = configuration, result
     for name, metadata in load_metadata(checkpoints).items():
         records[f"{TRAININGS}/{name}.json"] = {}, metadata
-    falls = sorted((results / "selectivity").glob("*.h5"))
-    for path in falls:
+    files = sorted((results / "selectivity").glob("*.h5"))
+    for path in files:
         if not (to := published / "selectivity" / path.name).exists():
             shorten(path, to)
-    there = gather_records(records, published)
-    found = f"{len(records)} records and {len(falls)} methods of selectivity"
-    return f"published: {found} -> {published}, which has {there} records"
+    total = gather_records(records, published)
+    counts = f"{len(records)} records and {len(files)} methods of selectivity"
+    return f"published: {counts} -> {published}, which has {total} records"

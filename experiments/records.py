@@ -1,4 +1,4 @@
-"""Records of finished measurements, written and found again."""
+"""Files of finished measurements."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -7,14 +7,14 @@ from typing import Any
 
 from common.files import write_text
 from evaluation.runs import Run, RunResult
-from experiments.checkpoints import made_by_other_code
+from experiments.checkpoints import has_code_changed
 from reporting.records import FORMAT, GATHERED, load_gathered, naming_damage, read_record
 
 OF_CODE = ("code", "model_code")
 
 
 def write_record(path: Path, configuration: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-    """One finished measurement as JSON: what decided on it, and what came out."""
+    """Write a finished measurement as JSON: its configuration and its result."""
     content = {"format": FORMAT, "configuration": configuration, "result": result}
     write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
@@ -24,10 +24,10 @@ def save_run(run: Run, result: RunResult, results: Path) -> None:
 
 
 def find_run(run: Run, results: Path) -> RunResult | None:
-    """The result of `run` if it is finished, else None.
+    """Return the result of `run`; None if it is not finished.
 
     Raises:
-        InputError: there is a file under its name that is damaged or of another configuration.
+        InputError: its file is damaged, or of another configuration.
     """
     path = run.path(results)
     if not path.exists():
@@ -40,10 +40,10 @@ def find_run(run: Run, results: Path) -> RunResult | None:
 
 
 def gather_records(records: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]], folder: Path) -> int:
-    """Put `records` into `<folder>/records.jsonl`, in the place of those of the same name; return how many are there.
+    """Add `records` to `<folder>/records.jsonl`, replacing those of the same name; return the number of all.
 
     Raises:
-        InputError: the file that is there is damaged.
+        InputError: the file is damaged.
     """
     everything = {**load_gathered(folder), **records}
     lines = [
@@ -59,22 +59,21 @@ def gather_records(records: Mapping[str, tuple[Mapping[str, Any], Mapping[str, A
     return len(lines)
 
 
-def say_other_code(kept: Iterable[tuple[Any, ...]], missing: Iterable[Mapping[str, Any]]) -> None:
-    """Say of which of the `missing` configurations there are results that code made which was edited since.
+def report_other_code(stored: Iterable[tuple[Any, ...]], missing: Iterable[Mapping[str, Any]]) -> None:
+    """Say if results of `missing` configurations are stored that the user's own code made before an edit.
 
     Args:
-        kept: what is finished: of each the path, the configuration, and more.
+        stored: finished measurements: path, configuration, and more.
 
     Raises:
         InputError: a file is damaged.
     """
-    wanted = {_without_code(one): one for one in missing if any(name in one for name in OF_CODE)}
-    for _path, configuration, *_result in kept if wanted else ():
-        if (now := wanted.get(_without_code(configuration))) is not None:
-            made_by_other_code(configuration, now)
+    by_rest = {_without_code(config): config for config in missing if any(name in config for name in OF_CODE)}
+    for _path, configuration, *_result in stored if by_rest else ():
+        if (config := by_rest.get(_without_code(configuration))) is not None:
+            has_code_changed(configuration, config)
 
 
 def _without_code(configuration: Mapping[str, Any]) -> str:
-    """All but the code, and the weights that came of it."""
-    rest = {name: one for name, one in configuration.items() if name not in (*OF_CODE, "checkpoint_sum")}
-    return json.dumps(rest, sort_keys=True)
+    """Return the configuration without the code, and without the weights that came of it."""
+    return json.dumps({k: v for k, v in configuration.items() if k not in (*OF_CODE, "checkpoint_sum")}, sort_keys=True)

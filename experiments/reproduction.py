@@ -35,9 +35,9 @@ QUICK = (
 
 
 def steps(quick: bool) -> list[list[str]]:
-    """The words of each command line.
+    """Return the words of each command line.
 
     Args:
-        quick: the same tables in small, of fewer and smaller networks and fewer images, in half an hour on two cores.
+        quick: small versions of the tables: fewer and smaller networks, fewer images, half an hour on two cores.
     """
     return [command.split() for command in (QUICK if quick else FULL)]

@@ -1,4 +1,4 @@
-"""A request: everything that one command line, or one call of the Python API, asks for."""
+"""Requests: the content of one command line, or of one call of the Python API."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -27,15 +27,15 @@ from training.recipe import Recipe, quick_train_images, recipe_for
 
 @dataclass(frozen=True)
 class Request:
-    """What to do, on what, and how; the defaults are those of the command line.
+    """The options of one command; the defaults are those of the command line.
 
     Attributes:
-        train, saliency, report, reproduce, eval: what to do, one of them; `eval` names evaluations.
+        train, saliency, report, reproduce, eval: the command, one of them; `eval` names evaluations.
         target: data sets; None means MNIST, or all of them for a report.
         attention, model, depth, width: the networks.
         method, ensemble, method_args, layer, steps, baseline, samples, level: the attribution methods.
-        epochs, batch_size, lr, small_epochs: of the recipe, where they are not its own.
-        options: the options of evaluations that are given, by the fields of their configurations.
+        epochs, batch_size, lr, small_epochs: changes of the recipe.
+        options: the options of evaluations, by the fields of their configurations.
     """
 
     train: bool = False
@@ -87,13 +87,13 @@ class Request:
 
     @property
     def processes(self) -> int:
-        """The number of tasks side by side."""
+        """Number of tasks side by side."""
         return self.jobs or default_jobs(self.torch_device)
 
     def options_for(self, config: Any) -> dict[str, Any]:
-        """Return the given options that the class `config` has, by field."""
-        known = options_of(config)
-        return {name: value for name, value in self.options.items() if name in known and value is not None}
+        """Return the options of the class `config`, by field."""
+        names = options_of(config)
+        return {name: value for name, value in self.options.items() if name in names and value is not None}
 
     def fill(self, evaluation: str) -> str:
         return str(self.options.get("fill") or FILLS_OF[evaluation][0])
@@ -130,25 +130,17 @@ class Request:
         )
 
     def train_limit(self, target: str, attention: str | None) -> int | None:
-        """Return the number of training images; None for all.
+        """Return the number of training images, None for all.
 
         Raises:
             InputError: there are fewer.
         """
         if self.limit_train is None and self.quick:
             return quick_train_images(target, attention)
-        return checked_limit(self.limit_train, target, "train")
-
-    def test_limit(self, target: str) -> int | None:
-        """Return the number of test images; None for all.
-
-        Raises:
-            InputError: there are fewer.
-        """
-        return checked_limit(self.limit_test, target, "test")
+        return check_limit(self.limit_train, target, "train")
 
     def training_config(self, target: str, attention: str | None, seed: int) -> TrainingConfig:
-        """Return the configuration of a classifier that --train makes, with every option."""
+        """Return the configuration of a classifier that --train makes."""
         limit = self.train_limit(target, attention)
         return TrainingConfig(
             target, attention, seed, self.recipe(target, attention), limit, self.valid_rate, self.quick
@@ -157,10 +149,10 @@ class Request:
     @property
     def methods(self) -> list[MethodSpec]:
         """Every method with every ensemble; the controls without one."""
-        known = {name: getattr(self, name) for name in ("steps", "baseline", "level", "samples")}
-        of_one = parameters_by_method(self.method, self.layer, self.method_args)
+        shared = {name: getattr(self, name) for name in ("steps", "baseline", "level", "samples")}
+        by_method = parameters_by_method(self.method, self.layer, self.method_args)
         return [
-            MethodSpec.of(method, ensemble if ensemble in ENSEMBLES else None, **known, **of_one[method])
+            MethodSpec.of(method, ensemble if ensemble in ENSEMBLES else None, **shared, **by_method[method])
             for method in self.method
             for ensemble in ((None,) if method in CONTROLS else self.ensemble)
         ]
@@ -172,31 +164,33 @@ class Request:
 
     @property
     def curves(self) -> tuple[MethodSpec, ...]:
-        """The methods of ROAR and KAR: with --control=blur each one also with blurred maps; controls last."""
+        """The methods of ROAR and KAR, with --control=blur also with blurred maps; controls last."""
         methods = self.methods_and_controls
         if not self.control:
             return methods
-        pairs = [form for one in methods if one.method not in CONTROLS for form in (one, replace(one, blur=True))]
-        return (*pairs, *(one for one in methods if one.method in CONTROLS))
+        explained = [method for method in methods if method.method not in CONTROLS]
+        pairs = [form for method in explained for form in (method, replace(method, blur=True))]
+        return (*pairs, *(method for method in methods if method.method in CONTROLS))
 
     def pipelines(self) -> Iterator[Pipeline]:
-        """Yield one for each data set and network, of seed 0."""
+        """Yield the pipeline of seed 0 of each data set and network."""
         for target, attention in product(self.target or (), self.attentions):
-            yield self.pipeline(target, attention, 0, (self.train_limit(target, attention), self.test_limit(target)))
+            limits = self.train_limit(target, attention), check_limit(self.limit_test, target, "test")
+            yield self.pipeline(target, attention, 0, limits)
 
     def pipelines_of_seeds(self) -> Iterator[list[Pipeline]]:
-        """Yield for each data set and network those of all seeds, of which some test images are explained."""
+        """Yield the pipelines of all seeds, which explain some test images, of each data set and network."""
         for target, attention in product(self.target or (), self.attentions):
-            limit = self.test_limit(target) or usual_images(target)
+            limit = check_limit(self.limit_test, target, "test") or usual_images(target)
             yield [self.pipeline(target, attention, seed, (0, limit)) for seed in range(self.seeds)]
 
     def pipeline(
         self, target: str, attention: str | None, seed: int, limits: tuple[int | None, int | None]
     ) -> Pipeline:
-        """Return the pipeline of a classifier, which is trained by its plain recipe if it is missing.
+        """Return the pipeline of a classifier, whose own recipe trains it if it is missing.
 
         Args:
-            limits: numbers of training and test images that are explained.
+            limits: numbers of training and test images to explain.
         """
         recipe = recipe_for(target, attention, quick=self.quick)
         quick_limit = quick_train_images(target, attention) if self.quick else None
@@ -212,8 +206,8 @@ class Request:
         )
 
 
-def checked_limit(limit: int | None, target: str, split: str) -> int | None:
-    """Return `limit`, or None for all images.
+def check_limit(limit: int | None, target: str, split: str) -> int | None:
+    """Return `limit`, None for all images.
 
     Raises:
         InputError: the split has fewer images.

@@ -1,4 +1,4 @@
-"""The runner: whatever is measured is planned, found again, done, kept and reported in the same way."""
+"""The runner: every experiment is planned, resumed, carried out and stored in the same way."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
@@ -16,13 +16,13 @@ Config = TypeVar("Config", bound=Hashable)
 
 
 class Experiment(ABC, Generic[Config]):
-    """One evaluation on one data set and model: what it measures, and what of that is finished.
+    """One evaluation on one data set and model, and its finished results.
 
-    Creating it looks at what is there and refuses what can't be used; nothing is written before it is run.
+    Creating it finds finished results and refuses what can't be used; nothing is written before it is run.
 
     Attributes:
-        results: what is finished.
-        overwrite: whether everything shall be done again.
+        results: the finished ones.
+        overwrite: do everything again.
     """
 
     title: str
@@ -35,7 +35,7 @@ class Experiment(ABC, Generic[Config]):
 
     @abstractmethod
     def configs(self) -> Sequence[Config]:
-        """Return everything to measure, in order; named with the classifier's weights once they are known."""
+        """Return everything to measure, in order."""
 
     @abstractmethod
     def path(self, config: Config) -> Path:
@@ -43,7 +43,7 @@ class Experiment(ABC, Generic[Config]):
 
     @abstractmethod
     def load(self, config: Config) -> Any | None:
-        """Return the result that is kept; None if there is none.
+        """Return the stored result; None if there is none.
 
         Raises:
             InputError: it is damaged.
@@ -51,7 +51,7 @@ class Experiment(ABC, Generic[Config]):
 
     @abstractmethod
     def save(self, config: Config, result: Any) -> Any:
-        """Keep a result; return it as `load` would."""
+        """Store a result; return it as `load` would."""
 
     @abstractmethod
     def prepare(self) -> None:
@@ -59,18 +59,18 @@ class Experiment(ABC, Generic[Config]):
 
     @abstractmethod
     def images(self, config: Config) -> int:
-        """Return how many images the task of one configuration tells the progress bar of."""
+        """Return the number of images that the task of one configuration counts."""
 
     @abstractmethod
     def task(self, config: Config) -> Task:
         """Return the work of one configuration."""
 
     @abstractmethod
-    def plan(self, planned: set[Hashable], jobs: int) -> str:
-        """Say in lines what would be done.
+    def plan(self, planned: set[Hashable]) -> str:
+        """Return the lines of a dry run.
 
         Args:
-            planned: what is planned before this one and not done twice; what this one does is added.
+            planned: the work of earlier experiments, which is not done twice; this one's is added.
         """
 
     @abstractmethod
@@ -79,25 +79,25 @@ class Experiment(ABC, Generic[Config]):
 
     @property
     def todo(self) -> list[Config]:
-        """What is not finished."""
+        """The configurations without a result."""
         return [config for config in self.configs() if config not in self.results]
 
     def find(self) -> None:
-        """Look for results that are kept."""
+        """Load stored results."""
         for config in self.todo if not self.overwrite else ():
             if (result := self.load(config)) is not None:
                 self.results[config] = result
 
 
-class _Claims:
-    """Hands out tasks that no other command is doing, and keeps their results."""
+class _TaskQueue:
+    """Hands out tasks that no other command is doing, and stores their results."""
 
     def __init__(self, work: Sequence[tuple[Experiment[Any], Any]], on_images: OnImages) -> None:
         self.work, self.on_images = list(work), on_images
         self.running: dict[int, tuple[Experiment[Any], Any, BaseFileLock]] = {}
 
     def __iter__(self) -> Iterator[Task | None]:
-        """Yield the first task that can be begun, until all are done; None while others do what is left."""
+        """Yield the first task that can be begun, until all are done; None while others do the rest."""
         while self.work:
             yield self._next()
 
@@ -123,32 +123,29 @@ class _Claims:
             return task
         return None
 
-    def keep(self, task: Task, result: Any) -> None:
+    def store(self, task: Task, result: Any) -> None:
         experiment, config, lock = self.running.pop(id(task))
         experiment.results[config] = experiment.save(config, result)
         lock.release()
 
 
 def run(experiments: Sequence[Experiment[Any]], engine: Engine) -> None:
-    """Do what is not finished, each result kept as soon as it is there.
-
-    What another command is doing is left to it, and awaited at the end.
-    """
+    """Do the unfinished work and store each result at once; wait at the end for what another command is doing."""
     for experiment in experiments:
         experiment.prepare()
         experiment.find()
         done, total = len(experiment.results), len(experiment.configs())
-        left = total - done
-        print(f"{experiment.title}: {done} of {total} {experiment.unit} are finished, {left} to do", flush=True)
+        counts = f"{done} of {total} {experiment.unit} are finished, {total - done} to do"
+        print(f"{experiment.title}: {counts}", flush=True)
         for config in experiment.todo if experiment.overwrite else ():
-            experiment.path(config).unlink(missing_ok=True)  # what is there from now on was done now
+            experiment.path(config).unlink(missing_ok=True)  # a file from now on is a result of now
         experiment.overwrite = False
     work = [(experiment, config) for experiment in experiments for config in experiment.todo]
     if not work:
         return
     total = sum(experiment.images(config) for experiment, config in work)
     with progress_bar(total, experiments[0].title, "images") as bar:
-        claims = _Claims(work, bar.update)
-        for task, result in engine.run(claims, bar.update):
+        queue = _TaskQueue(work, bar.update)
+        for task, result in engine.run(queue, bar.update):
             bar.set_postfix_str(task.name, refresh=False)
-            claims.keep(task, result)
+            queue.store(task, result)

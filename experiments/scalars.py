@@ -1,4 +1,4 @@
-"""Scalars of a training for TensorBoard, if its package is installed."""
+"""Scalars of a training for TensorBoard."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ def require_tensorboard() -> None:
 
 
 class Scalars:
-    """Loss, learning rate and validation accuracy, one point per epoch, in a folder that TensorBoard reads."""
+    """Writes loss, learning rate and validation accuracy of each epoch into a folder that TensorBoard reads."""
 
     def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -35,7 +35,7 @@ class Scalars:
 
 @contextmanager
 def scalars(folder: Path | None) -> Iterator[Scalars | None]:
-    """`Scalars` in `folder`, closed at the end; None without a folder."""
+    """Yield `Scalars` in `folder`, closed at the end; None without a folder."""
     if folder is None:
         yield None
         return

@@ -1,4 +1,4 @@
-"""Write files of selectivity, whole or short."""
+"""Files of selectivity, whole or short."""
 
 import json
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ SPARE_BYTES = 2**20
 
 
 def save_result(path: Path, configuration: Mapping[str, Any], arrays: Mapping[str, Array], **facts: str) -> None:
-    """Write arrays of one method, what decided on them, and facts such as the device.
+    """Write the arrays of one method, their configuration, and facts such as the device.
 
     Raises:
-        OSError: the disk has no room for them: HDF5 would take the whole process down.
+        OSError: the disk has no room for them. HDF5 itself would end the whole process.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     require_space(path.parent, sum(values.nbytes for values in arrays.values()) + SPARE_BYTES)
@@ -32,7 +32,7 @@ def save_result(path: Path, configuration: Mapping[str, Any], arrays: Mapping[st
 
 
 def shorten(path: Path, to: Path) -> None:
-    """Of a finished method scores, in half precision, and hits alone, as `read_result` reads them: for publishing."""
+    """Write only the scores, in half precision, and the hits of a finished method: for publishing."""
     with reading_result(path), h5py.File(path, "r") as file:
         arrays = {"score": file["score"][:].astype(np.float16), "correct": file["correct"][:]}
         facts = dict(file.attrs)

@@ -1,4 +1,4 @@
-"""Where things lie, and the one lock for whatever is made there."""
+"""Folders of outputs, and the lock of whatever is made in them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,17 +39,17 @@ class Folders:
             raise InputError(f"--data-dir={self.data} is a file, not a folder")
 
     def lock(self, name: str) -> FileLock:
-        """Return the lock of whatever is called `name`; the system frees it when its process ends, in whatever way.
+        """Return the lock of `name`, which the system frees when its process ends, in whatever way.
 
-        Each name has a file of its own, so that making one thing for another never waits for itself.
+        Each name has its own file, so that making one thing for another never waits for itself.
         """
         folder = self.results / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / json_sha256(name)[:16])
 
     @contextmanager
-    def making(self, name: str) -> Iterator[None]:
-        """Make `name` in the `with` block alone; wait while another command makes it."""
+    def exclusive(self, name: str) -> Iterator[None]:
+        """Hold the lock of `name` in the `with` block, in which it is made; wait while another command makes it."""
         lock = self.lock(name)
         try:
             lock.acquire(timeout=PATIENCE)

@@ -52,7 +52,7 @@ class Picture:
 
 
 def has_trained(dataset: str, attention: str | None = None) -> bool:
-    """Whether the classifier of the full recipe is there (`python main.py --train`)."""
+    """Return whether the classifier of the full recipe is there (`python main.py --train`)."""
     return TrainingConfig(dataset, attention, 0, recipe_for(dataset, attention)).path(OUTPUT / "checkpoints").exists()
 
 
@@ -81,7 +81,7 @@ def subject(
 def show_first(one: Subject, examples: ExampleFilter) -> None:
     """Let `one` show the first example of each class."""
     pipeline = one.pipeline
-    one.show(choose_examples(pipeline.dataset.test, pipeline.whole.classes, examples, [one.correct]))
+    one.examples = choose_examples(pipeline.dataset.test, pipeline.whole.classes, examples, [one.correct])
 
 
 def untrained(dataset: str, attention: str | None = None, classes: Sequence[str] = ()) -> Subject:
@@ -98,9 +98,9 @@ def untrained(dataset: str, attention: str | None = None, classes: Sequence[str]
 
 
 def about(one: Subject) -> str:
-    """Which classifier it is, and how good."""
+    """Return data set, model and test accuracy of the classifier."""
     known = one.pipeline.checkpoint.metadata
-    kind = " (--quick)" if one.pipeline.order.quick else ""
+    kind = " (--quick)" if one.pipeline.config.quick else ""
     return f"{known['dataset']}, {known['model']}{kind}: test accuracy {known['test_accuracy']:.3f}"
 
 

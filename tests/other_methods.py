@@ -90,7 +90,7 @@ class HookedGradCAM:
 
 
 class Gradient:
-    """What the others are made of."""
+    """The gradient, of which the other methods are made."""
 
     def __init__(self, model):
         self.model = model

@@ -16,7 +16,7 @@ QUICK = ["--eval=coherence", "--quick", "--target=mnist"]
 
 @pytest.fixture
 def grids(monkeypatch) -> dict[str, tuple[list[str], list[Column], str]]:
-    """What is drawn, by file name; nothing is written."""
+    """Collect the grids by file name instead of drawing them."""
     drawn = {}
 
     def note(rows, columns, title, text, path: Path):

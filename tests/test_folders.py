@@ -16,7 +16,7 @@ from common.errors import InputError
 from data import Dataset, Split, load_dataset
 from data.folders import folder_name
 from data.pixels import read_picture
-from evaluation.selectivity import pixels_of
+from evaluation.selectivity import to_uint8
 from tests.run_main import run
 from training.inputs import Images, Normalisation
 
@@ -486,4 +486,4 @@ def test_a_constant_channel_becomes_zero_and_everything_stays_finite():
     torch.testing.assert_close(normalisation.black[[0, 2]], torch.tensor([-200 / 255, 0.0]))
     look_up = normalisation.look_up(torch.from_numpy(images).permute(0, 3, 1, 2))
     torch.testing.assert_close(look_up, train)
-    np.testing.assert_array_equal(pixels_of([test], normalisation)[:, 0], other.images.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(to_uint8([test], normalisation)[:, 0], other.images.transpose(0, 3, 1, 2))

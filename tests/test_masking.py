@@ -10,11 +10,11 @@ from evaluation.masking import (
     MaskedImages,
     MaskOnlyInputs,
     Removal,
-    blurred,
+    count_ties,
+    gaussian_blur,
     importance,
     ranks,
     ranks_of_maps,
-    tied_positions,
 )
 from training.inputs import Images, Normalisation
 
@@ -152,18 +152,18 @@ def test_elements_are_replaced_channel_by_channel(cifar10):
 
 def test_tied_positions_by_hand():
     values = torch.tensor([[1.0, 2, 2, 3], [0, 0, 0, 0], [1, 2, 3, 4], [5, 5, 7, 7]]).view(4, 1, 2, 2)
-    assert [tied_positions(values[n : n + 1]) for n in range(4)] == [2, 4, 0, 4]
-    assert tied_positions(values) == 10
+    assert [count_ties(values[n : n + 1]) for n in range(4)] == [2, 4, 0, 4]
+    assert count_ties(values) == 10
 
 
 def test_blur_equals_scipy():
     values = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
-    got = blurred(values)
+    got = gaussian_blur(values)
     for n in range(2):
         for c in range(3):
             want = scipy.ndimage.gaussian_filter(values[n, c].double(), BLUR_SIGMA, mode="nearest", radius=6)
             np.testing.assert_allclose(got[n, c], want, atol=1e-5)
-    assert blurred(torch.ones(1, 1, 9, 9)).allclose(torch.ones(1, 1, 9, 9))
+    assert gaussian_blur(torch.ones(1, 1, 9, 9)).allclose(torch.ones(1, 1, 9, 9))
 
 
 def test_removed_pixels_are_imputed_from_their_neighbours(mnist):

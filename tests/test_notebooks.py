@@ -37,7 +37,7 @@ def outputs(notebook: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def text_of(output: dict[str, Any]) -> str:
-    """What a reader sees of an output as text."""
+    """Return the text that a reader sees of an output."""
     parts = [output.get("text", ""), *(data for kind, data in output.get("data", {}).items() if kind[:4] == "text")]
     return "".join(joined(part) for part in parts)
 

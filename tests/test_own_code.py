@@ -18,7 +18,7 @@ from common.errors import InputError
 from data import load_dataset
 from evaluation.runs import MaskOptions, Run, RunResult
 from experiments.checkpoints import load_checkpoint, train_and_save
-from experiments.map_files import recorded
+from experiments.map_files import read_attributes
 from experiments.records import save_run
 from models import model_code, model_name, parse_model_name
 from reporting.retrainings import Retrainings
@@ -308,7 +308,7 @@ def test_everything_is_made_anew_after_an_edit_and_nothing_without(home, tmp_pat
 
     home.edit("beside.py", "2", "3")
     maps = tmp_path / "saliency_maps" / "planted_network.build_mine.Mine_quick.h5"
-    before = recorded(maps)["code"]
+    before = read_attributes(maps)["code"]
     dry = evaluated(home, tmp_path, capsys, "--dry-run")
     assert f"explain {maps}" in dry
     assert "train" not in dry
@@ -318,7 +318,7 @@ def test_everything_is_made_anew_after_an_edit_and_nothing_without(home, tmp_pat
         assert "code of network:build" not in printed
     assert "selectivity: 1 of 2 measurements are finished, 1 to do" in edited
     assert "ROAD: 1 of 2 measurements are finished, 1 to do" in edited
-    assert recorded(maps)["code"] != before
+    assert read_attributes(maps)["code"] != before
 
     checkpoint = tmp_path / "checkpoints" / "planted_network.build_seed0_quick.pt"
     old = load_checkpoint(checkpoint)

@@ -1,4 +1,4 @@
-"""What is published agrees with itself: the README and the tables say what the records in git say."""
+"""The published results agree: README and tables say the same as the records in git."""
 
 import json
 import re

@@ -11,8 +11,8 @@ from attribution.spec import MethodSpec
 from data import load_dataset
 from evaluation import RECORDED_ORDERS, REMOVING
 from evaluation.configs import RemovalConfig
-from evaluation.masking import Removal, blurred, ranks
-from evaluation.removal import Imputed, RandomPart, Replaced, measure
+from evaluation.masking import Removal, gaussian_blur, ranks
+from evaluation.removal import NoisyImputation, RandomSubset, Replacement, measure
 from evaluation.statistics import mean_interval
 from reporting.removal_summary import RemovalSummary
 from tests.planted import OPTIONS
@@ -36,7 +36,7 @@ def images():
 def test_a_random_part_lies_within_the_explanation_and_has_its_size(images, order, ratio):
     held, _labels, index, places = images
     batch, removal = held.batch(torch.arange(60)), Removal(order, ratio)
-    part = RandomPart(torch.full((1,), 99.0), alpha=0.5, beta=0.1, draws=3)
+    part = RandomSubset(torch.full((1,), 99.0), alpha=0.5, beta=0.1, draws=3)
     drawn = [part(batch, places, index, removal, draw) == 99 for draw in range(3)]
     for one in drawn:
         assert (one.flatten(1).sum(dim=1) == round(min(0.5 * ratio, 0.1) * 256)).all()
@@ -50,8 +50,8 @@ def test_replaced_is_the_image_at_0_and_the_base_at_1(images):
     held, _labels, index, places = images
     batch = held.batch(torch.arange(60))
     for replaced, base in (
-        (Replaced(None), blurred(batch, 5.0)),
-        (Replaced(torch.tensor([0.25])), torch.full_like(batch, 0.25)),
+        (Replacement(None), gaussian_blur(batch, 5.0)),
+        (Replacement(torch.tensor([0.25])), torch.full_like(batch, 0.25)),
     ):
         for order in ("MoRF", "LeRF"):
             assert torch.equal(replaced(batch, places, index, Removal(order, 0.0), 0), batch)
@@ -62,9 +62,9 @@ def test_inserting_the_most_important_is_removing_the_least_important(images):
     """Insertion at t is read from the other end of the curve of least-important-first, at 1 − t."""
     held, _labels, index, places = images
     batch = held.batch(torch.arange(60))
-    base = blurred(batch, 5.0)
+    base = gaussian_blur(batch, 5.0)
     inserted = torch.where(places < round(0.25 * 256), batch, base)
-    torch.testing.assert_close(Replaced(None)(batch, places, index, Removal("LeRF", 0.75), 0), inserted)
+    torch.testing.assert_close(Replacement(None)(batch, places, index, Removal("LeRF", 0.75), 0), inserted)
 
 
 def test_measure_is_the_plain_loop_over_images_orders_and_ratios(images):
@@ -72,7 +72,7 @@ def test_measure_is_the_plain_loop_over_images_orders_and_ratios(images):
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 10)).eval()
     target, ratios = labels.flip(0), (0.2, 0.7)
-    part = RandomPart(torch.zeros(1), alpha=0.5, beta=0.3, draws=2)
+    part = RandomSubset(torch.zeros(1), alpha=0.5, beta=0.3, draws=2)
     got = measure(model, held, labels, target, index, places, ratios, part)
     for order, recorded in RECORDED_ORDERS.items():
         for place, ratio in enumerate(ratios):
@@ -93,7 +93,7 @@ def test_measure_is_the_plain_loop_over_images_orders_and_ratios(images):
 def test_imputed_images_keep_what_is_not_removed(images):
     held, _labels, index, places = images
     batch, removal = held.batch(torch.arange(60)), Removal("MoRF", 0.4)
-    imputed, mask = Imputed()(batch, places, index, removal, 0), removal.mask(places)
+    imputed, mask = NoisyImputation()(batch, places, index, removal, 0), removal.mask(places)
     assert torch.equal(imputed[~mask], batch[~mask])
     assert (imputed[mask] != batch[mask]).float().mean() > 0.99
 

@@ -57,7 +57,6 @@ def test_every_published_classifier_is_trained_by_one_of_the_commands():
 
 def test_a_dry_run_of_everything_writes_nothing_and_says_how_long_it_takes(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("experiments.cost.measure_step_seconds", lambda *_: 0.01)
-    monkeypatch.setattr("experiments.sweep.measure_step_seconds", lambda *_: 0.01)
     monkeypatch.setattr("experiments.cost.REPEATS", 1)
     output = tmp_path / "out"
     assert run(tmp_path / "data", output, ["--reproduce", "--quick", "--dry-run"]) == 0

@@ -14,8 +14,8 @@ from attribution.spec import MethodSpec
 from data import load_dataset
 from evaluation.configs import SanityConfig
 from evaluation.robustness import infidelity, max_sensitivity
-from evaluation.sanity import STAGES, randomised, randomization_cascade, similarities, with_random_labels
-from evaluation.similarity import SSIM_REACH, SSIM_SIGMA, between_0_and_1, rank_correlation, structural_similarity
+from evaluation.sanity import STAGES, randomise, randomization_cascade, similarities, with_random_labels
+from evaluation.similarity import SSIM_REACH, SSIM_SIGMA, rank_correlation, rescale, structural_similarity
 from experiments.checkpoints import load_checkpoint
 from models import build_model
 from reporting.sanity_summary import SanitySummary
@@ -34,7 +34,7 @@ def test_rank_correlation_is_scipys_for_each_map():
 
 
 def test_structural_similarity_is_the_definition_window_by_window():
-    x, y = (between_0_and_1(maps_of(seed, (2, 1, 14, 13))) for seed in (0, 1))
+    x, y = (rescale(maps_of(seed, (2, 1, 14, 13))) for seed in (0, 1))
     away = np.arange(-SSIM_REACH, SSIM_REACH + 1)
     weights = np.exp(-(away[:, None] ** 2 + away**2) / (2 * SSIM_SIGMA**2))
     weights /= weights.sum()
@@ -71,7 +71,7 @@ def test_weights_become_random_from_the_output_down():
     assert names == [["classifier.3"], ["classifier.1"], *convolutions]
     state = torch.random.get_rng_state()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    first, second = randomised(model, names[0], 7), randomised(model, names[0] + names[1], 7)
+    first, second = randomise(model, names[0], 7), randomise(model, names[0] + names[1], 7)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()), "a copy is changed"
     for name, value in first.state_dict().items():
@@ -100,8 +100,8 @@ def explained():
     return model, maps, inputs, target, torch.randn(8, 6, 1, 28, 28) * 0.1
 
 
-@pytest.mark.parametrize("scaled", [False, True])
-def test_infidelity_is_captums_on_the_same_perturbations(explained, scaled):
+@pytest.mark.parametrize("normalize", [False, True])
+def test_infidelity_is_captums_on_the_same_perturbations(explained, normalize):
     model, maps, inputs, target, perturbations = explained
     drawn = perturbations.transpose(0, 1).flatten(0, 1)  # Captum repeats each image for all of its perturbations
 
@@ -109,11 +109,11 @@ def test_infidelity_is_captums_on_the_same_perturbations(explained, scaled):
         return drawn, images - drawn
 
     expected = captum_infidelity(
-        model, perturb, inputs, maps, target=target, n_perturb_samples=8, normalize=scaled
+        model, perturb, inputs, maps, target=target, n_perturb_samples=8, normalize=normalize
     ).detach()
-    got = infidelity(model, maps, inputs, target, perturbations, scaled)
+    got = infidelity(model, maps, inputs, target, perturbations, normalize)
     torch.testing.assert_close(got, expected, atol=1e-3, rtol=1e-3)
-    if scaled:
+    if normalize:
         larger = infidelity(model, 1e4 * maps, inputs, target, perturbations)
         torch.testing.assert_close(larger, got, rtol=1e-3, atol=1e-5)
 
@@ -142,9 +142,9 @@ def test_a_perfect_map_of_a_linear_network_is_faithful_and_steady():
     inputs, target = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
     maps = build_method("VBP", model).attribute(inputs, target)
     noise = torch.randn(5, 4, 1, 8, 8)
-    assert infidelity(model, maps, inputs, target, noise, scaled=False).max() < 1e-10
+    assert infidelity(model, maps, inputs, target, noise, normalize=False).max() < 1e-10
     assert max_sensitivity(build_method("VBP", model), maps, inputs, target, noise).max() == 0
-    assert infidelity(model, -maps, inputs, target, noise, scaled=False).min() > 0.1
+    assert infidelity(model, -maps, inputs, target, noise, normalize=False).min() > 0.1
 
 
 def test_controls_stay_the_same_and_gradients_do_not(data_dir, tmp_path, capsys):

@@ -10,7 +10,7 @@ from torch import nn
 from attribution import build_method
 from evaluation.configs import SelectivityConfig
 from evaluation.masking import TIE_SEED, ranks
-from evaluation.selectivity import KEEP_EVERY, first_of, remove_one_by_one
+from evaluation.selectivity import KEEP_EVERY, pick_pixel, remove_one_by_one
 from evaluation.statistics import estimate, mean_interval, proportion_interval
 from reporting.selectivity_summary import SelectivityCurve, areas_of_rows, selectivity_table
 from tests.run_main import run
@@ -121,9 +121,9 @@ def test_every_pixel_goes_once(network):
 def test_equal_values_go_in_a_random_order_of_each_image():
     values, remaining = torch.zeros(2, 5), torch.tensor([[True] * 5, [False, True, True, False, True]])
     tie = torch.tensor([[1, 5, 2, 9, 3], [7, 1, 2, 9, 3]])
-    assert first_of(values, remaining, tie).tolist() == [3, 4]
+    assert pick_pixel(values, remaining, tie).tolist() == [3, 4]
     values[0, 2] = 1
-    assert first_of(values, remaining, tie).tolist() == [2, 4]
+    assert pick_pixel(values, remaining, tie).tolist() == [2, 4]
 
 
 def test_methods_that_return_nonsense_are_refused(network):

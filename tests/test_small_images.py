@@ -8,12 +8,12 @@ from torch import nn
 from common.errors import InputError
 from evaluation.configs import SelectivityConfig
 from evaluation.imputation import noisy_impute
-from evaluation.masking import Removal, blurred, ranks_of_maps
-from evaluation.removal import Imputed, RandomPart, Replaced, measure
+from evaluation.masking import Removal, gaussian_blur, ranks_of_maps
+from evaluation.removal import NoisyImputation, RandomSubset, Replacement, measure
 from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.sanity import similarities
 from evaluation.selectivity import remove_one_by_one
-from evaluation.similarity import between_0_and_1, rank_correlation, structural_similarity, window_size
+from evaluation.similarity import rank_correlation, rescale, structural_similarity, window_size
 from evaluation.statistics import estimate, mean_interval, proportion_interval
 from tests.run_main import run
 from tests.test_own import write
@@ -78,12 +78,12 @@ def test_of_no_images_there_is_nothing(network):
     for values in (
         structural_similarity(NONE, NONE),
         rank_correlation(NONE, NONE),
-        between_0_and_1(NONE),
+        rescale(NONE),
         infidelity(network, NONE, NONE, NO_CLASS, drawn),
         max_sensitivity(Identity(), NONE, NONE, NO_CLASS, drawn),
         noisy_impute(NONE, NONE > 0),
         Removal("MoRF", 0.5).mask(NONE),
-        blurred(NONE),
+        gaussian_blur(NONE),
     ):
         assert len(values) == 0
     score, correct, pixel, _kept, _maps = remove_one_by_one(
@@ -97,7 +97,7 @@ class NoImages:
         return NONE[index]
 
 
-@pytest.mark.parametrize("perturb", [Imputed(), Replaced(None), RandomPart(torch.zeros(1), 0.5, 0.1, 2)])
+@pytest.mark.parametrize("perturb", [NoisyImputation(), Replacement(None), RandomSubset(torch.zeros(1), 0.5, 0.1, 2)])
 def test_no_images_have_no_accuracy_under_removal(perturb, network):
     with pytest.raises(InputError, match="no image"):
         measure(network, NoImages(), NO_CLASS, NO_CLASS, NO_CLASS, NONE, (0.5,), perturb)

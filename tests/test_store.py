@@ -8,7 +8,7 @@ from torch import nn
 
 from common.errors import InputError
 from experiments import map_files as store
-from experiments.map_files import MapReader, MapWriter, Provenance, Rows, map_bytes, map_path, scaled, write_maps
+from experiments.map_files import MapReader, MapWriter, Provenance, Rows, map_bytes, map_path, scale_maps, write_maps
 
 PROVENANCE = Provenance("mnist", "data-sum", "SimpleCNN", "weights-sum", "VBP", "prediction", {"layer": None})
 INDEX = {"train": np.array([2, 3, 5, 7, 11, 13, 17]), "test": np.array([0, 4, 8])}
@@ -97,8 +97,8 @@ def test_a_subset_is_read_in_its_order(tmp_path, small_parts):
     np.testing.assert_array_equal(got["index"], subset["train"])
     np.testing.assert_array_equal(got["attribution"], whole["train"]["attribution"][[1, 3, 5, 6]])
     reader = MapReader(tmp_path / "maps.h5", PROVENANCE)
-    assert not reader.lacks(subset)
-    assert reader.lacks({"train": np.array([3, 4])})
+    assert reader.has_all(subset)
+    assert not reader.has_all({"train": np.array([3, 4])})
 
 
 OTHERS = {
@@ -228,7 +228,7 @@ def test_maps_of_another_precision_are_refused(tmp_path):
 
 
 def test_scaled_maps_of_zero_stay_zero():
-    arrays = scaled(np.zeros((2, 1, 3, 3), np.float32), "float16")
+    arrays = scale_maps(np.zeros((2, 1, 3, 3), np.float32), "float16")
     assert not arrays["attribution"].any()
     assert not arrays["scale"].any()
 

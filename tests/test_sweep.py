@@ -27,10 +27,10 @@ from evaluation.retraining import Retraining
 from evaluation.runs import MaskOptions, RetrainingConfig, Run
 from evaluation.tasks import Task
 from experiments import sweep as sweep_module
+from experiments.cost import in_words
 from experiments.engine import Local
 from experiments.records import find_run
 from experiments.store import Folders
-from experiments.sweep import in_words
 from training.inputs import Normalisation
 from training.recipe import recipe_for
 
@@ -138,7 +138,7 @@ def background(data_dir: Path, output: Path, jobs: str = "--jobs=1") -> subproce
 
 
 def hear_ctrl_c() -> None:
-    """What a shell starts in the background ignores it, and hands that on."""
+    """A program that a shell starts in the background ignores it, and its children inherit that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -360,7 +360,7 @@ def test_what_another_command_makes_is_waited_for_and_a_killed_one_holds_nothing
     folders = Folders.below(tmp_path, tmp_path)
     holder = (
         "import pathlib, sys, time; from experiments.store import Folders; path = pathlib.Path(sys.argv[1])\n"
-        "with Folders.below(path, path).making('a'): print('held', flush=True); time.sleep(60)"
+        "with Folders.below(path, path).exclusive('a'): print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", holder, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -369,10 +369,10 @@ def test_what_another_command_makes_is_waited_for_and_a_killed_one_holds_nothing
     assert process.stdout.readline() == "held\n"
     with pytest.raises(Timeout):
         folders.lock("a").acquire(blocking=False)
-    with folders.making("b"):
+    with folders.exclusive("b"):
         assert capsys.readouterr().out == ""
     threading.Timer(1.5, process.kill).start()
-    with folders.making("a"):
+    with folders.exclusive("a"):
         assert "waiting: another command is making a" in capsys.readouterr().out
     process.wait()
 
@@ -427,7 +427,7 @@ def test_blurred_maps_and_linear_fill_are_curves_of_their_own(data_dir, tmp_path
 def test_dry_run_estimates_time_and_space(data_dir, tmp_path, capsys):
     assert run(data_dir, tmp_path / "out", *OPTIONS, "--dry-run") == 0
     printed = capsys.readouterr().out
-    assert "of retraining on this device, by a step measured now" in printed
+    assert "in all on this device, by times measured now" in printed
     assert "maps of at most" in printed
     assert [in_words(seconds) for seconds in (30, 150, 9000, 400_000)] == [
         "30 seconds",

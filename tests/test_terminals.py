@@ -1,4 +1,4 @@
-"""What is printed is what the terminal can show, and a reader that goes away ends a command quietly."""
+"""Output fits the terminal, and a reader that goes away ends a command quietly."""
 
 import io
 import os
