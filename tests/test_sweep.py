@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -273,12 +274,10 @@ def test_finished_run_is_found_only_under_its_own_configuration(data_dir, tmp_pa
     assert run(data_dir, output, *OPTIONS, "--ratios=0.3") == 0
     path = next((output / "results/runs").glob("*baseline*"))
     configuration = json.loads(path.read_text())["configuration"]
-    configuration["recipe"] = recipe_for("mnist", quick=True, epochs=1)
-    del configuration["ensemble"], configuration["parameters"], configuration["blur"]
-    found = Run(**configuration)
+    found = Run.of(configuration)
     assert found.path(output / "results") == path
     assert find_run(found, output / "results") is not None
-    other = Run(**configuration | {"seed": 1})
+    other = replace(found, seed=1)
     assert find_run(other, output / "results") is None
     path.rename(other.path(output / "results"))
     with pytest.raises(Exception, match="another configuration"):
@@ -482,7 +481,7 @@ def test_a_full_disk_is_a_clear_line_and_finished_work_stays(tmp_path, small_dis
 
 def test_results_that_cannot_be_written_any_more_are_a_clear_line(data_dir, tmp_path, capsys, monkeypatch):
     """A folder whose rights change in the middle; root may write anywhere, so that the refusal is made here."""
-    output, save = tmp_path / "out", sweep_module.save_result
+    output, save = tmp_path / "out", sweep_module.save_run
     saved = []
 
     def refuse_after_three(result_of, result, folder):
@@ -491,7 +490,7 @@ def test_results_that_cannot_be_written_any_more_are_a_clear_line(data_dir, tmp_
         saved.append(save(result_of, result, folder))
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweep_module, "save_result", refuse_after_three)
+        patch.setattr(sweep_module, "save_run", refuse_after_three)
         assert run(data_dir, output, *OPTIONS) == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith("results: Permission denied")
     assert len(accuracies(output)) == 3
