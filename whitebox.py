@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from attribution.method import Method
-    from reporting.evaluation_summary import EvaluationSummary
+    from reporting.evaluation_summary import ModelSummary
 
 
 def explain(
@@ -66,7 +66,7 @@ def evaluate(
     dataset: str | None = None,
     preprocessing: "Callable[[Tensor], Tensor] | None" = None,
     **options: Any,
-) -> "EvaluationSummary":
+) -> "ModelSummary":
     """Measure which of several methods explains a network best.
 
     Args:

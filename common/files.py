@@ -10,6 +10,15 @@ from pathlib import Path
 
 from common.errors import InputError
 
+_IN_USE = "is in use by another program: close it there first"
+_FOLDER = "is a folder where a file should be: move it away"
+_FORBIDDEN = "can't be read: permission denied; change its rights"
+_REASONS = {
+    **dict.fromkeys((errno.EAGAIN, errno.EBUSY, errno.ETXTBSY, errno.EDEADLK), _IN_USE),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), _FORBIDDEN),
+    errno.EISDIR: _FOLDER,
+}
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
@@ -18,25 +27,30 @@ def atomic_write(path: Path) -> Iterator[Path]:
     A kill at any moment leaves the old file or the new one, never a part of one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
-        yield unfinished
-        with unfinished.open("rb") as file:
+        yield temporary
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        unfinished.replace(path)
+        temporary.replace(path)
     except OSError as error:
-        if error.filename in (None, str(unfinished)):
+        if error.filename in (None, str(temporary)):
             error.filename = str(path)  # a failed write names no file, or the temporary one
             error.strerror = os.strerror(error.errno) if error.errno else error.strerror  # HDF5's is a page long
         raise
     finally:
         with suppress(OSError):  # the folder may be forbidden, which the error above says
-            unfinished.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may not be text
 
 
 @contextmanager
 def catch_read_errors(path: Path, damaged: str, errors: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Turn errors while reading `path` in the `with` block into an `InputError` that says the reason.
+    """Turn errors while reading `path` in the `with` block into an `InputError` with the reason.
 
     A file that another program holds, that is forbidden, or that is a folder is not damaged.
 
@@ -48,26 +62,12 @@ def catch_read_errors(path: Path, damaged: str, errors: tuple[type[Exception], .
     try:
         yield
     except kinds as error:
-        raise InputError(f"{path} {_reason(error) or damaged}") from error
-
-
-_IN_USE = "is in use by another program: close it there first"
-_FOLDER = "is a folder where a file should be: move it away"
-_FORBIDDEN = "can't be read: permission denied; change its rights"
-_REASONS = {
-    **dict.fromkeys((errno.EAGAIN, errno.EBUSY, errno.ETXTBSY, errno.EDEADLK), _IN_USE),
-    **dict.fromkeys((errno.EACCES, errno.EPERM), _FORBIDDEN),
-    errno.EISDIR: _FOLDER,
-}
-
-
-def _reason(error: Exception) -> str:
-    """Return the system's reason why a file can't be read, empty for a damaged one."""
-    if isinstance(error, OSError) and "already open" in str(error):  # HDF5 marks the file itself
-        return f"{_IN_USE}; if none has it open, one died with it: delete it"
-    if not isinstance(error, OSError) or error.errno in (None, 0, errno.EINVAL):
-        return ""
-    return _REASONS.get(error.errno) or f"can't be read: {os.strerror(error.errno)}"
+        reason = damaged
+        if isinstance(error, OSError) and "already open" in str(error):  # HDF5 marks the file itself
+            reason = f"{_IN_USE}; if none has it open, one died with it: delete it"
+        elif isinstance(error, OSError) and error.errno not in (None, 0, errno.EINVAL):
+            reason = _REASONS.get(error.errno) or f"can't be read: {os.strerror(error.errno)}"
+        raise InputError(f"{path} {reason}") from error
 
 
 def require_not_in_use(path: Path) -> None:
@@ -90,20 +90,8 @@ def require_space(folder: Path, size: int) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the free bytes of the disk on which `folder` is, or would be."""
+    """Return the free bytes of the disk that has or would have `folder`."""
     return shutil.disk_usage(_nearest_existing(folder)).free
-
-
-def write_text(path: Path, text: str) -> None:
-    with atomic_write(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may not be text
-
-
-def _nearest_existing(path: Path) -> Path:
-    path = path.absolute()
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path
 
 
 def require_writable(folder: Path) -> None:
@@ -113,3 +101,7 @@ def require_writable(folder: Path) -> None:
         raise InputError(f"{folder} can't be a folder: {nearest} is a file; choose another place")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(f"{folder} can't be written to: choose another folder or change the rights of {nearest}")
+
+
+def _nearest_existing(path: Path) -> Path:
+    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())

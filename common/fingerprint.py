@@ -18,7 +18,7 @@ from common.errors import InputError
 from common.imports import import_object, imported_names, load_module
 from common.random_state import seeded
 
-# This project's own code: records don't say which version of it made them.
+# This project's own code, of which records have no version.
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
     *("attention", "attribution", "benchmarks", "common", "data", "evaluation", "experiments", "models", "reporting"),
@@ -27,8 +27,8 @@ PACKAGES = (
 MODULES = ("main", "whitebox")
 
 STANDARD_LIBRARY = sysconfig.get_path("stdlib")
-INSTALLED = frozenset({"site-packages", "dist-packages"})
-IN_RECORDS = ("numpy", "torch")  # records have their versions anyway
+SITE_FOLDERS = frozenset({"site-packages", "dist-packages"})
+IN_RECORDS = ("numpy", "torch")  # records have their versions
 HALF = 8  # digits of each half of a fingerprint
 UNKNOWN = "0" * HALF
 
@@ -41,9 +41,9 @@ def code_fingerprint(place: str, settings: object, results: Callable[[], Sequenc
     """Return the fingerprint of the object at `place`: one half for its source, one for its results.
 
     Args:
-        settings: everything beside the code on which `results` depends, told apart by `repr`; each is computed once.
-        results: hashes of the object's results for a fixed input. Hashes that change from call to call are left out;
-            for installed libraries all are.
+        settings: everything beside the code on which `results` depends; its `repr` is the key of the cache.
+        results: returns hashes of the object's results for a fixed input. Hashes that change from call to call are left
+            out; for installed libraries all are.
     """
     key = place, source_sha256(place), repr(settings)
     if key not in _fingerprints:
@@ -67,7 +67,7 @@ def _hash_stable(results: Callable[[], Sequence[str]]) -> str:
 
 
 def require_unchanged(place: str, fingerprint: str) -> None:
-    """Raise `InputError` if this process has loaded another source of `place` than `fingerprint` stands for."""
+    """Raise `InputError` if this process has loaded another source of `place` than that of `fingerprint`."""
     if source_sha256(place)[:HALF] != fingerprint[:HALF]:
         raise InputError(f"{place} was edited meanwhile: give the same command again, and its results are made anew")
 
@@ -76,7 +76,7 @@ def report_code_change(place: str, before: str | None, now: str) -> None:
     """Print, once per command, that other code made the stored results of `place`.
 
     Args:
-        before: fingerprint in the stored results; None if they have none.
+        before: fingerprint in the stored results, None if they have none.
     """
     if (place, before, now) not in _reported:
         _reported.add((place, before, now))
@@ -85,51 +85,48 @@ def report_code_change(place: str, before: str | None, now: str) -> None:
 
 
 def forget_fingerprints() -> None:
-    """Begin a new command: the files beside users' code may have changed."""
+    """Clear the caches for a new command, since users' files may have changed."""
     _fingerprints.clear()
     _reported.clear()
 
 
 def source_sha256(place: str) -> str:
-    """Return SHA-256 over all source that the object at `place` rests on, as this process has loaded it.
+    """Return SHA-256 over all source of the object at `place`, as this process has loaded it.
 
     That is the module of the name, the modules that define the object, and the modules that these import, recursively:
-    files byte by byte, comments too, and of installed libraries name and version. Python's own modules, this project,
-    NumPy and PyTorch are left out. Code without a file, as in a notebook, counts by its instructions.
+    files byte by byte, and name and version of installed libraries. Python's own modules, this project, NumPy and
+    PyTorch are left out. Code without a file, as in a notebook, is hashed by its instructions.
 
     Raises:
         InputError: there is no such place.
     """
-    thing = import_object(place, "it")
-    first = [load_module(place.rpartition(":")[0]).__name__, *_defining_modules(thing)]
-    waiting, seen, parts = list(first), set[str](), set[str]()
-    while waiting:
-        name = waiting.pop()
-        if name in seen or not name:
-            continue
-        seen.add(name)
-        waiting.append(name.rpartition(".")[0])
-        part, imports = _module_hash(name, name in first)
-        waiting += imports
-        parts |= {part} if part else set()
-    if not parts:
-        parts = set(map(repr, _instructions(thing)))
+    target = import_object(place, "it")
+    roots = [load_module(place.rpartition(":")[0]).__name__, *_defining_modules(target)]
+    queue, seen, parts = list(roots), {""}, {""}
+    while queue:
+        name = queue.pop()
+        if name not in seen:
+            seen.add(name)
+            part, imports = _module_hash(name, name in roots)
+            parts.add(part)
+            queue += [name.rpartition(".")[0], *imports]
+    parts = parts - {""} or set(map(repr, _instructions(target)))
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 
-def _defining_modules(thing: Any) -> list[str]:
+def _defining_modules(target: Any) -> list[str]:
     """Return the names of the modules that define a class and its bases, a function, a partial or an instance."""
-    if isinstance(thing, functools.partial):
-        parts = (thing.func, *thing.args, *thing.keywords.values())
+    if isinstance(target, functools.partial):
+        parts = (target.func, *target.args, *target.keywords.values())
         return [name for part in parts for name in _defining_modules(part)]
-    inner = inspect.unwrap(thing) if callable(thing) else thing
+    inner = inspect.unwrap(target) if callable(target) else target
     classes = inner.__mro__ if isinstance(inner, type) else type(inner).__mro__
-    modules = (getattr(part, "__module__", None) for part in (thing, inner, *classes))
+    modules = (getattr(part, "__module__", None) for part in (target, inner, *classes))
     return [name for name in modules if isinstance(name, str)]
 
 
 def _module_hash(name: str, include_own: bool) -> tuple[str, list[str]]:
-    """Return a hash or version of a module, empty for one that is left out, and the names that it imports.
+    """Return a hash or version of a module, empty for modules to leave out, and the names that it imports.
 
     Args:
         include_own: hash a module of this project, too.
@@ -171,7 +168,10 @@ def _find_spec(name: str) -> ModuleSpec | None:
 
 
 def _is_installed(file: str) -> bool:
-    return not INSTALLED.isdisjoint(Path(file).parts)
+    return not SITE_FOLDERS.isdisjoint(Path(file).parts)
+
+
+_distributions = functools.cache(importlib.metadata.packages_distributions)
 
 
 def _version(package: str, file: str) -> str:
@@ -181,18 +181,13 @@ def _version(package: str, file: str) -> str:
     return " ".join(f"{name} {importlib.metadata.version(name)}" for name in sorted(set(names)))
 
 
-@functools.cache
-def _distributions() -> dict[str, list[str]]:
-    return dict(importlib.metadata.packages_distributions())
-
-
-def _instructions(thing: Any) -> Iterator[tuple[Any, ...]]:
+def _instructions(target: Any) -> Iterator[tuple[Any, ...]]:
     """Yield the byte code of a function or of the functions of a class."""
-    functions = vars(thing).values() if isinstance(thing, type) else [thing]
+    functions = vars(target).values() if isinstance(target, type) else [target]
     unwrapped = map(inspect.unwrap, filter(callable, functions))
-    waiting = [function.__code__ for function in unwrapped if hasattr(function, "__code__")]
-    while waiting:
-        code = waiting.pop()
+    queue = [function.__code__ for function in unwrapped if hasattr(function, "__code__")]
+    while queue:
+        code = queue.pop()
         inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-        waiting += inner
+        queue += inner
         yield code.co_code, code.co_names, [repr(constant) for constant in code.co_consts if constant not in inner]

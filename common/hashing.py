@@ -1,4 +1,4 @@
-"""SHA-256 of contents."""
+"""SHA-256 of arrays and plain data, as hexadecimal digits."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def array_sha256(array: npt.NDArray[Any]) -> str:
-    """Return SHA-256 of an array's bytes in C order, as hexadecimal digits."""
+    """Return SHA-256 of an array's bytes in C order."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Objects that users name: `package.module:Name` or `path/to/file.py:Name`."""
+"""Import users' objects by place: `package.module:Name` or `path/to/file.py:Name`."""
 
 import ast
 import hashlib
@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 from common.errors import InputError
 
-LONGEST_NAME = 120  # letters of a path in names of files, which end at 255 bytes
+LONGEST_NAME = 120  # letters of a path in file names, which have at most 255 bytes
 
 
 def is_user_code(name: str | None) -> TypeGuard[str]:
@@ -21,10 +21,10 @@ def is_user_code(name: str | None) -> TypeGuard[str]:
 
 
 def import_object(place: str, what: str) -> Any:
-    """Import the object that is called `Name` in `package.module` or in a file.
+    """Import the object at `place`.
 
     Args:
-        what: what the object shall be, for the message: "a method", "a model".
+        what: the kind of object, for the message: "a method", "a model".
 
     Raises:
         InputError: there is no such module, file or name.
@@ -33,12 +33,11 @@ def import_object(place: str, what: str) -> Any:
     try:
         return getattr(load_module(path), name)
     except (ImportError, AttributeError, ValueError, SyntaxError) as error:
-        mend = f"give {what} as package.module:Name or path/to/file.py:Name"
-        raise InputError(f"{place}: {error}; {mend}") from error
+        raise InputError(f"{place}: {error}; give {what} as package.module:Name or path/to/file.py:Name") from error
 
 
 def place_to_filename(place: str) -> str:
-    """Return `place` as a part of file names: the last dot stands for the colon, and in paths + for /.
+    """Return `place` as a part of file names: the last dot replaces the colon, and + replaces / in paths.
 
     Raises:
         InputError: the path is too long.
@@ -52,33 +51,30 @@ def place_to_filename(place: str) -> str:
 
 
 def filename_to_place(filename: str) -> str:
-    """Return the place of which `place_to_filename` made `filename`."""
+    """Invert `place_to_filename`."""
     path, _, name = filename.rpartition(".")
     return f"{unquote(path.replace('+', '/')) if path.endswith('.py') else path}:{name}"
 
 
 def load_module(path: str) -> ModuleType:
-    """Import `package.module`, or the file `path/to/file.py`, each once."""
-    return _load_file(Path(path).expanduser()) if path.endswith(".py") else importlib.import_module(path)
-
-
-def _load_file(path: Path) -> ModuleType:
-    """Load a file as a module that can import the modules beside it."""
-    path = path.resolve()
-    if not path.is_file():
-        raise ImportError(f"there is no file {path}")
-    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    """Import `package.module` or the file `path/to/file.py`, each once; a file can import the modules beside it."""
+    if not path.endswith(".py"):
+        return importlib.import_module(path)
+    file = Path(path).expanduser().resolve()
+    if not file.is_file():
+        raise ImportError(f"there is no file {file}")
+    name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    folder = str(path.parent)
+    folder = str(file.parent)
     sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
-        _require_visible_neighbours(path)
+        _require_visible_neighbours(file)
     except BaseException:
         del sys.modules[name]
         raise

@@ -1,4 +1,4 @@
-"""Values from the words of a command line."""
+"""Parsers of values on a command line."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,19 +9,19 @@ from common.errors import InputError
 def number(kind: type, low: float, high: float = float("inf"), low_counts: bool = True) -> Callable[[str], Any]:
     """Return a parser of finite numbers from `low` (above it unless `low_counts`) to below `high`."""
 
-    def value(text: str) -> float:
+    def parse(text: str) -> float:
         try:
-            parsed: float = kind(text)
+            value: float = kind(text)
         except ValueError:
-            parsed = float("nan")
-        if not (low < parsed < high or (low_counts and parsed == low)):
+            value = float("nan")
+        if not (low < value < high or (low_counts and value == low)):
             least = f"at least {low:g}" if low_counts else f"above {low:g}"
             most = f" and below {high:g}" if high != float("inf") else ""
-            what = "a whole number" if kind is int else "a number"
-            raise InputError(f"{text!r} is not {what} {least}{most}")
-        return parsed
+            noun = "whole number" if kind is int else "number"
+            raise InputError(f"{text!r} is not a {noun} {least}{most}")
+        return value
 
-    return value
+    return parse
 
 
 positive = number(int, 1)
@@ -29,7 +29,7 @@ fraction = number(float, 0, 1, low_counts=False)
 
 
 def fractions(text: str) -> tuple[float, ...]:
-    """Parse fractions between 0 and 1, with commas; return them in ascending order, each once."""
+    """Parse fractions between 0 and 1, with commas; return each once, ascending."""
     return tuple(sorted({fraction(part) for part in text.split(",")}))
 
 
@@ -40,5 +40,4 @@ def names(text: str) -> tuple[str, ...]:
 
 def positions(text: str) -> tuple[int, ...]:
     """Parse whole numbers from 0 on, with commas; return each once."""
-    position = number(int, 0)
-    return tuple(dict.fromkeys(position(part) for part in text.split(",")))
+    return tuple(dict.fromkeys(map(number(int, 0), text.split(","))))

@@ -9,7 +9,7 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 class _Lines(tqdm):
-    """tqdm's count and estimate, printed as a line every now and then."""
+    """tqdm's count and estimate, as a line every few seconds."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs |= {"mininterval": SECONDS_BETWEEN_LINES, "maxinterval": SECONDS_BETWEEN_LINES, "ncols": 100}
@@ -28,14 +28,7 @@ class _Lines(tqdm):
 
 def progress_bar(total: int, description: str, unit: str) -> "tqdm[Any]":
     """Return a bar over `total` units on stderr; use it as a context manager and call `update(n)`."""
-    silent = sys.stderr is None  # under pythonw, or closed
-    kind = tqdm if not silent and sys.stderr.isatty() else _Lines
-    return kind(
-        total=total,
-        desc=description,
-        unit=f" {unit}",
-        leave=False,
-        dynamic_ncols=True,
-        file=sys.stderr,
-        disable=silent,
-    )
+    is_silent = sys.stderr is None  # under pythonw, or closed
+    options = {"leave": False, "dynamic_ncols": True, "file": sys.stderr, "disable": is_silent}
+    kind = tqdm if not is_silent and sys.stderr.isatty() else _Lines
+    return kind(total=total, desc=description, unit=f" {unit}", **options)

@@ -1,4 +1,4 @@
-"""Global random numbers, from which users' code may draw."""
+"""Global random number generators, which users' code may use."""
 
 import random
 from collections.abc import Iterator
@@ -7,10 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed all global generators for the `with` block, and restore their states afterwards.
-
-    These are Python's, NumPy's and PyTorch's, on the processor and on each GPU in use.
-    """
+    """Seed Python's, NumPy's and PyTorch's generators, also of GPUs in use, in the `with` block; restore them after."""
     import numpy as np  # here, so that `--help` imports neither
     import torch
 

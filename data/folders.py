@@ -1,7 +1,7 @@
 """Image folders: a folder for each class, below `train` and `test` or directly.
 
 birds/train/owl/1.png    birds/test/owl/7.png      the usual layout, in any format that Pillow reads
-birds/owl/1.png                                    without a split: every fifth image of a class is for testing
+birds/owl/1.png                                    without a split, every fifth image of a class is a test image
 
 Hidden and system files and folders are skipped.
 """
@@ -18,15 +18,15 @@ import numpy as np
 
 from common.errors import InputError
 from common.hashing import array_sha256
+from common.imports import LONGEST_NAME
 from data.catalog import DatasetInfo
 from data.formats import Pixels
 from data.pixels import Picture, extensions, read_picture
 
 TARGET_PREFIX, NAME_PREFIX = "folder:", "folder-"
 TEST_EVERY = 5
-SMALLEST_SIDE = 8  # pixels: SimpleCNN halves three times
-LONGEST_NAME = 120  # letters: file names end at 255
-MOST_CLASSES = 256
+MIN_SIDE = 8  # pixels: SimpleCNN halves three times
+MAX_CLASSES = 256
 TRAINING, TEST, VALIDATION = ("train", "training"), ("test", "testing"), ("val", "valid", "validation")  # in any case
 SYSTEM = {
     *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "recycler", "system volume information"),
@@ -38,7 +38,7 @@ ClassFiles = dict[str, list[Path]]
 
 
 def folder_name(target: str, data_dir: Path) -> str:
-    """Return the name of the data set `folder:PATH`, for files and tables; it encodes the path.
+    """Return the name of the data set `folder:PATH` in files and tables, which encodes the path.
 
     Args:
         target: `folder:PATH`, relative to the working folder or else to `data_dir`.
@@ -46,19 +46,17 @@ def folder_name(target: str, data_dir: Path) -> str:
     Raises:
         InputError: there is no such folder, or its path is too long.
     """
-    given = target.removeprefix(TARGET_PREFIX)
-    path = next((path for path in (Path(given), data_dir / given) if given and path.is_dir()), None)
+    text = target.removeprefix(TARGET_PREFIX)
+    path = next((path for path in (Path(text), data_dir / text) if text and path.is_dir()), None)
     if path is None:
-        raise InputError(f"--target={target}: there is no folder {given!r}, neither here nor in {data_dir}")
-    near = path.absolute()
-    if near.is_relative_to(Path.cwd()):
-        near = near.relative_to(Path.cwd())
-    name = NAME_PREFIX + quote(os.fsencode(near)).replace("/", "+")
+        raise InputError(f"--target={target}: there is no folder {text!r}, neither here nor in {data_dir}")
+    short = path.absolute()
+    if short.is_relative_to(Path.cwd()):
+        short = short.relative_to(Path.cwd())
+    name = NAME_PREFIX + quote(os.fsencode(short)).replace("/", "+")
     if len(name) > LONGEST_NAME:
-        raise InputError(
-            f"--target={TARGET_PREFIX}{path} is too long for the names of files: "
-            "run from a nearer folder, or link to it"
-        )
+        mend = "run from a nearer folder, or link to it"
+        raise InputError(f"--target={TARGET_PREFIX}{path} is too long for the names of files: {mend}")
     return name
 
 
@@ -73,16 +71,12 @@ def folder_info(name: str) -> DatasetInfo:
     Raises:
         InputError: it is no image folder, or has images of several sizes.
     """
-    classes, arrays = _read(_folder_path(name))
+    classes, arrays = _read(name)
     return DatasetInfo(
         name=name,
-        torchvision_name="",
         shapes={part: array.shape for part, array in arrays.items()},
         sha256={part: array_sha256(array) for part, array in arrays.items()},
         classes=tuple(name.encode(errors="backslashreplace").decode() for name in classes),  # may not be text
-        folder="",
-        files=(),
-        package="",
     )
 
 
@@ -92,16 +86,13 @@ def folder_arrays(name: str) -> dict[str, Pixels]:
     Raises:
         InputError: see `folder_info`.
     """
-    return _read(_folder_path(name))[1]
-
-
-def _folder_path(name: str) -> Path:
-    return Path(os.fsdecode(unquote_to_bytes(name.removeprefix(NAME_PREFIX).replace("+", "/"))))
+    return _read(name)[1]
 
 
 @cache
-def _read(path: Path) -> tuple[tuple[str, ...], dict[str, Pixels]]:
+def _read(name: str) -> tuple[tuple[str, ...], dict[str, Pixels]]:
     """Return the names of the classes and the arrays; print notes on unexpected contents, in the main process only."""
+    path = Path(os.fsdecode(unquote_to_bytes(name.removeprefix(NAME_PREFIX).replace("+", "/"))))
     parts, notes = _find_parts(path)
     pictures = {
         part: [read_picture(file) for files in classes.values() for file in files] for part, classes in parts.items()
@@ -124,7 +115,7 @@ def _read(path: Path) -> tuple[tuple[str, ...], dict[str, Pixels]]:
 
 
 def _find_parts(path: Path) -> tuple[dict[str, ClassFiles], list[str]]:
-    """Return the files of "train" and of "test", and notes on how the layout was understood."""
+    """Return the files of "train" and of "test", and notes on the interpretation of the layout."""
     folders, skipped = _folders(path), Counter[str]()
     train, test, validation = (
         [name for name in folders if name.lower() in names] for names in (TRAINING, TEST, VALIDATION)
@@ -142,8 +133,14 @@ def _find_parts(path: Path) -> tuple[dict[str, ClassFiles], list[str]]:
                 f"({', '.join(inner[0])}), call them {TRAINING[0]} and {TEST[0]}"
             ]
     else:
-        train_folder = _only_folder(path, "training", TRAINING, train, folders)
-        test_folder = _only_folder(path, "test", TEST, test or validation, folders)
+        for title, usual, matches in (("training", TRAINING, train), ("test", TEST, test or validation)):
+            if not matches:
+                raise InputError(
+                    f"{path} has {', '.join(folders)}, but no {title} images: call their folder {usual[0]}"
+                )
+            if len(matches) > 1:
+                raise InputError(f"{path} has several folders of {title} images ({', '.join(matches)}): leave one")
+        (train_folder,), (test_folder,) = train, test or validation
         parts = {
             "train": _class_files(path / train_folder, skipped),
             "test": _class_files(path / test_folder, skipped),
@@ -156,17 +153,9 @@ def _find_parts(path: Path) -> tuple[dict[str, ClassFiles], list[str]]:
         elif validation:
             notes += [f"{test_folder} has the test images, {', '.join(validation)} is not used"]
     if skipped:
-        listed = ", ".join(f"{kind} ({count})" for kind, count in skipped.most_common())
-        notes += [f"left out, since Pillow reads no images from them: {listed}"]
+        counts = ", ".join(f"{kind} ({count})" for kind, count in skipped.most_common())
+        notes += [f"left out, since Pillow reads no images from them: {counts}"]
     return parts, notes
-
-
-def _only_folder(path: Path, part: str, usual: tuple[str, ...], names: list[str], folders: list[str]) -> str:
-    if not names:
-        raise InputError(f"{path} has {', '.join(folders)}, but no {part} images: call their folder {usual[0]}")
-    if len(names) > 1:
-        raise InputError(f"{path} has several folders of {part} images ({', '.join(names)}): leave one")
-    return names[0]
 
 
 def _is_hidden(name: str) -> bool:
@@ -182,14 +171,14 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _class_files(folder: Path, skipped: "Counter[str]") -> ClassFiles:
-    """Return the images of each class; count other files in `skipped`, by extension."""
+    """Return the images of each class; count other files in `skipped` by extension."""
     classes = _folders(folder)
     if not classes:
         raise InputError(f"{folder} has no folders, one for each class")
-    if not 2 <= len(classes) <= MOST_CLASSES:
+    if not 2 <= len(classes) <= MAX_CLASSES:
         is_nested = len(classes) == 1 and _folders(folder / classes[0])
         hint = f"; perhaps {folder / classes[0]} is meant" if is_nested else ""
-        raise InputError(f"{folder} has {len(classes)} folders of classes: 2 to {MOST_CLASSES} are possible{hint}")
+        raise InputError(f"{folder} has {len(classes)} folders of classes: 2 to {MAX_CLASSES} are possible{hint}")
     images: ClassFiles = {}
     for name in classes:
         files = list(_walk(folder / name))
@@ -207,7 +196,7 @@ def _class_files(folder: Path, skipped: "Counter[str]") -> ClassFiles:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield all files at any depth, without hidden ones, and links to folders, which are not followed."""
+    """Yield all files at any depth without hidden ones, and links to folders without following them."""
 
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename} can't be read: {error.strerror}") from error
@@ -219,7 +208,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _split_classes(classes: ClassFiles) -> dict[str, ClassFiles]:
-    """Take every fifth image of a class for testing, at least one."""
+    """Take every fifth image of a class as a test image, at least one."""
     test = {name: files[TEST_EVERY - 1 :: TEST_EVERY] or files[-1:] for name, files in classes.items()}
     train = {name: [file for file in files if file not in set(test[name])] for name, files in classes.items()}
     empty = [name for name, files in train.items() if not files]
@@ -235,16 +224,14 @@ def _require_one_size(path: Path, pictures: dict[str, list[Picture]]) -> None:
         if (height, width) != size:
             sizes = f"{width}×{height} pixels, others {size[1]}×{size[0]}"
             raise InputError(f"{picture.path} has {sizes}: bring all to one size")
-    if min(size) < SMALLEST_SIDE:
-        raise InputError(
-            f"{path} has images of {size[1]}×{size[0]} pixels: {SMALLEST_SIDE} or more are needed each way"
-        )
+    if min(size) < MIN_SIDE:
+        raise InputError(f"{path} has images of {size[1]}×{size[0]} pixels: {MIN_SIDE} or more are needed each way")
 
 
 def _scale_to_uint8(path: Path, pictures: dict[str, list[Picture]]) -> tuple[dict[str, list[Picture]], list[str]]:
-    """Scale floats and large integers: the range of the training images goes from black to white.
+    """Scale floats and large integers so that the range of the training images goes from black to white.
 
-    Hashes are of the scaled images: another range makes another data set.
+    Hashes are of the scaled images, so that another range makes another data set.
     """
     if not any(picture.needs_range for images in pictures.values() for picture in images):
         return pictures, []
@@ -254,11 +241,8 @@ def _scale_to_uint8(path: Path, pictures: dict[str, list[Picture]]) -> tuple[dic
     low, high = float(min(map(np.min, raw))), float(max(map(np.max, raw)))
     scaled = {part: [picture.scale(low, high) for picture in images] for part, images in pictures.items()}
     notes = [f"floats and large integers: {low:g} is black and {high:g} is white (the training images' range)"]
-    others = len(pictures["train"]) - len(raw)
-    if others:
-        notes += [
-            f"{others:,} training images of 8 or 16 bits are not of that range: their levels differ from the others'"
-        ]
+    if others := len(pictures["train"]) - len(raw):
+        notes += [f"{others:,} training images of 8 or 16 bits are not of that range: their levels differ"]
     return scaled, notes
 
 
@@ -273,9 +257,9 @@ def _content_notes(pictures: dict[str, list[Picture]], arrays: dict[str, Pixels]
     ):
         if paths:
             yield f"{len(paths):,} of {len(both):,} images have {description}, such as {paths[0]}"
-    trained = {array_sha256(image): picture.path for picture, image in train}
+    train_paths = {array_sha256(image): picture.path for picture, image in train}
     hashes = [(picture.path, array_sha256(image)) for picture, image in test]
-    twice = [(path, trained[sha256]) for path, sha256 in hashes if sha256 in trained]
-    if twice:
-        path, original = twice[0]
-        yield f"{len(twice):,} of {len(test):,} test images are training images too, such as {path} ({original})"
+    duplicates = [(path, train_paths[sha256]) for path, sha256 in hashes if sha256 in train_paths]
+    if duplicates:
+        path, original = duplicates[0]
+        yield f"{len(duplicates):,} of {len(test):,} test images are training images too, such as {path} ({original})"

@@ -1,6 +1,6 @@
 """File formats of the published data sets.
 
-torchvision's readers are not used: that of CIFAR-10 unpickles, and so runs, whatever a file says.
+torchvision's reader of CIFAR-10 is not used, since it unpickles any object and so runs code in the file.
 """
 
 import gzip
@@ -19,10 +19,10 @@ _IDX_UBYTE = 0x08
 
 
 def read_idx(path: Path) -> Pixels:
-    """Read an IDX file of unsigned bytes (LeCun's MNIST format: magic 0 0 8 ndim, sizes, data), gzipped or not.
+    """Read an IDX file of unsigned bytes (LeCun's MNIST format: 0 0 8 ndim, sizes, data), gzipped or not.
 
     Raises:
-        ValueError: the file has another header, or another length than its header says.
+        ValueError: the file has another header, or doesn't have the length in its header.
     """
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     zero, kind, dimensions = struct.unpack_from(">HBB", raw)
@@ -33,7 +33,7 @@ def read_idx(path: Path) -> Pixels:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds arrays and plain containers only, so that a file can't run code."""
+    """Build arrays and plain containers only, so that a file can't run code."""
 
     _allowed = frozenset(
         {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
@@ -51,7 +51,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def read_cifar_batch(path: Path) -> tuple[Pixels, Pixels]:
-    """Read images (N×32×32×3) and labels (N) of a pickled CIFAR-10 batch (rows of 1,024 R, 1,024 G, 1,024 B).
+    """Read images (N, 32, 32, 3) and labels (N,) of a pickled CIFAR-10 batch (rows of 1,024 R, 1,024 G, 1,024 B).
 
     Raises:
         ValueError, KeyError, pickle.UnpicklingError: the file is no such batch.
@@ -70,7 +70,7 @@ def write_cifar_batch(path: Path, images: Pixels, labels: Pixels) -> None:
 
 
 def read_cifar_png(path: Path) -> Pixels:
-    """Read images (N×32×32×3) from a PNG, of which each row holds the 1,024 RGB pixels of one image."""
+    """Read images (N, 32, 32, 3) from a PNG, whose rows hold the 1,024 RGB pixels of an image each."""
     from PIL import Image
 
     with Image.open(path) as picture:

@@ -28,7 +28,7 @@ _READ_ERRORS = (
 
 
 def subset_index(total: int, limit: int | None) -> npt.NDArray[np.int64]:
-    """Return the positions of a random subset of `limit` among `total` images, ascending; all without a limit."""
+    """Return the positions of a random subset of `limit` of `total` images, ascending; all without a limit."""
     if limit is None:
         return np.arange(total)
     return np.sort(np.random.default_rng(_SUBSET_SEED).permutation(total)[:limit])
@@ -64,7 +64,7 @@ class Dataset:
     """A verified data set.
 
     Attributes:
-        sha256: identifies the contents; see `dataset_sha256`.
+        sha256: see `dataset_sha256`.
     """
 
     name: str
@@ -97,7 +97,7 @@ def dataset_info(name: str) -> DatasetInfo:
 
 
 def dataset_sha256(name: str) -> str:
-    """Return SHA-256 over the hashes of the four arrays; published data need not be read for it."""
+    """Return SHA-256 over the hashes of the four arrays, without reading published data."""
     return json_sha256(dataset_info(name).sha256)
 
 
@@ -137,36 +137,31 @@ def _split(images: Pixels, labels: Pixels) -> Split:
 def missing_files(info: DatasetInfo, data_dir: Path) -> list[str]:
     """Return the names of the files that are not below `data_dir`, neither plain nor gzipped."""
     folder = _folder(info, data_dir)
-    return [name for name in info.files if not ((folder / name).exists() or _gzipped(folder / name).exists())]
+    return [name for name in info.files if not ((folder / name).exists() or (folder / f"{name}.gz").exists())]
 
 
 def _folder(info: DatasetInfo, data_dir: Path) -> Path:
     """Return the folder of a data set; the default one may lie in `data`, where earlier versions stored it."""
-    earlier = data_dir.parent / info.folder
-    is_earlier = data_dir == DATA_DIR and info.folder and earlier.is_dir() and not (data_dir / info.folder).exists()
-    return earlier if is_earlier else data_dir / info.folder
-
-
-def _gzipped(path: Path) -> Path:
-    return path.with_name(path.name + ".gz")
+    folder, earlier = data_dir / info.folder, data_dir.parent / info.folder
+    is_earlier = data_dir == DATA_DIR and info.folder and earlier.is_dir() and not folder.exists()
+    return earlier if is_earlier else folder
 
 
 def _read_verified(info: DatasetInfo, folder: Path) -> dict[str, Pixels]:
     contents = [_read_file(folder / name) for name in info.files]
-    if len(contents[0]) == 1:
-        arrays = dict(zip(PARTS, (array for (array,) in contents), strict=True))
-    else:
+    if info.file_sha256:
         *train, test = contents
         images, labels = (np.concatenate(batches) for batches in zip(*train, strict=True))
         arrays = dict(zip(PARTS, (images, labels, *test), strict=True))
-    wrong_parts = _wrong_parts(info, arrays)
-    if wrong_parts and info.file_sha256:
-        hashes = [tuple(array_sha256(array) for array in batch) for batch in contents]
-        known = zip(info.files, hashes, info.file_sha256, strict=True)
-        damaged = [name for name, actual, published in known if actual != published]
     else:
-        damaged = [info.files[PARTS.index(part)] for part in wrong_parts]
+        arrays = dict(zip(PARTS, (array for (array,) in contents), strict=True))
+    wrong_parts = _wrong_parts(info, arrays)
     if wrong_parts:
+        damaged = [info.files[PARTS.index(part)] for part in wrong_parts]
+        if info.file_sha256:
+            hashes = [tuple(array_sha256(array) for array in batch) for batch in contents]
+            rows = zip(info.files, hashes, info.file_sha256, strict=True)
+            damaged = [name for name, actual, published in rows if actual != published]
         raise _damage_error([folder / name for name in damaged], "its contents don't have the published SHA-256")
     return arrays
 
@@ -174,8 +169,8 @@ def _read_verified(info: DatasetInfo, folder: Path) -> dict[str, Pixels]:
 def _wrong_parts(info: DatasetInfo, arrays: dict[str, Pixels]) -> list[str]:
     return [
         part
-        for part in PARTS
-        if arrays[part].shape != info.shapes[part] or array_sha256(arrays[part]) != info.sha256[part]
+        for part, array in arrays.items()
+        if array.shape != info.shapes[part] or array_sha256(array) != info.sha256[part]
     ]
 
 
@@ -183,7 +178,7 @@ def _read_file(path: Path) -> tuple[Pixels, ...]:
     """Return the array of an IDX file, or images and labels of a CIFAR-10 batch."""
     try:
         if "idx" in path.name:
-            return (read_idx(path if path.exists() else _gzipped(path)),)
+            return (read_idx(path if path.exists() else path.with_name(f"{path.name}.gz")),)
         return read_cifar_batch(path)
     except (PermissionError, IsADirectoryError) as error:
         raise InputError(f"{path} can't be read: {error.strerror}") from error
@@ -192,7 +187,7 @@ def _read_file(path: Path) -> tuple[Pixels, ...]:
 
 
 def _damage_error(paths: list[Path], reason: str) -> InputError:
-    names = ", ".join(str(path) for path in paths)
+    names = ", ".join(map(str, paths))
     return InputError(f"{names} is damaged ({reason}): delete it, and the next command fetches it again")
 
 
@@ -200,23 +195,20 @@ def _fetch(info: DatasetInfo, data_dir: Path) -> None:
     """Fetch the files of a data set into `data_dir`; verify them before they are moved there."""
     require_writable(data_dir)
     data_dir.mkdir(parents=True, exist_ok=True)
-    reasons = []
-    for source_name, source in sources.SOURCES:
+    folder, reasons = data_dir / info.folder, []
+    for source_name, fetch in sources.SOURCES:
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=data_dir) as scratch:
             print(f"data: fetching {info.name} ({source_name}) ...", flush=True)
             try:
-                fetched = source(info, Path(scratch))
-                _read_verified(info, fetched)
+                downloads = fetch(info, Path(scratch))
+                _read_verified(info, downloads)
             except (sources.SourceUnavailableError, InputError) as reason:
                 reasons.append(f"{source_name}: {reason}")
                 continue
-            folder = data_dir / info.folder
             folder.mkdir(parents=True, exist_ok=True)
             for name in info.files:
-                (fetched / name).replace(folder / name)
+                (downloads / name).replace(folder / name)
             print(f"data: {info.name} verified and kept in {folder}", flush=True)
             return
-    raise InputError(
-        f"{info.name} can't be fetched ({'; '.join(reasons)}): "
-        f"put {', '.join(info.files)} into {data_dir / info.folder}"
-    )
+    mend = f"put {', '.join(info.files)} into {folder}"
+    raise InputError(f"{info.name} can't be fetched ({'; '.join(reasons)}): {mend}")

@@ -1,4 +1,4 @@
-"""One image file, decoded by Pillow to grey levels, to colours, or to values without a known black and white."""
+"""Decode an image file by Pillow to grey levels, to colours, or to values without a known black and white."""
 
 import contextlib
 import warnings
@@ -15,7 +15,7 @@ from common.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-WITHOUT_PIXELS = {"BUFR", "GRIB", "HDF5", "WMF", "EPS", "MPEG"}  # drawings and containers that Pillow doesn't decode
+WITHOUT_PIXELS = {"BUFR", "GRIB", "HDF5", "WMF", "EPS", "MPEG"}  # formats that Pillow doesn't decode to pixels
 INTEGERS_OF_16_BITS = {"PNG", "PPM"}  # formats whose 16 bits some versions of Pillow put into 32
 SEQUENCES = {"GIF", "PNG", "WEBP", "TIFF", "AVIF"}  # formats with frames or pages
 BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED = 258, 339, 1  # tags of TIFF
@@ -27,7 +27,7 @@ class Picture:
 
     Attributes:
         values: uint8, (H, W) of a grey image, (H, W, 3) of any other; (H, W) of another type if `needs_range`.
-        is_transparent: white shows through somewhere.
+        is_transparent: some pixels show white.
         has_more: the file has more pictures (frames, pages); this is the first.
     """
 
@@ -54,8 +54,8 @@ def extensions() -> dict[str, str]:
     """Return extension (".png") -> format, of all formats that Pillow decodes to pixels."""
     from PIL import Image
 
-    known = Image.registered_extensions()
-    return {extension: name for extension, name in known.items() if name in Image.OPEN and name not in WITHOUT_PIXELS}
+    formats = Image.registered_extensions().items()
+    return {extension: name for extension, name in formats if name in Image.OPEN and name not in WITHOUT_PIXELS}
 
 
 def read_picture(path: Path) -> Picture:
@@ -68,11 +68,11 @@ def read_picture(path: Path) -> Picture:
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    known = set(extensions().values())
+    formats = set(extensions().values())
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(path, formats=[name for name in Image.ID if name in known]) as image:
+            with Image.open(path, formats=[name for name in Image.ID if name in formats]) as image:
                 has_more = image.format in SEQUENCES and getattr(image, "n_frames", 1) > 1
                 image.load()
                 with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):  # damaged EXIF data
@@ -96,23 +96,17 @@ def _decode(path: Path, image: "Image") -> Picture:
     visible = _to_grey_or_rgb(image)
     if not image.has_transparency_data:
         return Picture(path, np.asarray(visible))
-    alpha = _alpha(image)
+    if image.mode.startswith("I"):  # here Pillow compares only 8 bits with the transparent value
+        is_opaque = np.asarray(image) != image.info["transparency"]
+        alpha = Image.fromarray(is_opaque.astype(np.uint8) * 255)
+    else:
+        alpha = image.convert("RGBA").getchannel("A")
     on_white = Image.composite(visible, Image.new(visible.mode, visible.size, "white"), alpha)
     return Picture(path, np.asarray(on_white), is_transparent=alpha.getextrema() != (255, 255))
 
 
-def _alpha(image: "Image") -> "Image":
-    """Return the alpha channel in mode "L"; 255 is opaque."""
-    from PIL import Image
-
-    if image.mode.startswith("I"):  # here Pillow compares only 8 bits with the transparent value
-        opaque = np.asarray(image) != image.info["transparency"]
-        return Image.fromarray(opaque.astype(np.uint8) * 255)
-    return image.convert("RGBA").getchannel("A")
-
-
 def _values_without_range(image: "Image") -> npt.NDArray[Any] | None:
-    """Return the raw values (H, W) of a type for which no convention defines black and white, else None."""
+    """Return the raw values (H, W) of a type without a convention for black and white, else None."""
     if image.format == "FITS" and image.mode == "I;16":
         return np.asarray(image).view(np.int16)  # FITS integers are signed, which Pillow ignores
     if image.mode not in ("I", "F") or (image.format in INTEGERS_OF_16_BITS and image.mode == "I"):

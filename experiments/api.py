@@ -16,22 +16,24 @@ from common.imports import is_user_code
 from common.progress import progress_bar
 from evaluation import FILLS_OF, RETRAINING
 from evaluation.configs import RemovalConfig, SelectivityConfig, kinds_of, removal_config
-from evaluation.given import GivenArtefacts, GivenConfig, Preprocessing
+from evaluation.given import GivenArtefacts, Preprocessing
 from evaluation.given import measure_given as measure
 from evaluation.options import options_of
 from evaluation.registry import EVALUATIONS as MEASURED
 from evaluation.registry import load_evaluation
 from experiments.engine import Local
-from experiments.measurements import SUMMARIES, Measurements
+from experiments.measurements import Measurements
 from experiments.plans import measurements_of, require_options_fit, sweeps_of
 from experiments.request import Request
 from experiments.runner import run
 from experiments.sweep import Sweep
 from models import ATTENTIONS, NO_ATTENTION
-from reporting.evaluation_summary import EvaluationSummary
-from reporting.removal_summary import RemovalSummary
+from reporting.evaluation_summary import ModelSummary
+from reporting.groups import MEASUREMENTS
+from reporting.numbers_summary import NumbersSummary
 
 GIVEN = "given images"  # in the place of a data set's name
+OF_GIVEN = ("ROAD", "insertion-deletion", "selectivity", "sanity")
 
 
 def evaluate_given(
@@ -43,26 +45,27 @@ def evaluate_given(
     ensemble: str | None,
     preprocessing: Preprocessing | None,
     options: Mapping[str, Any],
-) -> EvaluationSummary:
+) -> ModelSummary:
     """Evaluate methods on a network in memory, see `whitebox.evaluate`."""
-    if evaluation not in MEASURED:
+    if evaluation not in OF_GIVEN and not is_user_code(evaluation):
         raise InputError(f"{evaluation} needs training images: name a model and its data set in place of a network")
     config, left = _given_config(evaluation, len(images), options)
     specs = _specs(methods, ensemble, left)
     labels = torch.as_tensor(np.asarray(labels)) if not isinstance(labels, Tensor) else labels
     own = {spec: method for spec, method in specs.items() if not isinstance(method, str)}
     artefacts = GivenArtefacts.of(model, images, labels, own, preprocessing)
-    total = len(specs) * MEASURED[evaluation].images(config)
-    with progress_bar(total, evaluation, "images") as bar:
+    protocol = load_evaluation(evaluation)
+    with progress_bar(len(specs) * protocol.images(config), protocol.name, "images") as bar:
         results = {(spec, 0): measure(evaluation, config, artefacts, spec, bar.update) for spec in specs}
-    kind = SUMMARIES.get(evaluation, RemovalSummary)
-    summary: EvaluationSummary = kind(config, GIVEN, type(model).__name__, tuple(specs), (0,), results)
-    return summary
+    facts = config, GIVEN, type(model).__name__, tuple(specs), (0,), results
+    if is_user_code(evaluation):
+        return NumbersSummary(*facts, name=protocol.name, lowest_first=protocol.lowest_first)
+    return MEASUREMENTS[evaluation][0](*facts)
 
 
-def _given_config(evaluation: str, images: int, options: Mapping[str, Any]) -> tuple[GivenConfig, dict[str, Any]]:
+def _given_config(evaluation: str, images: int, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Return the configuration, and the options that are not its own, but parameters of methods."""
-    kind = kinds_of(evaluation)[0]
+    kind = load_evaluation(evaluation).config
     its_own = {name: value for name, value in options.items() if name in {one.name for one in fields(kind)}}
     left = {name: value for name, value in options.items() if name not in its_own}
     its_own |= {"limit_test": images}
@@ -95,7 +98,7 @@ def _specs(
 
 def evaluate_stored(
     model: str, dataset: str, methods: Sequence[str], evaluation: str, ensemble: str | None, options: Mapping[str, Any]
-) -> EvaluationSummary:
+) -> ModelSummary:
     """Evaluate methods on a classifier of this project, as the command line does; what is missing is made, and kept."""
     names = {one.name for one in fields(Request)}
     facts = {name: value for name, value in options.items() if name in names}

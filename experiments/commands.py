@@ -28,7 +28,7 @@ from experiments.store import Folders
 from reporting.accuracy import report_accuracy
 from reporting.documents import write_documents
 from reporting.evaluation_summary import EvaluationSummary
-from reporting.groups import list_measured_models, load_removal, load_sanity, sort_datasets
+from reporting.groups import list_datasets, load_measurements, sort_datasets
 from reporting.labels import classifier_line
 from reporting.page import write_page
 from reporting.retraining_summary import Gap
@@ -152,25 +152,25 @@ def report(request: Request, folders: Folders) -> None:
     trained: dict[str, dict[str, Any]] = {}
     for dataset in request.target or ("",):
         trained |= load_metadata(folders.checkpoints, dataset)
-    measured = [dataset for dataset, _model in list_measured_models(folders.results)]
-    everything = sort_datasets([*DATASETS, *measured, *(metadata["dataset"] for metadata in trained.values())])
+    names = list_datasets(folders.results)
+    everything = sort_datasets([*DATASETS, *names, *(metadata["dataset"] for metadata in trained.values())])
     datasets = list(request.target or everything)
     suffix = "" if datasets == everything else f"_{'-'.join(datasets)}"  # never replaces the whole report
     print(report_accuracy(datasets, trained, folders.results, suffix, request.quick, not request.dry_run))
     retrainings = Retrainings.load(folders.results, datasets, folders.data)
     print(retrainings.overview)
-    removals = [summary for summary in load_removal(folders.results, folders.data) if summary.dataset in datasets]
-    checks = [summary for summary in load_sanity(folders.results) if summary.dataset in datasets]
-    pages = summarize(folders.results, datasets, retrainings, removals)
+    measurements = [part for part in load_measurements(folders.results, folders.data) if part.dataset in datasets]
+    pages = summarize(datasets, retrainings, measurements)
     print("\n\n".join(page.text for page in pages))
     if not request.dry_run:
         written = retrainings.write(folders.results, suffix)
         written += [path for page in pages for path in page.write_files(folders.results)]
-        summaries: list[EvaluationSummary] = [*retrainings.quick, *removals, *checks]
-        for summary in summaries:
-            summary.write(folders.results)
+        parts: list[EvaluationSummary] = [*retrainings.quick]
+        parts += [part for part in measurements if part.evaluation != "selectivity"]  # its evaluation writes them
+        for part in parts:
+            part.write(folders.results)
         if pages:
-            written.append(write_page(pages, retrainings, removals, folders.results))
+            written.append(write_page(pages, retrainings, measurements, folders.results))
         print("\n".join(f"written: {path}" for path in written))
 
 

@@ -22,16 +22,13 @@ from experiments.pipeline import Pipeline, method_kwargs
 from experiments.records import report_other_code, write_arrays, write_record
 from experiments.runner import Experiment
 from reporting.evaluation_summary import MeasurementSummary
+from reporting.groups import MEASUREMENTS
 from reporting.numbers_summary import NumbersSummary
 from reporting.records import load_records, load_selectivity, naming_damage, read_record, read_result
-from reporting.removal_summary import RemovalSummary
-from reporting.sanity_summary import SanitySummary
-from reporting.selectivity_summary import SelectivitySummary
 from training.checkpoint import Checkpoint, versions
 from training.device import device_name
 
 Result = dict[str, Any]
-SUMMARIES: dict[str, type[MeasurementSummary]] = {"sanity": SanitySummary, "selectivity": SelectivitySummary}
 
 
 @dataclass(frozen=True)
@@ -209,7 +206,7 @@ class Measurements(Experiment[Measurement]):
         data = first.config.quick, first.dataset_sum, self.folders.data
         if self.code:
             return NumbersSummary(*facts, *data, name=self.title, lowest_first=self.evaluation.lowest_first)
-        return SUMMARIES.get(self.title, RemovalSummary)(*facts, *data)
+        return MEASUREMENTS[self.title][0](*facts, *data)
 
     def report(self) -> str:
         return self.summary.write(self.folders.results)

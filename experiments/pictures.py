@@ -35,7 +35,7 @@ class Subject:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
-        self.name = pipeline.model
+        self.name, self.dataset = pipeline.model, pipeline.config.dataset
         self.examples = pipeline.dataset.test.subset(0)
         self._networks: dict[bool, torch.nn.Module] = {}
 

@@ -22,13 +22,13 @@ def hash_outputs(build: Callable[[], nn.Module], shape: tuple[int, int, int]) ->
     """
     model = build()
     hashes = []
-    for name, run in (("_evaluated", _evaluate), ("_trained", _train), ("_penalised", _training_loss)):
+    for mode in ("_evaluated", "_trained", "_penalised"):
         for dtype in DIGITS:
             try:
                 images = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
                 with torch.no_grad():
-                    output = run(model.to(dtype), images.to(next(model.parameters()).device))
-                hashes.append(json_sha256([name, *(_hash(tensor, dtype) for _, tensor in iterate_tensors(output))]))
+                    output = _run(mode, model.to(dtype), images.to(next(model.parameters()).device))
+                hashes.append(json_sha256([mode, *(_hash(tensor, dtype) for _, tensor in iterate_tensors(output))]))
                 break
             except Exception:  # users' code may raise anything
                 continue
@@ -43,14 +43,8 @@ def _hash(values: Tensor, dtype: torch.dtype) -> str:
     return rounded_sha256(values.numpy(), DIGITS[dtype])
 
 
-def _evaluate(model: nn.Module, images: Tensor) -> Any:
-    return model.eval()(images)
-
-
-def _train(model: nn.Module, images: Tensor) -> Any:
-    return model.train()(images)
-
-
-def _training_loss(model: nn.Module, images: Tensor) -> Any:
-    loss: Any = model.train().training_loss
-    return loss(images, torch.zeros(len(images), dtype=torch.int64, device=images.device), 0.1)
+def _run(mode: str, model: Any, images: Tensor) -> Any:
+    model = model.eval() if mode == "_evaluated" else model.train()
+    if mode != "_penalised":
+        return model(images)
+    return model.training_loss(images, torch.zeros(len(images), dtype=torch.int64, device=images.device), 0.1)

@@ -91,13 +91,16 @@ class TwoHeads(nn.Module):
 
     predicting: str
     auxiliary: str
+    has_cbam: bool
 
-    def __init__(self, shape: Shape, classes: int, cbam: bool) -> None:
-        """Args: `shape` (C, H, W) of an image; `classes` number of logits; `cbam` in each block."""
+    def __init__(self, shape: Shape, classes: int) -> None:
+        """Args: `shape` (C, H, W) of an image; `classes` number of logits."""
         super().__init__()
         first, second, third = pairwise((shape[0], *WIDTHS))
         self.features = nn.Sequential(
-            convolution_block(*first, cbam), convolution_block(*second, cbam), convolution_layer(*third, cbam)
+            convolution_block(*first, self.has_cbam),
+            convolution_block(*second, self.has_cbam),
+            convolution_layer(*third, self.has_cbam),
         )
         self.cam = CAMHead(WIDTHS[-1], classes)
         self.classifier = nn.Sequential(nn.MaxPool2d(2), *linear_head(shape, classes))
@@ -111,10 +114,9 @@ class TwoHeads(nn.Module):
         """Return the cross entropy of the predicting head + `AUXILIARY_WEIGHT` · that of the auxiliary head."""
         activation = self.features(images)
 
-        def loss_of_head(name: str) -> Tensor:
-            return F.cross_entropy(self.get_submodule(name)(activation), labels, label_smoothing=label_smoothing)
-
-        return loss_of_head(self.predicting) + AUXILIARY_WEIGHT * loss_of_head(self.auxiliary)
+        heads = self.get_submodule(self.predicting), self.get_submodule(self.auxiliary)
+        loss, auxiliary = (F.cross_entropy(head(activation), labels, label_smoothing=label_smoothing) for head in heads)
+        return loss + AUXILIARY_WEIGHT * auxiliary
 
 
 class SimpleCNNWithCAM(TwoHeads):
@@ -123,12 +125,9 @@ class SimpleCNNWithCAM(TwoHeads):
     1,285,332 parameters for 1×28×28 images, 2,203,412 for 3×32×32 images.
     """
 
-    predicting, auxiliary = "cam", "classifier"
+    predicting, auxiliary, has_cbam = "cam", "classifier", False
     layers = SimpleCNN.layers
     attention_layers: tuple[str, ...] = ()
-
-    def __init__(self, shape: Shape, classes: int) -> None:
-        super().__init__(shape, classes, cbam=False)
 
 
 class SimpleCNNWithCBAM(TwoHeads):
@@ -137,9 +136,6 @@ class SimpleCNNWithCBAM(TwoHeads):
     1,288,561 parameters for 1×28×28 images, 2,206,641 for 3×32×32 images.
     """
 
-    predicting, auxiliary = "classifier", "cam"
+    predicting, auxiliary, has_cbam = "classifier", "cam", True
     layers = tuple(f"features.{block}.3" for block in range(len(WIDTHS)))
     attention_layers = tuple(f"features.{block}.2.spatial" for block in range(len(WIDTHS)))
-
-    def __init__(self, shape: Shape, classes: int) -> None:
-        super().__init__(shape, classes, cbam=True)

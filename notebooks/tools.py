@@ -1,4 +1,4 @@
-"""Tools of all notebooks: folders, a trained classifier with some images, the command line, pictures.
+"""Shared by all notebooks: folders, a trained classifier with some images, evaluations, pictures.
 
 Run from this folder, as Jupyter does. Nothing here computes anything that the toolkit doesn't: read `subject` to see
 which classifier a notebook explains.
@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import main  # noqa: E402
+import whitebox  # noqa: E402
 from attribution.fusing import fuse_batchnorm  # noqa: E402
 from common.errors import InputError  # noqa: E402
 from evaluation.coherence import choose_examples  # noqa: E402
@@ -27,6 +28,7 @@ from evaluation.configs import ExampleFilter  # noqa: E402
 from experiments.pictures import Subject  # noqa: E402
 from experiments.pipeline import Pipeline  # noqa: E402
 from experiments.store import Folders  # noqa: E402
+from reporting.evaluation_summary import ModelSummary  # noqa: E402
 from reporting.figures import Figure, save_figure  # noqa: E402
 from reporting.pictures import Column, draw_grid  # noqa: E402
 from training.config import TrainingConfig  # noqa: E402
@@ -35,9 +37,8 @@ from training.loop import initialise  # noqa: E402
 from training.networks import new_model  # noqa: E402
 from training.recipe import quick_train_images, recipe_for  # noqa: E402
 
-OUTPUT = Path(os.environ.get("WHITEBOX_OUTPUT", ROOT))
-DATA = Path(os.environ.get("WHITEBOX_DATA", ROOT / "data")).absolute()
-os.chdir(OUTPUT)  # so that the paths that are printed begin at checkpoints/, saliency_maps/ and results/
+OUTPUT = Path(os.path.relpath(os.environ.get("WHITEBOX_OUTPUT", ROOT)))
+DATA = Path(os.environ.get("WHITEBOX_DATA", ROOT / "data"))
 
 
 class Picture:
@@ -52,7 +53,7 @@ class Picture:
 
 def has_trained(dataset: str, attention: str | None = None) -> bool:
     """Return whether the classifier of the full recipe is there (`python main.py --train`)."""
-    return TrainingConfig(dataset, attention, 0, recipe_for(dataset, attention)).path(Path("checkpoints")).exists()
+    return TrainingConfig(dataset, attention, 0, recipe_for(dataset, attention)).path(OUTPUT / "checkpoints").exists()
 
 
 def subject(
@@ -69,7 +70,7 @@ def subject(
     quick = not has_trained(dataset, attention)
     limit = quick_train_images(dataset, attention) if quick else None
     order = TrainingConfig(dataset, attention, 0, recipe_for(dataset, attention, quick=quick), limit, quick=quick)
-    found = Subject(Pipeline(order, Folders.below(Path(), DATA), resolve_device("auto")))
+    found = Subject(Pipeline(order, Folders.below(OUTPUT, DATA), resolve_device("auto")))
     try:
         show_first(found, ExampleFilter(tuple(classes), correct_only=correct_only))
     except InputError:  # a class of which it gets nothing right
@@ -88,7 +89,7 @@ def untrained(dataset: str, attention: str | None = None, classes: Sequence[str]
     device = resolve_device("auto")
     found = Subject(
         Pipeline(
-            TrainingConfig(dataset, attention, 0, recipe_for(dataset, attention)), Folders.below(Path(), DATA), device
+            TrainingConfig(dataset, attention, 0, recipe_for(dataset, attention)), Folders.below(OUTPUT, DATA), device
         )
     )
     found.model = fuse_batchnorm(initialise(lambda: new_model(dataset, attention), 0, device).eval())
@@ -145,7 +146,7 @@ def evened(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
         yield
 
 
-def evaluated(method: str) -> None:
+def print_evaluations(method: str) -> None:
     """Print what the published evaluations say of a method on SimpleCNN, and its place among the methods."""
     for dataset in ("mnist", "cifar10"):
         path = ROOT / "results" / "published" / f"summary_{dataset}_SimpleCNN.csv"
@@ -159,9 +160,8 @@ def evaluated(method: str) -> None:
             print(f"{dataset:8} {one['evaluation']:19} {value:16} {place}{leak}")
 
 
-def whitebox(*options: str) -> None:
-    """`python main.py OPTIONS`, with --quick where it is asked for; without its progress bars."""
+def evaluate(evaluation: str, methods: Sequence[str], dataset: str = "mnist", **options: Any) -> ModelSummary:
+    """Evaluate methods on SimpleCNN, without progress bars: the trained one if it is there, else that of `quick`."""
+    options = {"quick": not has_trained(dataset), "output_dir": OUTPUT, "data_dir": DATA, **options}
     with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
-        status = main.main([f"--data-dir={DATA}", *options])
-    if status:
-        raise RuntimeError(f"python main.py {' '.join(options)} ended with {status}")
+        return whitebox.evaluate("SimpleCNN", dataset=dataset, methods=methods, evaluation=evaluation, **options)

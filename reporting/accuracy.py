@@ -110,7 +110,9 @@ def group_trainings(known: Mapping[str, dict[str, Any]], dataset: str, quick: bo
             same = [metadata[field] for field in ("model", "recipe", "limit_train", "validation_rate", "dataset_sum")]
             same.append(metadata.get("model_code"))
             groups.setdefault(json.dumps(same, sort_keys=True), []).append(metadata)
-    trainings = [Trainings(tuple(sorted(group, key=lambda one: int(one["seed"])))) for group in groups.values()]
+    trainings = [
+        Trainings(tuple(sorted(group, key=lambda metadata: int(metadata["seed"])))) for group in groups.values()
+    ]
     return sorted(trainings, key=lambda training: model_order(training.model))
 
 
@@ -183,13 +185,15 @@ def accuracy_csv(datasets: Sequence[str], trainings: Mapping[str, Sequence[Train
     for dataset in datasets:
         classes = ("total", *class_names(dataset, trainings[dataset]))
         for training in trainings[dataset]:
-            for one in training.checkpoints:
-                facts = [one["parameters"], one["recipe"]["epochs"], one["recipe"]["batch_size"], one["limit_train"]]
-                facts += [one["seconds"], one["device"], one["versions"]["torch"]]
-                accuracies = (one["test_accuracy"], *one["test_accuracy_per_class"])
+            for metadata in training.checkpoints:
+                recipe = metadata["recipe"]
+                facts = [metadata["parameters"], recipe["epochs"], recipe["batch_size"], metadata["limit_train"]]
+                facts += [metadata["seconds"], metadata["device"], metadata["versions"]["torch"]]
+                accuracies = (metadata["test_accuracy"], *metadata["test_accuracy_per_class"])
                 for label, accuracy in zip(("total", *training.classes), accuracies, strict=True):
                     value = "" if accuracy is None else f"{accuracy:.4f}"
-                    rows.append([dataset, one["model"], "this project", one["seed"], label, value, *facts])
+                    row = [dataset, metadata["model"], "this project", metadata["seed"], label, value]
+                    rows.append([*row, *facts])
         for model in MODELS:
             if not any(training.model == model for training in trainings[dataset]):
                 rows.append([dataset, model, "this project", *[""] * (3 + len(FACTS))])

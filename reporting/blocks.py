@@ -10,10 +10,9 @@ from attribution import CONTROLS
 from data import DATASETS
 from evaluation import REMOVING
 from evaluation.statistics import mean_interval
-from models import NO_ATTENTION, model_name
+from models import model_name
 from reporting.accuracy import accuracy_text, load_trainings, original_accuracy
 from reporting.documents import Published
-from reporting.groups import select_largest
 from reporting.labels import TITLES, classifier_line, duration, parameter_sentences, quantity
 from reporting.removal_summary import RemovalSummary
 from reporting.retraining_summary import Gap, RetrainingSummary
@@ -99,19 +98,16 @@ def removing(published: Published) -> str:
     """Return removal without retraining and the sanity check, both data sets side by side."""
     columns: dict[str, Mapping[str, str]] = {}
     conditions = []
-    for dataset in DATASETS:
-        title = TITLES[dataset]
+    for dataset, title in TITLES.items():
         for evaluation in REMOVING:
-            of_evaluation = (summary for summary in published.removals if summary.evaluation == evaluation)
-            summary = select_largest(of_evaluation, dataset, NO_ATTENTION)
+            summary = published.largest(evaluation, dataset)
             columns[f"{title}: {SHORT_NAMES.get(evaluation, evaluation)}"] = _gap_cells(summary) if summary else {}
             if summary and evaluation == REMOVING[0]:
-                seeds, accuracy = quantity(len(summary.seeds), "classifier"), cell(summary.baseline)
-                images = f"{summary.config.limit_test:,} test images"
-                conditions.append(f"{title}: {images}, {seeds}, accuracy on them {accuracy}")
-        check = select_largest(published.checks, dataset, NO_ATTENTION)
+                seeds, images = quantity(len(summary.seeds), "classifier"), f"{summary.config.limit_test:,} test images"
+                conditions.append(f"{title}: {images}, {seeds}, accuracy on them {cell(summary.baseline)}")
+        check = published.largest("sanity", dataset)
         methods = check.methods if check else ()
-        columns[f"{title}: sanity"] = {method.label: check.outcome(method) for method in methods if check}
+        columns[f"{title}: sanity"] = {method.label: check.outcome(method) for method in methods}
     note = (
         "Least minus most important first, the higher the better, 0 for a random order; ROAD and F-Fidelity: accuracy, "
         f"SRG (insertion-deletion): probability. {BETTER} better, {WORSE} worse than RANDOM by the 95 % interval of "
@@ -150,36 +146,33 @@ def _rank_correlations(summary: Summary) -> str:
 
 def sanity(published: Published) -> str:
     """Return a sentence for each method and data set."""
-    checks = [select_largest(published.checks, dataset, NO_ATTENTION) for dataset in reversed(DATASETS)]
-    parts = [
-        (check.title, "\n".join(f"- {method.label} {check.sentence(method)}" for method in check.methods))
-        for check in checks
-        if check
-    ]
-    title, sentences = parts[0]
-    return "\n\n".join([f"{title}:\n\n{sentences}", *(details(*part) for part in parts[1:])])
+    parts = []
+    for check in filter(None, (published.largest("sanity", dataset) for dataset in reversed(DATASETS))):
+        sentences = (f"- {method.label} {check.sentence(method)}" for method in check.methods)
+        parts.append((check.title, "\n".join(sentences)))
+    title, text = parts[0]
+    return "\n\n".join([f"{title}:\n\n{text}", *(details(*part) for part in parts[1:])])
 
 
 def selectivity(published: Published) -> str:
     """Return the area under the class's probability, and the distance to RANDOM paired by image."""
-    rows: dict[str, list[str]] = {}
-    head = ["method"]
-    images: dict[str, None] = {}
-    for place, (dataset, by_method) in enumerate(published.selectivity.items()):
-        head += [f"{TITLES[dataset]}: area ↓", "− RANDOM's"]
-        curves = {curve.method: curve for curve in by_method.values()}
-        random = curves.get("RANDOM")
-        for name, curve in curves.items():
-            against = "" if random is None or curve is random else difference_cell(curve.areas, random.areas)
-            rows.setdefault(name, [""] * 2 * place).extend([cell(mean_interval(curve.areas)), against])
-            images[f"{len(curve.score):,}"] = None
-    methods = dict.fromkeys(method for by_method in published.selectivity.values() for method in by_method)
+    summaries = [summary for dataset in DATASETS if (summary := published.largest("selectivity", dataset))]
+    names = dict.fromkeys(curve.method for summary in summaries for curve in summary.curves)
+    rows = {"method": ["method"]} | {name: [name] for name in names}
+    for summary in summaries:
+        rows["method"] += [f"{TITLES[summary.dataset]}: area ↓", "− RANDOM's"]
+        curves = {curve.method: curve for curve in summary.curves}
+        for name in names:
+            areas, random = (curves[key].areas if key in curves else None for key in (name, "RANDOM"))
+            against = "" if name == "RANDOM" or areas is None or random is None else difference_cell(areas, random)
+            rows[name] += ["" if areas is None else cell(mean_interval(areas)), against]
+    images = dict.fromkeys(f"{len(summary.curves[0].score):,}" for summary in summaries)
+    methods = dict.fromkeys(method for summary in summaries for method in summary.methods)
     note = (
         f"Area under the probability of the explained class; {' and '.join(images)} test images, "
         f"one network (seed 0).{parameter_sentences(methods)} ± is the 95 % interval over the images."
     )
-    cells = [[name, *row, *[""] * (len(head) - 1 - len(row))] for name, row in rows.items()]
-    return f"{markdown_table([head, *cells])}\n{small_print(note)}"
+    return f"{markdown_table(list(rows.values()))}\n{small_print(note)}"
 
 
 def models(published: Published) -> str:

@@ -11,17 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.files import write_text
 from data import DATASETS
 from models import NO_ATTENTION
 from reporting.accuracy import Trainings, group_trainings, load_trainings
-from reporting.groups import load_removal, load_sanity, load_selectivity_curves
-from reporting.removal_summary import RemovalSummary
+from reporting.evaluation_summary import MeasurementSummary
+from reporting.groups import load_measurements, select_largest
 from reporting.retrainings import Retrainings
-from reporting.sanity_summary import SanitySummary
-from reporting.selectivity_summary import SelectivityCurve
 from reporting.summary import Summary, summarize
 
 BLOCK = re.compile(r"(?P<head><!-- report: (?P<name>[\w-]+) -->\n).*?(?P<tail>\n<!-- /report -->)", re.DOTALL)
@@ -38,27 +35,22 @@ class Published:
         return Retrainings.load(self.folder, DATASETS)
 
     @cached_property
-    def removals(self) -> list[RemovalSummary]:
-        return load_removal(self.folder)
+    def measurements(self) -> list[MeasurementSummary]:
+        return load_measurements(self.folder)
 
-    @cached_property
-    def checks(self) -> list[SanitySummary]:
-        return load_sanity(self.folder)
+    def largest(self, evaluation: str, dataset: str) -> Any:
+        """Return the largest summary of an evaluation without retraining, on SimpleCNN; None if there is none."""
+        return select_largest(self.measurements, evaluation, dataset, NO_ATTENTION)
 
     @cached_property
     def summaries(self) -> list[Summary]:
-        summaries = summarize(self.folder, DATASETS, self.retrainings, self.removals)
+        summaries = summarize(DATASETS, self.retrainings, self.measurements)
         return [summary for summary in summaries if summary.model == NO_ATTENTION]
 
     @cached_property
     def trainings(self) -> dict[str, list[Trainings]]:
         known = load_trainings(self.folder)
         return {dataset: group_trainings(known, dataset, quick=False) for dataset in DATASETS}
-
-    @cached_property
-    def selectivity(self) -> dict[str, dict[MethodSpec, SelectivityCurve]]:
-        """By data set."""
-        return {dataset: load_selectivity_curves(self.folder, dataset, NO_ATTENTION) for dataset in DATASETS}
 
     def json(self, name: str) -> dict[str, Any]:
         """Return a record of `benchmarks/`, without the frame that only some have.

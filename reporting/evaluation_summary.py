@@ -1,19 +1,85 @@
 """Base classes of summaries, from which tables, CSV, figures, README blocks and the page are drawn."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from attribution.spec import MethodSpec, methods_stem
 from common.files import write_text
 from data import DATA_DIR
 from evaluation.chance import chance_level, known_dataset_info
 from evaluation.options import words_of
-from evaluation.statistics import Estimate, at_chance, chance_words
-from reporting.labels import file_name_part, parameter_words, usual_images
+from evaluation.statistics import Curve, Estimate, at_chance, chance_words, mean_interval
+from reporting.labels import file_name_part, parameter_words, quantity, usual_images
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LEAKS = "†"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Some curves in one picture of the page.
+
+    Attributes:
+        image_curves: of networks that see images; drawn bold.
+        mask_curves: of networks that see the mask alone; drawn thin.
+    """
+
+    title: str
+    note: str
+    image_curves: Sequence[Curve]
+    mask_curves: Sequence[Curve] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    """The values of one evaluation, beside those of others.
+
+    Attributes:
+        about: the meaning of the number, and the number of seeds.
+        values: by method label; an interval of no width where there is none.
+        marked: methods whose value the mask explains.
+    """
+
+    name: str
+    about: str
+    higher_is_better: bool
+    values: Mapping[str, Estimate]
+    marked: frozenset[str] = frozenset()
+
+    @cached_property
+    def places(self) -> dict[str, float]:
+        """1 for the best method; equals share their mean place."""
+        from scipy.stats import rankdata  # here, since it takes a second to import
+
+        means = np.array([value.mean for value in self.values.values()])
+        ranks = rankdata(-means if self.higher_is_better else means)
+        return dict(zip(self.values, map(float, ranks), strict=True))
+
+    @property
+    def head(self) -> str:
+        """The evaluation, and the direction of the better values."""
+        return f"{self.name} {'↑' if self.higher_is_better else '↓'}"
+
+    def cell(self, method: str) -> str:
+        if method not in self.values:
+            return ""
+        value, mark = self.values[method], f" {LEAKS}" if method in self.marked else ""
+        interval = f" ± {value.half:.3f}" if value.half > 0 else ""
+        return f"{value.mean:.3f}{interval}{mark}"
+
+
+def estimate_seeds(values: Sequence[float]) -> Estimate:
+    """Return the mean over the seeds, with an interval if there are several."""
+    return mean_interval(values) if len(values) > 1 else Estimate(values[0], values[0], values[0])
 
 
 class EvaluationSummary(ABC):
@@ -52,9 +118,18 @@ class EvaluationSummary(ABC):
         """The single runs as CSV; empty if there is no such file."""
         return ""
 
-    def draw(self, stem: Path) -> list[Path]:
-        """Draw the figures; return their paths."""
-        return []
+    @property
+    def table(self) -> str:
+        """The table in Markdown."""
+        return self.body
+
+    def figures(self) -> "dict[str, Figure]":
+        """Draw the figures; return them by the ends of their file names."""
+        return {}
+
+    def figure(self) -> "Figure":
+        """Draw the first figure, a `matplotlib.figure.Figure`."""
+        return next(iter(self.figures().values()))
 
     def write_files(self, folder: Path) -> list[Path]:
         """Write tables and figures; return their paths."""
@@ -63,7 +138,11 @@ class EvaluationSummary(ABC):
         tables = {stem.with_name(stem.name + suffix): content for suffix, content in contents.items() if content}
         for path, content in tables.items():
             write_text(path, content)
-        return [*tables, *self.draw(stem)]
+        if figures := self.figures():
+            from reporting.figures import save_figure  # here, so that nothing else waits for matplotlib
+
+            return [*tables, *chain(*(save_figure(one, folder / f"{self.stem}{end}") for end, one in figures.items()))]
+        return list(tables)
 
     def write(self, folder: Path) -> str:
         """Write tables and figures; return the text and the names of the files."""
@@ -76,6 +155,27 @@ class EvaluationSummary(ABC):
 
 class ModelSummary(EvaluationSummary):
     """Base of the summaries of one model, which must be better than chance."""
+
+    @property
+    def curves(self) -> Sequence[Any]:
+        """The curves of the methods; none if the evaluation has none."""
+        return ()
+
+    @property
+    def ranking(self) -> list[str]:
+        """The labels of the methods, the best first."""
+        places = self.columns[0].places if self.columns else {}
+        return sorted(places, key=lambda method: places[method])
+
+    @property
+    @abstractmethod
+    def columns(self) -> Sequence[Column]:
+        """The values of the methods, beside those of other evaluations."""
+
+    @property
+    def charts(self) -> Sequence[Chart]:
+        """The curves for the page."""
+        return ()
 
     @property
     @abstractmethod
@@ -96,6 +196,11 @@ class ModelSummary(EvaluationSummary):
     def doubt(self) -> str:
         """The reason why no method can be judged, if the model is no better than chance; else empty."""
         return chance_words(self.baseline, self.chance) if self.chance is not None and self.is_at_chance else ""
+
+    def describe_seeds(self, seeds: int, methods: Sequence[MethodSpec] = ()) -> str:
+        """Return the number of seeds, the parameters that are not the default, and a doubt if there is one."""
+        words = [quantity(seeds, "seed"), *parameter_words(methods)]
+        return ", ".join(words) + "; at chance on whole images" * self.is_at_chance
 
 
 @dataclass(frozen=True)
@@ -127,7 +232,7 @@ class MeasurementSummary(ModelSummary):
         return chance_level(recorded, self.dataset, self.dataset_sum, self.config.limit_test, self.data_dir)
 
     def values_by_seed(self, method: MethodSpec, name: str) -> list[Any]:
-        """Return one field of the records of a method, for each seed."""
+        """Return a field of the records of a method, for each seed."""
         return [self.results[method, seed][name] for seed in self.seeds]
 
     @property

@@ -6,12 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -50,18 +45,14 @@ class Panel:
     ylabel: str = "test accuracy after retraining"
 
 
-def draw_curves(panels: Sequence[Panel], note: str, path: Path) -> list[Path]:
-    """Draw accuracy over the fraction removed; the mask alone as a thin line in the colour of its method.
-
-    Returns:
-        the paths of the files written: `path` with the suffixes .png and .pdf.
-    """
+def draw_curves(panels: Sequence[Panel], note: str) -> Figure:
+    """Draw accuracy over the fraction removed; the mask alone as a thin line in the colour of its method."""
     width = 7.2 if len(panels) == 1 else 5.6 * len(panels)
     figure, (row,) = new_figure((width, 4.6), 1, len(panels))
     colours = colours_of(list(dict.fromkeys(curve.method for panel in panels for curve in panel.curves)))
     for axes, panel in zip(row, panels, strict=True):
         _draw_panel(axes, panel, colours)
-    return _save_with_note(figure, note, path)
+    return _with_note(figure, note)
 
 
 def _draw_panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
@@ -97,8 +88,8 @@ def _draw_line(
 
 
 def draw_lines(
-    panels: Mapping[str, Mapping[str, Sequence[float]]], ticks: Sequence[str], xlabel: str, note: str, path: Path
-) -> list[Path]:
+    panels: Mapping[str, Mapping[str, Sequence[float]]], ticks: Sequence[str], xlabel: str, note: str
+) -> Figure:
     """Draw a panel for each quantity (its name is the title): a line for each method over the ticks, from 0 to 1."""
     figure, (row,) = new_figure((5.6 * len(panels), 4.6), 1, len(panels))
     for axes, (title, lines) in zip(row, panels.items(), strict=True):
@@ -111,10 +102,10 @@ def draw_lines(
         _finish(axes, title)
         labels = [(values, method, colours[method], 8.0) for method, values in lines.items()]
         _label_ends(axes, labels, x=len(ticks) - 0.9)
-    return _save_with_note(figure, note, path)
+    return _with_note(figure, note)
 
 
-def draw_summary(summary: "Summary", path: Path) -> list[Path]:
+def draw_summary(summary: "Summary") -> Figure:
     """Draw methods × evaluations with their numbers, coloured by place, and the agreement of the evaluations."""
     rows, columns = summary.methods, summary.head[1:]
     height = 0.34 * max(len(rows), len(columns)) + 1.6
@@ -137,10 +128,10 @@ def draw_summary(summary: "Summary", path: Path) -> list[Path]:
         axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", fontsize=8)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    return _save_with_note(figure, summary.note.replace("- ", "").replace("\n\n", "\n"), path)
+    return _with_note(figure, summary.note.replace("- ", "").replace("\n\n", "\n"))
 
 
-def draw_accuracies(curves: Sequence["SelectivityCurve"], title: str, note: str, path: Path) -> list[Path]:
+def draw_accuracies(curves: Sequence["SelectivityCurve"], title: str, note: str) -> Figure:
     """Draw selectivity: accuracy over the number of pixels removed, with intervals."""
     figure, ((axes,),) = new_figure((7.2, 4.6), 1, 1)
     colours, steps = colours_of([curve.method for curve in curves]), len(curves[0].accuracy)
@@ -148,14 +139,12 @@ def draw_accuracies(curves: Sequence["SelectivityCurve"], title: str, note: str,
         _draw_line(axes, range(steps), curve.accuracy, curve.method, colours[curve.method], 0.12, linewidth=1.6)
     axes.set(xlabel="pixels removed", ylabel="accuracy", xlim=(0, steps - 1), ylim=(0, 1.02))
     _finish(axes, title)
-    labels = [([one.mean for one in curve.accuracy], curve.method, colours[curve.method], 8.5) for curve in curves]
+    labels = [([point.mean for point in curve.accuracy], curve.method, colours[curve.method], 8.5) for curve in curves]
     _label_ends(axes, labels, x=1.015 * (steps - 1))
-    return _save_with_note(figure, note, path)
+    return _with_note(figure, note)
 
 
-def draw_scores(
-    curves: Sequence["SelectivityCurve"], title: str, note: str, path: Path, images: int = 100
-) -> list[Path]:
+def draw_scores(curves: Sequence["SelectivityCurve"], title: str, note: str, images: int = 100) -> Figure:
     """Draw selectivity: one panel per method, the score of some images in thin lines, the mean of all in bold."""
     columns = min(4, len(curves))
     rows = -(-len(curves) // columns)
@@ -173,7 +162,7 @@ def draw_scores(
     figure.supxlabel("pixels removed", fontsize=9)
     figure.supylabel("probability of the class", fontsize=9)
     thin = f"Thin: {min(images, len(curves[0].score))} images. Bold: the mean of all."
-    return _save_with_note(figure, f"{thin}\n{note}", path)
+    return _with_note(figure, f"{thin}\n{note}")
 
 
 def _finish(axes: Axes, title: str, size: float = 11) -> None:
@@ -184,26 +173,26 @@ def _finish(axes: Axes, title: str, size: float = 11) -> None:
 
 def new_figure(size: tuple[float, float], rows: int, columns: int) -> tuple[Figure, Any]:
     """Return a figure of `size` in inches with a grid of axes: `axes[row][column]`."""
-    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")  # not pyplot's, so that no backend is set and none is left open
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _save_with_note(figure: Figure, note: str, path: Path) -> list[Path]:
-    """Save a figure with a note below it, in lines no longer than it is wide."""
+def _with_note(figure: Figure, note: str) -> Figure:
+    """Write a note below a figure, in lines no longer than it is wide."""
     letters = round(figure.get_figwidth() * LETTERS_PER_INCH)
     lines = [part for line in note.splitlines() for part in textwrap.wrap(line, letters)]
     figure.text(0.01, -0.01, "\n".join(lines), fontsize=7, color="#555555", va="top")
-    return save_figure(figure, path)
+    return figure
 
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Write `figure` to `path` with the suffixes .png and .pdf, close it, and return the paths."""
+    """Write `figure` to `path` with the suffixes .png and .pdf; return the paths."""
     paths = []
     for suffix, metadata in ((".png", None), (".pdf", {"CreationDate": None})):
         file = path.with_name(path.name + suffix)
         with atomic_write(file) as unfinished:
             figure.savefig(unfinished, format=suffix[1:], dpi=160, bbox_inches="tight", metadata=metadata)
         paths.append(file)
-    plt.close(figure)
     return paths
 
 

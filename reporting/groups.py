@@ -5,19 +5,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from attribution import CONTROLS, ENSEMBLE_PARAMETERS, ENSEMBLES, METHODS
 from attribution.spec import MethodSpec
 from data import DATA_DIR, DATASETS, GENERATED
 from evaluation import REMOVING
-from evaluation.configs import RemovalConfig, SanityConfig
+from evaluation.configs import RemovalConfig, SanityConfig, SelectivityConfig
 from evaluation.options import from_record
 from reporting.evaluation_summary import MeasurementSummary
 from reporting.records import load_records, load_selectivity, read_result
 from reporting.removal_summary import RemovalSummary
 from reporting.sanity_summary import SanitySummary
-from reporting.selectivity_summary import SelectivityCurve
+from reporting.selectivity_summary import SelectivitySummary
 from training.recipe import Recipe
 
 METHOD_FIELDS = ("method", "ensemble", "parameters", "blur", "code")
@@ -25,7 +25,12 @@ MEASUREMENT_FIELDS = (*METHOD_FIELDS, "seed", "checkpoint_sum")
 
 Results = Mapping[tuple[MethodSpec, int], Mapping[str, Any]]
 Key = tuple[object, ...]
-SummaryType = TypeVar("SummaryType", bound=MeasurementSummary)
+
+MEASUREMENTS: dict[str, tuple[type[MeasurementSummary], type]] = {
+    "selectivity": (SelectivitySummary, SelectivityConfig),
+    **dict.fromkeys(REMOVING, (RemovalSummary, RemovalConfig)),
+    "sanity": (SanitySummary, SanityConfig),
+}
 
 
 def method_order(method: MethodSpec) -> Key:
@@ -50,13 +55,13 @@ def _configurations(results: Path) -> Iterator[dict[str, Any]]:
         yield configuration
 
 
-def list_measured_models(results: Path) -> list[tuple[str, str]]:
-    """Return data set and model of everything that is finished, each pair once.
+def list_datasets(results: Path) -> set[str]:
+    """Return the data sets of everything that is finished.
 
     Raises:
         InputError: a damaged file.
     """
-    return list(dict.fromkeys((record["dataset"], record["model"]) for record in _configurations(results)))
+    return {record["dataset"] for record in _configurations(results)}
 
 
 @dataclass(frozen=True)
@@ -101,70 +106,49 @@ def _code_label(code: str | None) -> str:
     return f"code {code}" if code else "code not recorded"
 
 
-def load_removal(results: Path, data_dir: Path = DATA_DIR) -> list[RemovalSummary]:
-    """Return the summaries of ROAD, F-Fidelity, insertion and deletion, for each data set, model and configuration.
+def load_measurements(results: Path, data_dir: Path = DATA_DIR) -> list[MeasurementSummary]:
+    """Return the summaries of all evaluations without retraining, for each data set, model and configuration.
+
+    Of selectivity those that remove the most important pixel first.
 
     Args:
-        data_dir: see `RemovalSummary`.
+        data_dir: see `MeasurementSummary`.
 
     Raises:
         InputError: a damaged file.
     """
+    versions = CodeVersions.load(results)
     summaries = []
-    for evaluation in REMOVING:
-        for record, facts in _load_groups(results, evaluation):
-            tuning = Recipe(**record["tuning"]) if record["tuning"] else None
-            fields = from_record(RemovalConfig, record) | {"ratios": tuple(record["ratios"]), "tuning": tuning}
-            facts += [False, record["dataset_sum"], data_dir]
-            summaries.append(RemovalSummary(RemovalConfig(**fields), *facts))
+    for evaluation, (summary_type, config_type) in MEASUREMENTS.items():
+        groups: dict[str, dict[tuple[MethodSpec, int], Mapping[str, Any]]] = defaultdict(dict)
+        for record, result in _load_results(results, evaluation):
+            fields = MEASUREMENT_FIELDS if "seed" in record else METHOD_FIELDS  # selectivity is of seed 0
+            common = json.dumps({name: record[name] for name in record if name not in fields}, sort_keys=True)
+            groups[common][versions.label_method(MethodSpec.read(record)), int(record.get("seed", 0))] = result
+        for text, of_group in groups.items():
+            record = json.loads(text)
+            config = config_type(**_fields(from_record(config_type, record)))
+            dataset, model = record["dataset"], versions.label_model(record)
+            methods, seeds = complete_part(of_group)
+            facts: Any = methods, seeds, of_group, False, record["dataset_sum"], data_dir
+            summaries += [summary_type(config, dataset, model, *facts)] if methods else []
     return summaries
 
 
-def load_sanity(results: Path) -> list[SanitySummary]:
-    """Return the summaries of the sanity checks, for each data set, model and configuration.
-
-    Raises:
-        InputError: a damaged file.
-    """
-    return [
-        SanitySummary(SanityConfig(**from_record(SanityConfig, record)), *facts)
-        for record, facts in _load_groups(results, "sanity")
-    ]
+def _fields(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields of a configuration: tuples for lists, a recipe for its fields."""
+    values = {name: Recipe(**value) if isinstance(value, dict) else value for name, value in record.items()}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def load_selectivity_curves(results: Path, dataset: str, model: str) -> dict[MethodSpec, SelectivityCurve]:
-    """Return selectivity, most important first: of the largest group of methods with the same configuration.
-
-    Raises:
-        InputError: a damaged file.
-    """
-    groups: dict[str, dict[MethodSpec, Path]] = defaultdict(dict)
-    versions = CodeVersions.load(results)
+def _load_results(results: Path, evaluation: str) -> Iterator[tuple[dict[str, Any], Mapping[str, Any]]]:
+    """Yield configuration and result of each finished measurement."""
+    if evaluation != "selectivity":
+        yield from ((record, result) for _path, record, result in load_records(results, evaluation))
+        return
     for path, record in load_selectivity(results):
-        if (record["dataset"], versions.label_model(record), record["order"]) == (dataset, model, "most"):
-            common = {name: value for name, value in record.items() if name not in METHOD_FIELDS}
-            groups[json.dumps(common, sort_keys=True)][versions.label_method(MethodSpec.read(record))] = path
-    largest = max(groups.values(), key=len, default={})
-    return {
-        method: SelectivityCurve.from_arrays(method.label, read_result(largest[method]))
-        for method in sorted(largest, key=method_order)
-    }
-
-
-def _load_groups(results: Path, kind: str) -> Iterator[tuple[dict[str, Any], list[Any]]]:
-    """Yield for each group its common configuration, and data set, model, finished methods, seeds, and results.
-
-    The names of model and methods have their code if there are several versions.
-    """
-    groups: dict[str, dict[tuple[MethodSpec, int], Mapping[str, Any]]] = defaultdict(dict)
-    versions = CodeVersions.load(results)
-    for _path, record, result in load_records(results, kind):
-        common = {name: value for name, value in record.items() if name not in MEASUREMENT_FIELDS}
-        key = versions.label_method(MethodSpec.read(record)), int(record["seed"])
-        groups[json.dumps(common, sort_keys=True)][key] = result
-    for text, of_group in groups.items():
-        common = json.loads(text)
-        yield common, [common["dataset"], versions.label_model(common), *complete_part(of_group), of_group]
+        if record["order"] == "most":
+            yield record, read_result(path)
 
 
 def complete_part(results: Results) -> tuple[tuple[MethodSpec, ...], tuple[int, ...]]:
@@ -179,7 +163,10 @@ def complete_part(results: Results) -> tuple[tuple[MethodSpec, ...], tuple[int, 
     return largest
 
 
-def select_largest(summaries: Iterable[SummaryType], dataset: str, model: str) -> SummaryType | None:
-    """Return the summary on a data set and model with the most methods and seeds; None if there is none."""
-    fitting = [summary for summary in summaries if (summary.dataset, summary.model) == (dataset, model)]
+def select_largest(
+    summaries: Iterable[MeasurementSummary], evaluation: str, dataset: str, model: str
+) -> MeasurementSummary | None:
+    """Return the summary with the most methods and seeds; None if there is none."""
+    key = evaluation, dataset, model
+    fitting = [summary for summary in summaries if (summary.evaluation, summary.dataset, summary.model) == key]
     return max(fitting, key=lambda summary: len(summary.methods) * len(summary.seeds), default=None)

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean
 
 from evaluation.options import notes_of
 from evaluation.statistics import Estimate, mean_interval
-from reporting.evaluation_summary import MeasurementSummary
+from reporting.evaluation_summary import Column, MeasurementSummary, estimate_seeds
 from reporting.labels import parameter_sentences, quantity
 from reporting.tables import areas_cell, csv_text, markdown_table, numbers
 
@@ -49,10 +48,9 @@ class NumbersSummary(MeasurementSummary):
         return markdown_table(rows)
 
     @property
-    def ranking(self) -> list[str]:
-        sign = 1 if self.lowest_first else -1
-        best_first = sorted(self.methods, key=lambda one: sign * fmean(self.values_by_seed(one, self.names[0])))
-        return [method.label for method in best_first]
+    def columns(self) -> list[Column]:
+        values = {one.label: estimate_seeds(self.values_by_seed(one, self.names[0])) for one in self.methods}
+        return [Column(self.name, self.describe_seeds(len(self.seeds)), not self.lowest_first, values)]
 
     @property
     def note(self) -> str:

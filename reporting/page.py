@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from html import escape
 from itertools import chain
 from pathlib import Path
@@ -11,11 +11,10 @@ from string import Template
 import numpy as np
 
 from common.files import write_text
-from evaluation import RECORDED_ORDERS
 from evaluation.runs import Run, RunResult
 from evaluation.statistics import Curve
+from reporting.evaluation_summary import Chart, MeasurementSummary
 from reporting.labels import colours_of
-from reporting.removal_summary import RemovalSummary
 from reporting.retrainings import Retrainings
 from reporting.summary import Summary
 from reporting.tables import flatten
@@ -30,23 +29,8 @@ RUN_COLUMNS = ("evaluation", "dataset", "model", "method", "ensemble", "blur", "
 RESULT_COLUMNS = ("accuracy", "removed_fraction", "tied_fraction", "seconds", "device")
 
 
-@dataclass(frozen=True)
-class Chart:
-    """Some curves in one picture.
-
-    Attributes:
-        image_curves: of networks that see images; drawn bold.
-        mask_curves: of networks that see the mask alone; drawn thin.
-    """
-
-    title: str
-    note: str
-    image_curves: Sequence[Curve]
-    mask_curves: Sequence[Curve] = ()
-
-
 def write_page(
-    summaries: Sequence[Summary], retrainings: Retrainings, removals: Sequence[RemovalSummary], results: Path
+    summaries: Sequence[Summary], retrainings: Retrainings, measurements: Sequence[MeasurementSummary], results: Path
 ) -> Path:
     """Write `report.html` into `results`, where coherence pictures may lie; return its path."""
     links = [
@@ -58,7 +42,7 @@ def write_page(
         style=(HERE / "page.css").read_text(encoding="utf-8"),
         script=(HERE / "page.js").read_text(encoding="utf-8"),
         links=" ".join([*links, *['<a href="#runs">all runs</a>'] * bool(runs)]),
-        sections="\n".join(_section(summary, retrainings, removals, results) for summary in summaries),
+        sections="\n".join(_section(summary, retrainings, measurements, results) for summary in summaries),
         runs=_runs(runs) if runs else "",
     )
     path = results / "report.html"
@@ -74,16 +58,15 @@ def _anchor(summary: Summary) -> str:
     return escape(f"{summary.dataset}-{summary.model}")
 
 
-def _section(summary: Summary, retrainings: Retrainings, removals: Sequence[RemovalSummary], results: Path) -> str:
+def _section(
+    summary: Summary, retrainings: Retrainings, measurements: Sequence[MeasurementSummary], results: Path
+) -> str:
     pair = (summary.dataset, summary.model)
-    retrained = [one for one in retrainings.summaries if (one.dataset, one.model) == pair]
-    charts = [Chart(one.title, one.conditions, one.image_curves, one.mask_curves) for one in retrained]
-    for removal in (one for one in removals if (one.dataset, one.model) == pair):
-        for order in RECORDED_ORDERS.values():
-            title = f"{removal.title}: {order} important first"
-            charts.append(Chart(title, removal.note, removal.curves(order, removal.config.value)))
+    retrained = [part for part in retrainings.summaries if (part.dataset, part.model) == pair]
+    measured = [part for part in measurements if (part.dataset, part.model) == pair]
+    charts = [chart for parts in (retrained, measured) for part in parts for chart in part.charts]
     verdicts = "".join(
-        f"<h3>{escape(one.title)}: can the curves be believed?</h3>\n{_list(one.verdicts)}" for one in retrained
+        f"<h3>{escape(part.title)}: can the curves be believed?</h3>\n{_list(part.verdicts)}" for part in retrained
     )
     lead, columns = summary.note.split("\n\n", 1)
     head, *agreement = summary.agreement
@@ -211,7 +194,7 @@ def _runs(runs: Mapping[Run, RunResult]) -> str:
     configurations = [flatten(run.configuration()) for run in runs]
     names = list(dict.fromkeys(chain.from_iterable(configurations)))
     others = [name for name in names if name not in RUN_COLUMNS]
-    varying = [name for name in others if len({str(one.get(name)) for one in configurations}) > 1]
+    varying = [name for name in others if len({str(values.get(name)) for values in configurations}) > 1]
     columns = [name for name in (*RUN_COLUMNS, *varying) if name in names]
     rows = []
     for configuration, result in zip(configurations, runs.values(), strict=True):

@@ -3,17 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.hashing import json_sha256
-from evaluation import RATIOS, RECORDED_ORDERS
+from evaluation import ORDERS, RATIOS, RECORDED_ORDERS
 from evaluation.chance import known_dataset_info
 from evaluation.configs import RemovalConfig, usual_ratios, usual_removal
 from evaluation.options import notes_of, words_of
 from evaluation.statistics import Curve, Estimate, difference, estimate
-from reporting.evaluation_summary import MeasurementSummary
+from reporting.evaluation_summary import Chart, Column, MeasurementSummary, estimate_seeds
 from reporting.labels import explained_class, interval_kind, parameter_sentences, quantity
 from reporting.tables import areas_cell, cell, csv_text, difference_cell, markdown_table, numbers
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DESCRIPTIONS = {
     "ROAD": "ROAD (Rong et al. 2022): removed pixels imputed from their neighbours, with noise; no network retrained.",
@@ -42,11 +45,16 @@ class RemovalSummary(MeasurementSummary):
         """Return the estimate of accuracy or score for whole images."""
         return estimate(self.values_by_seed(self.methods[0], f"whole_{value}"), self.config.limit_test)
 
-    def curves(self, order: str, value: str) -> list[Curve]:
-        """Return for each method accuracy or score over the fraction removed, "most" or "least" important first."""
+    @property
+    def curves(self) -> list[Curve]:
+        """The curve of each method, the most relevant pixels first."""
+        return self.curves_of("MoRF", self.config.value)
+
+    def curves_of(self, order: str, value: str) -> list[Curve]:
+        """Return for each method accuracy or score over the fraction removed, "MoRF" or "LeRF"."""
         curves = []
         for method in self.methods:
-            by_seed = [values[order] for values in self.values_by_seed(method, value)]
+            by_seed = [values[RECORDED_ORDERS[order]] for values in self.values_by_seed(method, value)]
             by_ratio = tuple(zip(*by_seed, strict=True))
             curves.append(Curve(method.label, "image", self.config.ratios, by_ratio, self.config.limit_test))
         return curves
@@ -58,10 +66,9 @@ class RemovalSummary(MeasurementSummary):
         The higher the better, 0 for a random order; for insertion and deletion it is SRG (Blücher et al. 2024,
         arXiv 2401.06654), for F-Fidelity FFid⁺ − FFid⁻.
         """
-        pairs = zip(*(self.curves(order, self.config.value) for order in RECORDED_ORDERS.values()), strict=True)
+        pairs = zip(*(self.curves_of(order, self.config.value) for order in ORDERS), strict=True)
         return {
-            most.method: [low - high for low, high in zip(least.areas, most.areas, strict=True)]
-            for most, least in pairs
+            morf.method: [low - high for low, high in zip(lerf.areas, morf.areas, strict=True)] for morf, lerf in pairs
         }
 
     def difference_from_random(self, method: str) -> Estimate | None:
@@ -75,13 +82,11 @@ class RemovalSummary(MeasurementSummary):
         head = ["method", "first removed", *(f"{ratio * 100:g} %" for ratio in self._table_ratios), "area"]
         rows = [[*head, "least − most", "− RANDOM's"]]
         random = self.gaps.get("RANDOM")
-        for most, least in zip(
-            *(self.curves(order, self.config.value) for order in RECORDED_ORDERS.values()), strict=True
-        ):
-            gap = self.gaps[most.method]
+        for morf, lerf in zip(*(self.curves_of(order, self.config.value) for order in ORDERS), strict=True):
+            gap = self.gaps[morf.method]
             against = "" if random is None or gap is random else difference_cell(gap, random)
-            rows.append([most.method, "most", *self._cells(most), difference_cell(gap, [0.0] * len(gap)), against])
-            rows.append(["", "least", *self._cells(least), "", ""])
+            rows.append([morf.method, "most", *self._cells(morf), difference_cell(gap, [0.0] * len(gap)), against])
+            rows.append(["", "least", *self._cells(lerf), "", ""])
         return markdown_table(rows)
 
     def _cells(self, curve: Curve) -> list[str]:
@@ -109,6 +114,19 @@ class RemovalSummary(MeasurementSummary):
                 words = "better than" if gain.low > 0 else "worse than" if gain.high < 0 else "not told apart from"
                 lines.append(f"- {method}: {words} RANDOM ({gain.mean:+.3f} ± {gain.half:.3f})\n")
         return "".join(["\n" * ("RANDOM" in self.gaps and len(self.seeds) > 1), *lines])
+
+    @property
+    def columns(self) -> list[Column]:
+        values = {method: estimate_seeds(gaps) for method, gaps in self.gaps.items()}
+        seeds = self.describe_seeds(len(self.seeds), self.methods)
+        return [Column(self.evaluation, f"area of least minus area of most important first, {seeds}", True, values)]
+
+    @property
+    def charts(self) -> list[Chart]:
+        return [
+            Chart(f"{self.title}: {word} important first", self.note, self.curves_of(order, self.config.value))
+            for order, word in RECORDED_ORDERS.items()
+        ]
 
     @property
     def note(self) -> str:
@@ -140,18 +158,18 @@ class RemovalSummary(MeasurementSummary):
             words.append(f"ratios-{json_sha256(list(config.ratios))[:6]}")
         return words
 
-    def draw(self, stem: Path) -> list[Path]:
+    def figures(self) -> "dict[str, Figure]":
         from reporting.figures import Panel, draw_curves  # here, so that nothing else waits for matplotlib
 
         value = self.config.value
         ylabel = "probability of the explained class" if value == "score" else "test accuracy"
         panels = []
-        for order in RECORDED_ORDERS.values():
-            curves = self.curves(order, value)
-            removed = f"{order} important pixels {'in question' if self.config.tuning else 'removed'}"
+        for order, word in RECORDED_ORDERS.items():
+            curves = self.curves_of(order, value)
+            removed = f"{word} important pixels {'in question' if self.config.tuning else 'removed'}"
             baselines = dict.fromkeys((curve.method for curve in curves), self.estimate_whole(value))
-            panels.append(Panel(f"{self.title}: {order} first", curves, baselines, self.chance_line, removed, ylabel))
-        return draw_curves(panels, self.note, stem)
+            panels.append(Panel(f"{self.title}: {word} first", curves, baselines, self.chance_line, removed, ylabel))
+        return {"": draw_curves(panels, self.note)}
 
     @property
     def chance_line(self) -> tuple[float, str] | None:
@@ -166,8 +184,8 @@ class RemovalSummary(MeasurementSummary):
         """One line per method, order and ratio."""
         rows = [["method", "first_removed", "ratio", "value", "mean", "low", "high"]]
         for value in ("accuracy", "score"):
-            for order in RECORDED_ORDERS.values():
-                for curve in self.curves(order, value):
+            for order, word in RECORDED_ORDERS.items():
+                for curve in self.curves_of(order, value):
                     for ratio, point in zip(curve.ratios, curve.estimates, strict=True):
-                        rows.append([curve.method, order, f"{ratio:g}", value, *numbers(point)])
+                        rows.append([curve.method, word, f"{ratio:g}", value, *numbers(point)])
         return csv_text(rows)

@@ -15,7 +15,7 @@ from evaluation.options import notes_of, words_of
 from evaluation.runs import RetrainingConfig, Run, RunResult
 from evaluation.statistics import READABLE, Curve, Estimate, estimate, ranking, share_of_mask, verdict
 from models import model_name
-from reporting.evaluation_summary import EvaluationSummary, ModelSummary
+from reporting.evaluation_summary import Chart, Column, EvaluationSummary, ModelSummary, estimate_seeds
 from reporting.labels import (
     ONE_SEED,
     explained_class,
@@ -29,6 +29,8 @@ from reporting.tables import curves_csv, curves_table, gap_table, runs_csv
 from training.recipe import quick_train_images, recipe_for
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from reporting.figures import Panel
 
 LONGEST_RATIOS = 40  # letters
@@ -176,7 +178,17 @@ class RetrainingSummary(ModelSummary):
         return frozenset(image.method for image, mask in pairs if share_of_mask(image, mask, self.chance) >= READABLE)
 
     @property
-    def ranking(self) -> str:
+    def columns(self) -> list[Column]:
+        about = f"area under the accuracy after retraining, {self.describe_seeds(self.config.seeds)}"
+        values = {curve.method: estimate_seeds(curve.areas) for curve in self.image_curves}
+        return [Column(self.evaluation, about, self.evaluation == "KAR", values, self.methods_read_off_masks)]
+
+    @property
+    def charts(self) -> list[Chart]:
+        return [Chart(self.title, self.conditions, self.image_curves, self.mask_curves)]
+
+    @property
+    def order(self) -> str:
         """A line with the ranking of the methods; empty for one seed or one method."""
         if self.config.seeds == 1 or len(self.image_curves) == 1:
             return ""
@@ -187,7 +199,7 @@ class RetrainingSummary(ModelSummary):
 
     @property
     def body(self) -> str:
-        return f"{self.table}\n{self.verdicts}{self.ranking}"
+        return f"{self.table}\n{self.verdicts}{self.order}"
 
     @property
     def csv(self) -> str:
@@ -224,10 +236,10 @@ class RetrainingSummary(ModelSummary):
         words += [*self.mask_words, *parameter_words(config.methods), *["quick"] * self.quick]
         return "_".join([*words, *(word for word, is_special in amounts.items() if is_special)])
 
-    def draw(self, stem: Path) -> list[Path]:
+    def figures(self) -> "dict[str, Figure]":
         from reporting.figures import draw_curves  # here, so that nothing else waits for matplotlib
 
-        return draw_curves([self.panel], self.note, stem)
+        return {"": draw_curves([self.panel], self.note)}
 
     @property
     def panel(self) -> "Panel":
@@ -271,7 +283,7 @@ class Gap(EvaluationSummary):
     @property
     def random_check(self) -> str:
         """A line on RANDOM, for which removing the most and the least important pixels is the same in theory."""
-        curves = [curve for one in (self.roar, self.kar) for curve in one.image_curves if curve.method == "RANDOM"]
+        curves = [curve for curve in (*self.roar.image_curves, *self.kar.image_curves) if curve.method == "RANDOM"]
         if len(curves) < 2:
             return ""
         points = list(zip(*(curve.estimates for curve in curves), strict=True))

@@ -125,7 +125,7 @@ class Retrainings:
 
     def _draw(self, folder: Path, suffix: str) -> list[Path]:
         """Draw a figure per model, and per method of which there are several models; a panel for each data set."""
-        from reporting.figures import draw_curves  # here, so that nothing else waits for matplotlib
+        from reporting.figures import draw_curves, save_figure  # here, so that nothing else waits for matplotlib
 
         paths = []
         kinds: dict[tuple[str, tuple[str, ...]], list[RetrainingSummary]] = defaultdict(list)
@@ -136,7 +136,7 @@ class Retrainings:
                 of_model = [summary for summary in summaries if summary.model == model]
                 stem = "_".join([evaluation, *([] if model == NO_ATTENTION else [file_name_part(model)]), *words])
                 panels = [summary.panel for summary in of_model]
-                paths += draw_curves(panels, _figure_note(of_model), folder / f"{stem}{suffix}")
+                paths += save_figure(draw_curves(panels, _figure_note(of_model)), folder / f"{stem}{suffix}")
             for method in dict.fromkeys(method for summary in summaries for method in summary.config.methods):
                 by_dataset: dict[str, list[RetrainingSummary]] = {summary.dataset: [] for summary in summaries}
                 for summary in summaries:
@@ -145,7 +145,7 @@ class Retrainings:
                     panels = [_models_panel(method, of_dataset) for of_dataset in by_dataset.values() if of_dataset]
                     note = _figure_note([summary for of_dataset in by_dataset.values() for summary in of_dataset])
                     stem = "_".join([evaluation, "models", method.file_stem, *words])
-                    paths += draw_curves(panels, note, folder / f"{stem}{suffix}")
+                    paths += save_figure(draw_curves(panels, note), folder / f"{stem}{suffix}")
         return paths
 
     def original_comparisons(self) -> Iterator[str]:

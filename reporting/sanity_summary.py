@@ -2,16 +2,19 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attribution import CONTROLS
 from attribution.spec import MethodSpec
 from evaluation.configs import SanityConfig
 from evaluation.options import notes_of
 from evaluation.statistics import Estimate, estimate, mean_interval
-from reporting.evaluation_summary import MeasurementSummary
+from reporting.evaluation_summary import Column, MeasurementSummary, estimate_seeds
 from reporting.labels import parameter_sentences, quantity
 from reporting.tables import areas_cell, csv_text, markdown_table, numbers
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 USUAL_WINDOW = 11  # pixels each way, of SSIM
 MEANING = {
@@ -52,7 +55,7 @@ class SanitySummary(MeasurementSummary):
         """Return the mean over the seeds."""
         return sum(self.values(method, name, stage)) / len(self.seeds)
 
-    def table(self, name: str) -> str:
+    def similarity_table(self, name: str) -> str:
         """Return the table of a similarity: a row for each method, a column for each stage."""
         rows = [["method", *(f"… {stage}" for stage in self.stages)]]
         for method in self.methods:
@@ -91,6 +94,17 @@ class SanitySummary(MeasurementSummary):
     @property
     def _places(self) -> range:
         return range(len(self.stages))
+
+    @property
+    def columns(self) -> list[Column]:
+        seeds = self.describe_seeds(len(self.seeds), self.methods)
+        about = f"likeness of the maps while layer after layer is made random, mean over the cascade, {seeds}"
+        similarity = {method.label: estimate_seeds(self.similarity(method)) for method in self.methods}
+        columns = [Column("sanity", about, False, similarity)]
+        for name in ROBUSTNESS:
+            values = {method.label: estimate_seeds(self.values(method, name)) for method in self.methods}
+            columns.append(Column(name, f"mean over the images, {seeds}", False, values))
+        return columns
 
     def outcome(self, method: MethodSpec) -> str:
         """Return "passes", "fails", "fails in part", or "–" for a control."""
@@ -136,7 +150,7 @@ class SanitySummary(MeasurementSummary):
     @property
     def body(self) -> str:
         tables = "\n".join(
-            f"{words[0].upper()}{words[1:]}\n\n{self.table(name)}" for name, words in SIMILARITIES.items()
+            f"{words[0].upper()}{words[1:]}\n\n{self.similarity_table(name)}" for name, words in SIMILARITIES.items()
         )
         sentences = "".join(f"- {method.label} {self.sentence(method)}\n" for method in self.methods)
         if self.is_at_chance:
@@ -165,7 +179,7 @@ class SanitySummary(MeasurementSummary):
                 rows.append([method.label, name, "" if place is None else self.stages[place], *cells])
         return csv_text(rows)
 
-    def draw(self, stem: Path) -> list[Path]:
+    def figures(self) -> "dict[str, Figure]":
         from reporting.figures import draw_lines  # here, so that nothing else waits for matplotlib
 
         lines = {
@@ -175,4 +189,5 @@ class SanitySummary(MeasurementSummary):
             }
             for name in ("absolute_rank", "ssim")
         }
-        return draw_lines(lines, ["trained", *self.stages], "weights random from the output down to", self.note, stem)
+        ticks = ["trained", *self.stages]
+        return {"": draw_lines(lines, ticks, "weights random from the output down to", self.note)}

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +13,12 @@ from evaluation import RECORDED_ORDERS
 from evaluation.configs import SelectivityConfig
 from evaluation.options import notes_of
 from evaluation.statistics import Estimate, mean_interval, proportion_interval, trapezoids
-from reporting.evaluation_summary import MeasurementSummary
-from reporting.labels import explained_class, parameter_sentences
+from reporting.evaluation_summary import Column, MeasurementSummary
+from reporting.labels import explained_class, parameter_sentences, parameter_words
 from reporting.tables import cell, csv_text, difference_cell, markdown_table, numbers
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = npt.NDArray[Any]
 
@@ -96,6 +98,15 @@ class SelectivitySummary(MeasurementSummary):
         return self.curves[0].accuracy[0]
 
     @property
+    def columns(self) -> list[Column]:
+        images = len(self.curves[0].score)
+        words = "".join(f", {word}" for word in parameter_words(self.methods))
+        about = f"area under the class's probability, one network, interval over {images:,} images{words}"
+        return [
+            Column("selectivity", about, False, {curve.method: mean_interval(curve.areas) for curve in self.curves})
+        ]
+
+    @property
     def title(self) -> str:
         return f"Selectivity on {self.dataset}, {self.model}, {RECORDED_ORDERS[self.config.order]} important first"
 
@@ -112,9 +123,13 @@ class SelectivitySummary(MeasurementSummary):
         )
 
     @property
+    def table(self) -> str:
+        return selectivity_table(self.curves)
+
+    @property
     def body(self) -> str:
         doubt = f"No map can be judged, since {self.doubt}.\n\n" if self.is_at_chance else ""
-        return f"{doubt}{selectivity_table(self.curves)}"
+        return f"{doubt}{self.table}"
 
     @property
     def csv(self) -> str:
@@ -125,8 +140,8 @@ class SelectivitySummary(MeasurementSummary):
                 rows.append([curve.method, str(step), *numbers(accuracy), *numbers(mean_interval(scores))])
         return csv_text(rows)
 
-    def draw(self, stem: Path) -> list[Path]:
+    def figures(self) -> "dict[str, Figure]":
         from reporting.figures import draw_accuracies, draw_scores  # here, so that nothing else waits for matplotlib
 
-        figures = draw_accuracies(self.curves, self.title, self.note, stem.with_name(stem.name + "_accuracy"))
-        return figures + draw_scores(self.curves, self.title, self.note, stem.with_name(stem.name + "_scores"))
+        facts = self.curves, self.title, self.note
+        return {"_accuracy": draw_accuracies(*facts), "_scores": draw_scores(*facts)}

@@ -1,68 +1,25 @@
 """A table of methods × evaluations for each data set and model, and the agreement of the evaluations."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from attribution import CONTROLS
-from attribution.spec import MethodSpec
-from evaluation import REMOVING, RETRAINING
-from evaluation.statistics import Estimate, mean_interval
-from reporting.evaluation_summary import EvaluationSummary, ModelSummary
-from reporting.groups import list_measured_models, load_sanity, load_selectivity_curves, select_largest
-from reporting.labels import file_name_part, parameter_words, quantity
-from reporting.removal_summary import RemovalSummary
-from reporting.retraining_summary import RetrainingSummary
+from reporting.evaluation_summary import LEAKS, Column, EvaluationSummary, MeasurementSummary, ModelSummary
+from reporting.groups import MEASUREMENTS, select_largest
+from reporting.labels import file_name_part
 from reporting.retrainings import Retrainings
-from reporting.sanity_summary import ROBUSTNESS, SanitySummary
-from reporting.selectivity_summary import SelectivityCurve
 from reporting.tables import csv_text, markdown_table, numbers
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 FEWEST = 3  # methods that two evaluations must share for a correlation
-LEAKS = "†"
-
-
-@dataclass(frozen=True)
-class Column:
-    """One evaluation.
-
-    Attributes:
-        about: the meaning of the number, and the number of seeds.
-        values: by method label; an interval of no width where there is none.
-        marked: methods whose value the mask explains.
-    """
-
-    name: str
-    about: str
-    higher_is_better: bool
-    values: Mapping[str, Estimate]
-    marked: frozenset[str] = frozenset()
-
-    @cached_property
-    def places(self) -> dict[str, float]:
-        """1 for the best method; equals share their mean place."""
-        from scipy.stats import rankdata  # here, since it takes a second to import
-
-        means = np.array([value.mean for value in self.values.values()])
-        ranks = rankdata(-means if self.higher_is_better else means)
-        return dict(zip(self.values, map(float, ranks), strict=True))
-
-    @property
-    def head(self) -> str:
-        """The evaluation, and the direction of the better values."""
-        return f"{self.name} {'↑' if self.higher_is_better else '↓'}"
-
-    def cell(self, method: str) -> str:
-        if method not in self.values:
-            return ""
-        value, mark = self.values[method], f" {LEAKS}" if method in self.marked else ""
-        interval = f" ± {value.half:.3f}" if value.half > 0 else ""
-        return f"{value.mean:.3f}{interval}{mark}"
 
 
 @dataclass(frozen=True)
@@ -160,86 +117,22 @@ class Summary(EvaluationSummary):
     def stem(self) -> str:
         return f"summary_{self.dataset}_{file_name_part(self.model)}"
 
-    def draw(self, stem: Path) -> list[Path]:
+    def figures(self) -> "dict[str, Figure]":
         from reporting.figures import draw_summary  # here, so that nothing else waits for matplotlib
 
-        return draw_summary(self, stem)
+        return {"": draw_summary(self)}
 
 
 def summarize(
-    results: Path, datasets: Sequence[str], retrainings: Retrainings, removals: Sequence[RemovalSummary]
+    datasets: Sequence[str], retrainings: Retrainings, measurements: Sequence[MeasurementSummary]
 ) -> list[Summary]:
-    """Return a summary for each data set and model of which something is finished.
-
-    Args:
-        removals: those that `load_removal` read from `results`.
-
-    Raises:
-        InputError: a damaged file.
-    """
-    checks = load_sanity(results)
+    """Return a summary for each data set and model of which something is finished."""
     retrained = [summary for summary in retrainings.largest if not summary.mask_words]
-    models = dict.fromkeys(summary.model for group in (retrained, removals, checks) for summary in group)
-    models |= dict.fromkeys(model for _dataset, model in list_measured_models(results))
+    models = dict.fromkeys(summary.model for group in (retrained, measurements) for summary in group)
     summaries = []
     for dataset, model in product(datasets, models):
-        columns = [
-            _retraining_column(summary) for summary in retrained if (summary.dataset, summary.model) == (dataset, model)
-        ]
-        if curves := load_selectivity_curves(results, dataset, model):
-            columns.append(_selectivity_column(curves))
-        for evaluation in REMOVING:
-            of_evaluation = (summary for summary in removals if summary.evaluation == evaluation)
-            if removal := select_largest(of_evaluation, dataset, model):
-                columns.append(_removal_column(removal))
-        if check := select_largest(checks, dataset, model):
-            columns += _sanity_columns(check)
-        if columns:
-            summaries.append(Summary(dataset, model, tuple(columns)))
+        parts: list[ModelSummary] = [part for part in retrained if (part.dataset, part.model) == (dataset, model)]
+        parts += filter(None, (select_largest(measurements, name, dataset, model) for name in MEASUREMENTS))
+        if columns := tuple(column for part in parts for column in part.columns):
+            summaries.append(Summary(dataset, model, columns))
     return summaries
-
-
-def _retraining_column(summary: RetrainingSummary) -> Column:
-    seeds = quantity(summary.config.seeds, "seed")
-    about = f"area under the accuracy after retraining, {seeds}{_doubt(summary)}"
-    values = {curve.method: _estimate(curve.areas) for curve in summary.image_curves}
-    return Column(
-        summary.evaluation, about, summary.evaluation == RETRAINING[1], values, summary.methods_read_off_masks
-    )
-
-
-def _selectivity_column(curves: Mapping[MethodSpec, SelectivityCurve]) -> Column:
-    images = len(next(iter(curves.values())).score)
-    words = "".join(f", {word}" for word in parameter_words(curves))
-    about = f"area under the class's probability, one network, interval over {images:,} images{words}"
-    return Column("selectivity", about, False, {curve.method: mean_interval(curve.areas) for curve in curves.values()})
-
-
-def _removal_column(summary: RemovalSummary) -> Column:
-    values = {method: _estimate(gaps) for method, gaps in summary.gaps.items()}
-    about = f"area of least minus area of most important first, {_seeds(summary)}"
-    return Column(summary.evaluation, about, True, values)
-
-
-def _sanity_columns(summary: SanitySummary) -> Iterator[Column]:
-    about = f"likeness of the maps while layer after layer is made random, mean over the cascade, {_seeds(summary)}"
-    values = {method.label: _estimate(summary.similarity(method)) for method in summary.methods}
-    yield Column("sanity", about, False, values)
-    for name in ROBUSTNESS:
-        values = {method.label: _estimate(summary.values(method, name)) for method in summary.methods}
-        yield Column(name, f"mean over the images, {_seeds(summary)}", False, values)
-
-
-def _seeds(summary: RemovalSummary | SanitySummary) -> str:
-    """Return the number of seeds, the parameters that are not the default, and a doubt if there is one."""
-    words = [quantity(len(summary.seeds), "seed"), *parameter_words(summary.methods)]
-    return ", ".join(words) + _doubt(summary)
-
-
-def _doubt(summary: ModelSummary) -> str:
-    return "; at chance on whole images" * summary.is_at_chance
-
-
-def _estimate(values: Sequence[float]) -> Estimate:
-    """Return the mean, with an interval if there are several values."""
-    return mean_interval(values) if len(values) > 1 else Estimate(values[0], values[0], values[0])

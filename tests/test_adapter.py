@@ -42,10 +42,10 @@ def test_what_can_not_be_trained_is_one_line(name, words, data_dir, tmp_path, ca
 def test_an_adapted_network_computes_what_it_did():
     torch.manual_seed(0)
     plain, images = Tutorial(3, 5), torch.randn(4, 3, 9, 9)
-    want = plain(images)
+    expected = plain(images)
     model = adapt_model(plain, (3, 9, 9), "it").to(memory_format=torch.channels_last)
     assert all(weight.is_contiguous() for weight in model.parameters())
-    torch.testing.assert_close(model(images.contiguous(memory_format=torch.channels_last)), want)
+    torch.testing.assert_close(model(images.contiguous(memory_format=torch.channels_last)), expected)
     assert isinstance(model, Tutorial)
     assert model.training
 

@@ -24,8 +24,8 @@ def seed():
     torch.manual_seed(0)
 
 
-def settled(module: nn.Module, images: torch.Tensor) -> nn.Module:
-    """`module` in evaluation mode with batch-norm statistics and weights that are not the trivial ones."""
+def randomise_norms(module: nn.Module, images: torch.Tensor) -> nn.Module:
+    """Return `module` in evaluation mode with random batch-norm weights and realistic statistics."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(norm.weight, 0.5, 1.5)
@@ -46,32 +46,32 @@ def test_channel_gate():
     features, gate = torch.randn(3, 32, 5, 7), ChannelGate(32)
     first, _relu, last = gate.mlp
     assert first.out_features == 2
-    got = gate(features)
-    assert got.shape == (3, 32, 1, 1)
+    actual = gate(features)
+    assert actual.shape == (3, 32, 1, 1)
     for n in range(3):
         total = torch.zeros(32)
         for pooled in (features[n].flatten(1).mean(1), features[n].flatten(1).max(1).values):
             hidden = (first.weight @ pooled + first.bias).clamp(min=0)
             total += last.weight @ hidden + last.bias
-        torch.testing.assert_close(got[n, :, 0, 0], 1 / (1 + torch.exp(-total)))
+        torch.testing.assert_close(actual[n, :, 0, 0], 1 / (1 + torch.exp(-total)))
 
 
 def test_spatial_gate():
     features = torch.randn(2, 6, 9, 8)
-    gate = settled(SpatialGate(), features)
+    gate = randomise_norms(SpatialGate(), features)
     pooled = torch.stack((features.mean(1), features.max(1).values), dim=1)
     bordered = F.pad(pooled, (3, 3, 3, 3))
-    want = torch.empty(2, 1, 9, 8)
+    expected = torch.empty(2, 1, 9, 8)
     for row in range(9):
         for column in range(8):
             window = bordered[:, :, row : row + 7, column : column + 7]
-            want[:, 0, row, column] = (window * gate.conv.weight[0]).sum((1, 2, 3)) + gate.conv.bias
-    torch.testing.assert_close(gate(features), 1 / (1 + torch.exp(-plain_norm(want, gate.norm))))
+            expected[:, 0, row, column] = (window * gate.conv.weight[0]).sum((1, 2, 3)) + gate.conv.bias
+    torch.testing.assert_close(gate(features), 1 / (1 + torch.exp(-plain_norm(expected, gate.norm))))
 
 
 def test_cbam_gates_channels_first_and_positions_of_the_result():
     features = torch.randn(2, 32, 6, 6)
-    block = settled(CBAM(32), features)
+    block = randomise_norms(CBAM(32), features)
     by_channel = features * block.channel(features)
     torch.testing.assert_close(block(features), by_channel * block.spatial(by_channel))
 
@@ -84,25 +84,25 @@ def test_cam_head_is_the_mean_of_its_maps():
 
 def test_residual_unit_uses_its_projection_even_where_the_shape_stays():
     x = torch.randn(2, 8, 5, 5)
-    unit = settled(ResidualUnit(8, 8), x)
+    unit = randomise_norms(ResidualUnit(8, 8), x)
     projection, norm = unit.projection
-    want = F.relu(unit.residual(x) + plain_norm(F.conv2d(x, projection.weight, projection.bias), norm))
-    torch.testing.assert_close(unit(x), want)
+    expected = F.relu(unit.residual(x) + plain_norm(F.conv2d(x, projection.weight, projection.bias), norm))
+    torch.testing.assert_close(unit(x), expected)
     assert ResidualUnit(8, 16, stride=2)(x).shape == (2, 16, 3, 3)
 
 
 @pytest.mark.parametrize(("low", "size"), [((4, 4), (7, 7)), ((7, 7), (14, 14)), ((3, 5), (5, 9))])
 def test_interpolation_is_bilinear_and_keeps_the_corners(low, size):
     x = torch.randn(1, 1, *low)
-    got = upsample(x, size)[0, 0]
+    actual = upsample(x, size)[0, 0]
     for row in range(size[0]):
         for column in range(size[1]):
             y, z = row * (low[0] - 1) / (size[0] - 1), column * (low[1] - 1) / (size[1] - 1)
             top, left = min(math.floor(y), low[0] - 2), min(math.floor(z), low[1] - 2)
             down, right = y - top, z - left
             a, b, c, d = x[0, 0, top : top + 2, left : left + 2].flatten()
-            want = (1 - down) * ((1 - right) * a + right * b) + down * ((1 - right) * c + right * d)
-            torch.testing.assert_close(got[row, column], want, atol=1e-5, rtol=1e-4)
+            expected = (1 - down) * ((1 - right) * a + right * b) + down * ((1 - right) * c + right * d)
+            torch.testing.assert_close(actual[row, column], expected, atol=1e-5, rtol=1e-4)
 
 
 def ceiling_pool(x: torch.Tensor) -> torch.Tensor:
@@ -114,7 +114,7 @@ def ceiling_pool(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("skips", "size"), [(0, (4, 4)), (1, (7, 7)), (2, (14, 14)), (2, (16, 13))])
 def test_soft_mask(skips, size):
     x = torch.randn(4, 8, *size)
-    branch = settled(SoftMaskBranch(8, skips), x)
+    branch = randomise_norms(SoftMaskBranch(8, skips), x)
     level, skipped = x, []
     for step in range(skips):
         level = branch.down[step](ceiling_pool(level))
@@ -125,9 +125,9 @@ def test_soft_mask(skips, size):
         level = branch.up[step](level)
     level = F.interpolate(level, size, mode="bilinear", align_corners=True)
     matrix = branch.head[0].weight[:, :, 0, 0]
-    want = torch.sigmoid(torch.einsum("ij,njxy->nixy", matrix @ matrix, level))
-    assert want.shape == x.shape
-    torch.testing.assert_close(branch(x), want)
+    expected = torch.sigmoid(torch.einsum("ij,njxy->nixy", matrix @ matrix, level))
+    assert expected.shape == x.shape
+    torch.testing.assert_close(branch(x), expected)
 
 
 def test_places_that_share_weights_have_statistics_and_non_linearities_of_their_own():
@@ -143,7 +143,7 @@ def test_places_that_share_weights_have_statistics_and_non_linearities_of_their_
 
 def test_residual_attention_adds_to_the_trunk_what_the_mask_lets_through():
     x = torch.randn(2, 16, 7, 7)
-    module = settled(ResidualAttention(16, 8, skips=1), x)
+    module = randomise_norms(ResidualAttention(16, 8, skips=1), x)
     inside = module.pre(x)
     trunk = module.trunk[1](module.trunk[0](inside))
     torch.testing.assert_close(module(x), module.post(trunk + module.mask(inside) * trunk))
@@ -162,8 +162,8 @@ def test_attend_and_rectify():
             torch.testing.assert_close(masks[n, k], mask)
             heads.append(torch.stack([(per_head[n, 3 * k + c] * mask).sum() for c in range(3)]))
             gates.append(torch.exp(torch.tanh((gate_scores[n, k] * mask).sum())))
-        want = sum(gate / sum(gates) * head for gate, head in zip(gates, heads, strict=True))
-        torch.testing.assert_close(opinion[n], want)
+        expected = sum(gate / sum(gates) * head for gate, head in zip(gates, heads, strict=True))
+        torch.testing.assert_close(opinion[n], expected)
 
 
 def test_gates_sum_to_one():
@@ -172,7 +172,7 @@ def test_gates_sum_to_one():
     torch.testing.assert_close(masks.sum((2, 3)), torch.ones(5, 4))
     torch.testing.assert_close(module.gates(features, masks).sum(1), torch.ones(5))
     pooled = torch.randn(5, 6)
-    gates = settled(OutputGates(6, 4), pooled)
+    gates = randomise_norms(OutputGates(6, 4), pooled)
     torch.testing.assert_close(gates(pooled).sum(1), torch.ones(5))
     score = torch.tanh(plain_norm(pooled @ gates[0].weight.T, gates[1]))
     torch.testing.assert_close(gates(pooled), torch.exp(score) / torch.exp(score).sum(1, keepdim=True))

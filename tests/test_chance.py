@@ -20,10 +20,10 @@ from reporting.removal_summary import RemovalSummary
 from reporting.retraining_summary import RetrainingSummary
 from reporting.retrainings import Retrainings
 from tests.run_main import run
-from tests.test_findings import RATIOS, SUMS, make_config, make_summary, save_runs
-from tests.test_findings import make_result as good_result
 from tests.test_own import write
 from tests.test_removing import settings
+from tests.test_retrainings import RATIOS, SUMS, make_config, make_summary, save_runs
+from tests.test_retrainings import make_result as good_result
 from training.config import TrainingConfig
 from training.recipe import recipe_for
 
@@ -86,7 +86,7 @@ def at(chance: float | None, accuracy: float) -> RetrainingSummary:
     return replace(one, results=results)
 
 
-def test_findings_are_judged_by_the_chance_of_their_results():
+def test_retrainings_are_judged_by_the_chance_of_their_results():
     assert "chance is 0.75" in at(0.75, 0.75).text
     assert "no verdict" in at(0.75, 0.75).text
     assert "no verdict" not in at(0.2, 0.75).text

@@ -401,9 +401,9 @@ def test_further_frames_and_other_ranges_are_said(tmp_path, capsys):
     frames[0].save(tmp_path / "ant" / "2.gif", save_all=True, append_images=frames[1:])
     save(tmp_path / "bee" / "00.tif", noise(5).astype(np.float32) / 255)
     load(tmp_path)
-    said = capsys.readouterr().out
-    assert f"1 of 6 images have several pictures, of which the first is used, such as {tmp_path}/ant/2.gif" in said
-    assert "3 training images of 8 or 16 bits are not of that range" in said
+    output = capsys.readouterr().out
+    assert f"1 of 6 images have several pictures, of which the first is used, such as {tmp_path}/ant/2.gif" in output
+    assert "3 training images of 8 or 16 bits are not of that range" in output
 
 
 @pytest.mark.parametrize("suffix", ["gif", "tga", "jp2", "ico", "pcx", "PNG"])

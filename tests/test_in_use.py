@@ -14,7 +14,7 @@ from common.errors import InputError
 from common.files import catch_read_errors, require_not_in_use, write_text
 from experiments.checkpoints import ResumeFile, load_checkpoint
 from experiments.map_files import MapReader, MapWriter
-from reporting.groups import load_selectivity_curves
+from reporting.groups import load_measurements
 from reporting.records import load_gathered, read_record, read_result
 from tests.run_main import run
 from tests.test_store import INDEX, PROVENANCE, make
@@ -74,7 +74,7 @@ def test_selectivity_in_use_stops_a_report_with_one_line(tmp_path, hold, capsys)
     path.parent.mkdir(parents=True)
     h5py.File(path, "w").close()
     hold(path)
-    assert "in use" in refused(lambda: load_selectivity_curves(tmp_path / "results", "mnist", "SimpleCNN"))
+    assert "in use" in refused(lambda: load_measurements(tmp_path / "results"))
     assert main.main(["--report", f"--output-dir={tmp_path}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "in use" in line

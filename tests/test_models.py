@@ -47,7 +47,7 @@ CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"
 DEVICES = [torch.device("cpu"), pytest.param(torch.device("cuda"), marks=CUDA)]
 
 
-def built(dataset: str, attention: str | None) -> nn.Module:
+def initial_model(dataset: str, attention: str | None) -> nn.Module:
     return initialise(lambda: build_model(dataset, attention), 0, torch.device("cpu"))
 
 
@@ -64,16 +64,16 @@ def test_pooling_before_rectifying_is_the_same_bit_by_bit(training, cbam, bfloat
     block = convolution_block(3, 8, cbam).train(training)
     plain = nn.Sequential(*copy.deepcopy(block)).train(training)
     images = torch.randint(-2, 2, (16, 3, 9, 9)).float()
-    found = []
+    runs = []
     for model in (block, plain):
         leaf = images.clone().requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
             output = model(leaf)
         output.float().square().sum().backward()
-        found.append([output, leaf.grad, *(one.grad for one in model.parameters()), *model.buffers()])
-    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
-    assert (found[0][0] == 0).any()
-    assert (found[0][0] > 0).any()
+        runs.append([output, leaf.grad, *(weight.grad for weight in model.parameters()), *model.buffers()])
+    assert all(torch.equal(value, plain) for value, plain in zip(*runs, strict=True))
+    assert (runs[0][0] == 0).any()
+    assert (runs[0][0] > 0).any()
 
 
 @pytest.mark.parametrize(("dataset", "attention"), PARAMETERS)
@@ -86,14 +86,14 @@ def test_published_size(dataset, attention):
 @pytest.mark.parametrize("attention", NAMES)
 def test_every_parameter_takes_part_in_the_training_loss(attention):
     """In evaluation mode: in training mode a bias before a batch norm has a gradient of rounding errors."""
-    model = built("mnist", attention).eval()
+    model = initial_model("mnist", attention).eval()
     compute_loss(model, some_images("mnist"), torch.arange(4), recipe_for("mnist", attention)).backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()] == []
 
 
 @pytest.mark.parametrize("attention", NAMES)
 def test_non_linearities_are_modules_used_once_and_not_in_place(attention):
-    model, calls = built("mnist", attention).eval(), []
+    model, calls = initial_model("mnist", attention).eval(), []
     relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
     for relu in relus:
         relu.register_forward_hook(lambda module, *_: calls.append(module))
@@ -111,7 +111,7 @@ def test_non_linearities_are_modules_used_once_and_not_in_place(attention):
 
 @pytest.mark.parametrize("attention", NAMES)
 def test_logits_do_not_depend_on_the_other_images_of_the_batch(attention):
-    model, images = built("mnist", attention), some_images("mnist")
+    model, images = initial_model("mnist", attention), some_images("mnist")
     with torch.no_grad():
         model.train()(images)
         together = model.eval()(images)
@@ -152,7 +152,7 @@ def layer_of(model, name):
 
 @pytest.mark.parametrize("attention", NAMES)
 def test_layers_are_feature_maps_in_order(attention):
-    model = built("mnist", attention).eval()
+    model = initial_model("mnist", attention).eval()
     with torch.no_grad(), ExitStack() as captures:
         captured = [captures.enter_context(capture(layer_of(model, name))) for name in layers(model)]
         model(some_images("mnist", 2))
@@ -165,7 +165,7 @@ def test_layers_are_feature_maps_in_order(attention):
 
 @pytest.mark.parametrize("attention", ["CAM", "RAN"])
 def test_the_last_block_is_what_the_predicting_head_averages(attention):
-    model = built("mnist", attention).eval()
+    model = initial_model("mnist", attention).eval()
     with torch.no_grad(), capture(layer_of(model, last_block(model))) as captured:
         logits = model(some_images("mnist"))
     linear = model.cam.linear if attention == "CAM" else model.classifier
@@ -181,11 +181,11 @@ MAPS = {
 
 @pytest.mark.parametrize("attention", NAMES)
 def test_attention_maps(attention):
-    model = built("mnist", attention).eval()
+    model = initial_model("mnist", attention).eval()
     maps = attention_maps(model, some_images("mnist", 2))
     assert list(maps) == attention_layers(model)
-    assert [tuple(found.shape) for found in maps.values()] == MAPS.get(attention or "", [])
-    assert all(found.min() >= 0 and found.max() <= 1 for found in maps.values())
+    assert [tuple(each.shape) for each in maps.values()] == MAPS.get(attention or "", [])
+    assert all(each.min() >= 0 and each.max() <= 1 for each in maps.values())
     with pytest.raises(RuntimeError):
         attention_maps(model, torch.randn(2, 7, 28, 28))
     assert not any(module._forward_hooks for module in model.modules()), "a hook was left behind"
@@ -198,24 +198,24 @@ def test_other_peoples_models_are_told_apart_and_trained_on_cross_entropy():
     with pytest.raises(InputError, match="give the layer"):
         last_block(model)
     images, labels, recipe = some_images("mnist"), torch.arange(4), recipe_for("mnist")
-    want = F.cross_entropy(model(images), labels, label_smoothing=recipe.label_smoothing)
-    torch.testing.assert_close(compute_loss(model, images, labels, recipe), want)
+    expected = F.cross_entropy(model(images), labels, label_smoothing=recipe.label_smoothing)
+    torch.testing.assert_close(compute_loss(model, images, labels, recipe), expected)
 
 
 @pytest.mark.parametrize(("attention", "predicting"), [("CAM", "cam"), ("CBAM", "classifier")])
 def test_the_other_head_is_an_auxiliary_classifier(attention, predicting):
-    model, images, labels = built("mnist", attention).eval(), some_images("mnist"), torch.arange(4)
+    model, images, labels = initial_model("mnist", attention).eval(), some_images("mnist"), torch.arange(4)
     activation = model.features(images)
     heads = {"cam": model.cam(activation), "classifier": model.classifier(activation)}
     torch.testing.assert_close(model(images), heads[predicting])
     (other,) = set(heads) - {predicting}
-    want = F.cross_entropy(heads[predicting], labels) + 0.3 * F.cross_entropy(heads[other], labels)
-    torch.testing.assert_close(model.training_loss(images, labels, 0.0), want)
+    expected = F.cross_entropy(heads[predicting], labels) + 0.3 * F.cross_entropy(heads[other], labels)
+    torch.testing.assert_close(model.training_loss(images, labels, 0.0), expected)
 
 
 def test_warn_is_trained_on_gated_log_probabilities_and_the_overlap_of_its_masks(monkeypatch):
     monkeypatch.setattr("models.warn.OVERLAP_WEIGHT", 1000)  # 0.001 of a small overlap would be lost in the likelihood
-    model, images, labels = built("mnist", "WARN").eval(), some_images("mnist"), torch.arange(4)
+    model, images, labels = initial_model("mnist", "WARN").eval(), some_images("mnist"), torch.arange(4)
     features, opinions, overlaps = model.stem(images), [], []
     for group, attention in zip(model.groups, model.attention, strict=True):
         features = group(features)
@@ -226,11 +226,11 @@ def test_warn_is_trained_on_gated_log_probabilities_and_the_overlap_of_its_masks
     pooled = features.mean((2, 3))
     opinions.append(model.classifier(pooled))
     gates = model.output_gates(pooled)
-    want = sum(gates[:, i : i + 1] * F.log_softmax(opinion, dim=1) for i, opinion in enumerate(opinions))
-    torch.testing.assert_close(model(images), want)
-    likelihood = -(0.9 * want[torch.arange(4), labels] + 0.1 * want.mean(1)).mean()
-    got = model.training_loss(images, labels, 0.1)
-    torch.testing.assert_close(got, likelihood + 1000 * sum(overlaps) / 3)
+    expected = sum(gates[:, i : i + 1] * F.log_softmax(opinion, dim=1) for i, opinion in enumerate(opinions))
+    torch.testing.assert_close(model(images), expected)
+    likelihood = -(0.9 * expected[torch.arange(4), labels] + 0.1 * expected.mean(1)).mean()
+    actual = model.training_loss(images, labels, 0.1)
+    torch.testing.assert_close(actual, likelihood + 1000 * sum(overlaps) / 3)
     with pytest.raises(InputError, match="larger --batch-size"):
         model.train().training_loss(images[:1], labels[:1], 0.1)
 

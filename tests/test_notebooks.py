@@ -13,7 +13,7 @@ import pytest
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 PLACES = re.compile(r"(?<![\w.])/(tmp|home|root|work|Users)\b|\bC:\\")
-SHOWS = re.compile(r"^(print|grid|drawn|Picture|evaluated|whitebox)\(|^    +print\(", re.M)
+SHOWS = re.compile(r"^(print|grid|drawn|Picture|print_evaluations)\(|^    +print\(", re.M)
 EXECUTED = ("CAM", "VBP", "sample_images", "evaluations_without_retraining")
 SIZE = 650_000
 
@@ -89,6 +89,8 @@ def fresh_tools(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     sys.modules.pop("tools", None)
 
 
+@pytest.mark.long
+@pytest.mark.usefixtures("rendered")
 @pytest.mark.parametrize("name", EXECUTED)
 def test_a_notebook_runs_from_a_fresh_clone(name: str, fresh_tools: None):
     names: dict[str, Any] = {"__name__": "__main__"}

@@ -339,9 +339,12 @@ def gradient_shap_by_hand(model, inputs):
     )
 
 
-def occlusion_by_hand(model, inputs):
-    method = captum.attr.Occlusion(model)
-    return method.attribute(inputs, sliding_window_shapes=(1, 2, 2), target=TARGET)
+def occlusion_by_hand(size, step):
+    def maps(model, inputs):
+        windows = {"sliding_window_shapes": (1, size, size), "strides": (1, step, step)}
+        return captum.attr.Occlusion(model).attribute(inputs, target=TARGET, **windows)
+
+    return maps
 
 
 def deep_lift_shap_by_hand(values):
@@ -353,9 +356,9 @@ def deep_lift_shap_by_hand(values):
 
 
 EXAMPLES = {
-    "Occlusion": ("captum.attr:Occlusion", {"sliding_window_shapes": [1, 2, 2]}, occlusion_by_hand),
-    "Occlusion of a partial": (f"{MINE}:occlusion", {"sliding_window_shapes": [1, 2, 2]}, occlusion_by_hand),
-    "Occlusion of a factory": (f"{MINE}:occluded", {}, occlusion_by_hand),
+    "Occlusion": ("captum.attr:Occlusion", {"sliding_window_shapes": [1, 2, 2]}, occlusion_by_hand(2, 1)),
+    "Occlusion of a partial": (f"{MINE}:occlusion", {"sliding_window_shapes": [1, 2, 2]}, occlusion_by_hand(2, 1)),
+    "Occlusion of a factory": (f"{MINE}:occluded", {}, occlusion_by_hand(4, 4)),
     "DeepLiftShap": ("captum.attr:DeepLiftShap", {"baselines": [-1.0, 1.0]}, deep_lift_shap_by_hand([-1.0, 1.0])),
     "DeepLiftShap of a factory": (f"{MINE}:deep_lift_shap", {}, deep_lift_shap_by_hand([-1.0, 1.0])),
     "its own argument": (f"{MINE}:deep_lift_shap", {"baselines": 3}, deep_lift_shap_by_hand([-1.0, 0.0, 1.0])),
@@ -475,7 +478,7 @@ def test_from_the_command_line_to_maps(data_dir, tmp_path, capsys):
     asked = ["--saliency", *QUICK, methods, *arguments]
     assert run(data_dir, tmp_path / "out", asked) == 0
     assert run(data_dir, tmp_path / "out", asked) == 0
-    assert capsys.readouterr().out.count("4,") == 0 or True
+    capsys.readouterr()
     assert run(data_dir, tmp_path / "out", [*asked[:-2], "--layer=second", arguments[1]]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "--overwrite" in line

@@ -84,15 +84,19 @@ def test_other_contents_have_another_sum(folder, tmp_path):
     assert load_dataset(folder_name("folder:other", tmp_path)).sha256 != before
 
 
-@pytest.mark.parametrize("model", [[], ["--model=tests.own_model:small"]])
-def test_from_training_to_a_curve(model, folder, tmp_path, capsys):
+SMALL = ["--model=tests.own_model:small"]
+
+
+@pytest.mark.parametrize(("model", "jobs"), [([], 1), (SMALL, 1), pytest.param(SMALL, 2, marks=pytest.mark.long)])
+def test_from_training_to_a_curve(model, jobs, folder, tmp_path, capsys):
     output = tmp_path / "out"
     target = [f"--target=folder:{folder}", *model, "--quick", "--epochs=1"]
     assert run(tmp_path, output, ["--train", *target]) == 0
     assert "test accuracy" in capsys.readouterr().out
     asked = [f"--target=folder:{folder}", *model, *OPTIONS, "--method=GC,VBP"]
     assert run(tmp_path, output, ["--saliency", *asked]) == 0
-    assert run(tmp_path, output, ["--eval=coherence,selectivity,ROAR,ROAD", *asked, "--removals=5", "--jobs=2"]) == 0
+    evaluations = "--eval=coherence,selectivity,ROAR,ROAD"
+    assert run(tmp_path, output, [evaluations, *asked, "--removals=5", f"--jobs={jobs}"]) == 0
     printed = capsys.readouterr().out
     assert "| RANDOM, mask alone |" in printed
     assert len(list((output / "saliency_maps").glob("*.h5"))) == 3

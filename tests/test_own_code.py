@@ -97,9 +97,9 @@ class Home:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # files are edited faster than their time stamps tell
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "home")])
-    found = Home(tmp_path / "home")
-    yield found
-    found.new_process()
+    home = Home(tmp_path / "home")
+    yield home
+    home.new_process()
 
 
 def in_package(home: Home) -> str:
@@ -339,6 +339,7 @@ def test_everything_is_made_anew_after_an_edit_and_nothing_without(home, tmp_pat
         assert f"network.build code {code.metadata['model_code']}" in report
 
 
+@pytest.mark.long
 def test_in_processes_of_their_own(home, tmp_path):
     """As a user does it: save, run, edit, run."""
     environment = os.environ | {"PYTHONPATH": str(home.folder), "OMP_NUM_THREADS": "1"}
@@ -395,8 +396,8 @@ def test_a_report_never_mixes_old_and_new_code_in_one_curve(tmp_path):
         for ratio in (0.3, 0.7):
             kept_run(tmp_path, code, ratio, accuracy)
     kept_run(tmp_path, None, 0.3, 0.1)  # from before code was recorded, and not finished
-    (found,) = Retrainings.load(tmp_path, ["planted"]).summaries
-    curves = {curve.method: curve.accuracies for curve in found.images}
+    (summary,) = Retrainings.load(tmp_path, ["planted"]).summaries
+    curves = {curve.method: curve.accuracies for curve in summary.image_curves}
     assert curves == {
         f"mine:Mine code {'a' * 16}": ((0.9,), (0.9,)),
         f"mine:Mine code {'b' * 16}": ((0.5,), (0.5,)),
@@ -405,7 +406,7 @@ def test_a_report_never_mixes_old_and_new_code_in_one_curve(tmp_path):
 
 def test_records_of_one_code_are_named_as_always(tmp_path):
     kept_run(tmp_path, "a" * 16, 0.5, 0.9)
-    (found,) = Retrainings.load(tmp_path, ["planted"]).summaries
-    assert [curve.method for curve in found.images] == ["mine:Mine"]
+    (summary,) = Retrainings.load(tmp_path, ["planted"]).summaries
+    assert [curve.method for curve in summary.image_curves] == ["mine:Mine"]
     (path,) = (tmp_path / "runs").glob("*mask*.json")
     assert json.loads(path.read_text())["configuration"]["code"] == "a" * 16

@@ -50,8 +50,8 @@ def curves(tmp_path_factory):
     """ROAR and KAR of the known maps, two seeds: (evaluation, method, sees) -> a curve."""
     output = tmp_path_factory.mktemp("planted")
     methods = ",".join(MAPS.values())
-    options = ["--eval=ROAR,KAR", "--target=planted", "--quick", f"--method={methods}", "--seeds=2"]
-    assert run(output / "data", output, [*options, "--ratios=0.2,0.6", "--limit-train=1500"]) == 0
+    options = ["--eval=ROAR,KAR", "--target=planted", "--model=tests.own_model:perceptron", f"--method={methods}"]
+    assert run(output / "data", output, [*options, "--quick", "--seeds=2", "--ratios=0.2,0.6"]) == 0
     points = {}
     for path in (output / "results" / "runs").iterdir():
         content = json.loads(path.read_text())

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from experiments.publishing import gather
 from reporting.accuracy import TRAININGS
 from reporting.blocks import BLOCKS
 from reporting.documents import BLOCK, Published, fill_blocks
-from reporting.groups import load_removal, load_sanity, load_selectivity_curves
+from reporting.groups import load_measurements
 from reporting.records import GATHERED
 from reporting.retrainings import Retrainings
 from reporting.summary import summarize
@@ -39,13 +40,14 @@ def test_no_result_stands_outside_the_markers(page):
 
 def test_the_tables_say_what_is_published():
     published = Published(PUBLISHED)
-    for one in (*published.removals, *published.checks, *published.retrainings.quick, *published.summaries):
+    written = [one for one in published.measurements if one.evaluation != "selectivity"]
+    for one in (*written, *published.retrainings.quick, *published.summaries):
         stem = f"summary_{one.dataset}_{one.model}" if one in published.summaries else one.stem
         assert (PUBLISHED / f"{stem}.md").read_text(encoding="utf-8") == one.text
     kept = (PUBLISHED / "retraining.md").read_text(encoding="utf-8")
     assert all(f"## {one.text}" in kept for one in (*published.retrainings.summaries, *published.retrainings.gaps))
-    assert len(published.removals) == 6
-    assert len(published.checks) == 2
+    counts = Counter(one.evaluation for one in published.measurements)
+    assert counts == {**dict.fromkeys((*REMOVING, "sanity"), 2), "selectivity": 3}
 
 
 def test_what_was_gathered_is_reported_as_where_it_was_made(finished, tmp_path):
@@ -54,18 +56,17 @@ def test_what_was_gathered_is_reported_as_where_it_was_made(finished, tmp_path):
     files = {f"{kind}/{path.name}" for kind in REMOVING for path in (finished / "results" / kind).glob("*.json")}
     models = {f"{TRAININGS}/{path.stem}.json" for path in (finished / "checkpoints").glob("*.pt")}
     assert names == files | models
-    there, here = load_removal(finished / "results"), load_removal(tmp_path)
+    there, here = load_measurements(finished / "results"), load_measurements(tmp_path)
     assert [one.text for one in here] == [one.text for one in there] != []
     before = (tmp_path / GATHERED).read_bytes()
     gather(finished / "checkpoints", finished / "results", tmp_path)
     gather(tmp_path / "nothing", tmp_path / "nothing", tmp_path)
     assert (tmp_path / GATHERED).read_bytes() == before, "the same again, and nothing, change nothing"
     pages = [
-        summarize(folder, ["planted"], Retrainings.load(folder), load_removal(folder))
+        summarize(["planted"], Retrainings.load(folder), load_measurements(folder))
         for folder in (tmp_path, finished / "results")
     ]
     assert [one.text for one in pages[0]] == [one.text for one in pages[1]] != []
-    assert load_sanity(tmp_path) == []
 
 
 def test_selectivity_is_published_without_its_pictures(data_dir, tmp_path):
@@ -81,11 +82,11 @@ def test_selectivity_is_published_without_its_pictures(data_dir, tmp_path):
     assert run(data_dir, tmp_path, options) == 0
     results, published = tmp_path / "results", tmp_path / "published"
     gather(tmp_path / "checkpoints", results, published)
-    whole, short = (load_selectivity_curves(folder, "mnist", "SimpleCNN") for folder in (results, published))
-    assert [method.label for method in short] == [method.label for method in whole] == ["VBP", "RANDOM"]
-    for method, fall in whole.items():
-        assert abs(fall.score - short[method].score).max() < 5e-4  # half precision
-        assert (fall.correct == short[method].correct).all()
+    (whole,), (short,) = (load_measurements(folder) for folder in (results, published))
+    assert [method.label for method in short.methods] == [method.label for method in whole.methods] == ["VBP", "RANDOM"]
+    for curve, short_curve in zip(whole.curves, short.curves, strict=True):
+        assert abs(curve.score - short_curve.score).max() < 5e-4  # half precision
+        assert (curve.correct == short_curve.correct).all()
     sizes = [sum(path.stat().st_size for path in (folder / "selectivity").iterdir()) for folder in (results, published)]
     assert sizes[1] < sizes[0]
 

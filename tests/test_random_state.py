@@ -37,7 +37,7 @@ def order(seed: int = 0) -> TrainingConfig:
 
 
 def draw() -> None:
-    """Do the work that may come between two trainings."""
+    """Simulate other work between two trainings."""
     random.random()
     np.random.rand(3)  # noqa: NPY002
     torch.rand(3)
@@ -94,12 +94,12 @@ def test_retraining_and_fine_tuning_too(mnist, tmp_path):
     run = Run("baseline", "mnist", mnist.sha256, "tests.own_model.drawing", 0, RECIPE, IMAGES, 40)
     accuracies, tuned = [], []
     checkpoint = train_and_save(order(), mnist, tmp_path, CPU)
-    wanted = finetuning_record(checkpoint, RECIPE, 0.5, "mean", IMAGES)
+    record = finetuning_record(checkpoint, RECIPE, 0.5, "mean", IMAGES)
     for _ in range(2):
         draw()
         retraining = Retraining(limited, Normalisation.from_dataset(mnist, CPU), CPU)
         accuracies.append(replace(retraining.execute(run, None, lambda images: None), seconds=0))
-        tuned.append(finetune(checkpoint, mnist, wanted, RECIPE, CPU).sha256)
+        tuned.append(finetune(checkpoint, mnist, record, RECIPE, CPU).sha256)
     assert accuracies[0] == accuracies[1]
     assert tuned[0] == tuned[1]
 

@@ -30,7 +30,7 @@ def test_there_is_an_example_of_a_method_and_of_a_model():
 def test_own_code_reaches_a_curve(name, code, command, data_dir, tmp_path, monkeypatch, capsys):
     (tmp_path / name).write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    assert run(data_dir, tmp_path / "out", [*command.split(), "--target=mnist"]) == 0
+    assert run(data_dir, tmp_path / "out", [*command.split(), "--target=mnist", "--epochs=1", "--ratios=0.5"]) == 0
     assert "\n- RANDOM: " in capsys.readouterr().out
     assert list((tmp_path / "out" / "results").glob("ROAR_mnist_*.png"))
 
@@ -44,7 +44,7 @@ def test_own_images_reach_a_curve(tmp_path, monkeypatch, capsys):
             Image.fromarray(image).save(folder / f"{place}.png")
     monkeypatch.chdir(tmp_path)
     (command,) = {" ".join(sorted(command.split())) for command in OWN_IMAGES}
-    assert run(tmp_path / "data", tmp_path / "out", command.split()) == 0
+    assert run(tmp_path / "data", tmp_path / "out", [*command.split(), "--epochs=1", "--ratios=0.5"]) == 0
     assert "ROAR on folder-birds, SimpleCNN" in capsys.readouterr().out
 
 
@@ -64,8 +64,8 @@ def test_the_python_of_the_readme_explains_a_network():
     (code,) = re.findall(r"```python\n(.+?)```", README, re.S)
     names = {}
     exec(code, names)
-    assert names["maps"].shape == (4, 3, 64, 64)
-    assert names["smooth"].shape == (4, 1, 64, 64)
+    assert names["maps"].shape == (8, 1, 64, 64)
+    assert set(names["result"].ranking) == {"IB", "GC", "RANDOM", "SOBEL"}
 
 
 @pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))

@@ -79,6 +79,7 @@ def test_each_step_is_run_with_the_same_folders(data_dir, tmp_path, monkeypatch,
 @pytest.mark.parametrize("evaluation", ["ROAR", "ROAD", "F-Fidelity", "sanity", "selectivity"])
 def test_what_is_finished_costs_nothing(evaluation, tmp_path, capsys):
     options = [f"--eval={evaluation}", *OPTIONS, "--limit-test=20", "--limit-train=64", "--epochs=1", "--draws=2"]
+    options += ["--model=tests.own_model:perceptron"]
     if evaluation in ("sanity", "selectivity"):
         options = [one for one in options if not one.startswith("--ratios")]
     if evaluation == "selectivity":

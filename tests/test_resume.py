@@ -34,8 +34,7 @@ def interrupt(monkeypatch, epochs: int) -> None:
     monkeypatch.setattr(experiments.checkpoints.ResumeFile, "save", save_and_die)
 
 
-@pytest.mark.parametrize("attention", [None, "CBAM"])
-@pytest.mark.parametrize("epochs", [1, 3, 4])
+@pytest.mark.parametrize(("attention", "epochs"), [(None, 1), (None, 3), (None, 4), ("CBAM", 3)])
 def test_resumed_training_ends_bit_identical(mnist, tmp_path, monkeypatch, attention, epochs):
     unbroken = train_and_save(order(attention), mnist, tmp_path / "unbroken", CPU)
     folder = tmp_path / "broken"
@@ -62,10 +61,10 @@ def test_only_the_missing_epochs_are_trained(mnist, tmp_path, monkeypatch):
     interrupt(monkeypatch, 3)
     with pytest.raises(Killed):
         train_and_save(order(), mnist, tmp_path, CPU)
-    kept = []
-    monkeypatch.setattr(experiments.checkpoints.ResumeFile, "save", lambda _file, state: kept.append(state.epochs))
+    epochs = []
+    monkeypatch.setattr(experiments.checkpoints.ResumeFile, "save", lambda _file, state: epochs.append(state.epochs))
     train_and_save(order(), mnist, tmp_path, CPU, resume=True)
-    assert kept == [4]
+    assert epochs == [4]
 
 
 def test_without_the_option_a_training_begins_anew(mnist, tmp_path, monkeypatch):
@@ -73,10 +72,10 @@ def test_without_the_option_a_training_begins_anew(mnist, tmp_path, monkeypatch)
         interrupt(patch, 3)
         with pytest.raises(Killed):
             train_and_save(order(), mnist, tmp_path, CPU)
-    kept = []
-    monkeypatch.setattr(experiments.checkpoints.ResumeFile, "save", lambda _file, state: kept.append(state.epochs))
+    epochs = []
+    monkeypatch.setattr(experiments.checkpoints.ResumeFile, "save", lambda _file, state: epochs.append(state.epochs))
     train_and_save(order(), mnist, tmp_path, CPU)
-    assert kept == [1, 2, 3, 4]
+    assert epochs == [1, 2, 3, 4]
 
 
 def test_a_state_that_can_not_be_used_is_refused(mnist, tmp_path, monkeypatch):

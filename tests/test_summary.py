@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 import main
+from attribution.spec import MethodSpec
 from evaluation import REMOVING
 from evaluation.statistics import Estimate
-from reporting.groups import complete_part, load_removal
+from reporting.groups import complete_part, load_measurements
 from reporting.page import write_page
 from reporting.retrainings import Retrainings
 from reporting.summary import Column, Summary, summarize
-from tests.test_findings import METHODS, make_config, save_runs
+from tests.test_retrainings import METHODS, make_config, save_runs
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -51,7 +52,7 @@ def test_as_many_methods_and_seeds_as_possible():
 
 def test_values_are_those_of_the_files(finished):
     results = finished / "results"
-    (one,) = summarize(results, ("planted",), Retrainings.load(results, ("planted",)), load_removal(results))
+    (one,) = summarize(("planted",), Retrainings.load(results, ("planted",)), load_measurements(results))
     assert [column.name for column in one.columns] == list(REMOVING)
     for column in one.columns:
         assert column.values["evaluation.planted:TrueMap"].mean > column.values["RANDOM"].mean
@@ -62,7 +63,7 @@ def test_values_are_those_of_the_files(finished):
 def test_explained_by_the_mask_is_marked(tmp_path):
     for name in ("ROAR", "KAR"):
         save_runs(tmp_path, make_config(evaluation=name))
-    (one,) = summarize(tmp_path, ("mnist",), Retrainings.load(tmp_path), [])
+    (one,) = summarize(("mnist",), Retrainings.load(tmp_path), [])
     assert [column.name for column in one.columns] == ["ROAR", "KAR"]
     assert [column.higher_is_better for column in one.columns] == [False, True]
     assert [column.marked for column in one.columns] == [frozenset({"GC"})] * 2
@@ -96,6 +97,24 @@ def test_the_page_stands_alone_and_has_everything(written):
     assert any("<td>GC</td>" in line and "<td>mask</td>" in line for line in shared)
 
 
+def test_a_curve_whose_method_is_in_no_column_is_drawn(tmp_path):
+    """The table has the largest summary of each kind, the page the curves of all."""
+    save_runs(tmp_path, make_config(seeds=3))
+    save_runs(tmp_path, make_config(methods=(MethodSpec("VBP"),), limit_train=200))
+    retrainings = Retrainings.load(tmp_path)
+    (one,) = summarize(("mnist",), retrainings, [])
+    assert "VBP" not in one.methods
+    assert 'data-method="VBP"' in write_page([one], retrainings, [], tmp_path).read_text()
+
+
+def test_a_measurement_without_that_of_seed_0_is_left_out(finished, tmp_path):
+    shutil.copytree(finished / "results" / "ROAD", tmp_path / "ROAD")
+    assert len(load_measurements(tmp_path)) == 1
+    for path in (tmp_path / "ROAD").glob("*_seed0-*"):
+        path.unlink()
+    assert load_measurements(tmp_path) == []
+
+
 def test_names_from_outside_stay_text(tmp_path):
     bad = '<script>alert("x")</script>'
     one = Summary("mnist", "SimpleCNN", (Column("ROAR", bad, False, {bad: Estimate(0.5, 0.4, 0.6)}),))
@@ -127,4 +146,4 @@ def test_a_real_browser_shows_it(written, width, tmp_path):
 def test_nothing_measured_makes_no_page(tmp_path, capsys):
     assert main.main(["--report", f"--output-dir={tmp_path}"]) == 0
     assert not (tmp_path / "results" / "report.html").exists()
-    assert load_removal(tmp_path / "results") == []
+    assert load_measurements(tmp_path / "results") == []

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -35,7 +36,9 @@ from training.inputs import Normalisation
 from training.recipe import recipe_for
 
 OPTIONS = ["--eval=ROAR", "--method=GC", "--target=mnist", "--quick", "--epochs=1", "--ratios=0.3,0.9"]
-STEM = "ROAR_mnist_SimpleCNN_GC-RANDOM_quick_1-epoch_ratios-0.3-0.9"
+OPTIONS += ["--model=tests.own_model:small"]
+MODEL = "mnist_tests.own_model.small"
+STEM = f"ROAR_{MODEL}_GC-RANDOM_quick_1-epoch_ratios-0.3-0.9"
 GC = MethodSpec("GC")
 ROOT = Path(__file__).parent.parent
 
@@ -62,7 +65,7 @@ def test_from_nothing_to_table_and_figure_and_again_in_no_time(data_dir, tmp_pat
     stem = f"results/{STEM}"
     made = files(output)
     assert {f"{stem}{suffix}" for suffix in (".png", ".pdf", ".md", ".csv")} <= made
-    assert {"checkpoints/mnist_SimpleCNN_seed0_quick.pt", "saliency_maps/mnist_SimpleCNN_GC_quick.h5"} <= made
+    assert {f"checkpoints/{MODEL}_seed0_quick.pt", f"saliency_maps/{MODEL}_GC_quick.h5"} <= made
     assert not [name for name in made if "unfinished" in name or "parts" in name]
     assert (output / f"{stem}.png").read_bytes()[:4] == b"\x89PNG"
     assert (output / f"{stem}.pdf").read_bytes()[:4] == b"%PDF"
@@ -82,14 +85,13 @@ def test_from_nothing_to_table_and_figure_and_again_in_no_time(data_dir, tmp_pat
     assert (output / f"{stem}.csv").read_bytes() == table
 
 
-@pytest.mark.usefixtures("two_threads")
 def test_same_seed_gives_the_same_accuracies_and_bit_identical_maps(data_dir, tmp_path):
     outputs = [tmp_path / "first", tmp_path / "second"]
     for output in outputs:
         assert run(data_dir, output, *OPTIONS, "--ratios=0.5") == 0
     assert accuracies(outputs[0]) == accuracies(outputs[1])
     for method in ("GC", "RANDOM"):
-        first, second = (output / f"saliency_maps/mnist_SimpleCNN_{method}_quick.h5" for output in outputs)
+        first, second = (output / f"saliency_maps/{MODEL}_{method}_quick.h5" for output in outputs)
         assert first.read_bytes() == second.read_bytes()
 
 
@@ -150,7 +152,11 @@ def wait_for(condition, process: subprocess.Popen) -> None:
 
 
 @pytest.mark.parametrize(
-    ("moment", "jobs"), [("checkpoints/*.pt", "--jobs=1"), ("results/runs/*GC*0.9*.json", "--jobs=2")]
+    ("moment", "jobs"),
+    [
+        ("checkpoints/*.pt", "--jobs=1"),
+        pytest.param("results/runs/*GC*0.9*.json", "--jobs=2", marks=pytest.mark.long),
+    ],
 )
 def test_killed_in_the_middle_it_goes_on_and_the_result_is_the_same(moment, jobs, data_dir, tmp_path):
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
@@ -162,7 +168,7 @@ def test_killed_in_the_middle_it_goes_on_and_the_result_is_the_same(moment, jobs
     assert not (broken / f"results/{STEM}.csv").exists()
     assert run(data_dir, broken, *OPTIONS, jobs) == 0
     assert accuracies(broken) == accuracies(unbroken)
-    for name in (f"results/{STEM}.csv", "saliency_maps/mnist_SimpleCNN_GC_quick.h5"):
+    for name in (f"results/{STEM}.csv", f"saliency_maps/{MODEL}_GC_quick.h5"):
         assert (broken / name).read_bytes() == (unbroken / name).read_bytes()
 
 
@@ -250,7 +256,7 @@ def test_what_decides_on_a_run_is_in_its_name_and_what_does_not_is_shared():
 
 def test_random_removal_leaves_more_than_chance_and_the_fraction_is_exact(data_dir, tmp_path):
     output = tmp_path / "out"
-    options = [*OPTIONS, "--method=RANDOM", "--epochs=8", "--ratios=0.8"]
+    options = [*OPTIONS, "--model=tests.own_model:perceptron", "--method=RANDOM", "--epochs=8", "--ratios=0.8"]
     assert run(data_dir, output, *options) == 0
     results = {}
     for path in (output / "results/runs").iterdir():
@@ -268,12 +274,10 @@ def test_finished_run_is_found_only_under_its_own_configuration(data_dir, tmp_pa
     assert run(data_dir, output, *OPTIONS, "--ratios=0.3") == 0
     path = next((output / "results/runs").glob("*baseline*"))
     configuration = json.loads(path.read_text())["configuration"]
-    configuration["recipe"] = recipe_for("mnist", quick=True, epochs=1)
-    del configuration["ensemble"], configuration["parameters"], configuration["blur"]
-    found = Run(**configuration)
+    found = Run.of(configuration)
     assert found.path(output / "results") == path
     assert find_run(found, output / "results") is not None
-    other = Run(**configuration | {"seed": 1})
+    other = replace(found, seed=1)
     assert find_run(other, output / "results") is None
     path.rename(other.path(output / "results"))
     with pytest.raises(Exception, match="another configuration"):
@@ -300,11 +304,11 @@ def test_an_ensemble_goes_all_the_way_with_its_parameters(data_dir, tmp_path, ca
     printed = capsys.readouterr().out
     for row in ("| VBP ", "| SG-SQ VBP ", "| SG-SQ VBP, mask alone ", "| RANDOM "):
         assert row in printed
-    with h5py.File(output / "saliency_maps/mnist_SimpleCNN_VBP_SG-SQ_quick.h5") as file:
+    with h5py.File(output / f"saliency_maps/{MODEL}_VBP_SG-SQ_quick.h5") as file:
         assert json.loads(file.attrs["parameters"]) == {"level": 0.15, "samples": 3}
         assert file.attrs["ensemble"] == "SG-SQ"
         assert (file["train/attribution"][:] >= 0).all()
-    (path,) = (output / "results/runs").glob("mnist_SimpleCNN_VBP_SG-SQ_ROAR_0.9_seed0*")
+    (path,) = (output / "results/runs").glob(f"{MODEL}_VBP_SG-SQ_ROAR_0.9_seed0*")
     assert json.loads(path.read_text())["configuration"]["parameters"] == {"level": 0.15, "samples": 3}
     assert run(data_dir, output, *options) == 0
     assert "7 of 7 retrainings are finished" in capsys.readouterr().out
@@ -331,6 +335,7 @@ def test_captum_goes_all_the_way_to_a_curve(data_dir, tmp_path, capsys):
     assert "| captum.attr:DeepLift " in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_two_processes_share_a_sweep(data_dir, tmp_path):
     """Neither does a run of the other, and both end with the whole table."""
     output = tmp_path / "out"
@@ -342,7 +347,7 @@ def test_two_processes_share_a_sweep(data_dir, tmp_path):
     ]
     printed = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], printed
-    table = (output / "results/ROAR_mnist_SimpleCNN_GC-RANDOM_quick_1-epoch.md").read_text()
+    table = (output / f"results/ROAR_{MODEL}_GC-RANDOM_quick_1-epoch.md").read_text()
     assert all(table in out for out, _err in printed)
     assert len(accuracies(output)) == 1 + 2 * 2 * 5
     alone = tmp_path / "alone"
@@ -392,7 +397,7 @@ def test_kar_and_roar_share_the_masks_and_the_gap_is_reported(data_dir, tmp_path
     assert "KAR − ROAR on mnist" in printed
     assert "the lowest area first" in printed
     assert "the highest area first" in printed
-    ending = "mnist_SimpleCNN_GC-RANDOM_quick_1-epoch_ratios-0.3-0.7_2-seeds"
+    ending = f"{MODEL}_GC-RANDOM_quick_1-epoch_ratios-0.3-0.7_2-seeds"
     stem = output / f"results/ROAR_{ending}"
     assert (output / f"results/KAR-ROAR_{ending}.md").read_text() in printed
     with Path(f"{stem}_runs.csv").open() as file:
@@ -412,10 +417,10 @@ def test_blurred_maps_and_linear_fill_are_curves_of_their_own(data_dir, tmp_path
         assert row in printed
     assert "RANDOM blurred" not in printed
     assert "replaced by linear" in printed
-    assert (output / "results/ROAR_mnist_SimpleCNN_GC-GC-blurred-RANDOM_linear_quick_1-epoch_ratios-0.5.md").exists()
+    assert (output / f"results/ROAR_{MODEL}_GC-GC-blurred-RANDOM_linear_quick_1-epoch_ratios-0.5.md").exists()
     assert len(list((output / "saliency_maps").glob("*.h5"))) == 2
     by_name = {name.rpartition("-")[0]: accuracy for name, accuracy in accuracies(output).items()}
-    assert "mnist_SimpleCNN_GC_blurred_ROAR_0.5_seed0" in by_name
+    assert f"{MODEL}_GC_blurred_ROAR_0.5_seed0" in by_name
 
 
 def test_dry_run_estimates_time_and_space(data_dir, tmp_path, capsys):
@@ -455,6 +460,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.long
 def test_a_full_disk_is_a_clear_line_and_finished_work_stays(tmp_path, small_disk, capsys):
     folder, resize = small_disk
     options = ["--eval=ROAR", "--target=planted", "--quick", "--limit-train=300", "--epochs=1", "--method=VBP,GC"]
@@ -475,7 +481,7 @@ def test_a_full_disk_is_a_clear_line_and_finished_work_stays(tmp_path, small_dis
 
 def test_results_that_cannot_be_written_any_more_are_a_clear_line(data_dir, tmp_path, capsys, monkeypatch):
     """A folder whose rights change in the middle; root may write anywhere, so that the refusal is made here."""
-    output, save = tmp_path / "out", sweep_module.save_result
+    output, save = tmp_path / "out", sweep_module.save_run
     saved = []
 
     def refuse_after_three(result_of, result, folder):
@@ -484,7 +490,7 @@ def test_results_that_cannot_be_written_any_more_are_a_clear_line(data_dir, tmp_
         saved.append(save(result_of, result, folder))
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweep_module, "save_result", refuse_after_three)
+        patch.setattr(sweep_module, "save_run", refuse_after_three)
         assert run(data_dir, output, *OPTIONS) == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith("results: Permission denied")
     assert len(accuracies(output)) == 3
@@ -496,8 +502,12 @@ def test_a_finished_sweep_needs_its_maps_no_more(data_dir, tmp_path, capsys):
     output = tmp_path / "out"
     options = [*OPTIONS, "--ratios=0.3"]
     assert run(data_dir, output, *options) == 0
-    label = ["--saliency", "--target=mnist", "--quick", "--method=GC", "--explain=label", "--overwrite"]
-    assert run(data_dir, output, *label) == 0
+    label = [
+        "--saliency",
+        *(word for word in OPTIONS if "eval" not in word and "ratios" not in word),
+        "--explain=label",
+    ]
+    assert run(data_dir, output, *label, "--overwrite") == 0
     capsys.readouterr()
     assert run(data_dir, output, *options) == 0
     assert "5 of 5 retrainings are finished" in capsys.readouterr().out

@@ -46,17 +46,35 @@ def test_help_and_wrong_options_in_any_encoding(name):
     assert shown.stderr.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("name", ["latin-1", "strict utf-8", "plain C locale"])
-def test_tables_and_errors_in_any_encoding(name, tmp_path):
+def test_tables_and_errors_in_the_plainest_locale(tmp_path):
     keep(tmp_path)
-    shown = command(["--report", f"--output-dir={tmp_path}"], LOCALES[name])
+    shown = command(["--report", f"--output-dir={tmp_path}"], LOCALES["plain C locale"])
     assert (shown.returncode, shown.stderr) == (0, b"")
     assert b"0.9000 " in shown.stdout
     assert "±" in (tmp_path / "results" / "accuracy.md").read_text(encoding="utf-8"), "files are UTF-8 anyhow"
-    shown = command(["--train", f"--target=folder:{ODD}", f"--output-dir={tmp_path}"], LOCALES[name])
+    shown = command(["--train", f"--target=folder:{ODD}", f"--output-dir={tmp_path}"], LOCALES["plain C locale"])
     assert shown.returncode == 2
     assert shown.stderr.startswith(b"main.py: --target=folder:v")
     assert shown.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+def test_tables_and_errors_on_streams_of_any_encoding(encoding, tmp_path, monkeypatch):
+    keep(tmp_path)
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict") for _ in range(2)]
+    for name, stream in zip(("stdout", "stderr"), streams, strict=True):
+        monkeypatch.setattr(sys, name, stream)
+    statuses = [
+        main.main([*options, f"--output-dir={tmp_path}"])
+        for options in (["--report"], ["--train", f"--target=folder:{ODD}"])
+    ]
+    for stream in streams:
+        stream.flush()
+    out, err = (stream.buffer.getvalue() for stream in streams)
+    assert statuses == [0, 2]
+    assert "0.9000 ±".encode(encoding) in out
+    assert err.startswith(b"main.py: --target=folder:v")
+    assert err.count(b"\n") == 1
 
 
 def test_letters_are_spelled_and_utf8_stays(monkeypatch):

@@ -97,22 +97,22 @@ def test_shift_equals_a_plain_loop():
     images = torch.rand(9, 3, 8, 6, generator=generator)
     shifts = torch.tensor([[0, 1, 2, 3, 4, 0, 4, 2, 1], [4, 3, 2, 1, 0, 0, 4, 1, 2]])
     border = torch.tensor([-1.0, -2.0, -3.0])
-    got = shift(images, shifts.T, 2, border)
+    actual = shift(images, shifts.T, 2, border)
     for n in range(9):
         for row in range(8):
             for column in range(6):
                 y, x = row + int(shifts[0, n]) - 2, column + int(shifts[1, n]) - 2
-                want = images[n, :, y, x] if 0 <= y < 8 and 0 <= x < 6 else border
-                assert torch.equal(got[n, :, row, column], want)
+                expected = images[n, :, y, x] if 0 <= y < 8 and 0 <= x < 6 else border
+                assert torch.equal(actual[n, :, row, column], expected)
 
 
 def test_augmentation_draws_per_image_and_flips_half():
     recipe = replace(recipe_for("cifar10"), crop=0)
     images = torch.arange(4.0).expand(1000, 1, 4, 4)
     draws = sample_augmentation(recipe, 1000, torch.Generator().manual_seed(0), CPU)
-    got = augment(images, torch.zeros(1), recipe.crop, *draws)
-    flipped = (got == images.flip(3)).flatten(1).all(1)
-    assert ((got == images).flatten(1).all(1) ^ flipped).all()
+    actual = augment(images, torch.zeros(1), recipe.crop, *draws)
+    flipped = (actual == images.flip(3)).flatten(1).all(1)
+    assert ((actual == images).flatten(1).all(1) ^ flipped).all()
     assert 430 < flipped.sum() < 570
     shifts, _flips = sample_augmentation(recipe_for("cifar10"), 1000, torch.Generator().manual_seed(0), CPU)
     assert shifts.shape == (1000, 2)
@@ -123,15 +123,16 @@ def test_augmentation_draws_per_image_and_flips_half():
 def test_training_learns(mnist, device):
     images, labels = mnist_training(mnist, device)
     model = initialise(lambda: build_model("mnist"), 0, device)
-    told: list[tuple[int, float | None]] = []
+    steps: list[tuple[int, float | None]] = []
     recipe = replace(SHORT, epochs=6, batch_size=32)
-    trained = train(model, images, labels, recipe, 0, 0.1, lambda n, accuracy: told.append((n, accuracy)))
+    trained = train(model, images, labels, recipe, 0, 0.1, lambda n, accuracy: steps.append((n, accuracy)))
     test = Images(mnist.test, Normalisation.from_dataset(mnist, device), device)
     assert (predict(model, test).cpu().numpy() == mnist.test.labels).mean() > 0.8
-    assert sum(n for n, _ in told) == 6 * (540 // 32) * 32
-    assert [accuracy for _, accuracy in told if accuracy is not None][-1] == trained.validation_accuracy > 0.8
+    assert sum(n for n, _ in steps) == 6 * (540 // 32) * 32
+    assert [accuracy for _, accuracy in steps if accuracy is not None][-1] == trained.validation_accuracy > 0.8
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_same_seed_gives_bit_identical_weights_and_another_seed_does_not(mnist):
     first, again, other = (trained_weights(mnist, seed) for seed in (0, 0, 1))
     assert weights_sha256(first) == weights_sha256(again) != weights_sha256(other)
@@ -189,10 +190,10 @@ def test_hopeless_training_is_refused(mnist, change, message):
 
 def test_checkpoint_round_trip(mnist, tmp_path):
     order = TrainingConfig("mnist", None, 0, SHORT)
-    made = train_and_save(order, mnist, tmp_path, CPU)
+    saved = train_and_save(order, mnist, tmp_path, CPU)
     read = find_classifier(order, mnist.sha256, tmp_path)
     assert read is not None
-    assert read.sha256 == made.sha256 == weights_sha256(made.weights)
+    assert read.sha256 == saved.sha256 == weights_sha256(saved.weights)
     assert order.plain().items() <= read.metadata.items()
     model = restore(read, CPU)
     correct = (
@@ -248,12 +249,12 @@ import resource, sys
 import torch
 from training.device import keep_freed_memory
 
-kept = sys.argv[1] == "kept" and keep_freed_memory()
+is_kept = sys.argv[1] == "keep" and keep_freed_memory()
 for turn in range(40):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     tensors = [torch.ones(10_000_000) for _ in range(2)]
     del tensors
-print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(is_kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
@@ -263,11 +264,9 @@ def test_memory_that_was_freed_is_not_asked_for_again():
 
     The first times the heap still grows, until what lies between the tensors has found its place.
     """
-    said = {
-        way: subprocess.run([sys.executable, "-c", FAULTS, way], capture_output=True, text=True, check=True, cwd=ROOT)
-        for way in ("kept", "usual")
-    }
-    (done, faults), (_undone, usual) = (said[way].stdout.split() for way in ("kept", "usual"))
+    commands = ([sys.executable, "-c", FAULTS, mode] for mode in ("keep", "free"))
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT) for command in commands]
+    (done, faults), (_undone, usual) = (run.stdout.split() for run in runs)
     assert done == "True"
     assert int(faults) < 100 < int(usual)
 

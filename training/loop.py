@@ -53,7 +53,7 @@ def train(
     recipe: Recipe,
     seed: int,
     validation_rate: float = 0.0,
-    on_step: OnStep | None = None,
+    on_step: OnStep = lambda _images, _accuracy: None,
     resume_from: TrainingState | None = None,
     on_epoch: Callable[[TrainingState], object] | None = None,
 ) -> TrainingResult:
@@ -78,9 +78,7 @@ def train(
     held_out = round(validation_rate * len(inputs))
     validation, training = shuffled[:held_out].to(device), shuffled[held_out:]
     if len(training) == 0:
-        raise InputError(
-            f"no training image is left beside {held_out} held-out ones: give more, or a lower --valid-rate"
-        )
+        raise InputError(f"all {held_out} training images are held out: give more, or a lower --valid-rate")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError("the model has no parameters to train: all are frozen, or there are none")
     batch_size = min(recipe.batch_size, len(training))
@@ -95,8 +93,7 @@ def train(
         generator.set_state(resume_from.random)
         for name, part in parts.items():
             part.load_state_dict(resume_from.parts[name])
-        if on_step is not None:
-            on_step(first_epoch * steps * batch_size, accuracy)
+        on_step(first_epoch * steps * batch_size, accuracy)
     for epoch in range(first_epoch, recipe.epochs):
         step = TrainingStep(model, optimiser, recipe, inputs, labels, half_size=epoch < recipe.small_epochs)
         model.train()
@@ -107,15 +104,13 @@ def train(
             for batch in zip(*(rows.split(batch_size)[:steps] for rows in (order, *augmentation)), strict=True):
                 loss_sum += step(*batch)
                 schedule.step()
-                if on_step is not None:
-                    on_step(batch_size, None)
+                on_step(batch_size, None)
         loss = (loss_sum / steps).item()
         if not math.isfinite(loss):
             raise InputError("the training diverged (its loss is not finite): give a lower --lr")
         if held_out:
             accuracy = (predict(model, inputs, validation) == labels[validation]).float().mean().item()
-            if on_step is not None:
-                on_step(0, accuracy)
+            on_step(0, accuracy)
         if on_epoch is not None:
             states = {name: part.state_dict() for name, part in parts.items()}
             seconds = time.perf_counter() - start
@@ -131,8 +126,9 @@ def _require_half_size(model: nn.Module, inputs: Inputs) -> None:
     try:
         model.eval()(F.avg_pool2d(images, 2))
     except RuntimeError as error:
+        name = type(model).__name__
         raise InputError(
-            f"{type(model).__name__} takes images of one size alone, and none of half of it: leave --small-epochs away"
+            f"{name} takes images of one size only, not of half of it: leave --small-epochs away"
         ) from error
 
 

@@ -132,7 +132,7 @@ def _recipes(dataset: str, attention: str | None) -> tuple[Recipe, QuickRecipe]:
         return _FOLDER, _QUICK["folder"]
     key = (dataset, model_name(family))
     if key not in RECIPES:
-        known = ", ".join(dict.fromkeys(name for name, _ in RECIPES))
-        raise InputError(f"no recipe for data set {dataset!r}: choose from {known}")
+        datasets = ", ".join(dict.fromkeys(name for name, _ in RECIPES))
+        raise InputError(f"no recipe for data set {dataset!r}: choose from {datasets}")
     is_large = dataset != "planted" and family in ("RAN", "WARN")
     return RECIPES[key], _QUICK_LARGE if is_large else _QUICK[dataset]

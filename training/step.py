@@ -1,5 +1,6 @@
 """A training step: batch, loss, gradients, update."""
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -28,20 +29,16 @@ def compute_loss(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recip
     return F.cross_entropy(model(images), labels, label_smoothing=recipe.label_smoothing)
 
 
+@dataclass(frozen=True)
 class TrainingStep:
     """Train `model` in place on a batch of `inputs` and `labels`, at half the height and width if `half_size`."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimiser: torch.optim.Optimizer,
-        recipe: Recipe,
-        inputs: Inputs,
-        labels: Tensor,
-        half_size: bool = False,
-    ) -> None:
-        self.model, self.optimiser, self.recipe = model, optimiser, recipe
-        self.inputs, self.labels, self.half_size = inputs, labels, half_size
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    recipe: Recipe
+    inputs: Inputs
+    labels: Tensor
+    half_size: bool = False
 
     def __call__(self, index: Tensor, *augmentation: Tensor) -> Tensor:
         """Update the weights and return the loss before the update, without its graph.

@@ -1,4 +1,4 @@
-"""Summaries of made-up retrainings, whose curves are known."""
+"""Summaries of finished retrainings: here of made-up ones, whose curves are known."""
 
 import csv
 from dataclasses import replace

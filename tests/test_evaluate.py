@@ -1,0 +1,153 @@
+"""`whitebox.evaluate`: of a given network, and of one that is trained and stored."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.transforms import Normalize
+
+import whitebox
+from common.errors import InputError
+from data import load_dataset
+from evaluation.planted import ReversedMap, TrueMap
+from experiments.checkpoints import load_checkpoint
+from training.classifier import restore
+from training.inputs import Images, Normalisation
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A classifier of the planted data set, made by the API, and the summary of an evaluation of it."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    options = {"quick": True, "output_dir": folder, "data_dir": folder / "data", "jobs": 1, "limit_test": 60}
+    summary = whitebox.evaluate(
+        "SimpleCNN", dataset="planted", methods=["Gradient"], evaluation="insertion-deletion", fill="mean", **options
+    )
+    return folder, summary, options
+
+
+@pytest.fixture(scope="module")
+def network(stored):
+    """The same network, with the images and labels that it was evaluated on."""
+    folder, _summary, _options = stored
+    dataset = load_dataset("planted", folder / "data")
+    test = dataset.subset(0, 60).test
+    images = Images(test, Normalisation.from_dataset(dataset, CPU), CPU).batch(torch.arange(60))
+    model = restore(load_checkpoint(folder / "checkpoints" / "planted_SimpleCNN_seed0_quick.pt"), CPU)
+    return model, images, test.labels
+
+
+def test_a_given_network_is_judged_as_the_stored_one(stored, network):
+    _folder, summary, _options = stored
+    given = whitebox.evaluate(*network, ["VBP"], "insertion-deletion", fill="mean", ratios=summary.config.ratios)
+    (here,), (there,) = (
+        [result for (method, _seed), result in one.results.items() if method.method == "VBP"]
+        for one in (given, summary)
+    )
+    assert here["whole_accuracy"] == there["whole_accuracy"]
+    for order in ("most", "least"):
+        np.testing.assert_allclose(here["score"][order][:8], there["score"][order][:8], atol=0.02)
+
+
+def test_maps_of_known_worth_are_ranked(network):
+    model, images, labels = network
+    summary = whitebox.evaluate(model, images, labels, [TrueMap(model), ReversedMap(model)], "ROAD", ratios=(0.1, 0.3))
+    assert summary.ranking[0] == "TrueMap"
+    assert summary.ranking[-1] == "ReversedMap"
+    assert {curve.method for curve in summary.curves} == {"TrueMap", "ReversedMap", "RANDOM", "SOBEL"}
+    assert "| TrueMap" in summary.table
+    assert summary.figure().axes[0].get_title(loc="left").startswith("ROAD on given images")
+
+
+@pytest.mark.parametrize(("evaluation", "options"), [("selectivity", {"removals": 3}), ("sanity", {})])
+def test_evaluations_that_explain_anew(network, evaluation, options):
+    model, images, labels = network
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    summary = whitebox.evaluate(model, images[:12], labels[:12], ["VBP"], evaluation, **options)
+    assert set(summary.ranking) == {"VBP", "RANDOM", "SOBEL"}
+    assert "| VBP" in summary.table
+    assert len(summary.figure().axes) > 0
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_preprocessing_and_outputs_with_names():
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(
+                nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+            )
+
+        def forward(self, pixel_values):
+            return {"logits": self.layers(pixel_values)}
+
+    torch.manual_seed(0)
+    model, images, normalise = Named().eval(), torch.rand(6, 3, 8, 8), Normalize([0.5] * 3, [0.25] * 3)
+    labels = model(normalise(images))["logits"].argmax(1)
+    summary = whitebox.evaluate(
+        model,
+        images,
+        labels,
+        ["IG"],
+        "insertion-deletion",
+        preprocessing=normalise,
+        fill="black",
+        steps=3,
+        ratios=(0.5,),
+    )
+    same = whitebox.evaluate(model, normalise(images), labels, ["IG"], "insertion-deletion", fill="blur", ratios=(0.5,))
+    assert summary.config.fill == "black"
+    assert same.results.keys() != summary.results.keys()  # other steps
+    with pytest.raises(InputError, match="preprocessing"):
+        whitebox.evaluate(model, normalise(images), labels, ["VBP"], "insertion-deletion", fill="black")
+
+
+def test_roar_by_name_is_found_again(stored, capsys):
+    _folder, _summary, options = stored
+    facts = options | {"limit_train": 200, "ratios": (0.5,), "epochs": 1}
+    summary = whitebox.evaluate("SimpleCNN", dataset="planted", methods=["VBP"], evaluation="ROAR", **facts)
+    assert [curve.method for curve in summary.curves][:2] == ["VBP", "VBP"]
+    assert set(summary.ranking) == {"VBP", "RANDOM"}
+    capsys.readouterr()
+    whitebox.evaluate("SimpleCNN", dataset="planted", methods=["VBP"], evaluation="ROAR", **facts)
+    assert "0 to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ({"evaluation": "ROAR"}, {}, "training images"),
+        ({"evaluation": "F-Fidelity"}, {}, "training images"),
+        ({"methods": ["no such"]}, {}, "unknown method"),
+        ({"methods": [3]}, {}, "no method"),
+        ({}, {"stepz": 3}, "stepz"),
+        ({"labels": [0]}, {}, "labels"),
+    ],
+)
+def test_wrong_input_is_refused(network, arguments, options, message):
+    model, images, labels = network
+    facts = {"labels": labels[:6], "methods": ["VBP"], "evaluation": "ROAD"} | arguments
+    with pytest.raises(InputError, match=message):
+        whitebox.evaluate(model, images[:6], **facts, **options)
+
+
+def test_a_network_in_training_mode_is_refused(network):
+    model, images, labels = network
+    model.train()
+    try:
+        with pytest.raises(InputError, match="mode"):
+            whitebox.evaluate(model, images[:6], labels[:6], ["VBP"])
+    finally:
+        model.eval()
+
+
+def test_a_name_needs_a_data_set_and_a_network_images(network):
+    with pytest.raises(TypeError):
+        whitebox.evaluate("SimpleCNN", methods=["VBP"])
+    with pytest.raises(TypeError):
+        whitebox.evaluate(network[0], methods=["VBP"])
+    with pytest.raises(InputError, match="unknown options: ratioz"):
+        whitebox.evaluate("SimpleCNN", dataset="planted", methods=["VBP"], evaluation="ROAR", ratioz=(0.5,))
