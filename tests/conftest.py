@@ -1,4 +1,7 @@
+import ctypes
+import gc
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +29,15 @@ def freed_memory_goes_back() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.device.keep_freed_memory", lambda: False)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trimmed() -> Iterator[None]:
+    """What a file's tests have freed goes back to the system, where the C library can do that."""
+    yield
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def kept():
-    """Networks, each made once."""
+    """The network of the latest tests, made once."""
     return {}
 
 
@@ -33,6 +33,7 @@ def explained(kept, data_dir, name, attention):
         model = build_model(name, attention).train()
         with torch.no_grad():
             model(images.batch(torch.arange(12)))
+        kept.clear()  # the tests come network by network
         kept[name, attention] = fuse_batchnorm(model.eval())
     return kept[name, attention], images.batch(torch.arange(IMAGES)), normalisation.black
 

@@ -134,7 +134,7 @@ def test_training_learns(mnist, device):
 
 @pytest.mark.usefixtures("two_threads")
 def test_same_seed_gives_bit_identical_weights_and_another_seed_does_not(mnist):
-    first, again, other = (trained_weights(mnist, seed) for seed in (0, 0, 1))
+    first, again, other = (trained_weights(mnist.subset(200), seed) for seed in (0, 0, 1))
     assert weights_sha256(first) == weights_sha256(again) != weights_sha256(other)
 
 
