@@ -37,7 +37,7 @@ class SelectivityArrays:
         correct: (N, removals + 1) bool, whether the prediction is the label.
         pixel: (N, removals) int32, row · width + column of each removed pixel.
         images: (N, kept, C, H, W) uint8, every `KEEP_EVERY` removals, the first one whole.
-        maps: (N, kept, H, W) float16, the values that rank the pixels of those images, divided by the largest.
+        maps: (N, kept, H, W) float16, values that rank those images' pixels, divided by the largest absolute value.
     """
 
     score: Array

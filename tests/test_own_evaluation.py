@@ -31,6 +31,8 @@ def drops(folder: Path) -> dict[str, float]:
 
 def test_the_example_ranks_maps_of_known_worth_and_is_made_anew_after_an_edit(example, tmp_path, capsys):
     words = [f"--eval={example}:AverageDrop", *OPTIONS, "--limit-test=60", "--jobs=2"]
+    assert run(tmp_path / "data", tmp_path, [*words, "--dry-run"]) == 0
+    assert "in all on this device" in capsys.readouterr().out
     assert run(tmp_path / "data", tmp_path, words) == 0
     found = drops(tmp_path)
     assert found["evaluation.planted:TrueMap"] < found["RANDOM"] - 0.1 < found["evaluation.planted:ReversedMap"]
