@@ -41,7 +41,9 @@ def activation_bytes(network: Network, inputs: Tensor) -> int:
     saved: dict[int, Tensor] = {}
 
     def save(tensor: Tensor) -> None:
-        saved[tensor.untyped_storage().data_ptr()] = tensor.detach()  # alive, so that no address is used twice; no cycle
+        saved[tensor.untyped_storage().data_ptr()] = (
+            tensor.detach()
+        )  # alive, so that no address is used twice; no cycle
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(save, lambda nothing: nothing):
         network(inputs.detach().requires_grad_().clone())
