@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 import whitebox  # noqa: E402
 from attribution.fusing import fuse_batchnorm  # noqa: E402
 from common.errors import InputError  # noqa: E402
+from data import DATA_DIR  # noqa: E402
 from evaluation.coherence import choose_examples  # noqa: E402
 from evaluation.configs import ExampleFilter  # noqa: E402
 from experiments.pictures import Subject  # noqa: E402
@@ -38,7 +39,7 @@ from training.networks import new_model  # noqa: E402
 from training.recipe import quick_train_images, recipe_for  # noqa: E402
 
 OUTPUT = Path(os.path.relpath(os.environ.get("WHITEBOX_OUTPUT", ROOT)))
-DATA = Path(os.environ.get("WHITEBOX_DATA", ROOT / "data"))
+DATA = Path(os.path.relpath(os.environ.get("WHITEBOX_DATA", ROOT / DATA_DIR)))
 
 
 class Picture:

@@ -297,9 +297,7 @@ def evaluated(home: Home, output: Path, capsys: pytest.CaptureFixture[str], *opt
     return capsys.readouterr().out
 
 
-def test_everything_is_made_anew_after_an_edit_and_nothing_without(home, tmp_path, capsys, monkeypatch):
-    for name in ("draw_curves", "draw_accuracies", "draw_scores"):  # which takes seconds
-        monkeypatch.setattr(f"reporting.figures.{name}", lambda *_: [])
+def test_everything_is_made_anew_after_an_edit_and_nothing_without(home, tmp_path, capsys):
     first = evaluated(home, tmp_path, capsys)
     assert "code of" not in first
     again = evaluated(home, tmp_path, capsys)
