@@ -28,7 +28,7 @@ def chance_of(labels: npt.ArrayLike) -> float:
 
 
 def chance_level(
-    recorded: Iterable[float | None], dataset: str, expected_sum: str, limit_test: int | None, data_dir: Path
+    recorded: Iterable[float | None], dataset: str, expected_sha256: str, limit_test: int | None, data_dir: Path
 ) -> float | None:
     """Return chance on the test images of some records.
 
@@ -37,12 +37,12 @@ def chance_level(
 
     Args:
         recorded: the values in the records.
-        expected_sum: the sum of the data set in the records.
+        expected_sha256: the sum of the data set in the records.
     """
     for level in recorded:
         if level is not None:
             return level
-    entry = known_dataset_info(dataset, expected_sum)
+    entry = known_dataset_info(dataset, expected_sha256)
     if entry is None:
         return None
     total = entry.shapes["test_labels"][0]
@@ -61,13 +61,13 @@ def _counted(dataset: str, limit_test: int | None, data_dir: Path) -> float | No
     return None
 
 
-def known_dataset_info(dataset: str, expected_sum: str | None = None) -> DatasetInfo | None:
+def known_dataset_info(dataset: str, expected_sha256: str | None = None) -> DatasetInfo | None:
     """Return the information on a data set; None for an image folder that is missing.
 
     Args:
-        expected_sum: an image folder with another sum is another data set.
+        expected_sha256: an image folder with another sum is another data set.
     """
     with suppress(InputError, OSError):
-        if expected_sum is None or not is_folder(dataset) or dataset_sha256(dataset) == expected_sum:
+        if expected_sha256 is None or not is_folder(dataset) or dataset_sha256(dataset) == expected_sha256:
             return dataset_info(dataset)
     return None

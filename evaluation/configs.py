@@ -36,7 +36,6 @@ class RemovalConfig:
         "share of the pixels in question that is removed",
         parse=fraction,
         metavar="X",
-        record="share",
         word="share-{}",
     )
     beta: float = option(
@@ -44,7 +43,6 @@ class RemovalConfig:
         "share of all pixels that is removed at most, in fine-tuning too",
         parse=fraction,
         metavar="X",
-        record="most",
         word="most-{}",
     )
     draws: int = option(10, "random removals averaged", parse=positive, metavar="N", word="draws-{}")

@@ -25,7 +25,7 @@ Preprocessing = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class GivenFills:
-    """What a mean and a black pixel are to the network.
+    """The values of a mean and a black pixel as the network sees them.
 
     Attributes:
         mean: (C,), of the images as the network sees them.

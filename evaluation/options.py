@@ -10,6 +10,15 @@ from typing import Any
 
 from training.recipe import Recipe
 
+RECORD_NAMES = {
+    "alpha": "share",
+    "beta": "most",
+    "checkpoint_sha256": "checkpoint_sum",
+    "dataset_sha256": "dataset_sum",
+    "network_input": "sees",
+}
+"""Fields of configurations -> their names in records of format 1, where those differ."""
+
 
 @dataclass(frozen=True)
 class Option:
@@ -21,7 +30,6 @@ class Option:
         parse: text -> value; raises InputError.
         metavar: stands for the value in `--help`.
         usual: the default in words, where it is not the field's.
-        record: the field's name in records of format 1, where it has another one.
         recorded: values -> their form in records and file names, where it is another one.
         word: the value in file names, a format; "" if it is not part of them.
         note: a sentence under tables where the value is not the default, a format; "" if the table's own note has it.
@@ -33,7 +41,6 @@ class Option:
     parse: Callable[[str], Any] | None = None
     metavar: str | None = None
     usual: str = ""
-    record: str | None = None
     recorded: Mapping[Any, Any] = field(default_factory=dict)
     word: str = "{}"
     note: str = ""
@@ -47,37 +54,33 @@ def option(default: Any, help: str, **facts: Any) -> Any:
 
 def options_of(config: Any) -> dict[str, Option]:
     """Return the options of a configuration, or of its class, by the names of their fields."""
-    return {one.name: one.metadata["option"] for one in fields(config) if "option" in one.metadata}
+    return {entry.name: entry.metadata["option"] for entry in fields(config) if "option" in entry.metadata}
 
 
 def defaults_of(config: Any) -> dict[str, Any]:
-    return {one.name: one.default for one in fields(config) if "option" in one.metadata}
+    return {entry.name: entry.default for entry in fields(config) if "option" in entry.metadata}
 
 
 def record_of(config: Any) -> dict[str, Any]:
     """Return the fields as records have them; tuples become lists, a recipe its own plain form."""
-    options, defaults = options_of(config), defaults_of(config)
-    record = {}
-    for one in fields(config):
-        value, about = getattr(config, one.name), options.get(one.name)
-        if about and about.is_new and value == defaults[one.name]:
-            continue
-        name = about.record if about and about.record else one.name
-        value = about.recorded.get(value, value) if about and about.recorded else value
-        record[name] = (
-            list(value) if isinstance(value, tuple) else value.plain() if isinstance(value, Recipe) else value
-        )
+    options, record = options_of(config), {}
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if option := options.get(entry.name):
+            if option.is_new and value == entry.default:
+                continue
+            value = option.recorded.get(value, value) if option.recorded else value
+        value = value.plain() if isinstance(value, Recipe) else value
+        record[RECORD_NAMES.get(entry.name, entry.name)] = list(value) if isinstance(value, tuple) else value
     return record
 
 
 def from_record(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return those fields of a record that the configuration `kind` has, by the names of its fields."""
-    named = {one.name: one.name for one in fields(kind)} | {
-        name: about.record for name, about in options_of(kind).items() if about.record
-    }
-    values = {name: record[written] for name, written in named.items() if written in record}
-    for name, about in options_of(kind).items():
-        for value, recorded in about.recorded.items():
+    names = {entry.name: RECORD_NAMES.get(entry.name, entry.name) for entry in fields(kind)}
+    values = {name: record[recorded] for name, recorded in names.items() if recorded in record}
+    for name, option in options_of(kind).items():
+        for value, recorded in option.recorded.items():
             if values.get(name) == recorded:
                 values[name] = value
     return values

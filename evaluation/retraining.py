@@ -67,7 +67,7 @@ class Retraining:
         if self.ranks is None or (split == "test" and run.masks.mask_split == "train"):
             return images
         ranks, removal = getattr(self.ranks, split), Removal(ORDER_OF[run.evaluation], run.ratio)
-        if run.sees == "mask":
+        if run.network_input == "mask":
             return MaskOnlyInputs(images, ranks, removal)
         if run.masks.fill == "linear":
             return self._imputed(self.ranks.key, removal, split)

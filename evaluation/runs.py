@@ -95,25 +95,25 @@ class Run:
 
     Attributes:
         evaluation: "ROAR", "KAR", or "baseline" for whole images.
-        sees: "image", or "mask" for a network that sees the 0/1 mask alone, 1 at the most important `ratio`. The mask
-            of KAR is the complement of one of ROAR and tells the same: both have the same runs.
+        network_input: "image", or "mask" for a network that sees the 0/1 mask alone, 1 at the most important `ratio`.
+            The mask of KAR is the complement of one of ROAR and tells the same: both have the same runs.
         method: None for the baseline, like every field of masks.
-        checkpoint_sum: the explained model.
+        checkpoint_sha256: of the explained model.
         model_code: fingerprint of a user's own model; None for ours.
     """
 
     evaluation: str
     dataset: str
-    dataset_sum: str
+    dataset_sha256: str
     model: str
     seed: int
     recipe: Recipe
     limit_train: int | None
     limit_test: int | None
-    sees: str = "image"
+    network_input: str = "image"
     method: MethodSpec | None = None
     ratio: float = 0.0
-    checkpoint_sum: str | None = None
+    checkpoint_sha256: str | None = None
     masks: MaskOptions = NO_MASK
     model_code: str | None = None
 
@@ -131,7 +131,7 @@ class Run:
         """Return the run of a `configuration()`."""
         method = MethodSpec.read(configuration) if configuration["method"] else None
         masks = MaskOptions(**from_record(MaskOptions, configuration))
-        fields = {name: value for name, value in configuration.items() if name in cls.__dataclass_fields__}
+        fields = from_record(cls, configuration)
         return cls(**fields | {"method": method, "recipe": Recipe(**fields["recipe"]), "masks": masks})
 
     @property
@@ -140,7 +140,11 @@ class Run:
         words = [self.dataset, self.model]
         if method:
             words += [method.method_stem, method.ensemble or "", "blurred" if method.blur else ""]
-        words += [self.evaluation, f"{self.ratio:.4g}" if method else "", "mask" if self.sees == "mask" else ""]
+        words += [
+            self.evaluation,
+            f"{self.ratio:.4g}" if method else "",
+            "mask" if self.network_input == "mask" else "",
+        ]
         return "_".join(filter(None, words)) + f"_seed{self.seed}"
 
     def path(self, results: Path) -> Path:
@@ -199,12 +203,12 @@ class RetrainingConfig:
     masks: MaskOptions = MaskOptions()
     model_code: str | None = None
 
-    def baseline(self, dataset_sum: str, seed: int) -> Run:
+    def baseline(self, dataset_sha256: str, seed: int) -> Run:
         """Return the run on unmasked images, which all methods share."""
         return Run(
             evaluation="baseline",
             dataset=self.dataset,
-            dataset_sum=dataset_sum,
+            dataset_sha256=dataset_sha256,
             model=model_name(self.attention),
             seed=seed,
             recipe=self.recipe,
@@ -213,34 +217,42 @@ class RetrainingConfig:
             model_code=self.model_code,
         )
 
-    def run(self, dataset_sum: str, checkpoint_sum: str, method: MethodSpec, ratio: float, seed: int, sees: str) -> Run:
+    def run(
+        self,
+        dataset_sha256: str,
+        checkpoint_sha256: str,
+        method: MethodSpec,
+        ratio: float,
+        seed: int,
+        network_input: str,
+    ) -> Run:
         """Return one retraining.
 
         The network that sees the mask alone is the same for every fill, and the same for ROAR and KAR: the least
         important fraction t is the complement of the most important 1 − t.
         """
-        image = sees == "image"
+        image = network_input == "image"
         most_important = image or self.evaluation == "ROAR"
         return replace(
-            self.baseline(dataset_sum, seed),
+            self.baseline(dataset_sha256, seed),
             evaluation=self.evaluation if image else "ROAR",
-            sees=sees,
+            network_input=network_input,
             method=method,
             ratio=ratio if most_important else round(1 - ratio, 9),
-            checkpoint_sum=checkpoint_sum,
+            checkpoint_sha256=checkpoint_sha256,
             masks=self.masks if image else self.masks.of_mask_alone(),
         )
 
-    def runs(self, dataset_sum: str, checkpoint_sum: str) -> list[Run]:
+    def runs(self, dataset_sha256: str, checkpoint_sha256: str) -> list[Run]:
         """Return all runs: the baselines, then method by method, so that few ranks are in memory at a time."""
-        return [self.baseline(dataset_sum, seed) for seed in self.seeds_of("image")] + [
-            self.run(dataset_sum, checkpoint_sum, method, ratio, seed, sees)
+        return [self.baseline(dataset_sha256, seed) for seed in self.seeds_of("image")] + [
+            self.run(dataset_sha256, checkpoint_sha256, method, ratio, seed, network_input)
             for method in self.methods
             for ratio in self.ratios
-            for sees in ("image", "mask")
-            for seed in self.seeds_of(sees)
+            for network_input in ("image", "mask")
+            for seed in self.seeds_of(network_input)
         ]
 
-    def seeds_of(self, sees: str) -> range:
+    def seeds_of(self, network_input: str) -> range:
         """Return the seeds of networks that see images, or masks alone."""
-        return range(self.seeds if sees == "image" else min(self.seeds, self.mask_seeds))
+        return range(self.seeds if network_input == "image" else min(self.seeds, self.mask_seeds))

@@ -94,7 +94,7 @@ class Curve:
     """
 
     method: str
-    sees: str
+    network_input: str
     ratios: tuple[float, ...]
     accuracies: tuple[tuple[float, ...], ...]
     test_images: int

@@ -89,7 +89,7 @@ def load_metadata(folder: Path, dataset: str = "") -> dict[str, dict[str, Any]]:
     return {name: metadata for name, metadata in everything if dataset in ("", metadata["dataset"])}
 
 
-def find_classifier(config: TrainingConfig, dataset_sum: str, folder: Path) -> Checkpoint | None:
+def find_classifier(config: TrainingConfig, dataset_sha256: str, folder: Path) -> Checkpoint | None:
     """Return the stored classifier in the place of `config`, whatever its recipe.
 
     Returns:
@@ -103,7 +103,7 @@ def find_classifier(config: TrainingConfig, dataset_sum: str, folder: Path) -> C
         return None
     checkpoint = load_checkpoint(path)
     metadata = checkpoint.metadata
-    expected = {"dataset": config.dataset, "model": model_name(config.attention), "dataset_sum": dataset_sum}
+    expected = {"dataset": config.dataset, "model": model_name(config.attention), "dataset_sum": dataset_sha256}
     for name, value in expected.items():
         if metadata.get(name) != value:
             raise InputError(f"{path} has {name} {metadata.get(name)!r}, not {value!r}: move it away")
@@ -119,9 +119,9 @@ class ResumeFile:
         self.identity = identity
 
     @classmethod
-    def of(cls, config: TrainingConfig, dataset_sum: str, folder: Path) -> "ResumeFile":
+    def of(cls, config: TrainingConfig, dataset_sha256: str, folder: Path) -> "ResumeFile":
         """Return the file of a training whose checkpoint belongs into `folder`."""
-        return cls(config.path(folder), config.plain() | {"dataset_sum": dataset_sum})
+        return cls(config.path(folder), config.plain() | {"dataset_sum": dataset_sha256})
 
     def save(self, state: TrainingState) -> None:
         fields = {name: getattr(state, name) for name in TrainingState.__annotations__}

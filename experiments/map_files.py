@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from common.errors import InputError
 from common.files import atomic_write, catch_read_errors, require_not_in_use, require_space
 from common.hashing import json_sha256
 from common.imports import place_to_filename
+from evaluation.options import record_of
 
 FORMAT = 2  # 1: IG by one Gauss–Legendre rule
 PART_ROWS = 2000
@@ -44,9 +45,9 @@ class Provenance:
     """
 
     dataset: str
-    dataset_sum: str
+    dataset_sha256: str
     model: str
-    checkpoint_sum: str
+    checkpoint_sha256: str
     method: str
     explain: str
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -58,7 +59,7 @@ class Provenance:
     def attributes(self) -> dict[str, str]:
         """Return the attributes of the file."""
         parameters = json.dumps(self.parameters, sort_keys=True)
-        fields = asdict(self) | {"ensemble": self.ensemble or NO_ENSEMBLE, "parameters": parameters}
+        fields = record_of(self) | {"ensemble": self.ensemble or NO_ENSEMBLE, "parameters": parameters}
         return {name: value for name, value in fields.items() if value is not None}
 
 

@@ -85,15 +85,15 @@ class Measurements(Experiment[Measurement]):
     def configs(self) -> list[Measurement]:
         return [Measurement(pipeline, method) for pipeline in self.pipelines for method in self.methods]
 
-    def record(self, config: Measurement, checkpoint_sum: str) -> dict[str, Any]:
+    def record(self, config: Measurement, checkpoint_sha256: str) -> dict[str, Any]:
         """Return everything that decides on a result, as its record has it."""
         pipeline, method = config.pipeline, config.method
         facts = {
             "evaluation": self.title,
             "dataset": pipeline.config.dataset,
-            "dataset_sum": pipeline.dataset_sum,
+            "dataset_sum": pipeline.dataset_sha256,
             "model": pipeline.model,
-            "checkpoint_sum": checkpoint_sum,
+            "checkpoint_sum": checkpoint_sha256,
             **pipeline.config.model_code,
             **method.plain,
             **self.evaluation.record(self.config),
@@ -203,7 +203,7 @@ class Measurements(Experiment[Measurement]):
         seeds = tuple(pipeline.config.seed for pipeline in self.pipelines)
         results = {(key.method, key.pipeline.config.seed): result for key, result in self.results.items()}
         facts = self.config, self.dataset, self.model, methods, seeds, results
-        data = first.config.quick, first.dataset_sum, self.folders.data
+        data = first.config.quick, first.dataset_sha256, self.folders.data
         if self.code:
             return NumbersSummary(*facts, *data, name=self.title, lowest_first=self.evaluation.lowest_first)
         return MEASUREMENTS[self.title][0](*facts, *data)

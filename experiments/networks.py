@@ -63,7 +63,7 @@ def provide_random_labels(pipeline: Pipeline) -> Checkpoint:
     folder = pipeline.folders.checkpoints / "random_labels"
     path = pipeline.config.path(folder)
     with pipeline.folders.exclusive(f"random_labels {path.name}"):
-        checkpoint = find_classifier(pipeline.config, pipeline.dataset_sum, folder)
+        checkpoint = find_classifier(pipeline.config, pipeline.dataset_sha256, folder)
         if checkpoint is None:
             print(f"model: {path} is not there: training it on shuffled labels ...", flush=True)
             shuffled = with_random_labels(pipeline.whole, pipeline.config.seed)

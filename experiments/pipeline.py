@@ -72,14 +72,14 @@ class Pipeline:
     def __post_init__(self) -> None:
         self.model = model_name(self.config.attention)
         self.path = self.config.path(self.folders.checkpoints)
-        self.dataset_sum = dataset_sha256(self.config.dataset)
+        self.dataset_sha256 = dataset_sha256(self.config.dataset)
         shapes, limits = dataset_info(self.config.dataset).shapes, (self.limit_train, self.limit_test)
         totals = (shapes[f"{split}_images"][0] for split in SPLITS)
         self._limits = dict(zip(SPLITS, zip(totals, limits, strict=True), strict=True))
         self._fresh_maps: set[Path] = set()  # already made anew for --overwrite
         self._map_sizes: dict[MethodSpec, int] = {}
         self._ranks: dict[str, SharedArrays] = {}
-        self.stored_classifier = find_classifier(self.config, self.dataset_sum, self.folders.checkpoints)
+        self.stored_classifier = find_classifier(self.config, self.dataset_sha256, self.folders.checkpoints)
 
     @property
     def has_classifier(self) -> bool:
@@ -105,7 +105,7 @@ class Pipeline:
             return self.stored_classifier
         config, folder = self.config, self.folders.checkpoints
         with self.folders.exclusive(self.path.name):
-            checkpoint = find_classifier(config, self.dataset_sum, folder)
+            checkpoint = find_classifier(config, self.dataset_sha256, folder)
             if checkpoint is None:
                 print(f"model: {self.path} is not there: training it ({config.recipe.epochs} epochs) ...", flush=True)
                 checkpoint = train_and_save(config, self.whole, folder, self.device, self.resume)
@@ -128,9 +128,9 @@ class Pipeline:
     def provenance(self, method: MethodSpec, checkpoint: Checkpoint) -> Provenance:
         return Provenance(
             dataset=self.config.dataset,
-            dataset_sum=self.dataset_sum,
+            dataset_sha256=self.dataset_sha256,
             model=self.model,
-            checkpoint_sum=checkpoint.sha256,
+            checkpoint_sha256=checkpoint.sha256,
             explain=self.explain,
             dtype=self.map_dtype,
             **self.config.model_code,
@@ -221,7 +221,7 @@ class Pipeline:
 
     def arrays_of(self, dataset: Dataset) -> SharedArrays:
         """Return some images of the data set, for tasks."""
-        key = f"{self.dataset_sum} {len(dataset.train)} {len(dataset.test)}"
+        key = f"{self.dataset_sha256} {len(dataset.train)} {len(dataset.test)}"
         return SharedArrays(key, arrays_of(dataset, self.normalisation))
 
     def test_maps(self, method: MethodSpec, rank: str) -> SharedArrays:

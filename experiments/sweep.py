@@ -50,8 +50,8 @@ class Sweep(Experiment[Run]):
 
     def configs(self) -> list[Run]:
         pipeline = self.pipeline
-        checkpoint_sum = pipeline.checkpoint.sha256 if pipeline.has_classifier else UNKNOWN
-        return self.config.runs(pipeline.dataset_sum, checkpoint_sum)
+        checkpoint_sha256 = pipeline.checkpoint.sha256 if pipeline.has_classifier else UNKNOWN
+        return self.config.runs(pipeline.dataset_sha256, checkpoint_sha256)
 
     def path(self, config: Run) -> Path:
         return config.path(self.folder)
@@ -106,7 +106,7 @@ class Sweep(Experiment[Run]):
     @property
     def summary(self) -> RetrainingSummary:
         pipeline = self.pipeline
-        sums = pipeline.dataset_sum, pipeline.checkpoint.sha256
+        sums = pipeline.dataset_sha256, pipeline.checkpoint.sha256
         return RetrainingSummary(self.config, *sums, self.results, pipeline.config.quick, data_dir=self.folders.data)
 
     def report(self) -> str:

@@ -209,7 +209,7 @@ class MeasurementSummary(ModelSummary):
 
     Attributes:
         results: of each method and seed, the fields of the record.
-        dataset_sum, data_dir: hash and folder of the data, from which chance is counted if old records lack it.
+        dataset_sha256, data_dir: hash and folder of the data, from which chance is counted if old records lack it.
     """
 
     config: Any
@@ -219,7 +219,7 @@ class MeasurementSummary(ModelSummary):
     seeds: tuple[int, ...]
     results: Mapping[tuple[MethodSpec, int], Mapping[str, Any]]
     quick: bool = False
-    dataset_sum: str = ""
+    dataset_sha256: str = ""
     data_dir: Path = DATA_DIR
 
     @property
@@ -229,7 +229,7 @@ class MeasurementSummary(ModelSummary):
     @cached_property
     def chance(self) -> float | None:
         recorded = (result.get("chance") for result in self.results.values())
-        return chance_level(recorded, self.dataset, self.dataset_sum, self.config.limit_test, self.data_dir)
+        return chance_level(recorded, self.dataset, self.dataset_sha256, self.config.limit_test, self.data_dir)
 
     def values_by_seed(self, method: MethodSpec, name: str) -> list[Any]:
         """Return a field of the records of a method, for each seed."""

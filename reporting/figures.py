@@ -61,7 +61,7 @@ def _draw_panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
     for curve in panel.curves:
         colour = colours[curve.method]
         percent = [100 * ratio for ratio in curve.ratios]
-        if curve.sees == "mask":
+        if curve.network_input == "mask":
             axes.plot(percent, curve.means, color=colour, linewidth=0.9, marker="x", markersize=3.5, alpha=0.75)
             labels += [(curve.means, f"{curve.method}, mask alone", colour, 7.5)] if few else []
             continue

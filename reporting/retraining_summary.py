@@ -53,8 +53,8 @@ class RetrainingSummary(ModelSummary):
     """
 
     config: RetrainingConfig
-    dataset_sum: str
-    checkpoint_sum: str
+    dataset_sha256: str
+    checkpoint_sha256: str
     results: Mapping[Run, RunResult]
     quick: bool = False
     model: str = ""
@@ -74,12 +74,12 @@ class RetrainingSummary(ModelSummary):
     @property
     def runs_in_order(self) -> dict[Run, RunResult]:
         """The runs in the order of the configuration."""
-        return {run: self.results[run] for run in self.config.runs(self.dataset_sum, self.checkpoint_sum)}
+        return {run: self.results[run] for run in self.config.runs(self.dataset_sha256, self.checkpoint_sha256)}
 
     @cached_property
     def baseline(self) -> Estimate:
         """Accuracy of the networks that were retrained on unmasked images."""
-        runs = [self.config.baseline(self.dataset_sum, seed) for seed in self.config.seeds_of("image")]
+        runs = [self.config.baseline(self.dataset_sha256, seed) for seed in self.config.seeds_of("image")]
         return estimate([self.results[run].accuracy for run in runs], self.results[runs[0]].test_images)
 
     @cached_property
@@ -92,19 +92,17 @@ class RetrainingSummary(ModelSummary):
         """For each method the curve of networks that see its masks alone."""
         return self._curves("mask")
 
-    def _curves(self, sees: str) -> list[Curve]:
-        config, curves = self.config, []
+    def _curves(self, network_input: str) -> list[Curve]:
+        config, sums, curves = self.config, (self.dataset_sha256, self.checkpoint_sha256), []
+        seeds = config.seeds_of(network_input)
         for method in config.methods:
             results = [
-                [
-                    self.results[config.run(self.dataset_sum, self.checkpoint_sum, method, ratio, seed, sees)]
-                    for seed in config.seeds_of(sees)
-                ]
+                [self.results[config.run(*sums, method, ratio, seed, network_input)] for seed in seeds]
                 for ratio in config.ratios
             ]
             accuracies = tuple(tuple(result.accuracy for result in of_ratio) for of_ratio in results)
-            first = results[0][0]
-            curves.append(Curve(method.label, sees, config.ratios, accuracies, first.test_images, first.tied_fraction))
+            facts = accuracies, results[0][0].test_images, results[0][0].tied_fraction
+            curves.append(Curve(method.label, network_input, config.ratios, *facts))
         return curves
 
     @property
@@ -115,7 +113,7 @@ class RetrainingSummary(ModelSummary):
     @cached_property
     def chance(self) -> float | None:
         recorded = (result.chance for result in self.runs_in_order.values())
-        return chance_level(recorded, self.dataset, self.dataset_sum, self.config.limit_test, self.data_dir)
+        return chance_level(recorded, self.dataset, self.dataset_sha256, self.config.limit_test, self.data_dir)
 
     @property
     def title(self) -> str:

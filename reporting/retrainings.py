@@ -70,14 +70,14 @@ class Retrainings:
         runs = {run: result for run, result in runs.items() if run.dataset in datasets}
         groups: dict[Run, list[Run]] = defaultdict(list)  # common configuration of curves -> their points
         for run in runs:
-            if run.method is not None and run.sees == "image":
+            if run.method is not None and run.network_input == "image":
                 groups[replace(run, method=None, ratio=0.0, seed=0)].append(run)
         summaries, omissions = [], []
         for key in sorted(groups, key=lambda key: _place(key, datasets)):
             model = versions.label_model(key.configuration())
             config, missing = _largest_config(key, groups[key], runs)
             if config is not None:
-                sums = key.dataset_sum, key.checkpoint_sum or ""
+                sums = key.dataset_sha256, key.checkpoint_sha256 or ""
                 summaries.append(RetrainingSummary(config, *sums, runs, _is_quick(config), model, data_dir))
             omissions += [f"{key.evaluation} on {key.dataset}, {model}: {missing}"] if missing else []
         summaries.sort(key=lambda summary: len(summary.mask_words))  # the default masks first
@@ -104,7 +104,7 @@ class Retrainings:
         return [
             Gap(roar, kar)
             for roar, kar in product(self.summaries, self.summaries)
-            if (roar.evaluation, roar.checkpoint_sum) == ("ROAR", kar.checkpoint_sum)
+            if (roar.evaluation, roar.checkpoint_sha256) == ("ROAR", kar.checkpoint_sha256)
             and replace(roar.config, evaluation="KAR") == kar.config
         ]
 
@@ -177,7 +177,7 @@ def _largest_config(key: Run, points: Sequence[Run], runs: Results) -> tuple[Ret
     """Return the configuration with the most finished methods, ratios and seeds, and a line on what it leaves out."""
 
     def is_finished(config: RetrainingConfig) -> bool:
-        return all(run in runs for run in config.runs(key.dataset_sum, key.checkpoint_sum or ""))
+        return all(run in runs for run in config.runs(key.dataset_sha256, key.checkpoint_sha256 or ""))
 
     methods = sorted({run.method for run in points if run.method}, key=method_order)
     ratios_of = {method: tuple(sorted({run.ratio for run in points if run.method == method})) for method in methods}

@@ -21,11 +21,11 @@ def curves_table(curves: Sequence[Curve], baseline: Estimate) -> str:
     """Return a row per curve, a column per ratio; the unmasked baseline under 0 %."""
     ratios = curves[0].ratios
     head = ["method", "0 %", *(f"{ratio * 100:g} %" for ratio in ratios), "area", "area − RANDOM's", "ties"]
-    random = next((curve for curve in curves if curve.method == "RANDOM" and curve.sees == "image"), None)
+    random = next((curve for curve in curves if curve.method == "RANDOM" and curve.network_input == "image"), None)
     rows = [head]
     for curve in curves:
         cells = [*map(cell, curve.estimates), areas_cell(curve.areas)]
-        if curve.sees == "mask":
+        if curve.network_input == "mask":
             rows.append([f"{curve.method}, mask alone", "", *cells, "", ""])
         else:
             against = "" if random is None or curve is random else difference_cell(curve.areas, random.areas)
@@ -36,8 +36,8 @@ def curves_table(curves: Sequence[Curve], baseline: Estimate) -> str:
 def gap_table(roar: Sequence[Curve], kar: Sequence[Curve]) -> str:
     """Return KAR − ROAR of each method's area, paired by seed; 0 for a random order of the pixels."""
     rows = [["method", "area of ROAR", "area of KAR", "KAR − ROAR"]]
-    kar_curves = {curve.method: curve for curve in kar if curve.sees == "image"}
-    for curve in (curve for curve in roar if curve.sees == "image"):
+    kar_curves = {curve.method: curve for curve in kar if curve.network_input == "image"}
+    for curve in (curve for curve in roar if curve.network_input == "image"):
         areas, kar_areas = curve.areas, kar_curves[curve.method].areas
         rows.append([curve.method, areas_cell(areas), areas_cell(kar_areas), difference_cell(kar_areas, areas)])
     return markdown_table(rows)
@@ -74,7 +74,7 @@ def curves_csv(curves: Sequence[Curve], baseline: Estimate) -> str:
     rows = [["method", "sees", "ratio", "accuracy", "low", "high"], ["baseline", "image", "0", *numbers(baseline)]]
     for curve in curves:
         for ratio, point in zip(curve.ratios, curve.estimates, strict=True):
-            rows.append([curve.method, curve.sees, f"{ratio:g}", *numbers(point)])
+            rows.append([curve.method, curve.network_input, f"{ratio:g}", *numbers(point)])
     return csv_text(rows)
 
 

@@ -28,8 +28,8 @@ from training.config import TrainingConfig
 from training.recipe import recipe_for
 
 
-def flat(sees: str, accuracy: float, images: int = 1000) -> Curve:
-    return Curve("GC", sees, RATIOS, ((accuracy,),) * 3, images)
+def flat(network_input: str, accuracy: float, images: int = 1000) -> Curve:
+    return Curve("GC", network_input, RATIOS, ((accuracy,),) * 3, images)
 
 
 def judged(image: float, mask: float, chance: float, images: int = 1000) -> str:

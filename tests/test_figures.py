@@ -13,7 +13,11 @@ from reporting.labels import colours_of
 from reporting.selectivity_summary import SelectivityCurve
 
 METHODS = ["GC", "RANDOM"]
-CURVES = [Curve(method, sees, (0.3, 0.9), ((0.8,), (0.5,)), 100) for method in METHODS for sees in ("image", "mask")]
+CURVES = [
+    Curve(method, network_input, (0.3, 0.9), ((0.8,), (0.5,)), 100)
+    for method in METHODS
+    for network_input in ("image", "mask")
+]
 BASELINES = dict.fromkeys(METHODS, Estimate(0.9, 0.85, 0.95))
 PANEL = Panel("ROAR on 100% of it", CURVES, BASELINES, (0.1, "chance"), "pixels removed")
 SELECTIVITY = [SelectivityCurve(method, np.linspace(1, 0, 8).reshape(2, 4), np.eye(2, 4) > 0) for method in METHODS]

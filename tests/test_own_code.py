@@ -381,12 +381,12 @@ def test_a_half_finished_training_of_old_code_is_not_gone_on_with(home, tmp_path
 
 def kept_run(folder: Path, code: str | None, ratio: float, accuracy: float) -> None:
     made = {"recipe": recipe_for("planted", quick=True), "limit_train": 2000, "limit_test": None, "seed": 0}
-    common = {"dataset": "planted", "dataset_sum": "data", "model": "SimpleCNN", **made}
+    common = {"dataset": "planted", "dataset_sha256": "data", "model": "SimpleCNN", **made}
     result = RunResult(accuracy, 100, ratio, 0.0, 0.1, 1.0, "cpu", {})
     save_run(Run("baseline", **common), result, folder)
-    masked = {"method": MethodSpec("mine:Mine", code=code), "ratio": ratio, "checkpoint_sum": "weights"}
+    masked = {"method": MethodSpec("mine:Mine", code=code), "ratio": ratio, "checkpoint_sha256": "weights"}
     save_run(Run("ROAR", **common, **masked, masks=MaskOptions()), result, folder)
-    save_run(Run("ROAR", **common, **masked, masks=MaskOptions().of_mask_alone(), sees="mask"), result, folder)
+    save_run(Run("ROAR", **common, **masked, masks=MaskOptions().of_mask_alone(), network_input="mask"), result, folder)
 
 
 def test_a_report_never_mixes_old_and_new_code_in_one_curve(tmp_path):

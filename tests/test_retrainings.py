@@ -38,7 +38,7 @@ def accuracy(run: Run) -> float:
     if run.method is None:
         return base
     if run.method.method == "RANDOM":
-        return 0.1 if run.sees == "mask" else base - 0.5 * run.ratio
+        return 0.1 if run.network_input == "mask" else base - 0.5 * run.ratio
     return base - 0.01
 
 

@@ -59,8 +59,8 @@ def test_equal_seeds_have_no_width():
     assert estimate([0.5, 0.5], 10) == Estimate(0.5, 0.5, 0.5)
 
 
-def curve(*means: float, sees: str = "image", half: float = 0.002, ratios=(0.1, 0.5, 0.9)) -> Curve:
-    made = Curve("GC", sees, ratios, tuple((mean,) for mean in means), 1000)
+def curve(*means: float, network_input: str = "image", half: float = 0.002, ratios=(0.1, 0.5, 0.9)) -> Curve:
+    made = Curve("GC", network_input, ratios, tuple((mean,) for mean in means), 1000)
     made.__dict__["estimates"] = [Estimate(mean, mean - half, mean + half) for mean in means]
     return made
 
@@ -88,11 +88,11 @@ def test_area_by_hand():
     ],
 )
 def test_verdict_says_whether_a_curve_can_be_believed(image, mask, words):
-    assert words in verdict(curve(*image), curve(*mask, sees="mask"), chance=0.1)
+    assert words in verdict(curve(*image), curve(*mask, network_input="mask"), chance=0.1)
 
 
 def test_tables_hold_every_point():
-    curves, baseline = [curve(0.9, 0.8, 0.7), curve(0.3, 0.2, 0.1, sees="mask")], Estimate(0.95, 0.94, 0.96)
+    curves, baseline = [curve(0.9, 0.8, 0.7), curve(0.3, 0.2, 0.1, network_input="mask")], Estimate(0.95, 0.94, 0.96)
     lines = curves_table(curves, baseline).splitlines()
     assert len({len(line) for line in lines}) == 1
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from common.errors import InputError
+from evaluation.options import RECORD_NAMES
 from experiments import map_files as store
 from experiments.map_files import MapReader, MapWriter, Provenance, Rows, map_bytes, map_path, scale_maps, write_maps
 
@@ -103,9 +104,9 @@ def test_a_subset_is_read_in_its_order(tmp_path, small_parts):
 
 OTHERS = {
     "dataset": "cifar10",
-    "dataset_sum": "x",
+    "dataset_sha256": "x",
     "model": "CBAM",
-    "checkpoint_sum": "x",
+    "checkpoint_sha256": "x",
     "method": "GC",
     "explain": "label",
     "parameters": {"layer": "features"},
@@ -120,7 +121,7 @@ OTHERS = {
 def test_maps_of_something_else_are_refused(tmp_path, name):
     make(tmp_path / "maps.h5")
     assert set(OTHERS) == set(Provenance.__dataclass_fields__)
-    with pytest.raises(InputError, match=rf"maps\.h5 holds maps of {name} "):
+    with pytest.raises(InputError, match=rf"maps\.h5 holds maps of {RECORD_NAMES.get(name, name)} "):
         MapReader(tmp_path / "maps.h5", replace(PROVENANCE, **{name: OTHERS[name]}))
 
 
@@ -177,7 +178,7 @@ def test_parts_of_another_model_are_not_taken_over(tmp_path, small_parts):
     split, part = next(writer.missing())
     writer.write(split, part, Rows(np.zeros((2, 1, 4, 4)), np.zeros(2), np.zeros(2), INDEX["train"][:2]))
     assert len(list(writer.missing())) == 5
-    other = MapWriter(tmp_path / "maps.h5", replace(PROVENANCE, checkpoint_sum="other"), INDEX)
+    other = MapWriter(tmp_path / "maps.h5", replace(PROVENANCE, checkpoint_sha256="other"), INDEX)
     assert len(list(other.missing())) == 6
 
 
