@@ -1,9 +1,12 @@
 """Parsers of values on a command line."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from common.errors import InputError
+
+ALL = "all"
 
 
 def number(kind: type, low: float, high: float = float("inf"), low_counts: bool = True) -> Callable[[str], Any]:
@@ -41,3 +44,34 @@ def names(text: str) -> tuple[str, ...]:
 def positions(text: str) -> tuple[int, ...]:
     """Parse whole numbers from 0 on, with commas; return each once."""
     return tuple(dict.fromkeys(map(number(int, 0), text.split(","))))
+
+
+def one_or_more(canonical: Callable[[str], str], everything: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Return a parser of `a`, `a,b` or `all`; `canonical` returns the usual spelling of each name."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        return tuple(everything) if text == ALL else tuple(dict.fromkeys(map(canonical, text.split(","))))
+
+    return parse
+
+
+def among(what: str, known: Sequence[str]) -> Callable[[str], str]:
+    """Return a parser of one of `known`, in upper or lower case."""
+    canonical = {name.lower(): name for name in known}
+
+    def parse(text: str) -> str:
+        if text.lower() not in canonical:
+            raise InputError(f"unknown {what} {text!r}: choose from {', '.join(known)}, {ALL}")
+        return canonical[text.lower()]
+
+    return parse
+
+
+def json_object(text: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError:
+        content = None
+    if not isinstance(content, dict):
+        raise InputError(f"""{text!r} is no JSON object such as '{{"n_samples": 20}}'""")
+    return content

@@ -1,81 +1,32 @@
 """Requests: the content of one command line, or of one call of the Python API."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from attribution import ANY_MODEL_METHODS, BASELINES, CONTROLS, ENSEMBLES, LEVEL, SAMPLES, STEPS
+from attribution import CONTROLS, ENSEMBLES
 from attribution.spec import MethodSpec, parameters_by_method
 from common.errors import InputError
-from data import DATA_DIR, dataset_info
+from data import dataset_info
 from evaluation import FILLS_OF, QUICK_CONTROLS
 from evaluation.options import options_of
 from experiments.engine import default_jobs
+from experiments.options import CommandOptions
 from experiments.pipeline import Pipeline
 from experiments.store import Folders
 from models import ATTENTIONS, OPTIONS, variant_name
 from reporting.labels import usual_images
-from training import VALIDATION_RATE
 from training.config import TrainingConfig
 from training.device import resolve_device
 from training.recipe import Recipe, quick_train_images, recipe_for
 
 
 @dataclass(frozen=True)
-class Request:
-    """The options of one command; the defaults are those of the command line.
-
-    Attributes:
-        train, saliency, report, reproduce, eval: the command, one of them; `eval` names evaluations.
-        target: data sets; None means MNIST, or all of them for a report.
-        attention, model, depth, width: the networks.
-        method, ensemble, method_args, layer, steps, baseline, samples, level: the attribution methods.
-        epochs, batch_size, lr, small_epochs: changes of the recipe.
-        options: the options of evaluations, by the fields of their configurations.
-    """
-
-    train: bool = False
-    saliency: bool = False
-    report: bool = False
-    reproduce: bool = False
-    eval: tuple[str, ...] = ()
-    target: tuple[str, ...] | None = None
-    attention: tuple[str, ...] = ("none",)
-    model: str | None = None
-    depth: int | None = None
-    width: int | None = None
-    method: tuple[str, ...] = ANY_MODEL_METHODS
-    method_args: Mapping[str, Any] = field(default_factory=dict)
-    layer: str | None = None
-    ensemble: tuple[str, ...] = ("none",)
-    steps: int = STEPS
-    baseline: str = BASELINES[0]
-    samples: int = SAMPLES
-    level: float = LEVEL
-    epochs: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    small_epochs: int | None = None
-    seeds: int = 1
-    valid_rate: float = VALIDATION_RATE
-    limit_train: int | None = None
-    limit_test: int | None = None
-    quick: bool = False
-    resume: bool = False
-    tensorboard: bool = False
-    publish: bool = False
-    control: str | None = None
-    device: str = "auto"
-    jobs: int | None = None
-    data_dir: Path = DATA_DIR
-    output_dir: Path = Path()
-    dry_run: bool = False
-    overwrite: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
+class Request(CommandOptions):
+    """The options of a command, and what they stand for."""
 
     @property
     def folders(self) -> Folders:
@@ -150,7 +101,7 @@ class Request:
     def methods(self) -> list[MethodSpec]:
         """Every method with every ensemble; the controls without one."""
         shared = {name: getattr(self, name) for name in ("steps", "baseline", "level", "samples")}
-        by_method = parameters_by_method(self.method, self.layer, self.method_args)
+        by_method = parameters_by_method(self.method, self.layer, self.method_args or {})
         return [
             MethodSpec.of(method, ensemble if ensemble in ENSEMBLES else None, **shared, **by_method[method])
             for method in self.method

@@ -1,0 +1,198 @@
+"""The options of commands, as documented fields; those of evaluations are in `evaluation.configs`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from pathlib import Path
+from typing import Any
+
+from attribution import (
+    ANY_MODEL_METHODS,
+    BASELINES,
+    ENSEMBLES,
+    LAYER_METHODS,
+    LEVEL,
+    METHODS,
+    SAMPLES,
+    STEPS,
+    canonical_ensemble,
+    canonical_method,
+)
+from common.errors import InputError
+from common.imports import is_user_code
+from common.parsing import ALL, among, json_object, number, one_or_more, positive
+from data import DATA_DIR, DATASETS, GENERATED
+from data.folders import TARGET_PREFIX
+from evaluation import CONTROL_CURVES, EVALUATIONS
+from evaluation.options import option
+from models import ATTENTIONS, OPTIONS
+from training import VALIDATION_RATE
+
+NONE = "none"
+DEPTHS, WIDTHS = OPTIONS["RAN"][1], OPTIONS["WARN"][1]
+
+
+def evaluation_name(text: str) -> str:
+    return text if is_user_code(text) else among("evaluation", EVALUATIONS)(text)
+
+
+def target_name(text: str) -> str:
+    return text if text.startswith(TARGET_PREFIX) else among("target", (*DATASETS, *GENERATED))(text)
+
+
+def ensemble_name(text: str) -> str:
+    return NONE if text.lower() == NONE else canonical_ensemble(text)
+
+
+def factory_place(text: str) -> str:
+    if not is_user_code(text):
+        raise InputError(f"{text!r} is not package.module:factory or file.py:factory")
+    return text
+
+
+@dataclass(frozen=True)
+class SelectionOptions:
+    """Data sets, networks and methods."""
+
+    target: tuple[str, ...] | None = option(
+        None,
+        f"data set: {', '.join(DATASETS)}, several with commas, or {ALL} (default: mnist); or planted, a test of "
+        f"evaluations; or {TARGET_PREFIX}PATH, images of your own, a folder for each class",
+        parse=one_or_more(target_name, DATASETS),
+        metavar="NAME",
+    )
+    attention: tuple[str, ...] = option(
+        (NONE,),
+        f"model: {NONE} (SimpleCNN), {', '.join(ATTENTIONS)}, several with commas, or {ALL}",
+        parse=one_or_more(among("attention", (NONE, *ATTENTIONS)), (NONE, *ATTENTIONS)),
+        metavar="NAME",
+        usual=NONE,
+    )
+    model: str | None = option(
+        None,
+        "a model of your own instead of --attention, as PACKAGE.MODULE:FACTORY or FILE.py:FACTORY: what FACTORY(shape, "
+        "classes) returns, a torch.nn.Module that maps (N, C, H, W) to logits (N, classes)",
+        parse=factory_place,
+        metavar="PLACE",
+    )
+    depth: int | None = option(None, f"depth of RAN (default: {DEPTHS[0]})", parse=positive, choices=DEPTHS)
+    width: int | None = option(None, f"width of WARN (default: {WIDTHS[0]})", parse=positive, choices=WIDTHS)
+    method: tuple[str, ...] = option(
+        ANY_MODEL_METHODS,
+        f"attribution method: {', '.join(METHODS)}, several with commas, or {ALL} but CAM; or PACKAGE.MODULE:NAME or "
+        "FILE.py:NAME of your own or of another library",
+        parse=one_or_more(canonical_method, ANY_MODEL_METHODS),
+        metavar="NAME",
+        usual=ALL,
+    )
+    method_args: Mapping[str, Any] | None = option(
+        None,
+        "arguments of PACKAGE.MODULE:NAME, of its constructor or its attribute(): a JSON object such as "
+        """'{"sliding_window_shapes": [3, 4, 4]}'; of one of several methods: '{"PACKAGE.MODULE:NAME": {...}}'""",
+        parse=json_object,
+        metavar="JSON",
+    )
+    layer: str | None = option(
+        None,
+        f"the layer that {', '.join(LAYER_METHODS)} and other people's methods of a layer look at, by its name in "
+        "named_modules() (default: the last convolution block)",
+        metavar="NAME",
+    )
+    ensemble: tuple[str, ...] = option(
+        (NONE,),
+        f"around each method: {NONE}, {', '.join(ENSEMBLES)}, several with commas, or {ALL}",
+        parse=one_or_more(ensemble_name, (NONE, *ENSEMBLES)),
+        metavar="NAME",
+        usual=NONE,
+    )
+    steps: int = option(STEPS, "steps of the integral of IG", parse=positive, metavar="N")
+    baseline: str = option(BASELINES[0], "where the path of IG begins", choices=BASELINES)
+    samples: int = option(SAMPLES, "noisy copies of an ensemble", parse=positive, metavar="N")
+    level: float = option(
+        LEVEL, "noise of an ensemble, as a share of each image's range", parse=number(float, 0), metavar="X"
+    )
+    control: str | None = option(
+        None, "of ROAR and KAR: for each method another curve, of its maps blurred", choices=CONTROL_CURVES
+    )
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The recipe where it is not the usual one, and numbers of images and seeds."""
+
+    epochs: int | None = option(None, "passes over the training images", parse=positive, metavar="N")
+    batch_size: int | None = option(None, "images per step", parse=positive, metavar="N")
+    lr: float | None = option(
+        None, "peak of the one-cycle learning rate", parse=number(float, 0, low_counts=False), metavar="X"
+    )
+    small_epochs: int | None = option(
+        None,
+        "the first N epochs see images at half of their size, which is four times as fast (default: the recipe's; 0 "
+        "where --epochs is given)",
+        parse=number(int, 0),
+        metavar="N",
+    )
+    seeds: int = option(1, "train with the seeds 0 … N−1", parse=positive, metavar="N")
+    valid_rate: float = option(
+        VALIDATION_RATE,
+        "share of the training images that --train holds out to show progress",
+        parse=number(float, 0, 1),
+        metavar="X",
+    )
+    limit_train: int | None = option(None, "use N training images (default: all)", parse=positive, metavar="N")
+    limit_test: int | None = option(
+        None, "use N test images in evaluations (default: all; of selectivity: a tenth)", parse=positive, metavar="N"
+    )
+    quick: bool = option(False, "fewer images, epochs and ratios: minutes on two cores")
+    resume: bool = option(
+        False, "go on with the training of a classifier that was interrupted, from its last whole epoch"
+    )
+    tensorboard: bool = option(False, "write loss, learning rate and accuracy per epoch for TensorBoard")
+
+
+@dataclass(frozen=True)
+class RunningOptions:
+    """Folders, devices and processes."""
+
+    device: str = option("auto", "auto, cpu, cuda, cuda:N", metavar="NAME")
+    jobs: int | None = option(
+        None,
+        "networks that are retrained, or methods that are measured, side by side, a process each (default: one for "
+        "each core; on a GPU one)",
+        parse=positive,
+        metavar="N",
+    )
+    data_dir: Path = option(DATA_DIR, "data sets, in torchvision's layout", parse=Path, metavar="DIR")
+    output_dir: Path = option(
+        Path(), "where checkpoints, saliency_maps and results lie", parse=Path, metavar="DIR", usual="here"
+    )
+    publish: bool = option(
+        False,
+        "with --report: gather what is finished in results/published; write its tables and the README's numbers",
+    )
+    dry_run: bool = option(False, "say what would be done, and write nothing")
+    overwrite: bool = option(False, "do again what is finished")
+
+
+@dataclass(frozen=True)
+class CommandOptions(SelectionOptions, TrainingOptions, RunningOptions):
+    """Everything that one command line, or one call of the Python API, asks for.
+
+    Attributes:
+        train, saliency, report, reproduce, eval: the command, one of them; `eval` names evaluations.
+        options: the options of evaluations that are given, by the fields of their configurations.
+    """
+
+    train: bool = False
+    saliency: bool = False
+    report: bool = False
+    reproduce: bool = False
+    eval: tuple[str, ...] = ()
+    options: Mapping[str, Any] = dataclass_field(default_factory=dict)
+
+
+GROUPS: dict[str, tuple[type[Any], ...]] = {
+    "on what": (SelectionOptions,),
+    "training and retraining (defaults: the recipe of the data set and model)": (TrainingOptions,),
+}
+RUNNING: dict[str, tuple[type[Any], ...]] = {"running": (RunningOptions,)}
