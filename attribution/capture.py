@@ -39,7 +39,7 @@ class Layer:
 
 
 class Captured:
-    """Where `capture` puts the activation."""
+    """A holder for the activation that `capture` notes."""
 
     activation: Tensor
 

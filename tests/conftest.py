@@ -33,7 +33,7 @@ def freed_memory_goes_back() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def trimmed() -> Iterator[None]:
-    """What a file's tests have freed goes back to the system, where the C library can do that."""
+    """Give what a file's tests have freed back to the system, if the C library can."""
     yield
     gc.collect()
     if platform.libc_ver()[0] == "glibc":
