@@ -8,7 +8,7 @@ from typing import Any
 
 from common.errors import InputError
 from common.parsing import fraction, names, positions, positive
-from evaluation import FILLS_OF, INSERTION_RATIOS, ORDERS, RATIOS, RECORDED_ORDERS, RETRAINING
+from evaluation import FILLS_OF, INSERTION_RATIOS, ORDERS, RATIOS, RECORDED_ORDERS
 from evaluation.options import option
 from evaluation.runs import MaskOptions, RetrainingConfig, explain_option, fill_option, rank_option, ratios_option
 from training.recipe import Recipe
@@ -125,14 +125,6 @@ CONFIGS: dict[str, Any] = {
 }
 
 
-def kinds_of(evaluation: str) -> tuple[type, ...]:
-    """Return the configuration classes of an evaluation."""
-    if evaluation in RETRAINING:
-        return RetrainingConfig, MaskOptions
-    kinds = {"sanity": SanityConfig, "selectivity": SelectivityConfig, "coherence": ExampleFilter}
-    return (kinds.get(evaluation, RemovalConfig),)
-
-
 def usual_ratios(evaluation: str) -> tuple[float, ...]:
     """Return the default fractions removed; insertion and deletion go from nothing to everything."""
     return (0.0, *INSERTION_RATIOS, 1.0) if evaluation == "insertion-deletion" else RATIOS
@@ -142,11 +134,3 @@ def usual_removal(evaluation: str) -> dict[str, Any]:
     """Return the defaults of `RemovalConfig` that depend on the evaluation."""
     others = {} if evaluation == "F-Fidelity" else {"alpha": 1.0, "beta": 1.0, "draws": 1}
     return {"ratios": usual_ratios(evaluation), "fill": FILLS_OF[evaluation][0]} | others
-
-
-def removal_config(evaluation: str, **fields: Any) -> RemovalConfig:
-    """Return the configuration of an evaluation; missing fields get its defaults."""
-    usual = usual_removal(evaluation)
-    if evaluation != "F-Fidelity":
-        fields |= {name: usual[name] for name in ("alpha", "beta", "draws")}
-    return RemovalConfig(evaluation, **usual | fields)

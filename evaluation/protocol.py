@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from attribution.method import Method
 from attribution.spec import MethodSpec
-from evaluation.options import record_of
 from evaluation.tasks import Arrays, OnImages, SharedArrays, normalisation_of, once_for_each, split_of
 from training.checkpoint import Checkpoint
 from training.classifier import restore
@@ -148,9 +147,10 @@ class Evaluation(ABC):
             numbers by name, of which the first ranks the methods; or whatever the summary of the evaluation takes.
         """
 
-    def record(self, config: Any) -> dict[str, Any]:
-        """Return the configuration as records have it."""
-        return record_of(config)
+    def configure(self, **values: Any) -> Any:
+        """Return the configuration with some fields given, and the others usual; values of other names are ignored."""
+        names = {field.name for field in fields(self.config)}
+        return self.config(**{name: value for name, value in values.items() if name in names})
 
     def images(self, config: Any) -> int:
         """Return the number of images that one measurement counts."""

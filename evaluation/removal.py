@@ -11,7 +11,7 @@ from attribution.pixel_hash import pixel_hash
 from attribution.spec import MethodSpec
 from evaluation import ORDERS, RECORDED_ORDERS
 from evaluation.chance import chance_of
-from evaluation.configs import RemovalConfig
+from evaluation.configs import RemovalConfig, usual_removal
 from evaluation.imputation import noisy_impute
 from evaluation.masking import Removal, gaussian_blur
 from evaluation.protocol import Artefacts, Evaluation, Fills, ImageBatches
@@ -175,6 +175,12 @@ class RemovalEvaluation(Evaluation):
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    def configure(self, **values: Any) -> RemovalConfig:
+        usual = usual_removal(self.name)
+        fixed = {} if self.name == "F-Fidelity" else {name: usual[name] for name in ("alpha", "beta", "draws")}
+        config: RemovalConfig = super().configure(**usual | values | fixed | {"evaluation": self.name})
+        return config
 
     def networks(self, config: RemovalConfig) -> Sequence[str]:
         return ["finetuned"] if config.tuning else []

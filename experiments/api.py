@@ -14,13 +14,13 @@ from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.imports import is_user_code
 from common.progress import progress_bar
-from evaluation import FILLS_OF, RETRAINING
-from evaluation.configs import RemovalConfig, SelectivityConfig, kinds_of, removal_config
+from evaluation import RETRAINING
 from evaluation.given import GivenArtefacts, Preprocessing
 from evaluation.given import measure_given as measure
 from evaluation.options import options_of
 from evaluation.registry import EVALUATIONS as MEASURED
 from evaluation.registry import load_evaluation
+from evaluation.runs import MaskOptions, RetrainingConfig
 from experiments.engine import Local
 from experiments.measurements import Measurements
 from experiments.plans import measurements_of, require_options_fit, sweeps_of
@@ -49,31 +49,19 @@ def evaluate_given(
     """Evaluate methods on a network in memory, see `whitebox.evaluate`."""
     if evaluation not in OF_GIVEN and not is_user_code(evaluation):
         raise InputError(f"{evaluation} needs training images: name a model and its data set in place of a network")
-    config, left = _given_config(evaluation, len(images), options)
-    specs = _specs(methods, ensemble, left)
+    protocol = load_evaluation(evaluation)
+    config = protocol.configure(**{**options, "limit_test": len(images)})
+    of_config = {field.name for field in fields(protocol.config)}
+    specs = _specs(methods, ensemble, {name: value for name, value in options.items() if name not in of_config})
     labels = torch.as_tensor(np.asarray(labels)) if not isinstance(labels, Tensor) else labels
     own = {spec: method for spec, method in specs.items() if not isinstance(method, str)}
     artefacts = GivenArtefacts.of(model, images, labels, own, preprocessing)
-    protocol = load_evaluation(evaluation)
     with progress_bar(len(specs) * protocol.images(config), protocol.name, "images") as bar:
         results = {(spec, 0): measure(evaluation, config, artefacts, spec, bar.update) for spec in specs}
     facts = config, GIVEN, type(model).__name__, tuple(specs), (0,), results
     if is_user_code(evaluation):
         return NumbersSummary(*facts, name=protocol.name, lowest_first=protocol.lowest_first)
     return MEASUREMENTS[evaluation][0](*facts)
-
-
-def _given_config(evaluation: str, images: int, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return the configuration, and the options that are not its own, but parameters of methods."""
-    kind = load_evaluation(evaluation).config
-    its_own = {name: value for name, value in options.items() if name in {one.name for one in fields(kind)}}
-    left = {name: value for name, value in options.items() if name not in its_own}
-    its_own |= {"limit_test": images}
-    if kind is RemovalConfig:
-        return removal_config(evaluation, **its_own), left
-    if kind is SelectivityConfig:
-        its_own.setdefault("fill", FILLS_OF[evaluation][0])
-    return kind(**its_own), left
 
 
 def _specs(
@@ -100,12 +88,12 @@ def evaluate_stored(
     model: str, dataset: str, methods: Sequence[str], evaluation: str, ensemble: str | None, options: Mapping[str, Any]
 ) -> ModelSummary:
     """Evaluate methods on a classifier of this project, as the command line does; what is missing is made, and kept."""
-    names = {one.name for one in fields(Request)}
+    names = {field.name for field in fields(Request)}
     facts = {name: value for name, value in options.items() if name in names}
     left = {name: value for name, value in options.items() if name not in names}
     if evaluation not in (*MEASURED, *RETRAINING) and not is_user_code(evaluation):
         raise InputError(f"unknown evaluation {evaluation!r}: choose from {', '.join((*MEASURED, *RETRAINING))}")
-    kinds = (load_evaluation(evaluation).config,) if is_user_code(evaluation) else kinds_of(evaluation)
+    kinds = (RetrainingConfig, MaskOptions) if evaluation in RETRAINING else (load_evaluation(evaluation).config,)
     known = {name for kind in kinds for name in options_of(kind)}
     if unknown := set(left) - known:
         raise InputError(f"unknown options: {', '.join(sorted(unknown))}")

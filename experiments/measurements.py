@@ -14,6 +14,7 @@ from common.hashing import json_sha256
 from common.imports import is_user_code
 from evaluation import RANKS
 from evaluation.configs import SelectivityConfig
+from evaluation.options import record_of
 from evaluation.protocol import StoredArtefacts
 from evaluation.registry import load_evaluation, measure
 from evaluation.tasks import SharedArrays, Task
@@ -96,7 +97,7 @@ class Measurements(Experiment[Measurement]):
             "checkpoint_sum": checkpoint_sha256,
             **pipeline.config.model_code,
             **method.plain,
-            **self.evaluation.record(self.config),
+            **record_of(self.config),
         }
         if not self.is_selectivity:  # whose records are of seed 0, and of no blurred map
             facts |= {"seed": pipeline.config.seed, "blur": method.blur}

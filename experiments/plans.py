@@ -1,14 +1,13 @@
 """The experiments of a request."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 from common.errors import InputError
 from common.imports import is_user_code
 from data import dataset_info
 from evaluation import FILLS_OF, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
-from evaluation.configs import ExampleFilter, RemovalConfig, SanityConfig, SelectivityConfig, removal_config
+from evaluation.configs import ExampleFilter, SanityConfig
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
 from experiments.measurements import Measurements, require_selectivity_possible
@@ -51,8 +50,8 @@ def measurements_of(request: Request, pipelines: Sequence[Pipeline]) -> list[Mea
     methods, experiments = request.methods_and_controls, []
     for pipeline in pipelines if "selectivity" in request.eval else ():
         dataset = pipeline.config.dataset
-        limits = {"fill": request.fill("selectivity"), "limit_test": request.limit_test or usual_images(dataset)}
-        selectivity = SelectivityConfig(**request.options_for(SelectivityConfig) | limits)
+        limit = request.limit_test or usual_images(dataset)
+        selectivity = load_evaluation("selectivity").configure(**request.given_options, limit_test=limit)
         require_selectivity_possible(selectivity, dataset, dataset_info(dataset).image_shape)
         experiments.append(Measurements("selectivity", [pipeline], methods, selectivity, request.overwrite))
     own = [name for name in request.eval if is_user_code(name)]
@@ -64,16 +63,10 @@ def measurements_of(request: Request, pipelines: Sequence[Pipeline]) -> list[Mea
 
 
 def config_of(request: Request, evaluation: str, pipeline: Pipeline) -> Any:
-    if is_user_code(evaluation):
-        config = load_evaluation(evaluation).config
-        names = {field.name for field in fields(config)}
-        facts = {"limit_test": pipeline.limit_test, "explain": pipeline.explain, **request.options}
-        return config(**{name: value for name, value in facts.items() if name in names and value is not None})
-    if evaluation == "sanity":
-        return SanityConfig(**request.options_for(SanityConfig) | {"limit_test": pipeline.limit_test})
-    options = request.options_for(RemovalConfig) | {"limit_test": pipeline.limit_test}
-    tuning = finetuning_recipe(pipeline.config.recipe) if evaluation == "F-Fidelity" else None
-    return removal_config(evaluation, tuning=tuning, **options)
+    values = {"explain": pipeline.explain, **request.given_options, "limit_test": pipeline.limit_test}
+    if evaluation == "F-Fidelity":
+        values["tuning"] = finetuning_recipe(pipeline.config.recipe)
+    return load_evaluation(evaluation).configure(**values)
 
 
 def sweeps_of(request: Request, pipelines: Sequence[Pipeline]) -> list[Sweep]:
@@ -90,7 +83,7 @@ def sweeps_of(request: Request, pipelines: Sequence[Pipeline]) -> list[Sweep]:
                 seeds=request.seeds,
                 limit_train=pipeline.limit_train,
                 limit_test=pipeline.limit_test,
-                masks=MaskOptions(**request.options_for(MaskOptions) | {"fill": request.fill(evaluation)}),
+                masks=MaskOptions(**request.options_for(MaskOptions)),
                 **{"ratios": ratios} | request.options_for(RetrainingConfig),
                 **pipeline.config.model_code,
             ),

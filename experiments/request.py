@@ -11,7 +11,7 @@ from attribution import CONTROLS, ENSEMBLES
 from attribution.spec import MethodSpec, parameters_by_method
 from common.errors import InputError
 from data import dataset_info
-from evaluation import FILLS_OF, QUICK_CONTROLS
+from evaluation import QUICK_CONTROLS
 from evaluation.options import options_of
 from experiments.engine import default_jobs
 from experiments.options import CommandOptions
@@ -44,10 +44,12 @@ class Request(CommandOptions):
     def options_for(self, config: Any) -> dict[str, Any]:
         """Return the options of the class `config`, by field."""
         names = options_of(config)
-        return {name: value for name, value in self.options.items() if name in names and value is not None}
+        return {name: value for name, value in self.given_options.items() if name in names}
 
-    def fill(self, evaluation: str) -> str:
-        return str(self.options.get("fill") or FILLS_OF[evaluation][0])
+    @property
+    def given_options(self) -> dict[str, Any]:
+        """The options of evaluations that are given."""
+        return {name: value for name, value in self.options.items() if value is not None}
 
     @property
     def attentions(self) -> list[str | None]:
@@ -153,7 +155,7 @@ class Request(CommandOptions):
             limit_test=limits[1],
             overwrite=self.overwrite,
             resume=self.resume,
-            **{name: value for name in ("explain", "map_dtype") if (value := self.options.get(name)) is not None},
+            **{name: value for name, value in self.given_options.items() if name in ("explain", "map_dtype")},
         )
 
 
