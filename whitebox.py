@@ -96,8 +96,7 @@ def evaluate(
     if isinstance(model, str):
         if dataset is None or images is not None:
             raise TypeError("evaluate a model by its name with dataset=, and a network of yours with images and labels")
-        names = [method for method in methods if isinstance(method, str)]
-        return evaluate_stored(model, dataset, names, evaluation, ensemble, options)
+        return evaluate_stored(model, dataset, methods, evaluation, ensemble, options)
     if images is None or labels is None or dataset is not None:
         raise TypeError("evaluate a network of yours with images and labels")
     return evaluate_given(model, images, labels, methods, evaluation, ensemble, preprocessing, options)

@@ -28,21 +28,26 @@ class GivenFills:
     """The values of a mean and a black pixel as the network sees them.
 
     Attributes:
-        mean: (C,), of the images as the network sees them.
+        mean_pixel: (C,), of the given images.
         black_pixel: (C,); None if it is not known.
     """
 
-    mean: Tensor
+    mean_pixel: Tensor
     black_pixel: Tensor | None
 
     @property
     def black(self) -> Tensor:
         """(C,); zeros if it is not known."""
-        return torch.zeros_like(self.mean) if self.black_pixel is None else self.black_pixel
+        return self.mean if self.black_pixel is None else self.black_pixel
+
+    @property
+    def mean(self) -> Tensor:
+        """(C,) zeros: the network sees the images as they are."""
+        return torch.zeros_like(self.mean_pixel)
 
     @property
     def std(self) -> Tensor:
-        return torch.ones_like(self.mean)
+        return torch.ones_like(self.mean_pixel)
 
     def fill(self, name: str) -> Tensor:
         """Return (C,): the "mean" or a "black" pixel.
@@ -51,7 +56,7 @@ class GivenFills:
             InputError: black is not known.
         """
         if name == "mean":
-            return self.mean
+            return self.mean_pixel
         if self.black_pixel is None:
             raise InputError("fill='black' needs preprocessing=, which says what the network sees of a black image")
         return self.black_pixel
@@ -71,7 +76,7 @@ class GivenImages:
 
 
 class Logits(nn.Module):
-    """A network whose output holds its logits somewhere, as one that returns them alone."""
+    """A module that returns only the logits of the output of another."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

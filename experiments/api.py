@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def _specs(
             name = canonical_method(method)
             specs[MethodSpec.of(name, None if name in CONTROLS else around, **parameters)] = name
         elif hasattr(method, "attribute"):
-            specs[MethodSpec(type(method).__name__)] = method
+            specs[_unused_spec(type(method).__name__, specs)] = method
         else:
             raise InputError(f"{method!r} is no method: give a name, or an object with attribute(inputs, target)")
     taken = {name for spec in specs for name, _value in spec.parameters}
@@ -84,10 +85,24 @@ def _specs(
     return specs
 
 
+def _unused_spec(name: str, specs: Mapping[MethodSpec, Any]) -> MethodSpec:
+    """Return a specification of an object by its class, numbered if several have the name."""
+    numbered = (MethodSpec(name if number == 1 else f"{name} {number}") for number in count(1))
+    return next(spec for spec in numbered if spec not in specs)
+
+
 def evaluate_stored(
-    model: str, dataset: str, methods: Sequence[str], evaluation: str, ensemble: str | None, options: Mapping[str, Any]
+    model: str,
+    dataset: str,
+    methods: Sequence[str | Method],
+    evaluation: str,
+    ensemble: str | None,
+    options: Mapping[str, Any],
 ) -> ModelSummary:
     """Evaluate methods on a classifier of this project, as the command line does; what is missing is made, and kept."""
+    places = [method for method in methods if isinstance(method, str)]
+    if len(places) < len(methods):
+        raise InputError("a stored classifier needs methods with names: give package.module:Name for your own")
     names = {field.name for field in fields(Request)}
     facts = {name: value for name, value in options.items() if name in names}
     left = {name: value for name, value in options.items() if name not in names}
@@ -104,12 +119,13 @@ def evaluate_stored(
     request = Request(
         eval=(evaluation,),
         target=(dataset,),
-        method=tuple(map(canonical_method, methods)),
+        method=tuple(map(canonical_method, places)),
         ensemble=(canonical_ensemble(ensemble) if ensemble else "none",),
         options=left,
         **facts,
     )
     request.folders.require_usable()
+    request = request.with_known_targets()
     require_options_fit(request)
     pipelines = list(request.pipelines())
     experiments: list[Measurements | Sweep] = [*measurements_of(request, pipelines), *sweeps_of(request, pipelines)]

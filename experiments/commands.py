@@ -12,7 +12,6 @@ from common.errors import InputError
 from common.files import free_bytes
 from common.fingerprint import forget_fingerprints
 from data import DATASETS, dataset_sha256, load_dataset
-from data.folders import TARGET_PREFIX, folder_name
 from experiments.checkpoints import find_classifier, load_metadata, train_and_save
 from experiments.cost import Costs
 from experiments.engine import Local
@@ -53,11 +52,7 @@ def run(request: Request, costs: Costs | None = None) -> None:
     forget_fingerprints()
     folders = request.folders
     folders.require_usable()
-    if request.target is not None:
-        targets = (
-            folder_name(name, folders.data) if name.startswith(TARGET_PREFIX) else name for name in request.target
-        )
-        request = replace(request, target=tuple(targets))
+    request = request.with_known_targets()
     if request.tensorboard and not request.train:
         raise InputError("--tensorboard is for --train")
     if request.publish and not request.report:

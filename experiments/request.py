@@ -11,6 +11,7 @@ from attribution import CONTROLS, ENSEMBLES
 from attribution.spec import MethodSpec, parameters_by_method
 from common.errors import InputError
 from data import dataset_info
+from data.folders import TARGET_PREFIX, folder_name
 from evaluation import QUICK_CONTROLS
 from evaluation.options import options_of
 from experiments.engine import default_jobs
@@ -40,6 +41,17 @@ class Request(CommandOptions):
     def processes(self) -> int:
         """Number of tasks side by side."""
         return self.jobs or default_jobs(self.torch_device)
+
+    def with_known_targets(self) -> "Request":
+        """Return the request with image folders under the names that files and tables have for them.
+
+        Raises:
+            InputError: there is no such folder.
+        """
+        targets = (
+            folder_name(name, self.data_dir) if name.startswith(TARGET_PREFIX) else name for name in self.target or ()
+        )
+        return replace(self, target=None if self.target is None else tuple(targets))
 
     def options_for(self, config: Any) -> dict[str, Any]:
         """Return the options of the class `config`, by field."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attribution.spec import MethodSpec, methods_stem
+from common.errors import InputError
 from common.files import write_text
 from data import DATA_DIR
 from evaluation.chance import chance_level, known_dataset_info
@@ -128,8 +129,11 @@ class EvaluationSummary(ABC):
         return {}
 
     def figure(self) -> "Figure":
-        """Draw the first figure, a `matplotlib.figure.Figure`."""
-        return next(iter(self.figures().values()))
+        """Draw the first figure, a `matplotlib.figure.Figure`; raise `InputError` if there is none."""
+        figures = list(self.figures().values())
+        if not figures:
+            raise InputError(f"{self.title} has a table and no figure")
+        return figures[0]
 
     def write_files(self, folder: Path) -> list[Path]:
         """Write tables and figures; return their paths."""

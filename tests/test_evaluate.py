@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torchvision.transforms import Normalize
 
 import whitebox
+from attribution.spec import MethodSpec
 from common.errors import InputError
 from data import load_dataset
 from evaluation.planted import ReversedMap, TrueMap
@@ -151,3 +153,43 @@ def test_a_name_needs_a_data_set_and_a_network_images(network):
         whitebox.evaluate(network[0], methods=["VBP"])
     with pytest.raises(InputError, match="unknown options: ratioz"):
         whitebox.evaluate("SimpleCNN", dataset="planted", methods=["VBP"], evaluation="ROAR", ratioz=(0.5,))
+
+
+def test_objects_of_one_class_are_told_apart(network):
+    model, images, labels = network
+    methods = [TrueMap(model), TrueMap(model), "VBP"]
+    summary = whitebox.evaluate(model, images[:12], labels[:12], methods, "ROAD", ratios=(0.3,))
+    assert set(summary.ranking) == {"TrueMap", "TrueMap 2", "VBP", "RANDOM", "SOBEL"}
+    first, second = (summary.results[MethodSpec(name), 0] for name in ("TrueMap", "TrueMap 2"))
+    assert first == second
+
+
+def test_objects_for_a_stored_classifier_are_refused(stored):
+    _folder, _summary, options = stored
+    with pytest.raises(InputError, match="with names"):
+        whitebox.evaluate("SimpleCNN", dataset="planted", methods=[TrueMap(None)], evaluation="ROAD", **options)
+
+
+def test_images_of_a_given_network_are_kept_as_they_are(network):
+    model, _images, labels = network
+    images = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    summary = whitebox.evaluate(model, images, labels[:4], ["VBP"], "selectivity", removals=1)
+    kept = summary.results[MethodSpec("VBP"), 0]["images"][:, 0]
+    np.testing.assert_array_equal(kept, (images * 255).round().to(torch.uint8).numpy())
+
+
+def test_a_folder_of_images_by_name(stored, tmp_path):
+    _folder, _summary, options = stored
+    random = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 4)):
+        for label in ("cat", "dog"):
+            place = tmp_path / "pets" / split / label
+            place.mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / f"{number}.png")
+    facts = options | {"limit_test": 4, "ratios": (0.5,)}
+    summary = whitebox.evaluate(
+        "SimpleCNN", dataset=f"folder:{tmp_path / 'pets'}", methods=["VBP"], evaluation="ROAD", **facts
+    )
+    assert "VBP" in summary.ranking
