@@ -51,7 +51,8 @@ def explain(
         if isinstance(parameters.get("baseline"), str):
             parameters.setdefault("black", preprocessing(images.new_zeros(1, *images.shape[1:]))[0, :, 0, 0])
         images = preprocessing(images)
-    maps: Tensor = build_method(method, model, ensemble, **parameters).attribute(images, target)  # type: ignore[arg-type]
+    explainer: Any = build_method(method, model, ensemble, **parameters)  # takes more targets than every `Method` does
+    maps: Tensor = explainer.attribute(images, target)
     return maps
 
 

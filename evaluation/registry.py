@@ -7,6 +7,7 @@ from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.fingerprint import require_unchanged
 from common.imports import import_object, is_user_code
+from evaluation import RETRAINING
 from evaluation.protocol import Artefacts, Evaluation, Result
 from evaluation.removal import RemovalEvaluation
 from evaluation.sanity import Sanity
@@ -24,13 +25,15 @@ def load_evaluation(name: str) -> Evaluation:
     """Return an evaluation by its name, or by the place of a class of the user's own: `package.module:Name`.
 
     Raises:
-        InputError: there is none, or it is no `Evaluation`.
+        InputError: there is none, or it is no `Evaluation`, or has the name of one of ours.
     """
     if not is_user_code(name):
         return EVALUATIONS[name]
     kind = import_object(name, "an evaluation")
     if not (isinstance(kind, type) and issubclass(kind, Evaluation)):
         raise InputError(f"{name} is no class that derives from evaluation.protocol.Evaluation")
+    if kind.name in (*EVALUATIONS, *RETRAINING):
+        raise InputError(f"{name} is called {kind.name!r}, like one of ours: give it another name")
     return kind()
 
 

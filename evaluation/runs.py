@@ -86,7 +86,8 @@ class MaskOptions:
         return replace(self, **nothing)
 
 
-NO_MASK = MaskOptions(**dict.fromkeys(name for name, about in options_of(MaskOptions).items() if not about.is_new))  # type: ignore[arg-type]
+_nothing: dict[str, Any] = {name: None for name, about in options_of(MaskOptions).items() if not about.is_new}
+NO_MASK = MaskOptions(**_nothing)
 
 
 @dataclass(frozen=True)

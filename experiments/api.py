@@ -23,15 +23,13 @@ from evaluation.registry import EVALUATIONS as MEASURED
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
 from experiments.engine import Local
-from experiments.measurements import Measurements
+from experiments.measurements import Measurements, summarize_measurements
 from experiments.plans import measurements_of, require_options_fit, sweeps_of
 from experiments.request import Request
 from experiments.runner import run
 from experiments.sweep import Sweep
 from models import ATTENTIONS, NO_ATTENTION
 from reporting.evaluation_summary import ModelSummary
-from reporting.groups import MEASUREMENTS
-from reporting.numbers_summary import NumbersSummary
 
 GIVEN = "given images"  # in the place of a data set's name
 OF_GIVEN = ("ROAD", "insertion-deletion", "selectivity", "sanity")
@@ -60,9 +58,7 @@ def evaluate_given(
     with progress_bar(len(specs) * protocol.images(config), protocol.name, "images") as bar:
         results = {(spec, 0): measure(evaluation, config, artefacts, spec, bar.update) for spec in specs}
     facts = config, GIVEN, type(model).__name__, tuple(specs), (0,), results
-    if is_user_code(evaluation):
-        return NumbersSummary(*facts, name=protocol.name, lowest_first=protocol.lowest_first)
-    return MEASUREMENTS[evaluation][0](*facts)
+    return summarize_measurements(protocol, *facts)
 
 
 def _specs(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,17 @@ from common.imports import is_user_code
 from evaluation import RANKS
 from evaluation.configs import SelectivityConfig
 from evaluation.options import record_of
-from evaluation.protocol import StoredArtefacts
+from evaluation.protocol import Evaluation, StoredArtefacts
 from evaluation.registry import load_evaluation, measure
 from evaluation.tasks import SharedArrays, Task
 from experiments.networks import find_finetuned, finetuned_path, provide_network
 from experiments.pipeline import Pipeline, method_kwargs
-from experiments.records import report_other_code, write_arrays, write_record
+from experiments.records import find_result, report_other_code, write_arrays, write_record
 from experiments.runner import Experiment
 from reporting.evaluation_summary import MeasurementSummary
 from reporting.groups import MEASUREMENTS
 from reporting.numbers_summary import NumbersSummary
-from reporting.records import load_records, load_selectivity, naming_damage, read_record, read_result
+from reporting.records import load_records, load_selectivity, read_result
 from training.checkpoint import Checkpoint, versions
 from training.device import device_name
 
@@ -124,13 +124,8 @@ class Measurements(Experiment[Measurement]):
         if self.is_selectivity:
             require_not_in_use(path)
             return read_result(path) if path.exists() else None
-        if not path.exists():
-            return None
-        with naming_damage(path):
-            record, result = read_record(path)
-            if record != self.record(config, config.pipeline.checkpoint.sha256):
-                raise ValueError("another configuration")
-            return result
+        record = self.record(config, config.pipeline.checkpoint.sha256)
+        return find_result(path, lambda configuration: configuration == record)
 
     def save(self, config: Measurement, result: Result) -> Result:
         record, device = self.record(config, config.pipeline.checkpoint.sha256), device_name(config.pipeline.device)
@@ -205,12 +200,17 @@ class Measurements(Experiment[Measurement]):
         results = {(key.method, key.pipeline.config.seed): result for key, result in self.results.items()}
         facts = self.config, self.dataset, self.model, methods, seeds, results
         data = first.config.quick, first.dataset_sha256, self.folders.data
-        if self.code:
-            return NumbersSummary(*facts, *data, name=self.title, lowest_first=self.evaluation.lowest_first)
-        return MEASUREMENTS[self.title][0](*facts, *data)
+        return summarize_measurements(self.evaluation, *facts, *data)
 
     def report(self) -> str:
         return self.summary.write(self.folders.results)
+
+
+def summarize_measurements(evaluation: Evaluation, *facts: Any) -> MeasurementSummary:
+    """Return the summary of an evaluation; `facts` are fields of `MeasurementSummary`."""
+    if evaluation.name not in MEASUREMENTS:
+        return replace(NumbersSummary(*facts), evaluation=evaluation.name, lowest_first=evaluation.lowest_first)
+    return MEASUREMENTS[evaluation.name][0](*facts)
 
 
 def require_selectivity_possible(config: SelectivityConfig, dataset: str, shape: tuple[int, int, int]) -> None:

@@ -1,7 +1,7 @@
 """Files of finished measurements."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,24 @@ def save_run(run: Run, result: RunResult, results: Path) -> None:
     write_record(run.path(results), run.configuration(), result.plain())
 
 
+def find_result(path: Path, is_wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+    """Return the result in the record at `path`; None if there is none.
+
+    Args:
+        is_wanted: tells if the record's configuration is the one that is looked for.
+
+    Raises:
+        InputError: the file is damaged, or of another configuration.
+    """
+    if not path.exists():
+        return None
+    with naming_damage(path):
+        configuration, result = read_record(path)
+        if not is_wanted(configuration):
+            raise ValueError("another configuration")
+        return result
+
+
 def find_run(run: Run, results: Path) -> RunResult | None:
     """Return the result of `run`; None if it is not finished.
 
@@ -35,13 +53,9 @@ def find_run(run: Run, results: Path) -> RunResult | None:
         InputError: its file is damaged, or of another configuration.
     """
     path = run.path(results)
-    if not path.exists():
-        return None
+    result = find_result(path, lambda configuration: Run.of(configuration) == run)
     with naming_damage(path):
-        configuration, result = read_record(path)
-        if Run.of(configuration) != run:
-            raise ValueError("another configuration")
-        return RunResult(**result)
+        return RunResult(**result) if result is not None else None
 
 
 def write_arrays(

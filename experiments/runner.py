@@ -113,12 +113,12 @@ class _TaskQueue:
             except Timeout:
                 continue
             del self.work[place]
-            task = experiment.task(config)
             if (result := experiment.load(config)) is not None:  # another command, or another evaluation, did it
                 experiment.results[config] = result
                 lock.release()
-                self.on_images(task.images)
+                self.on_images(experiment.images(config))
                 return self._next() if self.work else None
+            task = experiment.task(config)
             self.running[id(task)] = experiment, config, lock
             return task
         return None

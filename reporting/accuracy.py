@@ -73,7 +73,7 @@ class Trainings:
 
     @property
     def accuracy(self) -> str:
-        """Test accuracy, with its interval if the number of seeds or test images is enough for one."""
+        """Test accuracy, with its interval if there are enough seeds or test images."""
         accuracies, tested = [checkpoint["test_accuracy"] for checkpoint in self.checkpoints], self.images("test")
         if len(accuracies) == 1 and tested is None:
             return f"{accuracies[0]:.4f}"

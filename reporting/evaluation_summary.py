@@ -183,8 +183,8 @@ class ModelSummary(EvaluationSummary):
 
     @property
     @abstractmethod
-    def baseline(self) -> Estimate:
-        """Accuracy on whole images."""
+    def baseline(self) -> Estimate | None:
+        """Accuracy on whole images; None if it is not measured."""
 
     @property
     @abstractmethod
@@ -194,12 +194,15 @@ class ModelSummary(EvaluationSummary):
     @property
     def is_at_chance(self) -> bool:
         """True if the model is no better than chance on whole images, so that no method can be judged."""
-        return self.chance is not None and at_chance(self.baseline, self.chance)
+        return bool(self.doubt)
 
     @property
     def doubt(self) -> str:
         """The reason why no method can be judged, if the model is no better than chance; else empty."""
-        return chance_words(self.baseline, self.chance) if self.chance is not None and self.is_at_chance else ""
+        if self.chance is None:  # older records have no accuracy either
+            return ""
+        baseline = self.baseline
+        return chance_words(baseline, self.chance) if baseline and at_chance(baseline, self.chance) else ""
 
     def describe_seeds(self, seeds: int, methods: Sequence[MethodSpec] = ()) -> str:
         """Return the number of seeds, the parameters that are not the default, and a doubt if there is one."""

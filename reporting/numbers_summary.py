@@ -1,10 +1,9 @@
 """The summary of an evaluation that measures numbers: a table, its CSV and a ranking."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 from evaluation.options import notes_of
-from evaluation.statistics import Estimate, mean_interval
+from evaluation.statistics import mean_interval
 from reporting.evaluation_summary import Column, MeasurementSummary, estimate_seeds
 from reporting.labels import parameter_sentences, quantity
 from reporting.tables import areas_cell, csv_text, markdown_table, numbers
@@ -15,24 +14,16 @@ class NumbersSummary(MeasurementSummary):
     """Numbers of several methods by name, the first of which ranks them.
 
     Attributes:
-        name: of the evaluation.
+        evaluation: its name.
         lowest_first: the lower number is the better one.
     """
 
-    name: str = ""
+    evaluation: str = ""
     lowest_first: bool = False
 
     @property
-    def evaluation(self) -> str:
-        return self.name
-
-    @property
-    def baseline(self) -> Estimate:
-        raise NotImplementedError("accuracy on whole images is not measured")
-
-    @cached_property
-    def chance(self) -> float | None:
-        return None
+    def baseline(self) -> None:
+        """Accuracy on whole images is not measured."""
 
     @property
     def names(self) -> list[str]:
@@ -49,8 +40,8 @@ class NumbersSummary(MeasurementSummary):
 
     @property
     def columns(self) -> list[Column]:
-        values = {one.label: estimate_seeds(self.values_by_seed(one, self.names[0])) for one in self.methods}
-        return [Column(self.name, self.describe_seeds(len(self.seeds)), not self.lowest_first, values)]
+        values = {method.label: estimate_seeds(self.values_by_seed(method, self.names[0])) for method in self.methods}
+        return [Column(self.evaluation, self.describe_seeds(len(self.seeds)), not self.lowest_first, values)]
 
     @property
     def note(self) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from attribution import CONTROLS
 from attribution.spec import MethodSpec
@@ -37,9 +37,7 @@ class SanitySummary(MeasurementSummary):
 
     config: SanityConfig
 
-    @property
-    def evaluation(self) -> str:
-        return "sanity"
+    evaluation: ClassVar[str] = "sanity"
 
     @property
     def stages(self) -> list[str]:

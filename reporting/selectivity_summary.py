@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -83,9 +83,7 @@ class SelectivitySummary(MeasurementSummary):
 
     config: SelectivityConfig
 
-    @property
-    def evaluation(self) -> str:
-        return "selectivity"
+    evaluation: ClassVar[str] = "selectivity"
 
     @cached_property
     def curves(self) -> list[SelectivityCurve]:

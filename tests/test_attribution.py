@@ -253,7 +253,7 @@ ENSEMBLE_FIELD_NAMES = {"SmoothGrad": "SG", "SmoothGradSquared": "SG-SQ", "VarGr
 def test_names():
     for names, canonical in ((FIELD_NAMES, canonical_method), (ENSEMBLE_FIELD_NAMES, canonical_ensemble)):
         for alias, name in names.items():
-            assert {canonical(one) for one in (alias, alias.lower(), alias.upper(), name.lower())} == {name}
+            assert {canonical(spelling) for spelling in (alias, alias.lower(), alias.upper(), name.lower())} == {name}
     assert canonical_method("captum.attr:Saliency") == "captum.attr:Saliency"
     with pytest.raises(InputError, match="VBP, IB, IG"):
         canonical_method("LIME")

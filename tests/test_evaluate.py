@@ -44,10 +44,7 @@ def network(stored):
 def test_a_given_network_is_judged_as_the_stored_one(stored, network):
     _folder, summary, _options = stored
     given = whitebox.evaluate(*network, ["VBP"], "insertion-deletion", fill="mean", ratios=summary.config.ratios)
-    (here,), (there,) = (
-        [result for (method, _seed), result in one.results.items() if method.method == "VBP"]
-        for one in (given, summary)
-    )
+    here, there = (evaluated.results[MethodSpec("VBP"), 0] for evaluated in (given, summary))
     assert here["whole_accuracy"] == there["whole_accuracy"]
     for order in ("most", "least"):
         np.testing.assert_allclose(here["score"][order][:8], there["score"][order][:8], atol=0.02)

@@ -20,6 +20,7 @@ from models import build_model
 from reporting.labels import parameter_sentences, parameter_words
 from tests.other_methods import FORMS, WRONG_FORMS
 from tests.run_main import run
+from tests.small_network import small_images, small_network
 
 MINE = "tests.other_methods"
 TARGET = torch.tensor([2, 0, 1])
@@ -38,19 +39,12 @@ class Network(nn.Sequential):
 
 @pytest.fixture
 def model():
-    torch.manual_seed(0)
-    network = Network(
-        *(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(4, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Dropout(), nn.Linear(6, 3)),
-    )
-    network(torch.randn(16, 3, 8, 8))
-    network[8].weight.data.mul_(10)
-    return network.eval()
+    return small_network(Network, nn.Dropout())
 
 
 @pytest.fixture
 def inputs():
-    return torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    return small_images()
 
 
 def gradient(model, inputs):

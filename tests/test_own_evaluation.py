@@ -51,3 +51,9 @@ def test_what_is_no_evaluation_costs_one_line(place, tmp_path, capsys):
     assert run(tmp_path / "data", tmp_path / "out", [f"--eval={place}", *OPTIONS]) == 2
     assert place in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_name_of_one_of_ours_is_refused(example, tmp_path, capsys):
+    example.write_text(example.read_text(encoding="utf-8").replace('"average-drop"', '"ROAD"'), encoding="utf-8")
+    assert run(tmp_path / "data", tmp_path / "out", [f"--eval={example}:AverageDrop", *OPTIONS]) == 2
+    assert "another name" in capsys.readouterr().err

@@ -40,13 +40,13 @@ def test_no_result_stands_outside_the_markers(page):
 
 def test_the_tables_say_what_is_published():
     published = Published(PUBLISHED)
-    written = [one for one in published.measurements if one.evaluation != "selectivity"]
-    for one in (*written, *published.retrainings.quick, *published.summaries):
-        stem = f"summary_{one.dataset}_{one.model}" if one in published.summaries else one.stem
-        assert (PUBLISHED / f"{stem}.md").read_text(encoding="utf-8") == one.text
+    written = [part for part in published.measurements if part.evaluation != "selectivity"]
+    for part in (*written, *published.retrainings.quick, *published.summaries):
+        stem = f"summary_{part.dataset}_{part.model}" if part in published.summaries else part.stem
+        assert (PUBLISHED / f"{stem}.md").read_text(encoding="utf-8") == part.text
     kept = (PUBLISHED / "retraining.md").read_text(encoding="utf-8")
-    assert all(f"## {one.text}" in kept for one in (*published.retrainings.summaries, *published.retrainings.gaps))
-    counts = Counter(one.evaluation for one in published.measurements)
+    assert all(f"## {part.text}" in kept for part in (*published.retrainings.summaries, *published.retrainings.gaps))
+    counts = Counter(part.evaluation for part in published.measurements)
     assert counts == {**dict.fromkeys((*REMOVING, "sanity"), 2), "selectivity": 3}
 
 
@@ -57,7 +57,7 @@ def test_what_was_gathered_is_reported_as_where_it_was_made(finished, tmp_path):
     models = {f"{TRAININGS}/{path.stem}.json" for path in (finished / "checkpoints").glob("*.pt")}
     assert names == files | models
     there, here = load_measurements(finished / "results"), load_measurements(tmp_path)
-    assert [one.text for one in here] == [one.text for one in there] != []
+    assert [part.text for part in here] == [part.text for part in there] != []
     before = (tmp_path / GATHERED).read_bytes()
     gather(finished / "checkpoints", finished / "results", tmp_path)
     gather(tmp_path / "nothing", tmp_path / "nothing", tmp_path)
@@ -66,7 +66,7 @@ def test_what_was_gathered_is_reported_as_where_it_was_made(finished, tmp_path):
         summarize(["planted"], Retrainings.load(folder), load_measurements(folder))
         for folder in (tmp_path, finished / "results")
     ]
-    assert [one.text for one in pages[0]] == [one.text for one in pages[1]] != []
+    assert [part.text for part in pages[0]] == [part.text for part in pages[1]] != []
 
 
 def test_selectivity_is_published_without_its_pictures(data_dir, tmp_path):

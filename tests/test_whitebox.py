@@ -14,6 +14,7 @@ import whitebox
 from attribution import ANY_MODEL_METHODS, build_method
 from attribution.fusing import fuse_batchnorm, is_fused
 from common.errors import InputError
+from tests.small_network import small_images, small_network
 
 TARGET = [2, 0, 1]
 
@@ -32,19 +33,12 @@ class Viewing(nn.Module):
 
 @pytest.fixture
 def model():
-    torch.manual_seed(0)
-    network = nn.Sequential(
-        *(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(4, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)),
-    )
-    network(torch.randn(16, 3, 8, 8))
-    network[8].weight.data.mul_(10)
-    return network.eval()
+    return small_network()
 
 
 @pytest.fixture
 def inputs():
-    return torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    return small_images()
 
 
 def gradient(model, images):
