@@ -48,8 +48,10 @@ def explain(
     from attribution import build_method  # here, so that `import whitebox` does no work
 
     if preprocessing is not None:
+        from attribution.integrated import black_pixel
+
         if isinstance(parameters.get("baseline"), str):
-            parameters.setdefault("black", preprocessing(images.new_zeros(1, *images.shape[1:]))[0, :, 0, 0])
+            parameters.setdefault("black", black_pixel(preprocessing, images))
         images = preprocessing(images)
     explainer: Any = build_method(method, model, ensemble, **parameters)  # takes more targets than every `Method` does
     maps: Tensor = explainer.attribute(images, target)

@@ -137,3 +137,8 @@ def midpoint(steps: int) -> tuple[list[float], list[float]]:
 
 
 RULES = {"composite": composite, "gauss-legendre": gauss_legendre, "midpoint": midpoint}
+
+
+def black_pixel(preprocessing: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Return a black pixel (C,) as the network sees it, for images (N, C, H, W) in 0 … 1."""
+    return preprocessing(images.new_zeros(1, *images.shape[1:]))[0, :, 0, 0]

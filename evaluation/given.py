@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attribution.integrated import black_pixel
 from attribution.maps import BATCH, explain_batch
 from attribution.method import Method
 from attribution.network import require_evaluation_mode
@@ -120,7 +121,7 @@ class GivenArtefacts:
             raise InputError(f"images {tuple(images.shape)} and {len(labels)} labels: (N, C, H, W) and N are needed")
         black = None
         if preprocessing is not None:
-            black = preprocessing(images.new_zeros(1, *images.shape[1:]))[0].mean(dim=(1, 2))
+            black = black_pixel(preprocessing, images)
             images = preprocessing(images)
         with torch.no_grad():
             output = model(images[:1])
