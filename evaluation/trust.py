@@ -84,12 +84,14 @@ class ImageValues:
         name: of the evaluation.
         about: the meaning of a value.
         values: (N,) by the method's label.
+        is_compared: the controls have values that others can be compared with.
     """
 
     name: str
     about: str
     higher_is_better: bool
     values: Mapping[str, npt.NDArray[np.float64]]
+    is_compared: bool = True
 
     @property
     def methods(self) -> list[str]:
