@@ -20,60 +20,23 @@ from evaluation.masking import ranks_of_maps
 from evaluation.protocol import TestImages
 from evaluation.registry import load_evaluation
 from evaluation.tasks import Arrays, OnImages
+from training.inputs import Normalisation, TensorInputs
 
 Preprocessing = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class GivenFills:
-    """The values of a mean and a black pixel as the network sees them.
-
-    Attributes:
-        mean_pixel: (C,), of the given images.
-        black_pixel: (C,); None if it is not known.
-    """
-
-    mean_pixel: Tensor
-    black_pixel: Tensor | None
-
-    @property
-    def black(self) -> Tensor:
-        """(C,); zeros if it is not known."""
-        return self.mean if self.black_pixel is None else self.black_pixel
-
-    @property
-    def mean(self) -> Tensor:
-        """(C,) zeros: the network sees the images as they are."""
-        return torch.zeros_like(self.mean_pixel)
-
-    @property
-    def std(self) -> Tensor:
-        return torch.ones_like(self.mean_pixel)
+class UnknownBlack(Normalisation):
+    """The normalisation of images of which nobody says what the network sees of a black one."""
 
     def fill(self, name: str) -> Tensor:
-        """Return (C,): the "mean" or a "black" pixel.
+        """Return (C,): the "mean" pixel.
 
         Raises:
-            InputError: black is not known.
+            InputError: for "black".
         """
-        if name == "mean":
-            return self.mean_pixel
-        if self.black_pixel is None:
+        if name == "black":
             raise InputError("fill='black' needs preprocessing=, which says what the network sees of a black image")
-        return self.black_pixel
-
-
-@dataclass(frozen=True)
-class GivenImages:
-    """Images as the network sees them, (N, C, H, W)."""
-
-    images: Tensor
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def batch(self, index: Tensor) -> Tensor:
-        return self.images[index]
+        return super().fill(name)
 
 
 class Logits(nn.Module):
@@ -119,15 +82,15 @@ class GivenArtefacts:
         require_evaluation_mode(model)
         if len(images) != len(labels) or images.ndim != 4:
             raise InputError(f"images {tuple(images.shape)} and {len(labels)} labels: (N, C, H, W) and N are needed")
-        black = None
+        kind, black = UnknownBlack, images.new_zeros(images.shape[1])
         if preprocessing is not None:
-            black = black_pixel(preprocessing, images)
+            kind, black = Normalisation, black_pixel(preprocessing, images)
             images = preprocessing(images)
         with torch.no_grad():
             output = model(images[:1])
         index = torch.arange(len(images), device=images.device)
-        fills = GivenFills(images.mean(dim=(0, 2, 3)), black)
-        test = TestImages(GivenImages(images), labels.to(images.device).long(), index, fills)
+        normalisation = kind(-black, torch.ones_like(black), mean_pixel=images.mean(dim=(0, 2, 3)))
+        test = TestImages(TensorInputs(images, black), labels.to(images.device).long(), index, normalisation)
         return cls(model if isinstance(output, Tensor) else Logits(model), test, methods)
 
     @property

@@ -13,7 +13,7 @@ from attribution.spec import MethodSpec
 from evaluation.tasks import Arrays, OnImages, SharedArrays, normalisation_of, once_for_each, split_of
 from training.checkpoint import Checkpoint
 from training.classifier import restore
-from training.inputs import Images, load_labels
+from training.inputs import Images, Inputs, Normalisation, load_labels
 
 Result = dict[str, Any]
 
@@ -23,25 +23,6 @@ def _test_images(arrays: Arrays, device: torch.device) -> "TestImages":
     split, normalisation = split_of(arrays, "test"), normalisation_of(arrays, device)
     images, index = Images(split, normalisation, device), torch.from_numpy(split.index).to(device)
     return TestImages(images, load_labels(split, device), index, normalisation)
-
-
-class Fills(Protocol):
-    """Values (C,) of removed pixels as the network sees them; mean and std are of x -> (x − mean) / std."""
-
-    @property
-    def mean(self) -> Tensor: ...
-    @property
-    def std(self) -> Tensor: ...
-    @property
-    def black(self) -> Tensor: ...
-    def fill(self, name: str) -> Tensor: ...
-
-
-class ImageBatches(Protocol):
-    """Images by index, as the network sees them."""
-
-    def __len__(self) -> int: ...
-    def batch(self, index: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -54,10 +35,10 @@ class TestImages:
 
     __test__ = False  # by pytest
 
-    images: ImageBatches
+    images: Inputs
     labels: Tensor
     index: Tensor
-    normalisation: Fills
+    normalisation: Normalisation
 
 
 class Artefacts(Protocol):

@@ -15,6 +15,7 @@ from data import Dataset, Split
 from training.inputs import Normalisation
 
 PARTS_OF_SPLIT = ("images", "labels", "index")
+FIELDS_OF_NORMALISATION = ("mean", "std", "mean_pixel")
 Arrays = dict[str, npt.NDArray[Any]]
 OnImages = Callable[[int], object]
 Built = TypeVar("Built")
@@ -94,10 +95,11 @@ def once_for_each(size: int) -> Callable[[Callable[[Arrays, torch.device], Built
 
 
 def arrays_of(dataset: Dataset, normalisation: Normalisation) -> Arrays:
-    """Return images, labels and index of both splits, and mean and std of the normalisation, by name."""
+    """Return images, labels and index of both splits, and the fields of the normalisation, by name."""
     splits = {"train": dataset.train, "test": dataset.test}
     fields = {f"{split}_{name}": getattr(rows, name) for split, rows in splits.items() for name in PARTS_OF_SPLIT}
-    return fields | {name: getattr(normalisation, name).cpu().numpy() for name in ("mean", "std")}
+    tensors = {name: getattr(normalisation, name) for name in FIELDS_OF_NORMALISATION}
+    return fields | {name: tensor.cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
 
 
 def split_of(arrays: Arrays, split: str) -> Split:
@@ -107,4 +109,5 @@ def split_of(arrays: Arrays, split: str) -> Split:
 
 def normalisation_of(arrays: Arrays, device: torch.device) -> Normalisation:
     """Return the normalisation of the arrays of `arrays_of`."""
-    return Normalisation(*(torch.from_numpy(arrays[name]).to(device) for name in ("mean", "std")))
+    names = filter(arrays.__contains__, FIELDS_OF_NORMALISATION)
+    return Normalisation(**{name: torch.from_numpy(arrays[name]).to(device) for name in names})
