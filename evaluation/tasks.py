@@ -3,9 +3,8 @@
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,20 +17,25 @@ PARTS_OF_SPLIT = ("images", "labels", "index")
 FIELDS_OF_NORMALISATION = ("mean", "std", "mean_pixel")
 Arrays = dict[str, npt.NDArray[Any]]
 OnImages = Callable[[int], object]
-Built = TypeVar("Built")
 
 
 class SharedArrays:
     """Arrays that many tasks need; other processes map them from files that the engine writes once.
 
     Attributes:
-        key: identifies the arrays within a command.
+        key: identifies the arrays within a command; those with the same key are equal, for caches.
     """
 
     def __init__(self, key: str, arrays: Arrays) -> None:
         self.key = key
         self._arrays: Arrays | None = arrays
         self._folder: Path | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SharedArrays) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
 
     def arrays(self) -> Arrays:
         """Return the arrays by name; in other processes they are mapped copy-on-write."""
@@ -70,28 +74,6 @@ class Task:
 
     def run(self, on_images: OnImages) -> Any:
         return self.function(*self.arguments, on_images=on_images)
-
-
-def once_for_each(size: int) -> Callable[[Callable[[Arrays, torch.device], Built]], Callable[..., Built]]:
-    """Decorate a function that builds something of arrays on a device: each process builds it once, and keeps some."""
-
-    def decorate(build: Callable[[Arrays, torch.device], Built]) -> Callable[[SharedArrays, torch.device], Built]:
-        latest: dict[str, SharedArrays] = {}
-
-        @lru_cache(size)
-        def of_key(key: str, device: torch.device) -> Built:
-            return build(latest[key].arrays(), device)
-
-        def of_shared(shared: SharedArrays, device: torch.device) -> Built:
-            latest[shared.key] = shared
-            try:
-                return of_key(shared.key, device)
-            finally:
-                del latest[shared.key]
-
-        return of_shared
-
-    return decorate
 
 
 def arrays_of(dataset: Dataset, normalisation: Normalisation) -> Arrays:
