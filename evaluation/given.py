@@ -1,7 +1,6 @@
 """Evaluations of a network and images that are given, in memory: nothing is trained, nothing is written."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,31 +49,24 @@ class Logits(nn.Module):
         return find_logits(self.model(images))
 
 
-@dataclass
 class GivenArtefacts:
-    """A given network, and the images on which its explanations are compared.
+    """A given network, and the images on which its explanations are compared: `Artefacts`."""
 
-    Attributes:
-        methods: objects with an `attribute` of the caller's own, by the specification that names them.
-        maps: of the method that is measured next, see `Artefacts`.
-    """
+    seed = 0
 
-    model: nn.Module
-    test: TestImages
-    methods: Mapping[MethodSpec, Method]
-    maps: Arrays | None = None
-    seed: int = 0
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         model: nn.Module,
         images: Tensor,
         labels: Tensor,
         methods: Mapping[MethodSpec, Method],
         preprocessing: Preprocessing | None = None,
-    ) -> "GivenArtefacts":
-        """Return the artefacts of `model` for images (N, C, H, W) and labels (N,).
+    ) -> None:
+        """
+        Args:
+            images: (N, C, H, W).
+            labels: (N,).
+            methods: objects with an `attribute` of the caller's own, by the specification that names them.
 
         Raises:
             InputError: no network in evaluation mode, or images and labels that don't fit.
@@ -82,20 +74,19 @@ class GivenArtefacts:
         require_evaluation_mode(model)
         if len(images) != len(labels) or images.ndim != 4:
             raise InputError(f"images {tuple(images.shape)} and {len(labels)} labels: (N, C, H, W) and N are needed")
-        kind, black = UnknownBlack, images.new_zeros(images.shape[1])
+        kind: type[Normalisation] = UnknownBlack
+        black = images.new_zeros(images.shape[1])
         if preprocessing is not None:
             kind, black = Normalisation, black_pixel(preprocessing, images)
             images = preprocessing(images)
         with torch.no_grad():
             output = model(images[:1])
-        index = torch.arange(len(images), device=images.device)
+        self.model, self.methods = model if isinstance(output, Tensor) else Logits(model), methods
+        self.device = images.device
+        self.maps: Arrays | None = None  # of the method that is measured next
+        index = torch.arange(len(images), device=self.device)
         normalisation = kind(-black, torch.ones_like(black), mean_pixel=images.mean(dim=(0, 2, 3)))
-        test = TestImages(TensorInputs(images, black), labels.to(images.device).long(), index, normalisation)
-        return cls(model if isinstance(output, Tensor) else Logits(model), test, methods)
-
-    @property
-    def device(self) -> torch.device:
-        return self.test.labels.device
+        self.test = TestImages(TensorInputs(images, black), labels.to(self.device).long(), index, normalisation)
 
     def network(self, name: str = "") -> nn.Module:
         if name:
@@ -107,8 +98,8 @@ class GivenArtefacts:
             return self.methods[method], model
         return method.build(model, **({"black": self.test.normalisation.black} if method.method == "IG" else {})), model
 
-    def with_maps(self, method: MethodSpec, explain: str, rank: str) -> "GivenArtefacts":
-        """Return the same with the ranks of the maps of `method`, made now."""
+    def make_maps(self, method: MethodSpec, explain: str, rank: str) -> None:
+        """Rank the pixels by the maps of `method`."""
         explainer, model = self.explainer(method, self.model)
         maps, targets = [], []
         for rows in torch.arange(len(self.test.images), device=self.device).split(BATCH):
@@ -116,9 +107,8 @@ class GivenArtefacts:
             batch = explain_batch(explainer, model, inputs, labels, explain)
             maps.append((batch.attribution, rows.cpu().numpy()))
             targets.append(batch.prediction if explain == "prediction" else labels.cpu().numpy())
-        channels = self.test.images.batch(rows[:1]).shape[1]
-        ranks, _tied = ranks_of_maps(maps, channels, "pixel", rank, self.device)
-        return replace(self, maps={"ranks": ranks.cpu().numpy(), "target": np.concatenate(targets)})
+        ranks, _tied = ranks_of_maps(maps, inputs.shape[1], "pixel", rank, self.device)
+        self.maps = {"ranks": ranks.cpu().numpy(), "target": np.concatenate(targets)}
 
 
 def measure_given(
@@ -127,7 +117,5 @@ def measure_given(
     """Measure one method on a given network."""
     protocol = load_evaluation(evaluation)
     if protocol.needs_maps:
-        artefacts = artefacts.with_maps(
-            method, getattr(config, "explain", EXPLAIN[0]), getattr(config, "rank", RANKS[0])
-        )
+        artefacts.make_maps(method, getattr(config, "explain", EXPLAIN[0]), getattr(config, "rank", RANKS[0]))
     return protocol.measure(config, method, artefacts, on_images)
