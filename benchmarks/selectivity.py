@@ -22,7 +22,8 @@ from benchmarks.apart import apart
 from benchmarks.timing import Side, goal_cell, largest_convolution_rate, operations, parser_of, published
 from evaluation.configs import SelectivityConfig
 from evaluation.masking import importance, ranks
-from evaluation.removal import Replacement, measure
+from evaluation.protocol import TestImages
+from evaluation.removal import RemovalEvaluation, measure
 from evaluation.selectivity import remove_one_by_one
 from experiments.pipeline import Pipeline
 from experiments.store import Folders
@@ -49,7 +50,7 @@ def ours(model: nn.Module, images: Tensor, labels: Tensor, fill: Tensor) -> list
     ]
 
 
-def ours_explained_once(model: nn.Module, images: Images, labels: Tensor, target: Tensor, fill: Tensor) -> None:
+def ours_explained_once(model: nn.Module, images: Images, labels: Tensor, target: Tensor) -> None:
     """One map for each image, and both curves over Quantus's steps."""
     index = torch.arange(len(labels), device=labels.device)
     batches = index.split(BATCH)
@@ -58,7 +59,8 @@ def ours_explained_once(model: nn.Module, images: Images, labels: Tensor, target
     order = ranks(importance(maps, maps.shape[1], "pixel", "signed"), index)
     pixels = order[0].numel()
     steps = [step / pixels for step in range(PIXELS_AT_ONCE, pixels + 1, PIXELS_AT_ONCE)]
-    measure(model, images, labels, target, index, order, steps, Replacement(fill))
+    config = RemovalEvaluation("insertion-deletion").configure(ratios=tuple(steps), fill="mean")
+    measure(model, TestImages(images, labels, index, images.normalisation), target, order, config)
 
 
 def plain(model: nn.Module, images: Tensor, fill: Tensor) -> list[list[int]]:
@@ -123,7 +125,7 @@ class Sides:
         set_up_process()
         model = fuse_batchnorm(whole)
         if name == "once":
-            return lambda: ours_explained_once(model, inputs, labels, target, fill)
+            return lambda: ours_explained_once(model, inputs, labels, target)
         return lambda: ours(model, images, labels, fill)
 
 

@@ -1,7 +1,6 @@
 """Evaluations of a network and images that are given, in memory: nothing is trained, nothing is written."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,60 +19,23 @@ from evaluation.masking import ranks_of_maps
 from evaluation.protocol import TestImages
 from evaluation.registry import load_evaluation
 from evaluation.tasks import Arrays, OnImages
+from training.inputs import Normalisation, TensorInputs
 
 Preprocessing = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class GivenFills:
-    """The values of a mean and a black pixel as the network sees them.
-
-    Attributes:
-        mean_pixel: (C,), of the given images.
-        black_pixel: (C,); None if it is not known.
-    """
-
-    mean_pixel: Tensor
-    black_pixel: Tensor | None
-
-    @property
-    def black(self) -> Tensor:
-        """(C,); zeros if it is not known."""
-        return self.mean if self.black_pixel is None else self.black_pixel
-
-    @property
-    def mean(self) -> Tensor:
-        """(C,) zeros: the network sees the images as they are."""
-        return torch.zeros_like(self.mean_pixel)
-
-    @property
-    def std(self) -> Tensor:
-        return torch.ones_like(self.mean_pixel)
+class UnknownBlack(Normalisation):
+    """The normalisation of images of which nobody says what the network sees of a black one."""
 
     def fill(self, name: str) -> Tensor:
-        """Return (C,): the "mean" or a "black" pixel.
+        """Return (C,): the "mean" pixel.
 
         Raises:
-            InputError: black is not known.
+            InputError: for "black".
         """
-        if name == "mean":
-            return self.mean_pixel
-        if self.black_pixel is None:
+        if name == "black":
             raise InputError("fill='black' needs preprocessing=, which says what the network sees of a black image")
-        return self.black_pixel
-
-
-@dataclass(frozen=True)
-class GivenImages:
-    """Images as the network sees them, (N, C, H, W)."""
-
-    images: Tensor
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def batch(self, index: Tensor) -> Tensor:
-        return self.images[index]
+        return super().fill(name)
 
 
 class Logits(nn.Module):
@@ -87,31 +49,24 @@ class Logits(nn.Module):
         return find_logits(self.model(images))
 
 
-@dataclass
 class GivenArtefacts:
-    """A given network, and the images on which its explanations are compared.
+    """A given network, and the images on which its explanations are compared: `Artefacts`."""
 
-    Attributes:
-        methods: objects with an `attribute` of the caller's own, by the specification that names them.
-        maps: of the method that is measured next, see `Artefacts`.
-    """
+    seed = 0
 
-    model: nn.Module
-    test: TestImages
-    methods: Mapping[MethodSpec, Method]
-    maps: Arrays | None = None
-    seed: int = 0
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         model: nn.Module,
         images: Tensor,
         labels: Tensor,
         methods: Mapping[MethodSpec, Method],
         preprocessing: Preprocessing | None = None,
-    ) -> "GivenArtefacts":
-        """Return the artefacts of `model` for images (N, C, H, W) and labels (N,).
+    ) -> None:
+        """
+        Args:
+            images: (N, C, H, W).
+            labels: (N,).
+            methods: objects with an `attribute` of the caller's own, by the specification that names them.
 
         Raises:
             InputError: no network in evaluation mode, or images and labels that don't fit.
@@ -119,20 +74,19 @@ class GivenArtefacts:
         require_evaluation_mode(model)
         if len(images) != len(labels) or images.ndim != 4:
             raise InputError(f"images {tuple(images.shape)} and {len(labels)} labels: (N, C, H, W) and N are needed")
-        black = None
+        kind: type[Normalisation] = UnknownBlack
+        black = images.new_zeros(images.shape[1])
         if preprocessing is not None:
-            black = black_pixel(preprocessing, images)
+            kind, black = Normalisation, black_pixel(preprocessing, images)
             images = preprocessing(images)
         with torch.no_grad():
             output = model(images[:1])
-        index = torch.arange(len(images), device=images.device)
-        fills = GivenFills(images.mean(dim=(0, 2, 3)), black)
-        test = TestImages(GivenImages(images), labels.to(images.device).long(), index, fills)
-        return cls(model if isinstance(output, Tensor) else Logits(model), test, methods)
-
-    @property
-    def device(self) -> torch.device:
-        return self.test.labels.device
+        self.model, self.methods = model if isinstance(output, Tensor) else Logits(model), methods
+        self.device = images.device
+        self.maps: Arrays | None = None  # of the method that is measured next
+        index = torch.arange(len(images), device=self.device)
+        normalisation = kind(-black, torch.ones_like(black), mean_pixel=images.mean(dim=(0, 2, 3)))
+        self.test = TestImages(TensorInputs(images, black), labels.to(self.device).long(), index, normalisation)
 
     def network(self, name: str = "") -> nn.Module:
         if name:
@@ -144,8 +98,8 @@ class GivenArtefacts:
             return self.methods[method], model
         return method.build(model, **({"black": self.test.normalisation.black} if method.method == "IG" else {})), model
 
-    def with_maps(self, method: MethodSpec, explain: str, rank: str) -> "GivenArtefacts":
-        """Return the same with the ranks of the maps of `method`, made now."""
+    def make_maps(self, method: MethodSpec, explain: str, rank: str) -> None:
+        """Rank the pixels by the maps of `method`."""
         explainer, model = self.explainer(method, self.model)
         maps, targets = [], []
         for rows in torch.arange(len(self.test.images), device=self.device).split(BATCH):
@@ -153,9 +107,8 @@ class GivenArtefacts:
             batch = explain_batch(explainer, model, inputs, labels, explain)
             maps.append((batch.attribution, rows.cpu().numpy()))
             targets.append(batch.prediction if explain == "prediction" else labels.cpu().numpy())
-        channels = self.test.images.batch(rows[:1]).shape[1]
-        ranks, _tied = ranks_of_maps(maps, channels, "pixel", rank, self.device)
-        return replace(self, maps={"ranks": ranks.cpu().numpy(), "target": np.concatenate(targets)})
+        ranks, _tied = ranks_of_maps(maps, inputs.shape[1], "pixel", rank, self.device)
+        self.maps = {"ranks": ranks.cpu().numpy(), "target": np.concatenate(targets)}
 
 
 def measure_given(
@@ -164,7 +117,5 @@ def measure_given(
     """Measure one method on a given network."""
     protocol = load_evaluation(evaluation)
     if protocol.needs_maps:
-        artefacts = artefacts.with_maps(
-            method, getattr(config, "explain", EXPLAIN[0]), getattr(config, "rank", RANKS[0])
-        )
+        artefacts.make_maps(method, getattr(config, "explain", EXPLAIN[0]), getattr(config, "rank", RANKS[0]))
     return protocol.measure(config, method, artefacts, on_images)

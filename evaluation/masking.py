@@ -13,7 +13,7 @@ from attribution.pixel_hash import pixel_hash
 from evaluation import FILLS, GRANULARITIES, RANKS
 from evaluation.imputation import noisy_impute
 from evaluation.statistics import require_images
-from training.inputs import Images
+from training.inputs import Images, TensorInputs
 
 Array = npt.NDArray[Any]
 
@@ -160,23 +160,13 @@ class MaskedImages:
         return torch.where(removed, self.fill.view(-1, 1, 1), self.images.batch(index))
 
 
-class ImputedImages:
-    """Images whose removed positions are imputed from their neighbours, once for all batches."""
-
-    def __init__(self, images: Images, ranks: Tensor, removal: Removal) -> None:
-        self.border = images.border
-        self.imputed = torch.cat(
-            [
-                noisy_impute(images.batch(rows), removal.mask(ranks[rows]))
-                for rows in torch.arange(len(images), device=ranks.device).split(IMPUTED_AT_ONCE)
-            ]
-        )
-
-    def __len__(self) -> int:
-        return len(self.imputed)
-
-    def batch(self, index: Tensor) -> Tensor:
-        return self.imputed[index]
+def impute_images(images: Images, ranks: Tensor, removal: Removal) -> TensorInputs:
+    """Return images whose removed positions are imputed from their neighbours, once for all batches."""
+    parts = [
+        noisy_impute(images.batch(rows), removal.mask(ranks[rows]))
+        for rows in torch.arange(len(images), device=ranks.device).split(IMPUTED_AT_ONCE)
+    ]
+    return TensorInputs(torch.cat(parts), images.border)
 
 
 class MaskOnlyInputs:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
@@ -10,38 +11,12 @@ from torch import Tensor, nn
 
 from attribution.method import Method
 from attribution.spec import MethodSpec
-from evaluation.tasks import Arrays, OnImages, SharedArrays, normalisation_of, once_for_each, split_of
+from evaluation.tasks import Arrays, OnImages, SharedArrays, normalisation_of, split_of
 from training.checkpoint import Checkpoint
 from training.classifier import restore
-from training.inputs import Images, load_labels
+from training.inputs import Images, Inputs, Normalisation, load_labels
 
 Result = dict[str, Any]
-
-
-@once_for_each(1)
-def _test_images(arrays: Arrays, device: torch.device) -> "TestImages":
-    split, normalisation = split_of(arrays, "test"), normalisation_of(arrays, device)
-    images, index = Images(split, normalisation, device), torch.from_numpy(split.index).to(device)
-    return TestImages(images, load_labels(split, device), index, normalisation)
-
-
-class Fills(Protocol):
-    """Values (C,) of removed pixels as the network sees them; mean and std are of x -> (x − mean) / std."""
-
-    @property
-    def mean(self) -> Tensor: ...
-    @property
-    def std(self) -> Tensor: ...
-    @property
-    def black(self) -> Tensor: ...
-    def fill(self, name: str) -> Tensor: ...
-
-
-class ImageBatches(Protocol):
-    """Images by index, as the network sees them."""
-
-    def __len__(self) -> int: ...
-    def batch(self, index: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -54,10 +29,10 @@ class TestImages:
 
     __test__ = False  # by pytest
 
-    images: ImageBatches
+    images: Inputs
     labels: Tensor
     index: Tensor
-    normalisation: Fills
+    normalisation: Normalisation
 
 
 class Artefacts(Protocol):
@@ -118,6 +93,14 @@ class StoredArtefacts:
     def explainer(self, method: MethodSpec, model: nn.Module) -> tuple[Method, nn.Module]:
         network = method.network(model)
         return method.build(network, **self.method_kwargs(method, network, self.test.normalisation.black)), network
+
+
+@lru_cache(1)
+def _test_images(data: SharedArrays, device: torch.device) -> TestImages:
+    arrays = data.arrays()
+    split, normalisation = split_of(arrays, "test"), normalisation_of(arrays, device)
+    images, index = Images(split, normalisation, device), torch.from_numpy(split.index).to(device)
+    return TestImages(images, load_labels(split, device), index, normalisation)
 
 
 class Evaluation(ABC):

@@ -1,8 +1,7 @@
 """Evaluations that remove pixels without retraining: ROAD, F-Fidelity, insertion and deletion."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,158 +13,102 @@ from evaluation.chance import chance_of
 from evaluation.configs import RemovalConfig, usual_removal
 from evaluation.imputation import noisy_impute
 from evaluation.masking import Removal, gaussian_blur
-from evaluation.protocol import Artefacts, Evaluation, Fills, ImageBatches
+from evaluation.protocol import Artefacts, Evaluation, TestImages
 from evaluation.statistics import require_images
 from evaluation.tasks import OnImages
+from training.inputs import Normalisation
 from training.loop import TEST_BATCH
 
 DRAW_SEED = 1
+SIGMA = 5.0  # pixels, of the blurred image
 
 
-class Perturbation(Protocol):
-    """Removes a part of each image, `draws` times where the removal is random."""
+def perturb(
+    images: Tensor,
+    ranks: Tensor,
+    index: Tensor,
+    removal: Removal,
+    draw: int,
+    config: RemovalConfig,
+    normalisation: Normalisation,
+) -> Tensor:
+    """Return images of which a part is removed.
 
-    @property
-    def draws(self) -> int: ...
+    - ROAD imputes it with noise (Rong et al., ICML 2022, arXiv 2202.00449).
+    - Insertion and deletion put a fixed value or the blurred image there (Petsiuk et al. 2018, arXiv 1806.07421).
+    - F-Fidelity does so with a random part of the explanation (Zheng et al., ICLR 2025, arXiv 2410.02970): of one that
+      covers the fraction s of the image, the share α, but no more than the fraction β of the image:
+      round(min(α·s, β)·H·W) pixels.
 
-    def __call__(self, images: Tensor, ranks: Tensor, index: Tensor, removal: Removal, draw: int) -> Tensor:
-        """Return perturbed images.
-
-        Args:
-            images: (n, C, H, W) as the network sees them.
-            ranks: (n, 1, H, W), the place of each pixel in its image's order.
-            index: (n,) int64, the images' numbers, on which random draws depend.
-            draw: 0 … draws − 1.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class NoisyImputation:
-    """ROAD: noisy linear imputation of removed pixels (Rong et al., ICML 2022, arXiv 2202.00449)."""
-
-    draws: int = 1
-
-    def __call__(self, images: Tensor, ranks: Tensor, index: Tensor, removal: Removal, draw: int) -> Tensor:
-        return noisy_impute(images, removal.mask(ranks))
-
-
-@dataclass(frozen=True)
-class Replacement:
-    """Insertion and deletion (Petsiuk et al. 2018, arXiv 1806.07421): a fixed value or the blurred image.
-
-    Attributes:
-        fill: (C,), or None for the blurred image.
-        sigma: width of the Gaussian in pixels.
+    Args:
+        images: (n, C, H, W) as the network sees them.
+        ranks: (n, 1, H, W), the place of each pixel in its image's order.
+        index: (n,) int64, the images' numbers, on which random draws depend.
+        draw: 0 … `config.draws` − 1.
     """
-
-    fill: Tensor | None
-    sigma: float = 5.0
-    draws: int = 1
-
-    def __call__(self, images: Tensor, ranks: Tensor, index: Tensor, removal: Removal, draw: int) -> Tensor:
-        base = gaussian_blur(images, self.sigma) if self.fill is None else self.fill.view(-1, 1, 1)
-        return torch.where(removal.mask(ranks), base, images)
-
-
-@dataclass(frozen=True)
-class RandomSubset:
-    """F-Fidelity: a random part of the explanation (Zheng et al., ICLR 2025, arXiv 2410.02970).
-
-    Of an explanation that covers the fraction s of the image, the share α is removed, but no more than the fraction β
-    of the image: round(min(α·s, β)·H·W) pixels.
-
-    Attributes:
-        fill: (C,).
-    """
-
-    fill: Tensor
-    alpha: float
-    beta: float
-    draws: int
-
-    def count(self, removal: Removal, positions: int) -> int:
-        return round(min(self.alpha * removal.ratio, self.beta) * positions)
-
-    def __call__(self, images: Tensor, ranks: Tensor, index: Tensor, removal: Removal, draw: int) -> Tensor:
-        candidates = removal.mask(ranks).flatten(1)
+    removed = removal.mask(ranks)
+    if config.evaluation == "ROAD":
+        return noisy_impute(images, removed)
+    if config.evaluation == "F-Fidelity":
+        candidates = removed.flatten(1)
         keys = pixel_hash(index, candidates.shape[1], DRAW_SEED + draw).masked_fill(~candidates, -1)
-        k = self.count(removal, candidates.shape[1])
-        removed = torch.zeros_like(candidates).scatter_(1, keys.topk(k, dim=1).indices, True)
-        return torch.where(removed.view_as(ranks), self.fill.view(-1, 1, 1), images)
-
-
-@dataclass(frozen=True)
-class RemovalScores:
-    """Accuracy and score of a network on perturbed images.
-
-    Attributes:
-        accuracy, score: share of right predictions, and mean probability of the explained class, over images and
-            draws: by order ("most", "least") a value for each ratio.
-        whole_accuracy, whole_score: the same on whole images.
-    """
-
-    accuracy: dict[str, list[float]]
-    score: dict[str, list[float]]
-    whole_accuracy: float
-    whole_score: float
+        k = round(min(config.alpha * removal.ratio, config.beta) * candidates.shape[1])
+        removed = torch.zeros_like(candidates).scatter_(1, keys.topk(k, dim=1).indices, True).view_as(ranks)
+    is_blurred = config.fill == "blur"
+    base = gaussian_blur(images, SIGMA) if is_blurred else normalisation.fill(config.fill).view(-1, 1, 1)
+    return torch.where(removed, base, images)
 
 
 @torch.no_grad()
 def measure(
     model: nn.Module,
-    images: ImageBatches,
-    labels: Tensor,
+    test: TestImages,
     target: Tensor,
-    index: Tensor,
     ranks: Tensor,
-    ratios: Sequence[float],
-    perturb: Perturbation,
-    on_images: Callable[[int], object] = lambda images: None,
-) -> RemovalScores:
-    """Classify all images with each fraction of their most and least important pixels perturbed.
+    config: RemovalConfig,
+    on_images: OnImages = lambda images: None,
+) -> dict[str, Any]:
+    """Classify all images with each fraction of their most and least important pixels removed.
 
     Args:
         model: in evaluation mode.
-        labels, target, index: (N,) int64: the class, the class explained, the images' numbers.
+        target: (N,) int64, the class explained.
         ranks: (N, 1, H, W).
         on_images: called with the size of each batch after its perturbations.
+
+    Returns:
+        `accuracy` and `score`, the share of right predictions and the mean probability of the explained class over
+        images and draws: by order ("most", "least") a value for each ratio; and both on whole images.
 
     Raises:
         InputError: there is no image.
     """
-    require_images(len(labels))
-    points = {order: [Removal(order, ratio) for ratio in ratios] for order in ORDERS}
-    sums = {order: torch.zeros(2, len(ratios), dtype=torch.float64) for order in ORDERS}
+    total = len(test.labels)
+    require_images(total)
+    points = {order: [Removal(order, ratio) for ratio in config.ratios] for order in ORDERS}
+    sums = {order: torch.zeros(2, len(config.ratios), dtype=torch.float64) for order in ORDERS}
     whole = torch.zeros(2, dtype=torch.float64)
 
     def hits_and_score(batch: Tensor, rows: Tensor) -> Tensor:
         logits = model(batch.contiguous(memory_format=torch.channels_last))
         score = logits.softmax(dim=1).gather(1, target[rows].view(-1, 1)).double().sum()
-        return torch.stack([(logits.argmax(dim=1) == labels[rows]).double().sum(), score]).cpu()
+        return torch.stack([(logits.argmax(dim=1) == test.labels[rows]).double().sum(), score]).cpu()
 
-    for rows in torch.arange(len(labels), device=labels.device).split(TEST_BATCH):
-        batch = images.batch(rows)
+    for rows in torch.arange(total, device=test.labels.device).split(TEST_BATCH):
+        batch = test.images.batch(rows)
         whole += hits_and_score(batch, rows)
         for order, removals in points.items():
             for place, removal in enumerate(removals):
-                for draw in range(perturb.draws):
-                    perturbed = perturb(batch, ranks[rows], index[rows], removal, draw)
-                    sums[order][:, place] += hits_and_score(perturbed, rows) / perturb.draws
+                for draw in range(config.draws):
+                    part = ranks[rows], test.index[rows], removal, draw
+                    perturbed = perturb(batch, *part, config, test.normalisation)
+                    sums[order][:, place] += hits_and_score(perturbed, rows) / config.draws
         on_images(len(rows))
-    total = len(labels)
     accuracy, score = (
         {RECORDED_ORDERS[order]: (values[row] / total).tolist() for order, values in sums.items()} for row in (0, 1)
     )
-    return RemovalScores(accuracy, score, *(whole / total).tolist())
-
-
-def build_perturbation(config: RemovalConfig, fills: Fills) -> Perturbation:
-    if config.evaluation == "ROAD":
-        return NoisyImputation()
-    if config.evaluation == "F-Fidelity":
-        return RandomSubset(fills.fill(config.fill), config.alpha, config.beta, config.draws)
-    return Replacement(None if config.fill == "blur" else fills.fill(config.fill))
+    whole_accuracy, whole_score = (whole / total).tolist()
+    return {"accuracy": accuracy, "score": score, "whole_accuracy": whole_accuracy, "whole_score": whole_score}
 
 
 class RemovalEvaluation(Evaluation):
@@ -193,8 +136,5 @@ class RemovalEvaluation(Evaluation):
         assert artefacts.maps is not None
         target, ranks = (torch.from_numpy(artefacts.maps[name]).to(artefacts.device) for name in ("target", "ranks"))
         judge = artefacts.network("finetuned" if config.tuning else "")
-        perturbation = build_perturbation(config, test.normalisation)
-        scores = measure(
-            *(judge, test.images, test.labels, target, test.index, ranks, config.ratios, perturbation, on_images)
-        )
-        return asdict(scores) | {"test_images": len(test.labels), "chance": chance_of(test.labels.cpu())}
+        scores = measure(judge, test, target, ranks, config, on_images)
+        return scores | {"test_images": len(test.labels), "chance": chance_of(test.labels.cpu())}

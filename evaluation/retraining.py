@@ -8,13 +8,13 @@ from common.fingerprint import require_unchanged
 from data import Dataset
 from evaluation import ORDER_OF
 from evaluation.chance import chance_of
-from evaluation.masking import ImputedImages, MaskedImages, MaskOnlyInputs, Removal, SplitRanks
+from evaluation.masking import MaskedImages, MaskOnlyInputs, Removal, SplitRanks, impute_images
 from evaluation.runs import Run, RunResult
-from evaluation.tasks import Arrays, OnImages, SharedArrays, normalisation_of, once_for_each, split_of
+from evaluation.tasks import OnImages, SharedArrays, normalisation_of, split_of
 from models import parse_model_name
 from training.checkpoint import versions
 from training.device import device_name
-from training.inputs import Images, Inputs, Normalisation, load_labels
+from training.inputs import Images, Inputs, Normalisation, TensorInputs, load_labels
 from training.loop import initialise, predict, seed_for, train
 from training.networks import new_model
 
@@ -73,8 +73,8 @@ class Retraining:
             return self._imputed(self.ranks.key, removal, split)
         return MaskedImages(images, ranks, removal, run.masks.fill)
 
-    def _impute(self, _key: str, removal: Removal, split: str) -> ImputedImages:
-        return ImputedImages(self.images[split], getattr(self.ranks, split), removal)
+    def _impute(self, _key: str, removal: Removal, split: str) -> TensorInputs:
+        return impute_images(self.images[split], getattr(self.ranks, split), removal)
 
     def removed_fraction(self, run: Run) -> float:
         """Return the fraction of positions that the masks of the training images remove."""
@@ -83,14 +83,16 @@ class Retraining:
         return Removal(ORDER_OF[run.evaluation], run.ratio).mask(self.ranks.train).double().mean().item()
 
 
-@once_for_each(1)
-def _retraining(arrays: Arrays, device: torch.device) -> Retraining:
+@lru_cache(1)
+def _retraining(data: SharedArrays, device: torch.device) -> Retraining:
+    arrays = data.arrays()
     dataset = Dataset("", split_of(arrays, "train"), split_of(arrays, "test"), (), "")
     return Retraining(dataset, normalisation_of(arrays, device), device)
 
 
-@once_for_each(RANKS_ON_DEVICE)
-def _ranks(arrays: Arrays, device: torch.device) -> SplitRanks:
+@lru_cache(RANKS_ON_DEVICE)
+def _ranks(shared: SharedArrays, device: torch.device) -> SplitRanks:
+    arrays = shared.arrays()
     train, test = (torch.from_numpy(arrays[split]).to(device) for split in ("train", "test"))
     return SplitRanks(train, test, float(arrays["tied"]), key=str(arrays["key"]))
 

@@ -24,8 +24,6 @@ from evaluation.options import from_record, option, options_of, record_of
 from models import model_name
 from training.recipe import Recipe
 
-OF_IMAGES = ("fill", "mask_split")  # options without influence on a network that sees the mask alone
-
 
 def explain_option(word: str = "{}") -> Any:
     return option(EXPLAIN[0], "the class explained", choices=EXPLAIN, word=word)
@@ -37,10 +35,8 @@ def rank_option(word: str = "{}") -> Any:
 
 def fill_option(word: str = "{}") -> Any:
     """Return the option of the fill, whose choices and default depend on the evaluation: `FILLS_OF`."""
-    kinds = dict.fromkeys(FILLS_OF.values())
-    listed = [
-        f"{', '.join(name for name in FILLS_OF if FILLS_OF[name] == fills)}: {'|'.join(fills)}" for fills in kinds
-    ]
+    evaluations = {fills: [name for name in FILLS_OF if FILLS_OF[name] == fills] for fills in FILLS_OF.values()}
+    listed = (f"{', '.join(names)}: {'|'.join(fills)}" for fills, names in evaluations.items())
     return option(
         FILLS[0],
         "what replaces a pixel: the training set's mean per channel, black, its neighbours' (noisy) mean, or the "
@@ -80,14 +76,13 @@ class MaskOptions:
     explain: str = explain_option()
     map_dtype: str = option(MAP_DTYPES[0], "in which maps are kept; float16 takes half the space", choices=MAP_DTYPES)
 
-    def of_mask_alone(self) -> "MaskOptions":
-        """Return the options of a network that sees the mask alone: those of images become None."""
-        nothing: dict[str, Any] = dict.fromkeys(OF_IMAGES)
+    def without(self, *names: str) -> "MaskOptions":
+        """Return the same with None for the options `names`, which have no influence."""
+        nothing: dict[str, Any] = dict.fromkeys(names)
         return replace(self, **nothing)
 
 
-_nothing: dict[str, Any] = {name: None for name, about in options_of(MaskOptions).items() if not about.is_new}
-NO_MASK = MaskOptions(**_nothing)
+NO_MASK = MaskOptions().without(*(name for name, about in options_of(MaskOptions).items() if not about.is_new))
 
 
 @dataclass(frozen=True)
@@ -137,16 +132,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        method = self.method
-        words = [self.dataset, self.model]
-        if method:
-            words += [method.method_stem, method.ensemble or "", "blurred" if method.blur else ""]
-        words += [
-            self.evaluation,
-            f"{self.ratio:.4g}" if method else "",
-            "mask" if self.network_input == "mask" else "",
-        ]
-        return "_".join(filter(None, words)) + f"_seed{self.seed}"
+        words: list[str | None] = [self.dataset, self.model]
+        if method := self.method:
+            words += [method.method_stem, method.ensemble, "blurred" if method.blur else None]
+        words += [self.evaluation, f"{self.ratio:.4g}" if method else None]
+        words += ["mask" if self.network_input == "mask" else None, f"seed{self.seed}"]
+        return "_".join(filter(None, words))
 
     def path(self, results: Path) -> Path:
         """Return `<results>/runs/<name>-<hash of the configuration>.json`."""
@@ -206,17 +197,9 @@ class RetrainingConfig:
 
     def baseline(self, dataset_sha256: str, seed: int) -> Run:
         """Return the run on unmasked images, which all methods share."""
-        return Run(
-            evaluation="baseline",
-            dataset=self.dataset,
-            dataset_sha256=dataset_sha256,
-            model=model_name(self.attention),
-            seed=seed,
-            recipe=self.recipe,
-            limit_train=self.limit_train,
-            limit_test=self.limit_test,
-            model_code=self.model_code,
-        )
+        model, limits = model_name(self.attention), (self.limit_train, self.limit_test)
+        facts = self.dataset, dataset_sha256, model, seed, self.recipe, *limits
+        return Run("baseline", *facts, model_code=self.model_code)
 
     def run(
         self,
@@ -241,7 +224,7 @@ class RetrainingConfig:
             method=method,
             ratio=ratio if most_important else round(1 - ratio, 9),
             checkpoint_sha256=checkpoint_sha256,
-            masks=self.masks if image else self.masks.of_mask_alone(),
+            masks=self.masks if image else self.masks.without("fill", "mask_split"),
         )
 
     def runs(self, dataset_sha256: str, checkpoint_sha256: str) -> list[Run]:

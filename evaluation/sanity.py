@@ -9,7 +9,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,13 +31,6 @@ from training.loop import seed_for
 STAGES = 12  # at most; deeper networks are randomise several layers at a time
 
 
-@runtime_checkable
-class Resettable(Protocol):
-    """A layer that can draw its initial weights anew."""
-
-    def reset_parameters(self) -> None: ...
-
-
 def randomization_cascade(model: nn.Module) -> list[list[str]]:
     """Return the names of layers with weights, from the output to the input, in at most `STAGES` groups.
 
@@ -45,7 +38,7 @@ def randomization_cascade(model: nn.Module) -> list[list[str]]:
     """
     groups: list[list[str]] = []
     for name, module in model.named_modules():
-        if not list(module.parameters(recurse=False)) or not isinstance(module, Resettable):
+        if not list(module.parameters(recurse=False)) or not hasattr(module, "reset_parameters"):
             continue
         if isinstance(module, nn.modules.batchnorm._NormBase) and groups:
             groups[-1].append(name)
@@ -64,10 +57,9 @@ def randomise(model: nn.Module, names: Sequence[str], seed: int) -> nn.Module:
     copied = copy.deepcopy(model)
     with seeded(seed):
         for name in names:
-            layer = copied.get_submodule(name)
+            layer: Any = copied.get_submodule(name)
             device = next(layer.parameters()).device
             layer.cpu()
-            assert isinstance(layer, Resettable)
             layer.reset_parameters()
             layer.to(device)
     return copied.eval()

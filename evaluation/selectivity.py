@@ -6,7 +6,6 @@ new map of the image after each removal. All images of a step go through the net
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -28,25 +27,6 @@ Array = npt.NDArray[Any]
 KEEP_EVERY = 5  # steps between the images and maps in the file
 
 
-@dataclass(frozen=True)
-class SelectivityArrays:
-    """The course of some images.
-
-    Attributes:
-        score: (N, removals + 1) float32, softmax probability of the explained class; column 0 is the whole image.
-        correct: (N, removals + 1) bool, whether the prediction is the label.
-        pixel: (N, removals) int32, row · width + column of each removed pixel.
-        images: (N, kept, C, H, W) uint8, every `KEEP_EVERY` removals, the first one whole.
-        maps: (N, kept, H, W) float16, values that rank those images' pixels, divided by the largest absolute value.
-    """
-
-    score: Array
-    correct: Array
-    pixel: Array
-    images: Array
-    maps: Array
-
-
 def remove_one_by_one(
     method: Method,
     model: nn.Module,
@@ -66,8 +46,8 @@ def remove_one_by_one(
         on_step: called with N after each step.
 
     Returns:
-        score, correct and pixel as in `SelectivityArrays`; every `KEEP_EVERY`th batch of images as the network sees
-        them, and their maps.
+        score, correct and pixel as `Selectivity.measure` returns them; every `KEEP_EVERY`th batch of images as the
+        network sees them, and their maps.
     """
     n, channels, height, width = inputs.shape
     images = inputs.clone(memory_format=torch.channels_last)
@@ -157,32 +137,31 @@ class Selectivity(Evaluation):
     def measure(
         self, config: SelectivityConfig, method: MethodSpec, artefacts: Artefacts, on_images: OnImages
     ) -> dict[str, Array]:
-        """Return the fields of `SelectivityArrays`, `label` and `index`."""
-        test = artefacts.test
+        """Return the course of each image.
+
+        Returns:
+            score: (N, removals + 1) float32, softmax probability of the explained class; column 0 is the whole image.
+            correct: (N, removals + 1) bool, whether the prediction is the label.
+            pixel: (N, removals) int32, row · width + column of each removed pixel.
+            images: (N, kept, C, H, W) uint8, every `KEEP_EVERY` removals, the first one whole.
+            maps: (N, kept, H, W) float16, values that rank those images' pixels, divided by the largest absolute value.
+            label, index: (N,) int64.
+        """
+        test, normalisation = artefacts.test, artefacts.test.normalisation
         explainer, model = artefacts.explainer(method, artefacts.network())
-        fill = test.normalisation.fill(config.fill)
+        fill = normalisation.fill(config.fill)
+        mean, std = normalisation.mean.view(-1, 1, 1), normalisation.std.view(-1, 1, 1)
         parts = []
         for rows in torch.arange(len(test.labels), device=artefacts.device).split(BATCH):
             batch = test.images.batch(rows).contiguous(memory_format=torch.channels_last)
-            *values, images, maps = remove_one_by_one(
+            score, correct, pixel, images, maps = remove_one_by_one(
                 *(explainer, model, batch, test.labels[rows], test.index[rows], fill, config, on_images)
             )
-            arrays = [tensor.cpu().numpy() for tensor in values]
-            parts.append((*arrays, to_uint8(images, test.normalisation), to_float16(maps)))
-        score, correct, pixel, *snapshots = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        removed = SelectivityArrays(score, correct, pixel.astype(np.int32), *snapshots)
-        return asdict(removed) | {"label": test.labels.cpu().numpy(), "index": test.index.cpu().numpy()}
-
-
-def to_uint8(images: list[Tensor], normalisation: Any) -> Array:
-    """Convert images as the network sees them, (n, C, H, W) each, to (n, kept, C, H, W) uint8."""
-    mean, std = normalisation.mean.view(-1, 1, 1), normalisation.std.view(-1, 1, 1)
-    levels = ((torch.stack(images, 1) * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
-    return levels.cpu().numpy()
-
-
-def to_float16(maps: list[Tensor]) -> Array:
-    """Convert maps (n, H, W) to (n, kept, H, W) float16, each divided by its largest absolute value."""
-    values = torch.stack(maps, 1)
-    largest = values.abs().amax(dim=(2, 3), keepdim=True)
-    return (values / torch.where(largest > 0, largest, 1)).half().cpu().numpy()
+            levels = ((torch.stack(images, 1) * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+            values = torch.stack(maps, 1)
+            largest = values.abs().amax(dim=(2, 3), keepdim=True)
+            scaled = (values / torch.where(largest > 0, largest, 1)).half()
+            parts.append([part.cpu().numpy() for part in (score, correct, pixel.int(), levels, scaled)])
+        names = ("score", "correct", "pixel", "images", "maps")
+        arrays = {name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
+        return arrays | {"label": test.labels.cpu().numpy(), "index": test.index.cpu().numpy()}

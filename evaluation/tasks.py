@@ -3,9 +3,8 @@
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,22 +14,28 @@ from data import Dataset, Split
 from training.inputs import Normalisation
 
 PARTS_OF_SPLIT = ("images", "labels", "index")
+FIELDS_OF_NORMALISATION = ("mean", "std", "mean_pixel")
 Arrays = dict[str, npt.NDArray[Any]]
 OnImages = Callable[[int], object]
-Built = TypeVar("Built")
 
 
 class SharedArrays:
     """Arrays that many tasks need; other processes map them from files that the engine writes once.
 
     Attributes:
-        key: identifies the arrays within a command.
+        key: identifies the arrays within a command; those with the same key are equal, for caches.
     """
 
     def __init__(self, key: str, arrays: Arrays) -> None:
         self.key = key
         self._arrays: Arrays | None = arrays
         self._folder: Path | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SharedArrays) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
 
     def arrays(self) -> Arrays:
         """Return the arrays by name; in other processes they are mapped copy-on-write."""
@@ -71,33 +76,12 @@ class Task:
         return self.function(*self.arguments, on_images=on_images)
 
 
-def once_for_each(size: int) -> Callable[[Callable[[Arrays, torch.device], Built]], Callable[..., Built]]:
-    """Decorate a function that builds something of arrays on a device: each process builds it once, and keeps some."""
-
-    def decorate(build: Callable[[Arrays, torch.device], Built]) -> Callable[[SharedArrays, torch.device], Built]:
-        latest: dict[str, SharedArrays] = {}
-
-        @lru_cache(size)
-        def of_key(key: str, device: torch.device) -> Built:
-            return build(latest[key].arrays(), device)
-
-        def of_shared(shared: SharedArrays, device: torch.device) -> Built:
-            latest[shared.key] = shared
-            try:
-                return of_key(shared.key, device)
-            finally:
-                del latest[shared.key]
-
-        return of_shared
-
-    return decorate
-
-
 def arrays_of(dataset: Dataset, normalisation: Normalisation) -> Arrays:
-    """Return images, labels and index of both splits, and mean and std of the normalisation, by name."""
+    """Return images, labels and index of both splits, and the fields of the normalisation, by name."""
     splits = {"train": dataset.train, "test": dataset.test}
     fields = {f"{split}_{name}": getattr(rows, name) for split, rows in splits.items() for name in PARTS_OF_SPLIT}
-    return fields | {name: getattr(normalisation, name).cpu().numpy() for name in ("mean", "std")}
+    tensors = {name: getattr(normalisation, name) for name in FIELDS_OF_NORMALISATION}
+    return fields | {name: tensor.cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
 
 
 def split_of(arrays: Arrays, split: str) -> Split:
@@ -107,4 +91,5 @@ def split_of(arrays: Arrays, split: str) -> Split:
 
 def normalisation_of(arrays: Arrays, device: torch.device) -> Normalisation:
     """Return the normalisation of the arrays of `arrays_of`."""
-    return Normalisation(*(torch.from_numpy(arrays[name]).to(device) for name in ("mean", "std")))
+    names = filter(arrays.__contains__, FIELDS_OF_NORMALISATION)
+    return Normalisation(**{name: torch.from_numpy(arrays[name]).to(device) for name in names})

@@ -54,7 +54,7 @@ def evaluate_given(
     specs = _specs(methods, ensemble, {name: value for name, value in options.items() if name not in of_config})
     labels = torch.as_tensor(np.asarray(labels)) if not isinstance(labels, Tensor) else labels
     own = {spec: method for spec, method in specs.items() if not isinstance(method, str)}
-    artefacts = GivenArtefacts.of(model, images, labels, own, preprocessing)
+    artefacts = GivenArtefacts(model, images, labels, own, preprocessing)
     with progress_bar(len(specs) * protocol.images(config), protocol.name, "images") as bar:
         results = {(spec, 0): measure(evaluation, config, artefacts, spec, bar.update) for spec in specs}
     facts = config, GIVEN, type(model).__name__, tuple(specs), (0,), results

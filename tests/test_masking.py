@@ -6,13 +6,13 @@ import torch
 from evaluation.imputation import noisy_impute
 from evaluation.masking import (
     BLUR_SIGMA,
-    ImputedImages,
     MaskedImages,
     MaskOnlyInputs,
     Removal,
     count_ties,
     gaussian_blur,
     importance,
+    impute_images,
     ranks,
     ranks_of_maps,
 )
@@ -170,7 +170,7 @@ def test_removed_pixels_are_imputed_from_their_neighbours(mnist):
     images = Images(mnist.test.subset(20), Normalisation.from_dataset(mnist, CPU), CPU)
     order = torch.arange(784, dtype=torch.int16).view(1, 1, 28, 28).expand(len(images), 1, 28, 28)
     removal = Removal("MoRF", 0.5)
-    inputs = ImputedImages(images, order, removal)
+    inputs = impute_images(images, order, removal)
     rows = torch.arange(len(images))
     plain, removed = images.batch(rows), removal.mask(order)
     torch.testing.assert_close(inputs.batch(rows), noisy_impute(plain, removed), atol=1e-5, rtol=0)

@@ -386,7 +386,11 @@ def kept_run(folder: Path, code: str | None, ratio: float, accuracy: float) -> N
     save_run(Run("baseline", **common), result, folder)
     masked = {"method": MethodSpec("mine:Mine", code=code), "ratio": ratio, "checkpoint_sha256": "weights"}
     save_run(Run("ROAR", **common, **masked, masks=MaskOptions()), result, folder)
-    save_run(Run("ROAR", **common, **masked, masks=MaskOptions().of_mask_alone(), network_input="mask"), result, folder)
+    save_run(
+        Run("ROAR", **common, **masked, masks=MaskOptions().without("fill", "mask_split"), network_input="mask"),
+        result,
+        folder,
+    )
 
 
 def test_a_report_never_mixes_old_and_new_code_in_one_curve(tmp_path):

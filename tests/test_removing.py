@@ -12,7 +12,8 @@ from data import load_dataset
 from evaluation import RECORDED_ORDERS, REMOVING
 from evaluation.configs import RemovalConfig
 from evaluation.masking import Removal, gaussian_blur, ranks
-from evaluation.removal import NoisyImputation, RandomSubset, Replacement, measure
+from evaluation.protocol import TestImages
+from evaluation.removal import RemovalEvaluation, measure, perturb
 from evaluation.statistics import mean_interval
 from reporting.removal_summary import RemovalSummary
 from tests.planted import OPTIONS
@@ -31,40 +32,45 @@ def images():
     return held, torch.from_numpy(dataset.test.labels), index, ranks(importances, index)
 
 
+def removed(images, rows, removal, draw=0, evaluation="insertion-deletion", pixel=0.0, **options):
+    """The images of `rows`, perturbed; the mean pixel is `pixel`."""
+    held, _labels, index, places = images
+    config = RemovalEvaluation(evaluation).configure(**options)
+    normalisation = Normalisation(torch.zeros(1), torch.ones(1), mean_pixel=torch.tensor([pixel]))
+    return perturb(held.batch(rows), places[rows], index[rows], removal, draw, config, normalisation)
+
+
 @pytest.mark.parametrize("order", ["MoRF", "LeRF"])
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 0.9])
 def test_a_random_part_lies_within_the_explanation_and_has_its_size(images, order, ratio):
-    held, _labels, index, places = images
-    batch, removal = held.batch(torch.arange(60)), Removal(order, ratio)
-    part = RandomSubset(torch.full((1,), 99.0), alpha=0.5, beta=0.1, draws=3)
-    drawn = [part(batch, places, index, removal, draw) == 99 for draw in range(3)]
+    places, removal = images[3], Removal(order, ratio)
+    options = {"evaluation": "F-Fidelity", "pixel": 99.0, "alpha": 0.5, "beta": 0.1}
+    drawn = [removed(images, torch.arange(60), removal, draw, **options) == 99 for draw in range(3)]
     for one in drawn:
         assert (one.flatten(1).sum(dim=1) == round(min(0.5 * ratio, 0.1) * 256)).all()
         assert not (one & ~removal.mask(places)).any()
     assert not torch.equal(drawn[0], drawn[1])
-    alone = part(batch[7:8], places[7:8], index[7:8], removal, 2) == 99
+    alone = removed(images, torch.tensor([7]), removal, 2, **options) == 99
     assert torch.equal(alone, drawn[2][7:8]), "no image depends on its batch"
 
 
 def test_replaced_is_the_image_at_0_and_the_base_at_1(images):
-    held, _labels, index, places = images
-    batch = held.batch(torch.arange(60))
-    for replaced, base in (
-        (Replacement(None), gaussian_blur(batch, 5.0)),
-        (Replacement(torch.tensor([0.25])), torch.full_like(batch, 0.25)),
-    ):
+    rows = torch.arange(60)
+    batch = images[0].batch(rows)
+    for name, base in (("blur", gaussian_blur(batch, 5.0)), ("mean", torch.full_like(batch, 0.25))):
         for order in ("MoRF", "LeRF"):
-            assert torch.equal(replaced(batch, places, index, Removal(order, 0.0), 0), batch)
-            torch.testing.assert_close(replaced(batch, places, index, Removal(order, 1.0), 0), base)
+            whole, none = (removed(images, rows, Removal(order, ratio), pixel=0.25, fill=name) for ratio in (0.0, 1.0))
+            assert torch.equal(whole, batch)
+            torch.testing.assert_close(none, base)
 
 
 def test_inserting_the_most_important_is_removing_the_least_important(images):
     """Insertion at t is read from the other end of the curve of least-important-first, at 1 − t."""
-    held, _labels, index, places = images
+    held, _labels, _index, places = images
     batch = held.batch(torch.arange(60))
     base = gaussian_blur(batch, 5.0)
     inserted = torch.where(places < round(0.25 * 256), batch, base)
-    torch.testing.assert_close(Replacement(None)(batch, places, index, Removal("LeRF", 0.75), 0), inserted)
+    torch.testing.assert_close(removed(images, torch.arange(60), Removal("LeRF", 0.75), fill="blur"), inserted)
 
 
 def test_measure_is_the_plain_loop_over_images_orders_and_ratios(images):
@@ -72,28 +78,28 @@ def test_measure_is_the_plain_loop_over_images_orders_and_ratios(images):
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 10)).eval()
     target, ratios = labels.flip(0), (0.2, 0.7)
-    part = RandomSubset(torch.zeros(1), alpha=0.5, beta=0.3, draws=2)
-    got = measure(model, held, labels, target, index, places, ratios, part)
+    options = {"alpha": 0.5, "beta": 0.3}
+    config = RemovalEvaluation("F-Fidelity").configure(ratios=ratios, draws=2, **options)
+    got = measure(model, TestImages(held, labels, index, held.normalisation), target, places, config)
     for order, recorded in RECORDED_ORDERS.items():
         for place, ratio in enumerate(ratios):
             hits, scores = [], []
             for row in range(60):
                 for draw in range(2):
-                    one = slice(row, row + 1)
-                    image = held.batch(torch.tensor([row]))
-                    logits = model(part(image, places[one], index[one], Removal(order, ratio), draw))[0]
+                    part = Removal(order, ratio), draw, "F-Fidelity"
+                    logits = model(removed(images, torch.tensor([row]), *part, **options))[0]
                     hits.append(float(logits.argmax() == labels[row]))
                     scores.append(float(logits.detach().softmax(0)[target[row]]))
-            assert got.accuracy[recorded][place] == pytest.approx(np.mean(hits), abs=1e-12)
-            assert got.score[recorded][place] == pytest.approx(np.mean(scores), abs=1e-6)
+            assert got["accuracy"][recorded][place] == pytest.approx(np.mean(hits), abs=1e-12)
+            assert got["score"][recorded][place] == pytest.approx(np.mean(scores), abs=1e-6)
     whole = model(held.batch(torch.arange(60)))
-    assert got.whole_accuracy == pytest.approx((whole.argmax(1) == labels).float().mean().item())
+    assert got["whole_accuracy"] == pytest.approx((whole.argmax(1) == labels).float().mean().item())
 
 
 def test_imputed_images_keep_what_is_not_removed(images):
-    held, _labels, index, places = images
-    batch, removal = held.batch(torch.arange(60)), Removal("MoRF", 0.4)
-    imputed, mask = NoisyImputation()(batch, places, index, removal, 0), removal.mask(places)
+    rows, removal = torch.arange(60), Removal("MoRF", 0.4)
+    batch, mask = images[0].batch(rows), removal.mask(images[3])
+    imputed = removed(images, rows, removal, evaluation="ROAD")
     assert torch.equal(imputed[~mask], batch[~mask])
     assert (imputed[mask] != batch[mask]).float().mean() > 0.99
 

@@ -6,10 +6,12 @@ import torch
 from torch import nn
 
 from common.errors import InputError
+from evaluation import REMOVING
 from evaluation.configs import SelectivityConfig
 from evaluation.imputation import noisy_impute
 from evaluation.masking import Removal, gaussian_blur, ranks_of_maps
-from evaluation.removal import NoisyImputation, RandomSubset, Replacement, measure
+from evaluation.protocol import TestImages
+from evaluation.removal import RemovalEvaluation, measure
 from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.sanity import similarities
 from evaluation.selectivity import remove_one_by_one
@@ -17,6 +19,7 @@ from evaluation.similarity import rank_correlation, rescale, structural_similari
 from evaluation.statistics import estimate, mean_interval, proportion_interval
 from tests.run_main import run
 from tests.test_own import write
+from training.inputs import Normalisation, TensorInputs
 
 
 def by_hand(x: np.ndarray, y: np.ndarray, window: int) -> float:
@@ -92,15 +95,12 @@ def test_of_no_images_there_is_nothing(network):
     assert (score.shape, correct.shape, pixel.shape) == ((0, 4), (0, 4), (0, 3))
 
 
-class NoImages:
-    def batch(self, index):
-        return NONE[index]
-
-
-@pytest.mark.parametrize("perturb", [NoisyImputation(), Replacement(None), RandomSubset(torch.zeros(1), 0.5, 0.1, 2)])
-def test_no_images_have_no_accuracy_under_removal(perturb, network):
+@pytest.mark.parametrize("evaluation", REMOVING)
+def test_no_images_have_no_accuracy_under_removal(evaluation, network):
+    normalisation = Normalisation(torch.zeros(1), torch.ones(1))
+    test = TestImages(TensorInputs(NONE, torch.zeros(1)), NO_CLASS, NO_CLASS, normalisation)
     with pytest.raises(InputError, match="no image"):
-        measure(network, NoImages(), NO_CLASS, NO_CLASS, NO_CLASS, NONE, (0.5,), perturb)
+        measure(network, test, NO_CLASS, NONE, RemovalEvaluation(evaluation).configure(ratios=(0.5,)))
 
 
 @pytest.mark.parametrize(

@@ -33,10 +33,14 @@ class Normalisation:
     """x -> (x/255 − mean) / std per channel, with the training set's statistics.
 
     A channel that is constant in all training images has std 1.
+
+    Attributes:
+        mean_pixel: (C,), the mean pixel as the network sees it; None for zeros, the training set's own.
     """
 
     mean: Tensor
     std: Tensor
+    mean_pixel: Tensor | None = None
 
     @classmethod
     def from_dataset(cls, dataset: Dataset, device: torch.device) -> "Normalisation":
@@ -71,8 +75,10 @@ class Normalisation:
         return -self.mean / self.std
 
     def fill(self, name: str) -> Tensor:
-        """Return the normalised value (C,) of a "black" or a "mean" pixel; the training set's mean becomes 0."""
-        return self.black if name == "black" else torch.zeros_like(self.mean)
+        """Return the normalised value (C,) of a "black" or a "mean" pixel."""
+        if name == "black":
+            return self.black
+        return torch.zeros_like(self.mean) if self.mean_pixel is None else self.mean_pixel
 
 
 def channel_statistics(images: Pixels) -> tuple[list[float], list[float]]:
@@ -99,6 +105,19 @@ class Images:
 
     def batch(self, index: Tensor) -> Tensor:
         return self.normalisation(self.images[index])
+
+
+class TensorInputs:
+    """Inputs (N, C, H, W) that are already as the network sees them."""
+
+    def __init__(self, images: Tensor, border: Tensor) -> None:
+        self.images, self.border = images, border
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, index: Tensor) -> Tensor:
+        return self.images[index]
 
 
 def load_labels(split: Split, device: torch.device) -> Tensor:
