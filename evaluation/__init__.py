@@ -2,7 +2,7 @@
 
 RETRAINING = ("ROAR", "KAR")
 REMOVING = ("ROAD", "F-Fidelity", "insertion-deletion")  # without retraining on masks
-EVALUATIONS = ("coherence", "selectivity", *RETRAINING, *REMOVING, "sanity")
+EVALUATIONS = ("coherence", "selectivity", *RETRAINING, *REMOVING, "sanity", "learned")
 EXPLAIN = ("prediction", "label")
 GRANULARITIES = ("pixel", "element")
 RANKS = ("signed", "absolute", "square")
@@ -20,7 +20,7 @@ FILLS_OF = {  # what a removed pixel becomes
     **dict.fromkeys(RETRAINING, FILLS),
     "ROAD": ("linear",),
     "F-Fidelity": ("mean", "black"),
-    "insertion-deletion": ("blur", "mean", "black"),
+    **dict.fromkeys(("insertion-deletion", "learned"), ("blur", "mean", "black")),
 }
 ALL_FILLS = (*FILLS, "blur")
 QUICK_CONTROLS = ("RANDOM",)  # every other evaluation has all of `attribution.CONTROLS`

@@ -14,6 +14,15 @@ from evaluation.runs import MaskOptions, RetrainingConfig, explain_option, fill_
 from training.recipe import Recipe
 
 
+def by_image_option() -> Any:
+    return option(
+        False,
+        "keep the values of each image, for intervals over the images instead of over the seeds",
+        word="by-image",
+        is_new=True,
+    )
+
+
 @dataclass(frozen=True)
 class RemovalConfig:
     """ROAD, F-Fidelity, or insertion and deletion.
@@ -47,11 +56,12 @@ class RemovalConfig:
     )
     draws: int = option(10, "random removals averaged", parse=positive, metavar="N", word="draws-{}")
     tuning: Recipe | None = None
+    by_image: bool = by_image_option()
 
     @property
     def value(self) -> str:
-        """The quantity of the curves: the class's probability for insertion and deletion, else accuracy."""
-        return "score" if self.evaluation == "insertion-deletion" else "accuracy"
+        """The quantity of the curves: accuracy; for insertion and deletion, and by image, the class's probability."""
+        return "score" if self.by_image or self.evaluation == "insertion-deletion" else "accuracy"
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,15 @@ class SanityConfig:
     noise: float = 0.2
     radius: float = 0.02
     samples: int = 10
+    stages: int = option(
+        12,
+        "steps in which the cascade makes all weights random, from the output on",
+        parse=positive,
+        metavar="N",
+        word="{}-stages",
+        is_new=True,
+    )
+    by_image: bool = by_image_option()
     random_labels: bool = option(
         False, "compare with a network trained on shuffled labels, too (which takes a training)", word="random-labels"
     )
@@ -92,7 +111,16 @@ class SelectivityConfig:
     """
 
     limit_test: int = option(0, "use N test images", parse=positive, metavar="N", word="{}-tested")
-    removals: int = option(50, "pixels to remove", parse=positive, metavar="N", word="{}-removals")
+    removals: int = option(50, "pixels to remove, one after the other", parse=positive, metavar="N", word="{}-removals")
+    share: float = option(
+        0.0,
+        "share of all pixels that each removal takes, instead of a single one",
+        parse=fraction,
+        metavar="X",
+        word="share-{}",
+        usual="a single pixel",
+        is_new=True,
+    )
     order: str = option(
         ORDERS[0],
         "which pixel goes first, the most or the least relevant (also: most, least)",
@@ -127,7 +155,7 @@ CONFIGS: dict[str, Any] = {
 
 def usual_ratios(evaluation: str) -> tuple[float, ...]:
     """Return the default fractions removed; insertion and deletion go from nothing to everything."""
-    return (0.0, *INSERTION_RATIOS, 1.0) if evaluation == "insertion-deletion" else RATIOS
+    return (0.0, *INSERTION_RATIOS, 1.0) if evaluation in ("insertion-deletion", "learned") else RATIOS
 
 
 def usual_removal(evaluation: str) -> dict[str, Any]:

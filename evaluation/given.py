@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attribution.integrated import black_pixel
-from attribution.maps import BATCH, explain_batch
+from attribution.maps import explain_batch
 from attribution.method import Method
 from attribution.network import require_evaluation_mode
 from attribution.spec import MethodSpec
@@ -102,7 +102,7 @@ class GivenArtefacts:
         """Rank the pixels by the maps of `method`."""
         explainer, model = self.explainer(method, self.model)
         maps, targets = [], []
-        for rows in torch.arange(len(self.test.images), device=self.device).split(BATCH):
+        for rows in self.test.batches():
             inputs, labels = self.test.images.batch(rows), self.test.labels[rows]
             batch = explain_batch(explainer, model, inputs, labels, explain)
             maps.append((batch.attribution, rows.cpu().numpy()))

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from attribution.maps import batch_size
 from attribution.method import Method
 from attribution.spec import MethodSpec
+from evaluation.statistics import require_images
 from evaluation.tasks import Arrays, OnImages, SharedArrays, normalisation_of, split_of
 from training.checkpoint import Checkpoint
 from training.classifier import restore
@@ -34,13 +36,19 @@ class TestImages:
     index: Tensor
     normalisation: Normalisation
 
+    def batches(self) -> tuple[Tensor, ...]:
+        """Return the rows of the images in batches that fit into memory, one or more."""
+        require_images(len(self.labels))
+        rows = torch.arange(len(self.labels), device=self.labels.device)
+        return rows.split(batch_size(self.images.batch(rows[:1]).shape[1:]))
+
 
 class Artefacts(Protocol):
     """The material of one measurement.
 
     Attributes:
         seed: of the classifier.
-        maps: of the test images, if the evaluation needs them: `ranks` (N, 1, H, W) int16 and `target` (N,) int64.
+        maps: of the test images, if the evaluation needs them: `ranks` (N, 1, H, W) and `target` (N,) int64.
     """
 
     @property

@@ -8,6 +8,7 @@ from common.errors import InputError
 from common.fingerprint import require_unchanged
 from common.imports import import_object, is_user_code
 from evaluation import RETRAINING
+from evaluation.learned import Learned
 from evaluation.protocol import Artefacts, Evaluation, Result
 from evaluation.removal import RemovalEvaluation
 from evaluation.sanity import Sanity
@@ -17,6 +18,7 @@ from evaluation.tasks import OnImages
 EVALUATIONS: dict[str, Evaluation] = {
     **{name: RemovalEvaluation(name) for name in ("ROAD", "F-Fidelity", "insertion-deletion")},
     "sanity": Sanity(),
+    "learned": Learned(),
     "selectivity": Selectivity(),
 }
 

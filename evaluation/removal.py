@@ -14,13 +14,13 @@ from evaluation.configs import RemovalConfig, usual_removal
 from evaluation.imputation import noisy_impute
 from evaluation.masking import Removal, gaussian_blur
 from evaluation.protocol import Artefacts, Evaluation, TestImages
-from evaluation.statistics import require_images
+from evaluation.statistics import trapezoids
 from evaluation.tasks import OnImages
 from training.inputs import Normalisation
-from training.loop import TEST_BATCH
 
 DRAW_SEED = 1
 SIGMA = 5.0  # pixels, of the blurred image
+DIGITS = 7  # of values of single images in records
 
 
 def perturb(
@@ -78,37 +78,46 @@ def measure(
 
     Returns:
         `accuracy` and `score`, the share of right predictions and the mean probability of the explained class over
-        images and draws: by order ("most", "least") a value for each ratio; and both on whole images.
+        images and draws: by order ("most", "least") a value for each ratio; both on whole images; and by image the
+        `image_gap`, the area under the probability with the least relevant pixels removed first, minus that with the
+        most relevant first.
 
     Raises:
         InputError: there is no image.
     """
     total = len(test.labels)
-    require_images(total)
     points = {order: [Removal(order, ratio) for ratio in config.ratios] for order in ORDERS}
     sums = {order: torch.zeros(2, len(config.ratios), dtype=torch.float64) for order in ORDERS}
+    scores = {order: torch.zeros(len(config.ratios), total, dtype=torch.float64) for order in ORDERS}
     whole = torch.zeros(2, dtype=torch.float64)
 
     def hits_and_score(batch: Tensor, rows: Tensor) -> Tensor:
+        """Return (2, n): hits, and the probability of the explained class."""
         logits = model(batch.contiguous(memory_format=torch.channels_last))
-        score = logits.softmax(dim=1).gather(1, target[rows].view(-1, 1)).double().sum()
-        return torch.stack([(logits.argmax(dim=1) == test.labels[rows]).double().sum(), score]).cpu()
+        score = logits.softmax(dim=1).gather(1, target[rows].view(-1, 1)).squeeze(1)
+        return torch.stack([logits.argmax(dim=1) == test.labels[rows], score]).double().cpu()
 
-    for rows in torch.arange(total, device=test.labels.device).split(TEST_BATCH):
+    for rows in test.batches():
         batch = test.images.batch(rows)
-        whole += hits_and_score(batch, rows)
+        whole += hits_and_score(batch, rows).sum(dim=1)
         for order, removals in points.items():
             for place, removal in enumerate(removals):
                 for draw in range(config.draws):
                     part = ranks[rows], test.index[rows], removal, draw
                     perturbed = perturb(batch, *part, config, test.normalisation)
-                    sums[order][:, place] += hits_and_score(perturbed, rows) / config.draws
+                    values = hits_and_score(perturbed, rows)
+                    sums[order][:, place] += values.sum(dim=1) / config.draws
+                    scores[order][place, rows.cpu()] += values[1] / config.draws
         on_images(len(rows))
     accuracy, score = (
         {RECORDED_ORDERS[order]: (values[row] / total).tolist() for order, values in sums.items()} for row in (0, 1)
     )
     whole_accuracy, whole_score = (whole / total).tolist()
-    return {"accuracy": accuracy, "score": score, "whole_accuracy": whole_accuracy, "whole_score": whole_score}
+    result = {"accuracy": accuracy, "score": score, "whole_accuracy": whole_accuracy, "whole_score": whole_score}
+    if config.by_image:
+        morf, lerf = (trapezoids(scores[order], config.ratios) for order in ORDERS)
+        result["image_gap"] = (lerf - morf).round(DIGITS).tolist()
+    return result
 
 
 class RemovalEvaluation(Evaluation):

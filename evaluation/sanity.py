@@ -15,53 +15,63 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attribution.maps import BATCH, compute_maps
+from attribution.maps import compute_maps
 from attribution.spec import MethodSpec
 from common.random_state import seeded
 from data import Dataset
 from evaluation.chance import chance_of
 from evaluation.configs import SanityConfig
 from evaluation.protocol import Artefacts, Evaluation
+from evaluation.removal import DIGITS
 from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.similarity import rank_correlation, rescale, structural_similarity, window_size
 from evaluation.statistics import require_images
 from evaluation.tasks import OnImages
 from training.loop import seed_for
 
-STAGES = 12  # at most; deeper networks are randomise several layers at a time
+BY_IMAGE = ("absolute_rank", "infidelity", "sensitivity")  # likeness to the map of all weights random, and robustness
 
 
-def randomization_cascade(model: nn.Module) -> list[list[str]]:
-    """Return the names of layers with weights, from the output to the input, in at most `STAGES` groups.
+def randomization_cascade(model: nn.Module, stages: int) -> list[list[str]]:
+    """Return the names of modules with weights of their own, from the output to the input, in at most `stages` groups.
 
     A normalisation belongs to the layer before it.
     """
     groups: list[list[str]] = []
     for name, module in model.named_modules():
-        if not list(module.parameters(recurse=False)) or not hasattr(module, "reset_parameters"):
+        if not list(module.parameters(recurse=False)):
             continue
         if isinstance(module, nn.modules.batchnorm._NormBase) and groups:
             groups[-1].append(name)
         else:
             groups.append([name])
     groups.reverse()
-    if len(groups) <= STAGES:
+    if len(groups) <= stages:
         return groups
-    ends = [round(len(groups) * (place + 1) / STAGES) for place in range(STAGES)]
+    ends = [round(len(groups) * (place + 1) / stages) for place in range(stages)]
     starts = [0, *ends[:-1]]
     return [list(chain(*groups[start:end])) for start, end in zip(starts, ends, strict=True)]
 
 
 def randomise(model: nn.Module, names: Sequence[str], seed: int) -> nn.Module:
-    """Return a copy with new initial weights in the layers `names`; the global random state stays."""
+    """Return a copy with random weights in the modules `names`; the global random state stays.
+
+    A layer draws its initial weights anew. Of weights that no layer draws, such as class tokens, position embeddings
+    and the projections of `nn.MultiheadAttention`, the values are shuffled.
+    """
     copied = copy.deepcopy(model)
-    with seeded(seed):
+    with seeded(seed), torch.no_grad():
         for name in names:
             layer: Any = copied.get_submodule(name)
-            device = next(layer.parameters()).device
-            layer.cpu()
-            layer.reset_parameters()
-            layer.to(device)
+            if hasattr(layer, "reset_parameters"):
+                device = next(layer.parameters()).device
+                layer.cpu()
+                layer.reset_parameters()
+                layer.to(device)
+                continue
+            for weight in layer.parameters(recurse=False):
+                order = torch.randperm(weight.numel()).to(weight.device)
+                weight.copy_(weight.flatten()[order].view_as(weight))
     return copied.eval()
 
 
@@ -83,23 +93,26 @@ class Sanity(Evaluation):
         model, test = artefacts.network(), artefacts.test
         total = len(test.labels)
         generator = torch.Generator().manual_seed(seed_for(artefacts.seed, "sanity"))
-        names = randomization_cascade(model)
+        names = randomization_cascade(model, config.stages)
         seed = seed_for(artefacts.seed, "random weights")
         networks = [randomise(model, [*chain(*names[: place + 1])], seed) for place in range(len(names))]
         networks += [artefacts.network(name) for name in self.networks(config)]
         explainer, trained = artefacts.explainer(method, model)
         others = [artefacts.explainer(method, network)[0] for network in networks]
         sums = dict.fromkeys(("infidelity", "sensitivity", "accuracy"), 0.0)
+        by_image: dict[str, list[float]] = {name: [] for name in BY_IMAGE}
         alike: dict[str, list[float]] = {name: [0.0] * len(networks) for name in ("rank", "absolute_rank", "ssim")}
-        for rows in torch.arange(total, device=artefacts.device).split(BATCH):
+        for rows in test.batches():
             batch = test.images.batch(rows).contiguous(memory_format=torch.channels_last)
             with torch.no_grad():
                 predicted = model(batch).argmax(dim=1)
             target = predicted if config.explain == "prediction" else test.labels[rows]
             maps = compute_maps(explainer, batch, target)
             for place, other in enumerate(others):
-                for name, value in similarities(maps, compute_maps(other, batch, target)).items():
-                    alike[name][place] += value * len(rows) / total
+                for name, values in similarities(maps, compute_maps(other, batch, target)).items():
+                    alike[name][place] += float(values.mean()) * len(rows) / total
+                    if name in by_image and place == len(names) - 1:
+                        by_image[name] += values.tolist()
             noise, cube = perturbations(batch, config, generator)
             of_batch = (
                 infidelity(trained, maps, batch, target, noise),
@@ -108,11 +121,15 @@ class Sanity(Evaluation):
             )
             for name, values in zip(sums, of_batch, strict=True):
                 sums[name] += values.double().sum().item() / total
+                if name in by_image:
+                    by_image[name] += values.tolist()
             on_images(len(rows))
         result: dict[str, Any] = {"stages": names, **sums, "test_images": total, "chance": chance_of(test.labels.cpu())}
         result["ssim_window"] = window_size(*batch.shape[2:])
         if config.random_labels:
             result["random_labels"] = {name: values.pop() for name, values in alike.items()}
+        if config.by_image:
+            result |= {f"image_{name}": np.round(values, DIGITS).tolist() for name, values in by_image.items()}
         return result | alike
 
 
@@ -122,15 +139,15 @@ def with_random_labels(dataset: Dataset, seed: int) -> Dataset:
     return replace(dataset, train=replace(dataset.train, labels=labels))
 
 
-def similarities(maps: Tensor, others: Tensor) -> dict[str, float]:
-    """Return means over the images; maps are summed over the channels, SSIM is of their absolute values from 0 to 1."""
+def similarities(maps: Tensor, others: Tensor) -> dict[str, Any]:
+    """Return values (N,); maps are summed over the channels, SSIM is of their absolute values from 0 to 1."""
     require_images(len(maps))
     first, second = maps.sum(dim=1, keepdim=True), others.sum(dim=1, keepdim=True)
     images = rescale(first.abs()), rescale(second.abs())
     return {
-        "rank": float(rank_correlation(first, second).mean()),
-        "absolute_rank": float(rank_correlation(first.abs(), second.abs()).mean()),
-        "ssim": float(structural_similarity(*images).mean()),
+        "rank": rank_correlation(first, second),
+        "absolute_rank": rank_correlation(first.abs(), second.abs()),
+        "ssim": structural_similarity(*images),
     }
 
 

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from attribution.maps import BATCH, compute_maps
+from attribution.maps import compute_maps
 from attribution.method import Method
 from attribution.pixel_hash import pixel_hash
 from attribution.spec import MethodSpec
 from evaluation.configs import SelectivityConfig
-from evaluation.masking import TIE_SEED, importance
+from evaluation.masking import TIE_SEED, importance, ranks
 from evaluation.protocol import Artefacts, Evaluation
 from evaluation.tasks import OnImages
 
@@ -53,7 +53,8 @@ def remove_one_by_one(
     images = inputs.clone(memory_format=torch.channels_last)
     remaining = torch.ones(n, height * width, dtype=torch.bool, device=inputs.device)
     tie = pixel_hash(index, height * width, TIE_SEED)
-    rows = torch.arange(n, device=inputs.device)
+    rows = torch.arange(n, device=inputs.device).view(-1, 1)
+    count = max(1, round(config.share * height * width))  # pixels that each step removes
     sign = 1 if config.order == "MoRF" else -1
     scores, correct, pixels, snapshots, maps = [], [], [], [], []
     with torch.no_grad():
@@ -82,12 +83,12 @@ def remove_one_by_one(
             maps.append(values.view(n, height, width))
         if last:
             break
-        pixel = pick_pixel(sign * values, remaining, tie)
+        pixel = pick_pixels(sign * values, remaining, tie, index, count)
         pixels.append(pixel)
-        remaining[rows, pixel] = False
+        remaining.scatter_(1, pixel, False)
         images[rows, :, pixel // width, pixel % width] = fill
         on_step(n)
-    return torch.stack(scores, 1), torch.stack(correct, 1), torch.stack(pixels, 1), snapshots, maps
+    return torch.stack(scores, 1), torch.stack(correct, 1), torch.cat(pixels, 1), snapshots, maps
 
 
 @contextmanager
@@ -116,11 +117,18 @@ def record_logits(model: nn.Module, images: Tensor) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
-def pick_pixel(values: Tensor, remaining: Tensor, tie: Tensor) -> Tensor:
-    """Return the remaining position of the largest value in each row of (N, P); `tie` decides on equal values."""
+def pick_pixels(values: Tensor, remaining: Tensor, tie: Tensor, index: Tensor, count: int = 1) -> Tensor:
+    """Return the remaining positions (N, count) of the largest values in each row of (N, P).
+
+    Args:
+        tie: (N, P), decides on equal values; the order of `masking.ranks` of the images `index`.
+    """
     candidates = values.masked_fill(~remaining, -torch.inf)
+    if count > 1:
+        places = ranks(candidates.view(*values.shape, 1, 1), index).flatten(1).masked_fill(~remaining, values.shape[1])
+        return places.topk(count, dim=1, largest=False).indices
     largest = candidates == candidates.amax(dim=1, keepdim=True)
-    return tie.masked_fill(~(largest & remaining), -1).argmax(dim=1)
+    return tie.masked_fill(~(largest & remaining), -1).argmax(dim=1, keepdim=True)
 
 
 class Selectivity(Evaluation):
@@ -142,7 +150,7 @@ class Selectivity(Evaluation):
         Returns:
             score: (N, removals + 1) float32, softmax probability of the explained class; column 0 is the whole image.
             correct: (N, removals + 1) bool, whether the prediction is the label.
-            pixel: (N, removals) int32, row · width + column of each removed pixel.
+            pixel: (N, removals · pixels that each removes) int32, row · width + column of each removed pixel.
             images: (N, kept, C, H, W) uint8, every `KEEP_EVERY` removals, the first one whole.
             maps: (N, kept, H, W) float16, values that rank those images' pixels, divided by the largest absolute value.
             label, index: (N,) int64.
@@ -152,7 +160,7 @@ class Selectivity(Evaluation):
         fill = normalisation.fill(config.fill)
         mean, std = normalisation.mean.view(-1, 1, 1), normalisation.std.view(-1, 1, 1)
         parts = []
-        for rows in torch.arange(len(test.labels), device=artefacts.device).split(BATCH):
+        for rows in test.batches():
             batch = test.images.batch(rows).contiguous(memory_format=torch.channels_last)
             score, correct, pixel, images, maps = remove_one_by_one(
                 *(explainer, model, batch, test.labels[rows], test.index[rows], fill, config, on_images)

@@ -76,8 +76,13 @@ def mean_interval(values: Values) -> Estimate:
 
 
 def trapezoids(heights: npt.ArrayLike, places: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return the mean height of curves between their first and last place, by trapezoids: (n, …) and (n,) -> (…)."""
+    """Return the mean height of curves between their first and last place, by trapezoids: (n, …) and (n,) -> (…).
+
+    Of a single place it is the height there.
+    """
     y, x = np.asarray(heights, np.float64), np.asarray(places, np.float64)
+    if len(x) == 1:
+        return y[0]
     between = (y[1:] + y[:-1]) / 2
     mean: npt.NDArray[np.float64] = np.tensordot(np.diff(x), between, axes=1) / (x[-1] - x[0])
     return mean
@@ -111,8 +116,6 @@ class Curve:
     @cached_property
     def areas(self) -> list[float]:
         """The area under the curve of each seed, divided by its width: the mean height."""
-        if len(self.ratios) == 1:
-            return list(self.accuracies[0])
         return [float(area) for area in trapezoids(self.accuracies, self.ratios)]
 
     @property

@@ -46,6 +46,17 @@ def test_ranks_by_hand():
     assert ranks(values, torch.tensor([0])).tolist() == [[[[1, 3], [0, 2]]]]
 
 
+def test_ranks_of_large_images_are_a_permutation_too():
+    importances = torch.randn(2, 1, 224, 224, generator=torch.Generator().manual_seed(0))
+    places = ranks(importances, torch.arange(2))
+    for image, order in zip(importances.flatten(1), places.flatten(1), strict=True):
+        assert torch.equal(order.sort().values, torch.arange(224 * 224, dtype=order.dtype))
+        assert order[image.argmax()] == 0
+        assert order[image.argmin()] == 224 * 224 - 1
+    assert Removal("MoRF", 0.7).mask(places).flatten(1).sum(dim=1).tolist() == [round(0.7 * 224 * 224)] * 2
+    assert ranks(importances[:, :, :181, :181], torch.arange(2)).dtype == torch.int16
+
+
 def test_ranks_put_larger_values_first_whatever_the_ties():
     values = maps_with_many_ties()
     got = ranks(values, torch.arange(20)).long()

@@ -96,6 +96,32 @@ def test_measure_is_the_plain_loop_over_images_orders_and_ratios(images):
     assert got["whole_accuracy"] == pytest.approx((whole.argmax(1) == labels).float().mean().item())
 
 
+def test_values_of_images_are_their_own_curves(images):
+    held, labels, index, places = images
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 10)).eval()
+    target = torch.arange(60) % 10
+    normalisation = Normalisation(torch.zeros(1), torch.ones(1))
+    config = RemovalEvaluation("insertion-deletion").configure(ratios=(0.0, 0.2, 1.0), by_image=True)
+
+    def result_of(rows):
+        class Some:
+            def __len__(self):
+                return len(rows)
+
+            def batch(self, part):
+                return held.batch(rows[part])
+
+        test = TestImages(Some(), labels[rows], index[rows], normalisation)
+        return measure(model, test, target[rows], places[rows], config)
+
+    together = result_of(torch.arange(60))
+    curves = [np.array(together["score"][RECORDED_ORDERS[order]]) for order in ("LeRF", "MoRF")]
+    least, most = (0.1 * (c[0] + c[1]) + 0.4 * (c[1] + c[2]) for c in curves)
+    assert np.mean(together["image_gap"]) == pytest.approx(least - most, abs=1e-6)
+    alone = [result_of(torch.tensor([row]))["image_gap"][0] for row in (0, 7, 59)]
+    np.testing.assert_allclose(np.array(together["image_gap"])[[0, 7, 59]], alone, atol=2e-6)
+
+
 def test_imputed_images_keep_what_is_not_removed(images):
     rows, removal = torch.arange(60), Removal("MoRF", 0.4)
     batch, mask = images[0].batch(rows), removal.mask(images[3])

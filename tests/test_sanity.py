@@ -14,7 +14,7 @@ from attribution.spec import MethodSpec
 from data import load_dataset
 from evaluation.configs import SanityConfig
 from evaluation.robustness import infidelity, max_sensitivity
-from evaluation.sanity import STAGES, randomise, randomization_cascade, similarities, with_random_labels
+from evaluation.sanity import randomise, randomization_cascade, similarities, with_random_labels
 from evaluation.similarity import SSIM_REACH, SSIM_SIGMA, rank_correlation, rescale, structural_similarity
 from experiments.checkpoints import load_checkpoint
 from models import build_model
@@ -66,7 +66,7 @@ def test_a_map_is_wholly_like_itself_in_any_unit():
 
 def test_weights_become_random_from_the_output_down():
     model = build_model("mnist").eval()
-    names = randomization_cascade(model)
+    names = randomization_cascade(model, 12)
     convolutions = [[f"features.{block}.0", f"features.{block}.1"] for block in (2, 1, 0)]
     assert names == [["classifier.3"], ["classifier.1"], *convolutions]
     state = torch.random.get_rng_state()
@@ -82,12 +82,41 @@ def test_weights_become_random_from_the_output_down():
 
 def test_deep_networks_are_randomised_in_few_stages_without_leaving_a_layer_out():
     model = build_model("mnist", "WARN")
-    names = randomization_cascade(model)
-    assert len(names) == STAGES
+    names = randomization_cascade(model, 12)
+    assert len(names) == 12
     flat = [name for group in names for name in group]
     assert len(flat) == len(set(flat))
     weighted = {name for name, one in model.named_modules() if hasattr(one, "reset_parameters")}
     assert set(flat) == {name for name in weighted if list(model.get_submodule(name).parameters(recurse=False))}
+
+
+class Tokens(torch.nn.Module):
+    """A network with weights that no layer draws: a token, the projections of an attention, a scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = torch.nn.Parameter(torch.randn(1, 1, 8))
+        self.attention = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = torch.nn.Linear(8, 3)
+
+    def forward(self, images):
+        tokens = torch.cat([self.token.expand(len(images), -1, -1), images.flatten(2).transpose(1, 2)], dim=1)
+        return self.head(self.attention(tokens, tokens, tokens)[0][:, 0])
+
+
+def test_every_weight_becomes_random_also_tokens_and_projections():
+    model = Tokens().eval()
+    names = randomization_cascade(model, 12)
+    assert names == [["head"], ["attention.out_proj"], ["attention"], [""]]
+    random = randomise(model, [name for group in names for name in group], 3)
+    with torch.no_grad():
+        for bias in (model.attention.out_proj.bias, model.attention.in_proj_bias):
+            bias.uniform_()  # they begin as zeros, whose shuffle is the same
+    random = randomise(model, [name for group in names for name in group], 3)
+    for (name, before), after in zip(model.named_parameters(), random.parameters(), strict=True):
+        assert not torch.equal(before, after), name
+    shuffled = random.attention.in_proj_weight.flatten().sort().values
+    assert torch.equal(shuffled, model.attention.in_proj_weight.flatten().sort().values)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from torch import nn
 from attribution import build_method
 from evaluation.configs import SelectivityConfig
 from evaluation.masking import TIE_SEED, ranks
-from evaluation.selectivity import KEEP_EVERY, pick_pixel, remove_one_by_one
+from evaluation.selectivity import KEEP_EVERY, pick_pixels, remove_one_by_one
 from evaluation.statistics import estimate, mean_interval, proportion_interval
 from reporting.selectivity_summary import SelectivityCurve, areas_of_rows, selectivity_table
 from tests.run_main import run
@@ -108,6 +108,28 @@ def test_all_images_at_once_equal_one_after_the_other(network, method, settings)
         assert set(changed[n].nonzero().flatten().tolist()) == set(pixel[n, :KEEP_EVERY].tolist())
 
 
+@pytest.mark.parametrize("order", ["MoRF", "LeRF"])
+def test_a_share_of_the_pixels_goes_at_each_step(network, order):
+    model, inputs, label = network
+    settings = SelectivityConfig(9, removals=3, share=0.12, order=order)  # 4 of 36 pixels
+    built, index = build_method("VBP", model), torch.arange(9)
+    score, _correct, pixel, kept, maps = remove_one_by_one(
+        built, model, inputs, label, index, torch.zeros(2), settings
+    )
+    assert score.shape == (9, 4)
+    assert pixel.shape == (9, 12)
+    for n in range(9):
+        first = maps[0][n].flatten().argsort(descending=order == "MoRF")[:4]
+        assert set(pixel[n, :4].tolist()) == set(first.tolist())
+        assert len(set(pixel[n].tolist())) == 12
+        image = inputs[n].clone().flatten(1)
+        image[:, pixel[n]] = 0
+        with torch.no_grad():
+            after = model(image.view(1, *inputs.shape[1:])).softmax(dim=1)
+        target = model(inputs[n : n + 1]).argmax()
+        torch.testing.assert_close(score[n, 3], after[0, target])
+
+
 def test_every_pixel_goes_once(network):
     model, inputs, label = network
     settings = SelectivityConfig(9, removals=36)
@@ -121,9 +143,9 @@ def test_every_pixel_goes_once(network):
 def test_equal_values_go_in_a_random_order_of_each_image():
     values, remaining = torch.zeros(2, 5), torch.tensor([[True] * 5, [False, True, True, False, True]])
     tie = torch.tensor([[1, 5, 2, 9, 3], [7, 1, 2, 9, 3]])
-    assert pick_pixel(values, remaining, tie).tolist() == [3, 4]
+    assert pick_pixels(values, remaining, tie, torch.arange(2)).tolist() == [[3], [4]]
     values[0, 2] = 1
-    assert pick_pixel(values, remaining, tie).tolist() == [2, 4]
+    assert pick_pixels(values, remaining, tie, torch.arange(2)).tolist() == [[2], [4]]
 
 
 def test_methods_that_return_nonsense_are_refused(network):
