@@ -126,7 +126,7 @@ def _gap_cells(summary: RemovalSummary) -> dict[str, str]:
     """Return each method's gap, marked if it differs from RANDOM's."""
     cells = {}
     for method, gap in summary.gaps.items():
-        gain = None if summary.is_at_chance else summary.difference_from_random(method)
+        gain = None if summary.doubt else summary.difference_from_random(method)
         mark = "" if gain is None else BETTER if gain.low > 0 else WORSE if gain.high < 0 else ""
         cells[method] = f"{difference_cell(gap, [0.0] * len(gap))} {mark}".rstrip()
     return cells

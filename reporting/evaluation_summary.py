@@ -27,17 +27,25 @@ LEAKS = "†"
 
 @dataclass(frozen=True)
 class Chart:
-    """Some curves in one picture of the page.
+    """Some curves on one set of axes, in a figure and on the page.
 
     Attributes:
-        image_curves: of networks that see images; drawn bold.
-        mask_curves: of networks that see the mask alone; drawn thin.
+        note: stands below it on the page.
+        curves: of networks that see images, and of those that see the mask alone, which are drawn thin.
+        baselines: for each method the accuracy on unmasked images, where its curve begins in a figure.
+        chance: a height and its name, for a dotted line; None draws no line.
+        removed: the units that are removed, in words.
+        page_title: the title on the page, where there is more room for it.
     """
 
     title: str
     note: str
-    image_curves: Sequence[Curve]
-    mask_curves: Sequence[Curve] = ()
+    curves: Sequence[Curve]
+    baselines: Mapping[str, Estimate]
+    chance: tuple[float, str] | None
+    removed: str
+    ylabel: str = "test accuracy after retraining"
+    page_title: str = ""
 
 
 @dataclass(frozen=True)
@@ -178,8 +186,15 @@ class ModelSummary(EvaluationSummary):
 
     @property
     def charts(self) -> Sequence[Chart]:
-        """The curves for the page."""
+        """The curves of the figure, which are those of the page."""
         return ()
+
+    def figures(self) -> "dict[str, Figure]":
+        if not self.charts:
+            return {}
+        from reporting.figures import draw_curves  # here, so that nothing else waits for matplotlib
+
+        return {"": draw_curves(self.charts, self.note)}
 
     @property
     @abstractmethod
@@ -192,13 +207,8 @@ class ModelSummary(EvaluationSummary):
         """Chance on the test images; None if it is not known."""
 
     @property
-    def is_at_chance(self) -> bool:
-        """True if the model is no better than chance on whole images, so that no method can be judged."""
-        return bool(self.doubt)
-
-    @property
     def doubt(self) -> str:
-        """The reason why no method can be judged, if the model is no better than chance; else empty."""
+        """The reason why no method can be judged, if the model is no better than chance on whole images; else empty."""
         if self.chance is None:  # older records have no accuracy either
             return ""
         baseline = self.baseline
@@ -207,7 +217,7 @@ class ModelSummary(EvaluationSummary):
     def describe_seeds(self, seeds: int, methods: Sequence[MethodSpec] = ()) -> str:
         """Return the number of seeds, the parameters that are not the default, and a doubt if there is one."""
         words = [quantity(seeds, "seed"), *parameter_words(methods)]
-        return ", ".join(words) + "; at chance on whole images" * self.is_at_chance
+        return ", ".join(words) + "; at chance on whole images" * bool(self.doubt)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from common.hashing import json_sha256
 from evaluation import ORDERS, RATIOS, RECORDED_ORDERS
@@ -14,9 +13,6 @@ from evaluation.statistics import Curve, Estimate, difference, estimate
 from reporting.evaluation_summary import Chart, Column, MeasurementSummary, estimate_seeds
 from reporting.labels import explained_class, interval_kind, parameter_sentences, quantity
 from reporting.tables import areas_cell, cell, csv_text, difference_cell, markdown_table, numbers
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DESCRIPTIONS = {
     "ROAD": "ROAD (Rong et al. 2022): removed pixels imputed from their neighbours, with noise; no network retrained.",
@@ -105,7 +101,7 @@ class RemovalSummary(MeasurementSummary):
     @property
     def verdicts(self) -> str:
         """A line for each method on its difference from RANDOM; empty with one seed; one line at chance."""
-        if self.is_at_chance:
+        if self.doubt:
             return f"\n- no verdict, since {self.doubt}\n"
         lines = []
         for method in self.gaps:
@@ -120,13 +116,6 @@ class RemovalSummary(MeasurementSummary):
         values = {method: estimate_seeds(gaps) for method, gaps in self.gaps.items()}
         seeds = self.describe_seeds(len(self.seeds), self.methods)
         return [Column(self.evaluation, f"area of least minus area of most important first, {seeds}", True, values)]
-
-    @property
-    def charts(self) -> list[Chart]:
-        return [
-            Chart(f"{self.title}: {word} important first", self.note, self.curves_of(order, self.config.value))
-            for order, word in RECORDED_ORDERS.items()
-        ]
 
     @property
     def note(self) -> str:
@@ -158,18 +147,22 @@ class RemovalSummary(MeasurementSummary):
             words.append(f"ratios-{json_sha256(list(config.ratios))[:6]}")
         return words
 
-    def figures(self) -> "dict[str, Figure]":
-        from reporting.figures import Panel, draw_curves  # here, so that nothing else waits for matplotlib
-
+    @property
+    def charts(self) -> list[Chart]:
         value = self.config.value
-        ylabel = "probability of the explained class" if value == "score" else "test accuracy"
-        panels = []
-        for order, word in RECORDED_ORDERS.items():
-            curves = self.curves_of(order, value)
-            removed = f"{word} important pixels {'in question' if self.config.tuning else 'removed'}"
-            baselines = dict.fromkeys((curve.method for curve in curves), self.estimate_whole(value))
-            panels.append(Panel(f"{self.title}: {word} first", curves, baselines, self.chance_line, removed, ylabel))
-        return {"": draw_curves(panels, self.note)}
+        return [
+            Chart(
+                f"{self.title}: {word} first",
+                self.note,
+                self.curves_of(order, value),
+                baselines={method.label: self.estimate_whole(value) for method in self.methods},
+                chance=self.chance_line,
+                removed=f"{word} important pixels {'in question' if self.config.tuning else 'removed'}",
+                ylabel="probability of the explained class" if value == "score" else "test accuracy",
+                page_title=f"{self.title}: {word} important first",
+            )
+            for order, word in RECORDED_ORDERS.items()
+        ]
 
     @property
     def chance_line(self) -> tuple[float, str] | None:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from attribution.spec import methods_stem
 from common.hashing import json_sha256
@@ -27,11 +26,6 @@ from reporting.labels import (
 )
 from reporting.tables import curves_csv, curves_table, gap_table, runs_csv
 from training.recipe import quick_train_images, recipe_for
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from reporting.figures import Panel
 
 LONGEST_RATIOS = 40  # letters
 
@@ -170,7 +164,7 @@ class RetrainingSummary(ModelSummary):
     @property
     def methods_read_off_masks(self) -> frozenset[str]:
         """The methods whose curve the mask alone explains, see `statistics.verdict`."""
-        if self.chance is None or self.is_at_chance or self.config.masks.mask_split != "both":
+        if self.chance is None or self.doubt or self.config.masks.mask_split != "both":
             return frozenset()
         pairs = zip(self.image_curves, self.mask_curves, strict=True)
         return frozenset(image.method for image, mask in pairs if share_of_mask(image, mask, self.chance) >= READABLE)
@@ -183,7 +177,15 @@ class RetrainingSummary(ModelSummary):
 
     @property
     def charts(self) -> list[Chart]:
-        return [Chart(self.title, self.conditions, self.image_curves, self.mask_curves)]
+        chart = Chart(
+            self.title,
+            self.conditions,
+            self.curves,
+            baselines={curve.method: self.baseline for curve in self.image_curves},
+            chance=None if self.chance is None else (self.chance, "chance"),
+            removed=f"{self.config.masks.granularity}s replaced in {self.masked_images}",
+        )
+        return [chart]
 
     @property
     def order(self) -> str:
@@ -233,24 +235,6 @@ class RetrainingSummary(ModelSummary):
         words = [self.evaluation, self.dataset, file_name_part(self.model), methods_stem(config.methods)]
         words += [*self.mask_words, *parameter_words(config.methods), *["quick"] * self.quick]
         return "_".join([*words, *(word for word, is_special in amounts.items() if is_special)])
-
-    def figures(self) -> "dict[str, Figure]":
-        from reporting.figures import draw_curves  # here, so that nothing else waits for matplotlib
-
-        return {"": draw_curves([self.panel], self.note)}
-
-    @property
-    def panel(self) -> "Panel":
-        """The figure's axes."""
-        from reporting.figures import Panel
-
-        return Panel(
-            self.title,
-            self.curves,
-            baselines={curve.method: self.baseline for curve in self.image_curves},
-            chance=None if self.chance is None else (self.chance, "chance"),
-            removed=f"{self.config.masks.granularity}s replaced in {self.masked_images}",
-        )
 
 
 @dataclass(frozen=True)

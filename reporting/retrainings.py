@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from attribution.spec import MethodSpec
 from common.files import write_text
@@ -17,15 +16,13 @@ from evaluation.runs import RetrainingConfig, Run, RunResult
 from evaluation.statistics import Curve
 from models import NO_ATTENTION, parse_model_name
 from reporting.accuracy import model_order, original_figures
+from reporting.evaluation_summary import Chart
 from reporting.groups import CodeVersions, method_order, sort_datasets
 from reporting.labels import file_name_part, quantity
 from reporting.records import load_runs
 from reporting.retraining_summary import Gap, RetrainingSummary, quick_images
 from reporting.tables import markdown_table, runs_csv
 from training.recipe import recipe_for
-
-if TYPE_CHECKING:
-    from reporting.figures import Panel
 
 Results = Mapping[Run, RunResult]
 
@@ -135,7 +132,7 @@ class Retrainings:
             for model in dict.fromkeys(summary.model for summary in summaries):
                 of_model = [summary for summary in summaries if summary.model == model]
                 stem = "_".join([evaluation, *([] if model == NO_ATTENTION else [file_name_part(model)]), *words])
-                panels = [summary.panel for summary in of_model]
+                panels = [chart for summary in of_model for chart in summary.charts]
                 paths += save_figure(draw_curves(panels, _figure_note(of_model)), folder / f"{stem}{suffix}")
             for method in dict.fromkeys(method for summary in summaries for method in summary.config.methods):
                 by_dataset: dict[str, list[RetrainingSummary]] = {summary.dataset: [] for summary in summaries}
@@ -235,11 +232,11 @@ def _size(summary: RetrainingSummary) -> tuple[int, int]:
     return _points(summary.config)[0], images * summary.config.recipe.epochs
 
 
-def _models_panel(method: MethodSpec, summaries: Sequence[RetrainingSummary]) -> "Panel":
+def _models_panel(method: MethodSpec, summaries: Sequence[RetrainingSummary]) -> Chart:
     """Return the panel of one method on several models, each curve under the model's name."""
     first = summaries[0]
     return replace(
-        first.panel,
+        first.charts[0],
         title=f"{first.evaluation} of {method.label} on {first.dataset}",
         curves=[
             replace(curve, method=summary.model)

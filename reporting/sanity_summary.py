@@ -151,7 +151,7 @@ class SanitySummary(MeasurementSummary):
             f"{words[0].upper()}{words[1:]}\n\n{self.similarity_table(name)}" for name, words in SIMILARITIES.items()
         )
         sentences = "".join(f"- {method.label} {self.sentence(method)}\n" for method in self.methods)
-        if self.is_at_chance:
+        if self.doubt:
             sentences = f"- no map can be judged, since {self.doubt}\n"
         return f"{tables}\n{self.random_labels_table}{self.robustness_table}\n{sentences}"
 

@@ -126,7 +126,7 @@ class SelectivitySummary(MeasurementSummary):
 
     @property
     def body(self) -> str:
-        doubt = f"No map can be judged, since {self.doubt}.\n\n" if self.is_at_chance else ""
+        doubt = f"No map can be judged, since {self.doubt}.\n\n" if self.doubt else ""
         return f"{doubt}{self.table}"
 
     @property
