@@ -9,7 +9,6 @@ import numpy as np
 from attribution import CONTROLS
 from data import DATASETS
 from evaluation import REMOVING
-from evaluation.statistics import mean_interval
 from models import model_name
 from reporting.accuracy import accuracy_text, load_trainings, original_accuracy
 from reporting.documents import Published
@@ -17,7 +16,7 @@ from reporting.labels import TITLES, classifier_line, duration, parameter_senten
 from reporting.removal_summary import RemovalSummary
 from reporting.retraining_summary import Gap, RetrainingSummary
 from reporting.summary import Summary
-from reporting.tables import areas_cell, cell, details, difference_cell, markdown_table, small_print
+from reporting.tables import cell, details, difference_cell, markdown_table, random_differences, small_print
 from training.config import checkpoint_path
 
 SHORT_NAMES = {"insertion-deletion": "SRG"}
@@ -50,7 +49,7 @@ def _gap_block(gap: Gap) -> str:
     for summary in (gap.roar, gap.kar):
         for row, image, mask in zip(rows[1:], summary.image_curves, summary.mask_curves, strict=True):
             leaks = " †" * (image.method in summary.methods_read_off_masks)
-            row += [areas_cell(image.areas) + leaks, areas_cell(mask.areas)]
+            row += [cell(image.areas) + leaks, cell(mask.areas)]
     for row, roar, kar in zip(rows[1:], gap.roar.image_curves, gap.kar.image_curves, strict=True):
         row.append(difference_cell(kar.areas, roar.areas))
     seeds = gap.roar.config.seeds
@@ -161,11 +160,10 @@ def selectivity(published: Published) -> str:
     rows = {"method": ["method"]} | {name: [name] for name in names}
     for summary in summaries:
         rows["method"] += [f"{TITLES[summary.dataset]}: area ↓", "− RANDOM's"]
-        curves = {curve.method: curve for curve in summary.curves}
+        areas = {curve.method: curve.areas for curve in summary.curves}
+        against = random_differences(areas)
         for name in names:
-            areas, random = (curves[key].areas if key in curves else None for key in (name, "RANDOM"))
-            against = "" if name == "RANDOM" or areas is None or random is None else difference_cell(areas, random)
-            rows[name] += ["" if areas is None else cell(mean_interval(areas)), against]
+            rows[name] += [cell(areas[name]), against[name]] if name in areas else ["", ""]
     images = dict.fromkeys(f"{len(summary.curves[0].score):,}" for summary in summaries)
     methods = dict.fromkeys(method for summary in summaries for method in summary.methods)
     note = (

@@ -1,7 +1,7 @@
 """Base classes of summaries, from which tables, CSV, figures, README blocks and the page are drawn."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -16,8 +16,9 @@ from common.files import write_text
 from data import DATA_DIR
 from evaluation.chance import chance_level, known_dataset_info
 from evaluation.options import words_of
-from evaluation.statistics import Curve, Estimate, at_chance, chance_words, mean_interval
+from evaluation.statistics import Curve, Estimate, Values, at_chance, chance_words, mean_interval
 from reporting.labels import file_name_part, parameter_words, quantity, usual_images
+from reporting.tables import cell, markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,7 +87,7 @@ class Column:
         return f"{value.mean:.3f}{interval}{mark}"
 
 
-def estimate_seeds(values: Sequence[float]) -> Estimate:
+def estimate_seeds(values: Values) -> Estimate:
     """Return the mean over the seeds, with an interval if there are several."""
     return mean_interval(values) if len(values) > 1 else Estimate(values[0], values[0], values[0])
 
@@ -248,9 +249,23 @@ class MeasurementSummary(ModelSummary):
         recorded = (result.get("chance") for result in self.results.values())
         return chance_level(recorded, self.dataset, self.dataset_sha256, self.config.limit_test, self.data_dir)
 
+    @property
+    def first(self) -> Mapping[str, Any]:
+        """The first result, for what all have in common."""
+        return self.results[self.methods[0], self.seeds[0]]
+
     def values_by_seed(self, method: MethodSpec, name: str) -> list[Any]:
         """Return a field of the records of a method, for each seed."""
         return [self.results[method, seed][name] for seed in self.seeds]
+
+    def method_table(self, head: Iterable[str], values: Callable[[MethodSpec], Iterable[Values]]) -> str:
+        """Return a table with a row for each method: the means of some values over the seeds."""
+        rows = ([method.label, *map(cell, values(method))] for method in self.methods)
+        return markdown_table([["method", *head], *rows])
+
+    def method_column(self, name: str, about: str, values: Callable[[MethodSpec], Values], higher: bool) -> Column:
+        """Return the column of a number that each method has for each seed; `higher` is better or worse."""
+        return Column(name, about, higher, {each.label: estimate_seeds(values(each)) for each in self.methods})
 
     @property
     def title(self) -> str:

@@ -12,7 +12,7 @@ from evaluation.options import notes_of, words_of
 from evaluation.statistics import Curve, Estimate, difference, estimate
 from reporting.evaluation_summary import Chart, Column, MeasurementSummary, estimate_seeds
 from reporting.labels import explained_class, interval_kind, parameter_sentences, quantity
-from reporting.tables import areas_cell, cell, csv_text, difference_cell, markdown_table, numbers
+from reporting.tables import cell, csv_text, difference_cell, markdown_table, numbers, random_differences
 
 DESCRIPTIONS = {
     "ROAD": "ROAD (Rong et al. 2022): removed pixels imputed from their neighbours, with noise; no network retrained.",
@@ -77,11 +77,11 @@ class RemovalSummary(MeasurementSummary):
         """Two rows per method, the most and the least important removed first."""
         head = ["method", "first removed", *(f"{ratio * 100:g} %" for ratio in self._table_ratios), "area"]
         rows = [[*head, "least − most", "− RANDOM's"]]
-        random = self.gaps.get("RANDOM")
+        against = random_differences(self.gaps)
         for morf, lerf in zip(*(self.curves_of(order, self.config.value) for order in ORDERS), strict=True):
             gap = self.gaps[morf.method]
-            against = "" if random is None or gap is random else difference_cell(gap, random)
-            rows.append([morf.method, "most", *self._cells(morf), difference_cell(gap, [0.0] * len(gap)), against])
+            least_most = difference_cell(gap, [0.0] * len(gap))
+            rows.append([morf.method, "most", *self._cells(morf), least_most, against[morf.method]])
             rows.append(["", "least", *self._cells(lerf), "", ""])
         return markdown_table(rows)
 
@@ -89,7 +89,7 @@ class RemovalSummary(MeasurementSummary):
         """Return the cells at each ratio and the area; of F-Fidelity the accuracy lost: FFid⁺, FFid⁻."""
         places = [curve.ratios.index(ratio) for ratio in self._table_ratios]
         if self.config.tuning is None:
-            return [*(cell(curve.estimates[place]) for place in places), areas_cell(curve.areas)]
+            return [*(cell(curve.estimates[place]) for place in places), cell(curve.areas)]
         whole = self.values_by_seed(self.methods[0], "whole_accuracy")
         return [difference_cell(whole, values) for values in (*(curve.accuracies[n] for n in places), curve.areas)]
 
