@@ -11,11 +11,10 @@ from data import DATASETS
 from evaluation import REMOVING
 from models import model_name
 from reporting.accuracy import accuracy_text, load_trainings, original_accuracy
-from reporting.documents import Published
 from reporting.labels import TITLES, classifier_line, duration, parameter_sentences, quantity
 from reporting.removal_summary import RemovalSummary
 from reporting.retraining_summary import Gap, RetrainingSummary
-from reporting.summary import Summary
+from reporting.summary import Published, Summary
 from reporting.tables import cell, details, difference_cell, markdown_table, random_differences, small_print
 from training.config import checkpoint_path
 

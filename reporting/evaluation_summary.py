@@ -258,10 +258,10 @@ class MeasurementSummary(ModelSummary):
         """Return a field of the records of a method, for each seed."""
         return [self.results[method, seed][name] for seed in self.seeds]
 
-    def method_table(self, head: Iterable[str], values: Callable[[MethodSpec], Iterable[Values]]) -> str:
+    def method_table(self, head: Iterable[str], rows: Iterable[Iterable[Values]]) -> str:
         """Return a table with a row for each method: the means of some values over the seeds."""
-        rows = ([method.label, *map(cell, values(method))] for method in self.methods)
-        return markdown_table([["method", *head], *rows])
+        named = zip(self.methods, rows, strict=True)
+        return markdown_table([["method", *head], *([method.label, *map(cell, row)] for method, row in named)])
 
     def method_column(self, name: str, about: str, values: Callable[[MethodSpec], Values], higher: bool) -> Column:
         """Return the column of a number that each method has for each seed; `higher` is better or worse."""

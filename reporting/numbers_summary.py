@@ -48,7 +48,9 @@ class NumbersSummary(MeasurementSummary):
 
     @property
     def body(self) -> str:
-        return self.method_table(self.names, lambda method: [self.values_by_seed(method, name) for name in self.names])
+        return self.method_table(
+            self.names, ([self.values_by_seed(method, name) for name in self.names] for method in self.methods)
+        )
 
     @property
     def csv(self) -> str:

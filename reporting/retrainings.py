@@ -26,7 +26,8 @@ from reporting.tables import markdown_table, runs_csv
 from training.recipe import recipe_for
 
 Results = Mapping[Run, RunResult]
-Item, Key = TypeVar("Item"), TypeVar("Key")
+Item = TypeVar("Item")
+Key = TypeVar("Key")
 
 ORIGINAL_METHODS = {"GB-GC": "GBGC"}
 ORIGINAL_MASKS = ["element", "train"]  # as `RetrainingSummary.mask_words` has it

@@ -122,18 +122,14 @@ class SanitySummary(MeasurementSummary):
         stages = [f"… {stage}" for stage in self.stages]
         tables = ""
         for name, words in SIMILARITIES.items():
-            table = self.method_table(
-                stages, lambda each, name=name: [self.values(each, name, n) for n in self._places]
-            )
-            tables += f"{words[0].upper()}{words[1:]}\n\n{table}\n"
+            rows = [[self.values(method, name, place) for place in self._places] for method in self.methods]
+            tables += f"{words[0].upper()}{words[1:]}\n\n{self.method_table(stages, rows)}\n"
         if self.config.random_labels:
-            table = self.method_table(
-                SIMILARITIES.values(), lambda each: [self.values(each, "random_labels", name) for name in SIMILARITIES]
-            )
+            rows = [[self.values(method, "random_labels", name) for name in SIMILARITIES] for method in self.methods]
+            table = self.method_table(SIMILARITIES.values(), rows)
             tables += f"Likeness to the maps of a network that was trained on shuffled labels\n\n{table}\n"
-        tables += self.method_table(
-            ["infidelity", "maximum sensitivity"], lambda each: [self.values(each, name) for name in ROBUSTNESS]
-        )
+        rows = [[self.values(method, name) for name in ROBUSTNESS] for method in self.methods]
+        tables += self.method_table(["infidelity", "maximum sensitivity"], rows)
         sentences = "".join(f"- {method.label} {self.sentence(method)}\n" for method in self.methods)
         if self.doubt:
             sentences = f"- no map can be judged, since {self.doubt}\n"
