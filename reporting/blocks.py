@@ -46,7 +46,7 @@ def _gap_block(gap: Gap) -> str:
     head = [TITLES[gap.roar.dataset], "ROAR ↓", "its mask alone", "KAR ↑", "its mask alone", "KAR − ROAR"]
     rows = [head, *([curve.method] for curve in gap.roar.image_curves)]
     for summary in (gap.roar, gap.kar):
-        for row, image, mask in zip(rows[1:], summary.image_curves, summary.mask_curves, strict=True):
+        for row, (image, mask) in zip(rows[1:], summary.pairs, strict=True):
             leaks = " †" * (image.method in summary.methods_read_off_masks)
             row += [cell(image.areas) + leaks, cell(mask.areas)]
     for row, roar, kar in zip(rows[1:], gap.roar.image_curves, gap.kar.image_curves, strict=True):
@@ -112,10 +112,8 @@ def removing(published: Published) -> str:
         f"the difference paired by seed. {'; '.join(conditions)}."
     )
     names = dict.fromkeys(name for column in columns.values() for name in column)
-    rows = [
-        [name, *(column.get(name, "") for column in columns.values())]
-        for name in sorted(names, key=lambda name: name in CONTROLS)
-    ]
+    ordered = sorted(names, key=lambda name: name in CONTROLS)
+    rows = ([name, *(column.get(name, "") for column in columns.values())] for name in ordered)
     rank_correlations = "\n".join(map(_rank_correlations, published.summaries))
     return f"{markdown_table([['method', *columns], *rows])}\n{rank_correlations}\n\n{small_print(note)}"
 
@@ -132,10 +130,9 @@ def _gap_cells(summary: RemovalSummary) -> dict[str, str]:
 
 def _rank_correlations(summary: Summary) -> str:
     """Return a line with the rank correlations of the evaluations that have enough methods."""
-    places = {column.name: place for place, column in enumerate(summary.columns)}
-    names = [name for name in ("ROAR", *REMOVING) if name in places]
-    names = [name for name in names if len(summary.columns[places[name]].values) >= FEWEST_METHODS]
-    pairs = combinations(names, 2)
+    columns = enumerate(summary.columns)
+    places = {column.name: place for place, column in columns if len(column.values) >= FEWEST_METHODS}
+    pairs = combinations((name for name in ("ROAR", *REMOVING) if name in places), 2)
     words = [
         f"{first} and {second} {summary.correlations[places[first], places[second]]:+.2f}" for first, second in pairs
     ]

@@ -44,11 +44,11 @@ class RemovalSummary(MeasurementSummary):
     @property
     def curves(self) -> list[Curve]:
         """The curve of each method, the most relevant pixels first."""
-        return self.curves_of("MoRF", self.config.value)
+        return self.curves_of("MoRF")
 
-    def curves_of(self, order: str, value: str) -> list[Curve]:
+    def curves_of(self, order: str, value: str = "") -> list[Curve]:
         """Return for each method accuracy or score over the fraction removed, "MoRF" or "LeRF"."""
-        curves = []
+        value, curves = value or self.config.value, []
         for method in self.methods:
             by_seed = [values[RECORDED_ORDERS[order]] for values in self.values_by_seed(method, value)]
             by_ratio = tuple(zip(*by_seed, strict=True))
@@ -62,9 +62,9 @@ class RemovalSummary(MeasurementSummary):
         The higher the better, 0 for a random order; for insertion and deletion it is SRG (Blücher et al. 2024,
         arXiv 2401.06654), for F-Fidelity FFid⁺ − FFid⁻.
         """
-        pairs = zip(*(self.curves_of(order, self.config.value) for order in ORDERS), strict=True)
         return {
-            morf.method: [low - high for low, high in zip(lerf.areas, morf.areas, strict=True)] for morf, lerf in pairs
+            morf.method: [low - high for low, high in zip(lerf.areas, morf.areas, strict=True)]
+            for morf, lerf in zip(*map(self.curves_of, ORDERS), strict=True)
         }
 
     def difference_from_random(self, method: str) -> Estimate | None:
@@ -78,7 +78,7 @@ class RemovalSummary(MeasurementSummary):
         head = ["method", "first removed", *(f"{ratio * 100:g} %" for ratio in self._table_ratios), "area"]
         rows = [[*head, "least − most", "− RANDOM's"]]
         against = random_differences(self.gaps)
-        for morf, lerf in zip(*(self.curves_of(order, self.config.value) for order in ORDERS), strict=True):
+        for morf, lerf in zip(*map(self.curves_of, ORDERS), strict=True):
             gap = self.gaps[morf.method]
             least_most = difference_cell(gap, [0.0] * len(gap))
             rows.append([morf.method, "most", *self._cells(morf), least_most, against[morf.method]])
@@ -154,7 +154,7 @@ class RemovalSummary(MeasurementSummary):
             Chart(
                 f"{self.title}: {word} first",
                 self.note,
-                self.curves_of(order, value),
+                self.curves_of(order),
                 baselines={method.label: self.estimate_whole(value) for method in self.methods},
                 chance=self.chance_line,
                 removed=f"{word} important pixels {'in question' if self.config.tuning else 'removed'}",

@@ -263,7 +263,7 @@ def _figure_note(summaries: Sequence[RetrainingSummary]) -> str:
 def _areas_beside_original(theirs: RetrainingSummary, ours: RetrainingSummary) -> str:
     """Return areas by method: published, in the original's setting, in the default one, and of the mask alone."""
     rows = [["method", "the original, published", "its setting, here", "both splits masked", "the mask alone"]]
-    pairs = {image.method: (image, mask) for image, mask in zip(ours.image_curves, ours.mask_curves, strict=True)}
+    pairs = {image.method: (image, mask) for image, mask in ours.pairs}
     for curve in (curve for curve in theirs.image_curves if curve.method in pairs):
         published = published_curve(theirs.evaluation, theirs.dataset, curve.method)
         ratios = tuple(ratio for ratio in curve.ratios if ratio in pairs[curve.method][0].ratios)

@@ -1,6 +1,5 @@
 """The summary of selectivity: the fall of accuracy and score while pixels are removed, as table and figures."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -59,18 +58,6 @@ def areas_of_rows(rows: Array) -> Array:
     return trapezoids(rows.T, np.arange(rows.shape[1]))
 
 
-def selectivity_table(curves: Sequence[SelectivityCurve]) -> str:
-    """Return a row per method: accuracy after some removals, both areas, the distance to RANDOM, paired by image."""
-    against = random_differences({curve.method: curve.areas for curve in curves})
-    steps = sorted({round(step) for step in np.linspace(0, curves[0].score.shape[1] - 1, TABLE_STEPS)})
-    head = ["method", *(f"{step} pixels" for step in steps), "area of accuracy", "area of score", "score − RANDOM's"]
-    rows = [head]
-    for curve in curves:
-        cells = map(cell, (*(curve.accuracy[step] for step in steps), curve.accuracy_areas, curve.areas))
-        rows.append([curve.method, *cells, against[curve.method]])
-    return markdown_table(rows)
-
-
 @dataclass(frozen=True)
 class SelectivitySummary(MeasurementSummary):
     """The selectivity of several methods on one classifier; `results` are the arrays of `SelectivityCurve`."""
@@ -120,7 +107,15 @@ class SelectivitySummary(MeasurementSummary):
 
     @property
     def table(self) -> str:
-        return selectivity_table(self.curves)
+        """A row per method: accuracy after some removals, both areas, the distance to RANDOM, paired by image."""
+        against = random_differences({curve.method: curve.areas for curve in self.curves})
+        steps = sorted({round(step) for step in np.linspace(0, len(self.curves[0].accuracy) - 1, TABLE_STEPS)})
+        areas = ["area of accuracy", "area of score", "score − RANDOM's"]
+        rows = [["method", *(f"{step} pixels" for step in steps), *areas]]
+        for curve in self.curves:
+            cells = map(cell, (*(curve.accuracy[step] for step in steps), curve.accuracy_areas, curve.areas))
+            rows.append([curve.method, *cells, against[curve.method]])
+        return markdown_table(rows)
 
     @property
     def body(self) -> str:
