@@ -12,7 +12,7 @@ import numpy.typing as npt
 from common.files import atomic_write, require_space, write_text
 from evaluation.runs import Run, RunResult
 from experiments.checkpoints import has_code_changed
-from reporting.records import FORMAT, GATHERED, load_gathered, naming_damage, read_record, reading_result
+from reporting.records import FORMAT, GATHERED, load_gathered, naming_damage, read_record
 
 OF_CODE = ("code", "model_code")
 SPARE_BYTES = 2**20
@@ -76,7 +76,7 @@ def write_arrays(
 
 def write_short(path: Path, to: Path) -> None:
     """Write only the scores, in half precision, and the hits of a finished method: for publishing."""
-    with reading_result(path), h5py.File(path, "r") as file:
+    with naming_damage(path), h5py.File(path, "r") as file:
         arrays = {"score": file["score"][:].astype(np.float16), "correct": file["correct"][:]}
         facts = dict(file.attrs)
     with atomic_write(to) as unfinished, h5py.File(unfinished, "w") as short:

@@ -1,6 +1,7 @@
 """The accuracy tables: test accuracy of the trained classifiers, beside the original's figures."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -23,6 +24,7 @@ MODELS = (NO_ATTENTION, *ATTENTIONS)
 TRAININGS = "checkpoints"  # among gathered records
 NOT_RUN = "not run"
 NOT_PUBLISHED = "not published"
+SAME = ("model", "recipe", "limit_train", "validation_rate", "dataset_sum", "model_code")  # of all seeds of a row
 FACTS = ("parameters", "epochs", "batch_size", "limit_train", "seconds", "device", "torch")  # columns of the CSV
 
 
@@ -54,7 +56,7 @@ class Trainings:
     @cached_property
     def per_class(self) -> dict[str, float]:
         """Mean over the seeds, of each class that there are test images of."""
-        by_class = zip(*(checkpoint["test_accuracy_per_class"] for checkpoint in self.checkpoints), strict=True)
+        by_class = zip(*self.values("test_accuracy_per_class"), strict=True)
         return {
             name: float(np.mean(values))
             for name, values in zip(self.classes, by_class, strict=True)
@@ -71,30 +73,32 @@ class Trainings:
     def _info(self) -> DatasetInfo | None:
         return known_dataset_info(self.first["dataset"], self.first["dataset_sum"])
 
+    def values(self, name: str) -> list[Any]:
+        """Return an entry of the metadata for each seed."""
+        return [checkpoint[name] for checkpoint in self.checkpoints]
+
     @property
     def accuracy(self) -> str:
         """Test accuracy, with its interval if there are enough seeds or test images."""
-        accuracies, tested = [checkpoint["test_accuracy"] for checkpoint in self.checkpoints], self.images("test")
+        accuracies, tested = self.values("test_accuracy"), self.images("test")
         if len(accuracies) == 1 and tested is None:
             return f"{accuracies[0]:.4f}"
         mean = estimate(accuracies, tested or 0)
         return f"{mean.mean:.4f} ± {mean.half:.4f}"
 
     def cells(self, classes: Sequence[str]) -> list[str]:
-        """Return a row of the table, with the accuracy of each of `classes`."""
+        """Return a row of the table without the model, with the accuracy of each of `classes`."""
         images = self.first["limit_train"] or self.images("train")
-        trained = "" if images is None else f"{images - round(self.first['validation_rate'] * images):,}"
         return [
-            self.model,
             "this project",
             f"{self.first['parameters']:,}",
             self.accuracy,
             *(f"{self.per_class[name]:.3f}" if name in self.per_class else "" for name in classes),
-            ", ".join(str(checkpoint["seed"]) for checkpoint in self.checkpoints),
+            ", ".join(map(str, self.values("seed"))),
             str(self.first["recipe"]["epochs"]),
-            trained,
-            f"{np.mean([checkpoint['seconds'] for checkpoint in self.checkpoints]):,.0f}",
-            ", ".join(dict.fromkeys(checkpoint["device"] for checkpoint in self.checkpoints)),
+            "" if images is None else f"{images - round(self.first['validation_rate'] * images):,}",
+            f"{np.mean(self.values('seconds')):,.0f}",
+            ", ".join(dict.fromkeys(self.values("device"))),
         ]
 
 
@@ -104,15 +108,11 @@ def group_trainings(known: Mapping[str, dict[str, Any]], dataset: str, quick: bo
     Args:
         known: metadata of classifiers by the names of their files.
     """
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for name, metadata in known.items():
         if name.endswith("_quick") == quick and metadata["dataset"] == dataset:
-            same = [metadata[field] for field in ("model", "recipe", "limit_train", "validation_rate", "dataset_sum")]
-            same.append(metadata.get("model_code"))
-            groups.setdefault(json.dumps(same, sort_keys=True), []).append(metadata)
-    trainings = [
-        Trainings(tuple(sorted(group, key=lambda metadata: int(metadata["seed"])))) for group in groups.values()
-    ]
+            groups[json.dumps([metadata.get(field) for field in SAME], sort_keys=True)].append(metadata)
+    trainings = (Trainings(tuple(sorted(group, key=lambda each: int(each["seed"])))) for group in groups.values())
     return sorted(trainings, key=lambda training: model_order(training.model))
 
 
@@ -134,14 +134,13 @@ def model_order(model: str) -> int:
 @cache
 def original_figures() -> dict[str, Any]:
     """Return the figures that the original White Box published."""
-    published: dict[str, Any] = json.loads(ORIGINAL.read_text(encoding="utf-8"))
-    return published
+    return dict(json.loads(ORIGINAL.read_text(encoding="utf-8")))
 
 
 def original_accuracy(dataset: str, model: str) -> dict[str, Any] | None:
     """Return the figures that the original published of a model; None if there are none."""
-    figures: dict[str, dict[str, Any]] = original_figures()["accuracy"].get(dataset, {})
-    return figures.get(ORIGINAL_NAMES.get(model, ""))
+    accuracy: dict[str, dict[str, dict[str, Any]]] = original_figures()["accuracy"]
+    return accuracy.get(dataset, {}).get(ORIGINAL_NAMES.get(model, ""))
 
 
 def accuracy_rows(dataset: str, trainings: Sequence[Trainings]) -> list[list[str]]:
@@ -150,25 +149,18 @@ def accuracy_rows(dataset: str, trainings: Sequence[Trainings]) -> list[list[str
     head = ["model", "trained by", "parameters", "test accuracy", *classes, "seeds", "epochs"]
     head += ["training images", "seconds", "hardware"]
     rows = [head]
-
-    def add_row(cells: list[str], rest: str) -> None:
-        rows.append(cells + [rest] * (len(head) - len(cells)))
-
     for model in dict.fromkeys([*MODELS, *(training.model for training in trainings)]):
         of_model = [training for training in trainings if training.model == model]
         codes = [training.first.get("model_code") for training in of_model]
         for training, code in zip(of_model, codes, strict=True):
-            name, *cells = training.cells(classes)
-            name += f" code {code or 'not recorded'}" * (len(set(codes)) > 1)  # several versions of a user's own model
-            rows.append([name, *cells])
+            version = f" code {code or 'not recorded'}" * (len(set(codes)) > 1)  # several of a user's own model
+            rows.append([f"{model}{version}", *training.cells(classes)])
         if not of_model:
-            add_row([model, "this project"], NOT_RUN)
+            rows.append([model, "this project", *[NOT_RUN] * (len(head) - 2)])
         if (original := original_accuracy(dataset, model)) is not None:
-            figures = [
-                f"{original['parameters']:,}",
-                *(f"{x:.3f}" for x in (original["total"], *original["per_class"])),
-            ]
-            add_row([model, "the original", *figures, "1 seed"], NOT_PUBLISHED)
+            figures = (f"{figure:.3f}" for figure in (original["total"], *original["per_class"]))
+            cells = [model, "the original", f"{original['parameters']:,}", *figures, "1 seed"]
+            rows.append(cells + [NOT_PUBLISHED] * (len(head) - len(cells)))
     return rows
 
 
@@ -186,21 +178,18 @@ def accuracy_csv(datasets: Sequence[str], trainings: Mapping[str, Sequence[Train
         classes = ("total", *class_names(dataset, trainings[dataset]))
         for training in trainings[dataset]:
             for metadata in training.checkpoints:
-                recipe = metadata["recipe"]
-                facts = [metadata["parameters"], recipe["epochs"], recipe["batch_size"], metadata["limit_train"]]
-                facts += [metadata["seconds"], metadata["device"], metadata["versions"]["torch"]]
+                flat = metadata | metadata["recipe"] | metadata["versions"]
                 accuracies = (metadata["test_accuracy"], *metadata["test_accuracy_per_class"])
                 for label, accuracy in zip(("total", *training.classes), accuracies, strict=True):
                     value = "" if accuracy is None else f"{accuracy:.4f}"
-                    row = [dataset, metadata["model"], "this project", metadata["seed"], label, value]
-                    rows.append([*row, *facts])
+                    row = [dataset, training.model, "this project", metadata["seed"], label, value]
+                    rows.append([*row, *(flat[name] for name in FACTS)])
         for model in MODELS:
             if not any(training.model == model for training in trainings[dataset]):
                 rows.append([dataset, model, "this project", *[""] * (3 + len(FACTS))])
             if (original := original_accuracy(dataset, model)) is not None:
                 facts = [original["parameters"], *[""] * (len(FACTS) - 1)]
-                accuracies = (original["total"], *original["per_class"])
-                for label, accuracy in zip(classes, accuracies, strict=True):
+                for label, accuracy in zip(classes, (original["total"], *original["per_class"]), strict=True):
                     rows.append([dataset, model, "the original", "", label, accuracy, *facts])
     return csv_text(rows)
 

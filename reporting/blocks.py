@@ -9,15 +9,13 @@ import numpy as np
 from attribution import CONTROLS
 from data import DATASETS
 from evaluation import REMOVING
-from evaluation.statistics import mean_interval
 from models import model_name
 from reporting.accuracy import accuracy_text, load_trainings, original_accuracy
-from reporting.documents import Published
 from reporting.labels import TITLES, classifier_line, duration, parameter_sentences, quantity
 from reporting.removal_summary import RemovalSummary
 from reporting.retraining_summary import Gap, RetrainingSummary
-from reporting.summary import Summary
-from reporting.tables import areas_cell, cell, details, difference_cell, markdown_table, small_print
+from reporting.summary import Published, Summary
+from reporting.tables import cell, details, difference_cell, markdown_table, random_differences, small_print
 from training.config import checkpoint_path
 
 SHORT_NAMES = {"insertion-deletion": "SRG"}
@@ -48,9 +46,9 @@ def _gap_block(gap: Gap) -> str:
     head = [TITLES[gap.roar.dataset], "ROAR ↓", "its mask alone", "KAR ↑", "its mask alone", "KAR − ROAR"]
     rows = [head, *([curve.method] for curve in gap.roar.image_curves)]
     for summary in (gap.roar, gap.kar):
-        for row, image, mask in zip(rows[1:], summary.image_curves, summary.mask_curves, strict=True):
+        for row, (image, mask) in zip(rows[1:], summary.pairs, strict=True):
             leaks = " †" * (image.method in summary.methods_read_off_masks)
-            row += [areas_cell(image.areas) + leaks, areas_cell(mask.areas)]
+            row += [cell(image.areas) + leaks, cell(mask.areas)]
     for row, roar, kar in zip(rows[1:], gap.roar.image_curves, gap.kar.image_curves, strict=True):
         row.append(difference_cell(kar.areas, roar.areas))
     seeds = gap.roar.config.seeds
@@ -114,10 +112,8 @@ def removing(published: Published) -> str:
         f"the difference paired by seed. {'; '.join(conditions)}."
     )
     names = dict.fromkeys(name for column in columns.values() for name in column)
-    rows = [
-        [name, *(column.get(name, "") for column in columns.values())]
-        for name in sorted(names, key=lambda name: name in CONTROLS)
-    ]
+    ordered = sorted(names, key=lambda name: name in CONTROLS)
+    rows = ([name, *(column.get(name, "") for column in columns.values())] for name in ordered)
     rank_correlations = "\n".join(map(_rank_correlations, published.summaries))
     return f"{markdown_table([['method', *columns], *rows])}\n{rank_correlations}\n\n{small_print(note)}"
 
@@ -126,7 +122,7 @@ def _gap_cells(summary: RemovalSummary) -> dict[str, str]:
     """Return each method's gap, marked if it differs from RANDOM's."""
     cells = {}
     for method, gap in summary.gaps.items():
-        gain = None if summary.is_at_chance else summary.difference_from_random(method)
+        gain = None if summary.doubt else summary.difference_from_random(method)
         mark = "" if gain is None else BETTER if gain.low > 0 else WORSE if gain.high < 0 else ""
         cells[method] = f"{difference_cell(gap, [0.0] * len(gap))} {mark}".rstrip()
     return cells
@@ -134,10 +130,9 @@ def _gap_cells(summary: RemovalSummary) -> dict[str, str]:
 
 def _rank_correlations(summary: Summary) -> str:
     """Return a line with the rank correlations of the evaluations that have enough methods."""
-    places = {column.name: place for place, column in enumerate(summary.columns)}
-    names = [name for name in ("ROAR", *REMOVING) if name in places]
-    names = [name for name in names if len(summary.columns[places[name]].values) >= FEWEST_METHODS]
-    pairs = combinations(names, 2)
+    columns = enumerate(summary.columns)
+    places = {column.name: place for place, column in columns if len(column.values) >= FEWEST_METHODS}
+    pairs = combinations((name for name in ("ROAR", *REMOVING) if name in places), 2)
     words = [
         f"{first} and {second} {summary.correlations[places[first], places[second]]:+.2f}" for first, second in pairs
     ]
@@ -161,11 +156,10 @@ def selectivity(published: Published) -> str:
     rows = {"method": ["method"]} | {name: [name] for name in names}
     for summary in summaries:
         rows["method"] += [f"{TITLES[summary.dataset]}: area ↓", "− RANDOM's"]
-        curves = {curve.method: curve for curve in summary.curves}
+        areas = {curve.method: curve.areas for curve in summary.curves}
+        against = random_differences(areas)
         for name in names:
-            areas, random = (curves[key].areas if key in curves else None for key in (name, "RANDOM"))
-            against = "" if name == "RANDOM" or areas is None or random is None else difference_cell(areas, random)
-            rows[name] += ["" if areas is None else cell(mean_interval(areas)), against]
+            rows[name] += [cell(areas[name]), against[name]] if name in areas else ["", ""]
     images = dict.fromkeys(f"{len(summary.curves[0].score):,}" for summary in summaries)
     methods = dict.fromkeys(method for summary in summaries for method in summary.methods)
     note = (

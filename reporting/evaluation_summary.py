@@ -1,7 +1,7 @@
 """Base classes of summaries, from which tables, CSV, figures, README blocks and the page are drawn."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -16,8 +16,9 @@ from common.files import write_text
 from data import DATA_DIR
 from evaluation.chance import chance_level, known_dataset_info
 from evaluation.options import words_of
-from evaluation.statistics import Curve, Estimate, at_chance, chance_words, mean_interval
+from evaluation.statistics import Curve, Estimate, Values, at_chance, chance_words, mean_interval
 from reporting.labels import file_name_part, parameter_words, quantity, usual_images
+from reporting.tables import cell, markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,17 +28,25 @@ LEAKS = "†"
 
 @dataclass(frozen=True)
 class Chart:
-    """Some curves in one picture of the page.
+    """Some curves on one set of axes, in a figure and on the page.
 
     Attributes:
-        image_curves: of networks that see images; drawn bold.
-        mask_curves: of networks that see the mask alone; drawn thin.
+        note: stands below it on the page.
+        curves: of networks that see images, and of those that see the mask alone, which are drawn thin.
+        baselines: for each method the accuracy on unmasked images, where its curve begins in a figure.
+        chance: a height and its name, for a dotted line; None draws no line.
+        removed: the units that are removed, in words.
+        page_title: the title on the page, where there is more room for it.
     """
 
     title: str
     note: str
-    image_curves: Sequence[Curve]
-    mask_curves: Sequence[Curve] = ()
+    curves: Sequence[Curve]
+    baselines: Mapping[str, Estimate]
+    chance: tuple[float, str] | None
+    removed: str
+    ylabel: str = "test accuracy after retraining"
+    page_title: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ class Column:
         return f"{value.mean:.3f}{interval}{mark}"
 
 
-def estimate_seeds(values: Sequence[float]) -> Estimate:
+def estimate_seeds(values: Values) -> Estimate:
     """Return the mean over the seeds, with an interval if there are several."""
     return mean_interval(values) if len(values) > 1 else Estimate(values[0], values[0], values[0])
 
@@ -178,8 +187,15 @@ class ModelSummary(EvaluationSummary):
 
     @property
     def charts(self) -> Sequence[Chart]:
-        """The curves for the page."""
+        """The curves of the figure, which are those of the page."""
         return ()
+
+    def figures(self) -> "dict[str, Figure]":
+        if not self.charts:
+            return {}
+        from reporting.figures import draw_curves  # here, so that nothing else waits for matplotlib
+
+        return {"": draw_curves(self.charts, self.note)}
 
     @property
     @abstractmethod
@@ -192,13 +208,8 @@ class ModelSummary(EvaluationSummary):
         """Chance on the test images; None if it is not known."""
 
     @property
-    def is_at_chance(self) -> bool:
-        """True if the model is no better than chance on whole images, so that no method can be judged."""
-        return bool(self.doubt)
-
-    @property
     def doubt(self) -> str:
-        """The reason why no method can be judged, if the model is no better than chance; else empty."""
+        """The reason why no method can be judged, if the model is no better than chance on whole images; else empty."""
         if self.chance is None:  # older records have no accuracy either
             return ""
         baseline = self.baseline
@@ -207,7 +218,7 @@ class ModelSummary(EvaluationSummary):
     def describe_seeds(self, seeds: int, methods: Sequence[MethodSpec] = ()) -> str:
         """Return the number of seeds, the parameters that are not the default, and a doubt if there is one."""
         words = [quantity(seeds, "seed"), *parameter_words(methods)]
-        return ", ".join(words) + "; at chance on whole images" * self.is_at_chance
+        return ", ".join(words) + "; at chance on whole images" * bool(self.doubt)
 
 
 @dataclass(frozen=True)
@@ -238,9 +249,23 @@ class MeasurementSummary(ModelSummary):
         recorded = (result.get("chance") for result in self.results.values())
         return chance_level(recorded, self.dataset, self.dataset_sha256, self.config.limit_test, self.data_dir)
 
+    @property
+    def first(self) -> Mapping[str, Any]:
+        """The first result, for what all have in common."""
+        return self.results[self.methods[0], self.seeds[0]]
+
     def values_by_seed(self, method: MethodSpec, name: str) -> list[Any]:
         """Return a field of the records of a method, for each seed."""
         return [self.results[method, seed][name] for seed in self.seeds]
+
+    def method_table(self, head: Iterable[str], rows: Iterable[Iterable[Values]]) -> str:
+        """Return a table with a row for each method: the means of some values over the seeds."""
+        named = zip(self.methods, rows, strict=True)
+        return markdown_table([["method", *head], *([method.label, *map(cell, row)] for method, row in named)])
+
+    def method_column(self, name: str, about: str, values: Callable[[MethodSpec], Values], higher: bool) -> Column:
+        """Return the column of a number that each method has for each seed; `higher` is better or worse."""
+        return Column(name, about, higher, {each.label: estimate_seeds(values(each)) for each in self.methods})
 
     @property
     def title(self) -> str:

@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from common.files import atomic_write
-from evaluation.statistics import Curve, Estimate
+from evaluation.statistics import Estimate
+from reporting.evaluation_summary import Chart
 from reporting.labels import colours_of
 
 if TYPE_CHECKING:
@@ -26,26 +26,7 @@ FEW = 4  # methods, up to which the curves of their masks have labels too
 Label = tuple[Sequence[float], str, str, float]  # heights of the curve, text, colour, font size
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One set of axes.
-
-    Attributes:
-        curves: of networks that see images, and of those that see the mask alone.
-        baselines: for each method the accuracy on unmasked images, where its curve begins.
-        chance: a height and its name, for a dotted line; None draws no line.
-        removed: the units that are removed, in words.
-    """
-
-    title: str
-    curves: Sequence[Curve]
-    baselines: Mapping[str, Estimate]
-    chance: tuple[float, str] | None
-    removed: str
-    ylabel: str = "test accuracy after retraining"
-
-
-def draw_curves(panels: Sequence[Panel], note: str) -> Figure:
+def draw_curves(panels: Sequence[Chart], note: str) -> Figure:
     """Draw accuracy over the fraction removed; the mask alone as a thin line in the colour of its method."""
     width = 7.2 if len(panels) == 1 else 5.6 * len(panels)
     figure, (row,) = new_figure((width, 4.6), 1, len(panels))
@@ -55,7 +36,7 @@ def draw_curves(panels: Sequence[Panel], note: str) -> Figure:
     return _with_note(figure, note)
 
 
-def _draw_panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
+def _draw_panel(axes: Axes, panel: Chart, colours: Mapping[str, str]) -> None:
     labels: list[Label] = []
     few = len({curve.method for curve in panel.curves}) <= FEW
     for curve in panel.curves:

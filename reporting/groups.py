@@ -49,10 +49,8 @@ def sort_datasets(datasets: Iterable[str]) -> list[str]:
 def _configurations(results: Path) -> Iterator[dict[str, Any]]:
     """Yield the configuration of everything that is finished."""
     for kind in ("runs", *REMOVING, "sanity"):
-        for _path, configuration, _result in load_records(results, kind):
-            yield configuration
-    for _path, configuration in load_selectivity(results):
-        yield configuration
+        yield from (configuration for _path, configuration, _result in load_records(results, kind))
+    yield from (configuration for _path, configuration in load_selectivity(results))
 
 
 def list_datasets(results: Path) -> set[str]:
@@ -120,35 +118,27 @@ def load_measurements(results: Path, data_dir: Path = DATA_DIR) -> list[Measurem
     versions = CodeVersions.load(results)
     summaries = []
     for evaluation, (summary_type, config_type) in MEASUREMENTS.items():
+        stored: Iterable[tuple[Path, dict[str, Any], Any]] = load_records(results, evaluation)
+        if evaluation == "selectivity":
+            finished = load_selectivity(results)
+            stored = ((path, record, read_result(path)) for path, record in finished if record["order"] == "most")
         groups: dict[str, dict[tuple[MethodSpec, int], Mapping[str, Any]]] = defaultdict(dict)
-        for record, result in _load_results(results, evaluation):
+        for _path, record, result in stored:
             fields = MEASUREMENT_FIELDS if "seed" in record else METHOD_FIELDS  # selectivity is of seed 0
             common = json.dumps({name: record[name] for name in record if name not in fields}, sort_keys=True)
             groups[common][versions.label_method(MethodSpec.read(record)), int(record.get("seed", 0))] = result
         for text, of_group in groups.items():
             record = json.loads(text)
-            config = config_type(**_fields(from_record(config_type, record)))
+            plain = from_record(config_type, record)
+            values = {name: Recipe(**value) if isinstance(value, dict) else value for name, value in plain.items()}
+            config = config_type(
+                **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+            )
             dataset, model = record["dataset"], versions.label_model(record)
             methods, seeds = complete_part(of_group)
             facts: Any = methods, seeds, of_group, False, record["dataset_sum"], data_dir
             summaries += [summary_type(config, dataset, model, *facts)] if methods else []
     return summaries
-
-
-def _fields(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return fields of a configuration: tuples for lists, a recipe for its fields."""
-    values = {name: Recipe(**value) if isinstance(value, dict) else value for name, value in record.items()}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
-def _load_results(results: Path, evaluation: str) -> Iterator[tuple[dict[str, Any], Mapping[str, Any]]]:
-    """Yield configuration and result of each finished measurement."""
-    if evaluation != "selectivity":
-        yield from ((record, result) for _path, record, result in load_records(results, evaluation))
-        return
-    for path, record in load_selectivity(results):
-        if record["order"] == "most":
-            yield record, read_result(path)
 
 
 def complete_part(results: Results) -> tuple[tuple[MethodSpec, ...], tuple[int, ...]]:

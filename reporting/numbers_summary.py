@@ -1,12 +1,13 @@
 """The summary of an evaluation that measures numbers: a table, its CSV and a ranking."""
 
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 
 from evaluation.options import notes_of
-from evaluation.statistics import mean_interval
-from reporting.evaluation_summary import Column, MeasurementSummary, estimate_seeds
+from reporting.evaluation_summary import Column, MeasurementSummary
 from reporting.labels import parameter_sentences, quantity
-from reporting.tables import areas_cell, csv_text, markdown_table, numbers
+from reporting.tables import csv_text, numbers
 
 
 @dataclass(frozen=True)
@@ -28,20 +29,12 @@ class NumbersSummary(MeasurementSummary):
     @property
     def names(self) -> list[str]:
         """The names of the numbers."""
-        result = self.results[self.methods[0], self.seeds[0]]
-        return [name for name, value in result.items() if isinstance(value, int | float)]
-
-    @property
-    def table(self) -> str:
-        rows = [["method", *self.names]]
-        for method in self.methods:
-            rows.append([method.label, *(areas_cell(self.values_by_seed(method, name)) for name in self.names)])
-        return markdown_table(rows)
+        return [name for name, value in self.first.items() if isinstance(value, int | float)]
 
     @property
     def columns(self) -> list[Column]:
-        values = {method.label: estimate_seeds(self.values_by_seed(method, self.names[0])) for method in self.methods}
-        return [Column(self.evaluation, self.describe_seeds(len(self.seeds)), not self.lowest_first, values)]
+        seeds, higher = self.describe_seeds(len(self.seeds)), not self.lowest_first
+        return [self.method_column(self.evaluation, seeds, partial(self.values_by_seed, name=self.names[0]), higher)]
 
     @property
     def note(self) -> str:
@@ -55,14 +48,13 @@ class NumbersSummary(MeasurementSummary):
 
     @property
     def body(self) -> str:
-        return self.table
+        return self.method_table(
+            self.names, ([self.values_by_seed(method, name) for name in self.names] for method in self.methods)
+        )
 
     @property
     def csv(self) -> str:
         rows = [["method", "number", "mean", "low", "high"]]
-        for method in self.methods:
-            for name in self.names:
-                values = self.values_by_seed(method, name)
-                cells = [f"{values[0]:.6f}", "", ""] if len(values) == 1 else numbers(mean_interval(values))
-                rows.append([method.label, name, *cells])
+        for method, name in product(self.methods, self.names):
+            rows.append([method.label, name, *numbers(self.values_by_seed(method, name))])
         return csv_text(rows)

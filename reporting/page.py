@@ -117,7 +117,7 @@ def _summary_table(summary: Summary) -> str:
 
 def _curves(charts: Sequence[Chart], methods: Iterable[str]) -> str:
     """Return the charts, and above them the legend with a box for each method to show and hide it."""
-    drawn = (curve.method for chart in charts for curve in chart.image_curves)
+    drawn = (curve.method for chart in charts for curve in chart.curves)
     colours = colours_of(list(dict.fromkeys([*methods, *drawn])))
     boxes = "".join(
         f'<label><input type="checkbox" checked value="{escape(method)}"> '
@@ -129,8 +129,7 @@ def _curves(charts: Sequence[Chart], methods: Iterable[str]) -> str:
 
 
 def _figure(chart: Chart, colours: Mapping[str, str]) -> str:
-    lines = [_line(curve, colours[curve.method], is_thin=True) for curve in chart.mask_curves]
-    lines += [_line(curve, colours[curve.method], is_thin=False) for curve in chart.image_curves]
+    curves = sorted(chart.curves, key=lambda curve: curve.network_input == "image")  # the bold ones over the thin ones
     grid = "".join(
         f'<line x1="{LEFT}" x2="{WIDTH - 6}" y1="{_y(height):.1f}" y2="{_y(height):.1f}" stroke="#e3e7ea"/>'
         f'<text x="{LEFT - 5}" y="{_y(height) + 3:.1f}" text-anchor="end">{height:g}</text>'
@@ -142,12 +141,12 @@ def _figure(chart: Chart, colours: Mapping[str, str]) -> str:
     grid += f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 3}" text-anchor="middle">removed</text>'
     return _fill(
         "chart.html",
-        title=escape(chart.title),
+        title=escape(chart.page_title or chart.title),
         width=WIDTH,
         height=HEIGHT,
         grid=grid,
-        lines="".join(lines),
-        about=escape(chart.note) + " Thin: a network that sees the mask alone." * bool(chart.mask_curves),
+        lines="".join(_line(curve, colours[curve.method]) for curve in curves),
+        about=escape(chart.note) + " Thin: a network that sees the mask alone." * (curves[0].network_input == "mask"),
     )
 
 
@@ -159,15 +158,15 @@ def _y(height: float) -> float:
     return HEIGHT - BOTTOM - height * (HEIGHT - BOTTOM - TOP)
 
 
-def _line(curve: Curve, colour: str, is_thin: bool) -> str:
-    """Return a curve, with its interval as a band if it isn't thin, and its numbers when the pointer rests on it."""
+def _line(curve: Curve, colour: str) -> str:
+    """Return a curve with its numbers when the pointer rests on it: thin of the mask, else with its interval."""
 
     def points(heights: Iterable[float]) -> list[str]:
         return [f"{_x(ratio):.1f},{_y(height):.1f}" for ratio, height in zip(curve.ratios, heights, strict=True)]
 
     numbers = ", ".join(f"{ratio * 100:g} %: {y:.3f}" for ratio, y in zip(curve.ratios, curve.means, strict=True))
     name, band, style = f"{curve.method}, mask alone", "", 'stroke-width="0.8"'
-    if not is_thin:
+    if curve.network_input == "image":
         low = points(max(0, estimate.low) for estimate in curve.estimates)
         high = points(min(1, estimate.high) for estimate in curve.estimates)
         band = f'<polygon points="{" ".join([*low, *reversed(high)])}" fill="{colour}" opacity="0.15"/>'

@@ -84,7 +84,9 @@ def draw_grid(rows: Sequence[str], columns: Sequence[Column], title: str, note: 
             if place == 0:
                 axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, labelpad=6)
             if row == 0:
-                axes.set_title(_break_name(column.name), fontsize=8.5, pad=4)
+                front, dot, last = column.name.rpartition(".")  # a layer's long name is as wide as two columns
+                is_long = len(column.name) > LONGEST_NAME and front
+                axes.set_title(f"{front}\n{dot}{last}" if is_long else column.name, fontsize=8.5, pad=4)
             if column.captions:
                 caption = column.captions[row]
                 axes.set_xlabel(caption.text, fontsize=6.5, labelpad=2, color=RIGHT if caption.right else WRONG)
@@ -103,9 +105,3 @@ def _draw_cell(axes: "Axes", column: Column, cell: npt.NDArray[Any]) -> None:
     if not cell.any():
         colour = "#333333" if column.signed else "white"
         axes.text(0.5, 0.5, "all zero", color=colour, fontsize=6.5, ha="center", va="center", transform=axes.transAxes)
-
-
-def _break_name(name: str) -> str:
-    """Return a layer's long name in two lines: "features.0.2.spatial" is as wide as two columns."""
-    front, dot, last = name.rpartition(".")
-    return f"{front}\n{dot}{last}" if len(name) > LONGEST_NAME and front else name

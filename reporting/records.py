@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from common.files import catch_read_errors
 from evaluation.runs import Run, RunResult
 
 FORMAT = 1
+REMEDY = "delete it, and the run is done again"
 GATHERED = "records.jsonl"  # the records of many measurements in one file, for publishing
 
 Record = tuple[dict[str, Any], dict[str, Any]]
@@ -61,9 +62,13 @@ def read_record(path: Path) -> Record:
 
 
 def _record(content: dict[str, Any]) -> Record:
-    if content["format"] != FORMAT:
-        raise ValueError(f"format {content['format']}, this program reads {FORMAT}")
+    _require_format(content["format"])
     return content["configuration"], content["result"]
+
+
+def _require_format(number: int) -> None:
+    if number != FORMAT:
+        raise ValueError(f"format {number}, this program reads {FORMAT}")
 
 
 def load_runs(results: Path) -> Iterator[tuple[Run, RunResult]]:
@@ -79,18 +84,18 @@ def load_runs(results: Path) -> Iterator[tuple[Run, RunResult]]:
 
 @contextmanager
 def naming_damage(path: Path) -> Iterator[None]:
-    """Raise `InputError` if a record can't be read in the `with` block."""
+    """Raise `InputError` if a record, or a file of selectivity, can't be read in the `with` block."""
     try:
-        with catch_read_errors(path, "is damaged: delete it, and the run is done again"):
+        with catch_read_errors(path, f"is damaged: {REMEDY}"):
             yield
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is damaged ({error}): delete it, and the run is done again") from error
+        raise InputError(f"{path} is damaged ({error}): {REMEDY}") from error
 
 
 def load_selectivity(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield path and configuration of each method whose selectivity is finished."""
     for path in sorted((results / "selectivity").glob("*.h5")):
-        with reading_result(path), h5py.File(path, "r") as file:
+        with naming_damage(path), h5py.File(path, "r") as file:
             yield path, json.loads(file.attrs["configuration"])
 
 
@@ -100,12 +105,6 @@ def read_result(path: Path) -> dict[str, npt.NDArray[Any]]:
     Raises:
         InputError: the file is damaged or in use.
     """
-    with reading_result(path), h5py.File(path, "r") as file:
-        if file.attrs["format"] != FORMAT:
-            raise InputError(f"{path} has another format: delete it, and it is made anew")
+    with naming_damage(path), h5py.File(path, "r") as file:
+        _require_format(file.attrs["format"])
         return {name: file[name][:] for name in ("score", "correct")}
-
-
-def reading_result(path: Path) -> AbstractContextManager[None]:
-    """Raise `InputError` if a file of selectivity can't be read in the `with` block."""
-    return catch_read_errors(path, "is damaged: delete it, and it is made anew", (KeyError, ValueError))

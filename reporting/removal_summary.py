@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from common.hashing import json_sha256
 from evaluation import ORDERS, RATIOS, RECORDED_ORDERS
@@ -13,10 +12,7 @@ from evaluation.options import notes_of, words_of
 from evaluation.statistics import Curve, Estimate, difference, estimate
 from reporting.evaluation_summary import Chart, Column, MeasurementSummary, estimate_seeds
 from reporting.labels import explained_class, interval_kind, parameter_sentences, quantity
-from reporting.tables import areas_cell, cell, csv_text, difference_cell, markdown_table, numbers
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from reporting.tables import cell, csv_text, difference_cell, markdown_table, numbers, random_differences
 
 DESCRIPTIONS = {
     "ROAD": "ROAD (Rong et al. 2022): removed pixels imputed from their neighbours, with noise; no network retrained.",
@@ -48,11 +44,11 @@ class RemovalSummary(MeasurementSummary):
     @property
     def curves(self) -> list[Curve]:
         """The curve of each method, the most relevant pixels first."""
-        return self.curves_of("MoRF", self.config.value)
+        return self.curves_of("MoRF")
 
-    def curves_of(self, order: str, value: str) -> list[Curve]:
+    def curves_of(self, order: str, value: str = "") -> list[Curve]:
         """Return for each method accuracy or score over the fraction removed, "MoRF" or "LeRF"."""
-        curves = []
+        value, curves = value or self.config.value, []
         for method in self.methods:
             by_seed = [values[RECORDED_ORDERS[order]] for values in self.values_by_seed(method, value)]
             by_ratio = tuple(zip(*by_seed, strict=True))
@@ -66,9 +62,9 @@ class RemovalSummary(MeasurementSummary):
         The higher the better, 0 for a random order; for insertion and deletion it is SRG (Blücher et al. 2024,
         arXiv 2401.06654), for F-Fidelity FFid⁺ − FFid⁻.
         """
-        pairs = zip(*(self.curves_of(order, self.config.value) for order in ORDERS), strict=True)
         return {
-            morf.method: [low - high for low, high in zip(lerf.areas, morf.areas, strict=True)] for morf, lerf in pairs
+            morf.method: [low - high for low, high in zip(lerf.areas, morf.areas, strict=True)]
+            for morf, lerf in zip(*map(self.curves_of, ORDERS), strict=True)
         }
 
     def difference_from_random(self, method: str) -> Estimate | None:
@@ -81,11 +77,11 @@ class RemovalSummary(MeasurementSummary):
         """Two rows per method, the most and the least important removed first."""
         head = ["method", "first removed", *(f"{ratio * 100:g} %" for ratio in self._table_ratios), "area"]
         rows = [[*head, "least − most", "− RANDOM's"]]
-        random = self.gaps.get("RANDOM")
-        for morf, lerf in zip(*(self.curves_of(order, self.config.value) for order in ORDERS), strict=True):
+        against = random_differences(self.gaps)
+        for morf, lerf in zip(*map(self.curves_of, ORDERS), strict=True):
             gap = self.gaps[morf.method]
-            against = "" if random is None or gap is random else difference_cell(gap, random)
-            rows.append([morf.method, "most", *self._cells(morf), difference_cell(gap, [0.0] * len(gap)), against])
+            least_most = difference_cell(gap, [0.0] * len(gap))
+            rows.append([morf.method, "most", *self._cells(morf), least_most, against[morf.method]])
             rows.append(["", "least", *self._cells(lerf), "", ""])
         return markdown_table(rows)
 
@@ -93,7 +89,7 @@ class RemovalSummary(MeasurementSummary):
         """Return the cells at each ratio and the area; of F-Fidelity the accuracy lost: FFid⁺, FFid⁻."""
         places = [curve.ratios.index(ratio) for ratio in self._table_ratios]
         if self.config.tuning is None:
-            return [*(cell(curve.estimates[place]) for place in places), areas_cell(curve.areas)]
+            return [*(cell(curve.estimates[place]) for place in places), cell(curve.areas)]
         whole = self.values_by_seed(self.methods[0], "whole_accuracy")
         return [difference_cell(whole, values) for values in (*(curve.accuracies[n] for n in places), curve.areas)]
 
@@ -105,7 +101,7 @@ class RemovalSummary(MeasurementSummary):
     @property
     def verdicts(self) -> str:
         """A line for each method on its difference from RANDOM; empty with one seed; one line at chance."""
-        if self.is_at_chance:
+        if self.doubt:
             return f"\n- no verdict, since {self.doubt}\n"
         lines = []
         for method in self.gaps:
@@ -120,13 +116,6 @@ class RemovalSummary(MeasurementSummary):
         values = {method: estimate_seeds(gaps) for method, gaps in self.gaps.items()}
         seeds = self.describe_seeds(len(self.seeds), self.methods)
         return [Column(self.evaluation, f"area of least minus area of most important first, {seeds}", True, values)]
-
-    @property
-    def charts(self) -> list[Chart]:
-        return [
-            Chart(f"{self.title}: {word} important first", self.note, self.curves_of(order, self.config.value))
-            for order, word in RECORDED_ORDERS.items()
-        ]
 
     @property
     def note(self) -> str:
@@ -158,18 +147,22 @@ class RemovalSummary(MeasurementSummary):
             words.append(f"ratios-{json_sha256(list(config.ratios))[:6]}")
         return words
 
-    def figures(self) -> "dict[str, Figure]":
-        from reporting.figures import Panel, draw_curves  # here, so that nothing else waits for matplotlib
-
+    @property
+    def charts(self) -> list[Chart]:
         value = self.config.value
-        ylabel = "probability of the explained class" if value == "score" else "test accuracy"
-        panels = []
-        for order, word in RECORDED_ORDERS.items():
-            curves = self.curves_of(order, value)
-            removed = f"{word} important pixels {'in question' if self.config.tuning else 'removed'}"
-            baselines = dict.fromkeys((curve.method for curve in curves), self.estimate_whole(value))
-            panels.append(Panel(f"{self.title}: {word} first", curves, baselines, self.chance_line, removed, ylabel))
-        return {"": draw_curves(panels, self.note)}
+        return [
+            Chart(
+                f"{self.title}: {word} first",
+                self.note,
+                self.curves_of(order),
+                baselines={method.label: self.estimate_whole(value) for method in self.methods},
+                chance=self.chance_line,
+                removed=f"{word} important pixels {'in question' if self.config.tuning else 'removed'}",
+                ylabel="probability of the explained class" if value == "score" else "test accuracy",
+                page_title=f"{self.title}: {word} important first",
+            )
+            for order, word in RECORDED_ORDERS.items()
+        ]
 
     @property
     def chance_line(self) -> tuple[float, str] | None:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from attribution.spec import methods_stem
 from common.hashing import json_sha256
@@ -27,11 +27,6 @@ from reporting.labels import (
 )
 from reporting.tables import curves_csv, curves_table, gap_table, runs_csv
 from training.recipe import quick_train_images, recipe_for
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from reporting.figures import Panel
 
 LONGEST_RATIOS = 40  # letters
 
@@ -83,19 +78,11 @@ class RetrainingSummary(ModelSummary):
         return estimate([self.results[run].accuracy for run in runs], self.results[runs[0]].test_images)
 
     @cached_property
-    def image_curves(self) -> list[Curve]:
-        """The curve of each method."""
-        return self._curves("image")
-
-    @cached_property
-    def mask_curves(self) -> list[Curve]:
-        """For each method the curve of networks that see its masks alone."""
-        return self._curves("mask")
-
-    def _curves(self, network_input: str) -> list[Curve]:
-        config, sums, curves = self.config, (self.dataset_sha256, self.checkpoint_sha256), []
-        seeds = config.seeds_of(network_input)
-        for method in config.methods:
+    def curves(self) -> list[Curve]:
+        """Below each method's curve that of networks that see its masks alone."""
+        config, curves = self.config, []
+        for method, network_input in product(config.methods, ("image", "mask")):
+            sums, seeds = (self.dataset_sha256, self.checkpoint_sha256), config.seeds_of(network_input)
             results = [
                 [self.results[config.run(*sums, method, ratio, seed, network_input)] for seed in seeds]
                 for ratio in config.ratios
@@ -106,9 +93,17 @@ class RetrainingSummary(ModelSummary):
         return curves
 
     @property
-    def curves(self) -> list[Curve]:
-        """Below each method's curve that of its masks."""
-        return [curve for pair in zip(self.image_curves, self.mask_curves, strict=True) for curve in pair]
+    def image_curves(self) -> list[Curve]:
+        return self.curves[::2]
+
+    @property
+    def mask_curves(self) -> list[Curve]:
+        return self.curves[1::2]
+
+    @property
+    def pairs(self) -> list[tuple[Curve, Curve]]:
+        """For each method the two curves."""
+        return list(zip(self.image_curves, self.mask_curves, strict=True))
 
     @cached_property
     def chance(self) -> float | None:
@@ -154,26 +149,27 @@ class RetrainingSummary(ModelSummary):
             "Mask alone (thin, ×): a network that sees only which pixels are replaced."
         )
 
-    @cached_property
+    @property
     def table(self) -> str:
         return curves_table(self.curves, self.baseline)
 
-    @cached_property
+    @property
     def verdicts(self) -> str:
         """A line for each method on the trust that its curve deserves."""
         clean_test = self.config.masks.mask_split == "train"
         return "".join(
             f"- {image.method}: {verdict(image, mask, self.chance, clean_test, self.baseline)}\n"
-            for image, mask in zip(self.image_curves, self.mask_curves, strict=True)
+            for image, mask in self.pairs
         )
 
     @property
     def methods_read_off_masks(self) -> frozenset[str]:
         """The methods whose curve the mask alone explains, see `statistics.verdict`."""
-        if self.chance is None or self.is_at_chance or self.config.masks.mask_split != "both":
+        if self.chance is None or self.doubt or self.config.masks.mask_split != "both":
             return frozenset()
-        pairs = zip(self.image_curves, self.mask_curves, strict=True)
-        return frozenset(image.method for image, mask in pairs if share_of_mask(image, mask, self.chance) >= READABLE)
+        return frozenset(
+            image.method for image, mask in self.pairs if share_of_mask(image, mask, self.chance) >= READABLE
+        )
 
     @property
     def columns(self) -> list[Column]:
@@ -183,7 +179,15 @@ class RetrainingSummary(ModelSummary):
 
     @property
     def charts(self) -> list[Chart]:
-        return [Chart(self.title, self.conditions, self.image_curves, self.mask_curves)]
+        chart = Chart(
+            self.title,
+            self.conditions,
+            self.curves,
+            baselines={curve.method: self.baseline for curve in self.image_curves},
+            chance=None if self.chance is None else (self.chance, "chance"),
+            removed=f"{self.config.masks.granularity}s replaced in {self.masked_images}",
+        )
+        return [chart]
 
     @property
     def order(self) -> str:
@@ -233,24 +237,6 @@ class RetrainingSummary(ModelSummary):
         words = [self.evaluation, self.dataset, file_name_part(self.model), methods_stem(config.methods)]
         words += [*self.mask_words, *parameter_words(config.methods), *["quick"] * self.quick]
         return "_".join([*words, *(word for word, is_special in amounts.items() if is_special)])
-
-    def figures(self) -> "dict[str, Figure]":
-        from reporting.figures import draw_curves  # here, so that nothing else waits for matplotlib
-
-        return {"": draw_curves([self.panel], self.note)}
-
-    @property
-    def panel(self) -> "Panel":
-        """The figure's axes."""
-        from reporting.figures import Panel
-
-        return Panel(
-            self.title,
-            self.curves,
-            baselines={curve.method: self.baseline for curve in self.image_curves},
-            chance=None if self.chance is None else (self.chance, "chance"),
-            removed=f"{self.config.masks.granularity}s replaced in {self.masked_images}",
-        )
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from attribution.spec import MethodSpec
 from common.files import write_text
@@ -17,6 +17,7 @@ from evaluation.runs import RetrainingConfig, Run, RunResult
 from evaluation.statistics import Curve
 from models import NO_ATTENTION, parse_model_name
 from reporting.accuracy import model_order, original_figures
+from reporting.evaluation_summary import Chart
 from reporting.groups import CodeVersions, method_order, sort_datasets
 from reporting.labels import file_name_part, quantity
 from reporting.records import load_runs
@@ -24,10 +25,9 @@ from reporting.retraining_summary import Gap, RetrainingSummary, quick_images
 from reporting.tables import markdown_table, runs_csv
 from training.recipe import recipe_for
 
-if TYPE_CHECKING:
-    from reporting.figures import Panel
-
 Results = Mapping[Run, RunResult]
+Item = TypeVar("Item")
+Key = TypeVar("Key")
 
 ORIGINAL_METHODS = {"GB-GC": "GBGC"}
 ORIGINAL_MASKS = ["element", "train"]  # as `RetrainingSummary.mask_words` has it
@@ -68,12 +68,15 @@ class Retrainings:
             runs[replace(run, method=method)] = result
         datasets = datasets or sort_datasets(run.dataset for run in runs)
         runs = {run: result for run, result in runs.items() if run.dataset in datasets}
-        groups: dict[Run, list[Run]] = defaultdict(list)  # common configuration of curves -> their points
-        for run in runs:
-            if run.method is not None and run.network_input == "image":
-                groups[replace(run, method=None, ratio=0.0, seed=0)].append(run)
+
+        def place(key: Run) -> tuple[object, ...]:
+            order = RETRAINING.index(key.evaluation), datasets.index(key.dataset), model_order(key.model)
+            return *order, json.dumps(key.configuration())
+
+        points = (run for run in runs if run.method is not None and run.network_input == "image")
+        groups = _group(points, lambda run: replace(run, method=None, ratio=0.0, seed=0))  # by common configuration
         summaries, omissions = [], []
-        for key in sorted(groups, key=lambda key: _place(key, datasets)):
+        for key in sorted(groups, key=place):
             model = versions.label_model(key.configuration())
             config, missing = _largest_config(key, groups[key], runs)
             if config is not None:
@@ -86,12 +89,14 @@ class Retrainings:
     @cached_property
     def largest(self) -> list[RetrainingSummary]:
         """The largest summary of each evaluation, data set, model and kind of masks; figures show these."""
-        largest: dict[tuple[object, ...], RetrainingSummary] = {}
-        for summary in self.summaries:
-            kind = (summary.evaluation, summary.dataset, summary.model, *summary.mask_words)
-            if kind not in largest or _size(summary) > _size(largest[kind]):
-                largest[kind] = summary
-        return list(largest.values())
+
+        def size(summary: RetrainingSummary) -> tuple[int, int]:
+            """Return the number of measurements, and of images trained on."""
+            images = summary.config.limit_train or 2**31
+            return _points(summary.config)[0], images * summary.config.recipe.epochs
+
+        kinds = _group(self.summaries, lambda one: (one.evaluation, one.dataset, one.model, *one.mask_words))
+        return [max(summaries, key=size) for summaries in kinds.values()]
 
     @property
     def quick(self) -> list[RetrainingSummary]:
@@ -128,24 +133,20 @@ class Retrainings:
         from reporting.figures import draw_curves, save_figure  # here, so that nothing else waits for matplotlib
 
         paths = []
-        kinds: dict[tuple[str, tuple[str, ...]], list[RetrainingSummary]] = defaultdict(list)
-        for summary in self.largest:
-            kinds[summary.evaluation, tuple(summary.mask_words)].append(summary)
-        for (evaluation, words), summaries in kinds.items():
-            for model in dict.fromkeys(summary.model for summary in summaries):
-                of_model = [summary for summary in summaries if summary.model == model]
+        for (evaluation, *words), summaries in _group(
+            self.largest, lambda one: (one.evaluation, *one.mask_words)
+        ).items():
+            for model, of_model in _group(summaries, lambda one: one.model).items():
                 stem = "_".join([evaluation, *([] if model == NO_ATTENTION else [file_name_part(model)]), *words])
-                panels = [summary.panel for summary in of_model]
-                paths += save_figure(draw_curves(panels, _figure_note(of_model)), folder / f"{stem}{suffix}")
+                charts = [chart for summary in of_model for chart in summary.charts]
+                paths += save_figure(draw_curves(charts, _figure_note(of_model)), folder / f"{stem}{suffix}")
             for method in dict.fromkeys(method for summary in summaries for method in summary.config.methods):
-                by_dataset: dict[str, list[RetrainingSummary]] = {summary.dataset: [] for summary in summaries}
-                for summary in summaries:
-                    by_dataset[summary.dataset] += [summary] if method in summary.config.methods else []
-                if any(len(of_dataset) > 1 for of_dataset in by_dataset.values()):
-                    panels = [_models_panel(method, of_dataset) for of_dataset in by_dataset.values() if of_dataset]
-                    note = _figure_note([summary for of_dataset in by_dataset.values() for summary in of_dataset])
+                of_method = [summary for summary in summaries if method in summary.config.methods]
+                by_dataset = _group(of_method, lambda one: one.dataset).values()
+                if len(of_method) > len(by_dataset):
+                    charts = [_models_chart(method, of_dataset) for of_dataset in by_dataset]
                     stem = "_".join([evaluation, "models", method.file_stem, *words])
-                    paths += save_figure(draw_curves(panels, note), folder / f"{stem}{suffix}")
+                    paths += save_figure(draw_curves(charts, _figure_note(of_method)), folder / f"{stem}{suffix}")
         return paths
 
     def original_comparisons(self) -> Iterator[str]:
@@ -166,11 +167,6 @@ class Retrainings:
             words = [quantity(n, unit) for unit, n in (counts | {"seed": summary.config.seeds}).items()]
             lines.append(f"{summary.title}: {', '.join([*words, *summary.mask_words])}")
         return "\n".join([*lines, *(f"left out: {line}" for line in self.omissions)])
-
-
-def _place(key: Run, datasets: Sequence[str]) -> tuple[object, ...]:
-    place = RETRAINING.index(key.evaluation), datasets.index(key.dataset), model_order(key.model)
-    return *place, json.dumps(key.configuration())
 
 
 def _largest_config(key: Run, points: Sequence[Run], runs: Results) -> tuple[RetrainingConfig | None, str]:
@@ -229,17 +225,18 @@ def _points(config: RetrainingConfig) -> tuple[int, int]:
     return len(config.methods) * len(config.ratios) * config.seeds, config.seeds
 
 
-def _size(summary: RetrainingSummary) -> tuple[int, int]:
-    """Return the number of measurements, and of images trained on."""
-    images = summary.config.limit_train or 2**31
-    return _points(summary.config)[0], images * summary.config.recipe.epochs
+def _group(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    groups: dict[Key, list[Item]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return groups
 
 
-def _models_panel(method: MethodSpec, summaries: Sequence[RetrainingSummary]) -> "Panel":
-    """Return the panel of one method on several models, each curve under the model's name."""
+def _models_chart(method: MethodSpec, summaries: Sequence[RetrainingSummary]) -> Chart:
+    """Return the curves of one method on several models, each under the model's name."""
     first = summaries[0]
     return replace(
-        first.panel,
+        first.charts[0],
         title=f"{first.evaluation} of {method.label} on {first.dataset}",
         curves=[
             replace(curve, method=summary.model)
@@ -256,24 +253,29 @@ def _figure_note(summaries: Sequence[RetrainingSummary]) -> str:
     if len({summary.dataset for summary in summaries}) == 1:
         return "\n".join([*dict.fromkeys(summary.conditions for summary in summaries), summaries[0].legend])
     lines = [f"{summary.dataset}: " + summary.conditions.replace("\n", " ") for summary in summaries]
-    legends: dict[str, list[str]] = defaultdict(list)
-    for summary in summaries:
-        legends[summary.legend].append(summary.dataset)
-    for legend, datasets in legends.items():
-        lines.append(legend if len(legends) == 1 else f"{' and '.join(datasets)}: {legend}")
+    legends = _group(summaries, lambda one: one.legend)
+    for legend, of_legend in legends.items():
+        datasets = " and ".join(summary.dataset for summary in of_legend)
+        lines.append(legend if len(legends) == 1 else f"{datasets}: {legend}")
     return "\n".join(dict.fromkeys(lines))
 
 
 def _areas_beside_original(theirs: RetrainingSummary, ours: RetrainingSummary) -> str:
     """Return areas by method: published, in the original's setting, in the default one, and of the mask alone."""
     rows = [["method", "the original, published", "its setting, here", "both splits masked", "the mask alone"]]
-    pairs = {image.method: (image, mask) for image, mask in zip(ours.image_curves, ours.mask_curves, strict=True)}
+    pairs = {image.method: (image, mask) for image, mask in ours.pairs}
     for curve in (curve for curve in theirs.image_curves if curve.method in pairs):
         published = published_curve(theirs.evaluation, theirs.dataset, curve.method)
-        ratios = [ratio for ratio in curve.ratios if ratio in pairs[curve.method][0].ratios]
+        ratios = tuple(ratio for ratio in curve.ratios if ratio in pairs[curve.method][0].ratios)
         curves = (published, curve, *pairs[curve.method])
         rows.append([curve.method, *(f"{_area_at(each, ratios):.3f}" if each else "" for each in curves)])
     return markdown_table(rows)
+
+
+def _area_at(curve: Curve, ratios: tuple[float, ...]) -> float:
+    """Return the area under a curve at some of its ratios."""
+    accuracies = tuple(curve.accuracies[curve.ratios.index(ratio)] for ratio in ratios)
+    return replace(curve, ratios=ratios, accuracies=accuracies).area
 
 
 def published_curve(evaluation: str, dataset: str, method: str) -> Curve | None:
@@ -283,11 +285,6 @@ def published_curve(evaluation: str, dataset: str, method: str) -> Curve | None:
     if name not in figures["retraining"]:
         return None
     heights = zip(figures["ratios"], figures["retraining"][name][evaluation], strict=True)
-    points = sorted((ratio if evaluation == "ROAR" else round(1 - ratio, 9), height) for ratio, height in heights)
-    return Curve(method, "image", tuple(ratio for ratio, _ in points), tuple((y,) for _, y in points), 10_000)
-
-
-def _area_at(curve: Curve, ratios: Sequence[float]) -> float:
-    """Return the area under a curve at some of its ratios."""
-    accuracies = tuple(curve.accuracies[curve.ratios.index(ratio)] for ratio in ratios)
-    return replace(curve, ratios=tuple(ratios), accuracies=accuracies).area
+    points = sorted((ratio if evaluation == "ROAR" else round(1 - ratio, 9), (height,)) for ratio, height in heights)
+    ratios, accuracies = zip(*points, strict=True)
+    return Curve(method, "image", ratios, accuracies, 10_000)

@@ -1,17 +1,17 @@
 """The summary of the sanity checks: tables, a figure and a sentence for each method."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar
 
 from attribution import CONTROLS
 from attribution.spec import MethodSpec
 from evaluation.configs import SanityConfig
 from evaluation.options import notes_of
-from evaluation.statistics import Estimate, estimate, mean_interval
-from reporting.evaluation_summary import Column, MeasurementSummary, estimate_seeds
+from evaluation.statistics import Estimate, estimate
+from reporting.evaluation_summary import Column, MeasurementSummary
 from reporting.labels import parameter_sentences, quantity
-from reporting.tables import areas_cell, csv_text, markdown_table, numbers
+from reporting.tables import csv_text, numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,43 +42,16 @@ class SanitySummary(MeasurementSummary):
     @property
     def stages(self) -> list[str]:
         """The layer from the output down to which weights are random, for each stage."""
-        return [group[0] for group in self.results[self.methods[0], self.seeds[0]]["stages"]]
+        return [group[0] for group in self.first["stages"]]
 
-    def values(self, method: MethodSpec, name: str, stage: int | None = None) -> list[float]:
-        """Return a value for each seed."""
+    def values(self, method: MethodSpec, name: str, part: int | str | None = None) -> list[float]:
+        """Return for each seed a value, or a part of it: that of a stage, or a similarity to shuffled labels' maps."""
         values = self.values_by_seed(method, name)
-        return [float(value if stage is None else value[stage]) for value in values]
+        return [float(value if part is None else value[part]) for value in values]
 
     def mean(self, method: MethodSpec, name: str, stage: int) -> float:
         """Return the mean over the seeds."""
         return sum(self.values(method, name, stage)) / len(self.seeds)
-
-    def similarity_table(self, name: str) -> str:
-        """Return the table of a similarity: a row for each method, a column for each stage."""
-        rows = [["method", *(f"… {stage}" for stage in self.stages)]]
-        for method in self.methods:
-            rows.append([method.label, *(areas_cell(self.values(method, name, place)) for place in self._places)])
-        return markdown_table(rows)
-
-    @property
-    def random_labels_table(self) -> str:
-        """Likeness to the maps of networks that were trained on shuffled labels; empty if there are none."""
-        if not self.config.random_labels:
-            return ""
-        rows = [["method", *SIMILARITIES.values()]]
-        for method in self.methods:
-            by_seed = self.values_by_seed(method, "random_labels")
-            columns = ([float(values[name]) for values in by_seed] for name in SIMILARITIES)
-            rows.append([method.label, *map(areas_cell, columns)])
-        return f"Likeness to the maps of a network that was trained on shuffled labels\n\n{markdown_table(rows)}\n"
-
-    @property
-    def robustness_table(self) -> str:
-        """Infidelity and maximum sensitivity."""
-        rows = [["method", "infidelity", "maximum sensitivity"]]
-        for method in self.methods:
-            rows.append([method.label, *(areas_cell(self.values(method, name)) for name in ROBUSTNESS)])
-        return markdown_table(rows)
 
     def similarity(self, method: MethodSpec) -> list[float]:
         """Return for each seed the likeness of the maps: mean of rank correlation and SSIM over all stages.
@@ -97,12 +70,11 @@ class SanitySummary(MeasurementSummary):
     def columns(self) -> list[Column]:
         seeds = self.describe_seeds(len(self.seeds), self.methods)
         about = f"likeness of the maps while layer after layer is made random, mean over the cascade, {seeds}"
-        similarity = {method.label: estimate_seeds(self.similarity(method)) for method in self.methods}
-        columns = [Column("sanity", about, False, similarity)]
-        for name in ROBUSTNESS:
-            values = {method.label: estimate_seeds(self.values(method, name)) for method in self.methods}
-            columns.append(Column(name, f"mean over the images, {seeds}", False, values))
-        return columns
+        of_images = f"mean over the images, {seeds}"
+        robustness = (
+            self.method_column(name, of_images, partial(self.values, name=name), higher=False) for name in ROBUSTNESS
+        )
+        return [self.method_column("sanity", about, self.similarity, higher=False), *robustness]
 
     def outcome(self, method: MethodSpec) -> str:
         """Return "passes", "fails", "fails in part", or "–" for a control."""
@@ -131,7 +103,7 @@ class SanitySummary(MeasurementSummary):
         config = self.config
         explained = "class that the trained network predicts" if config.explain == "prediction" else "label"
         interval = "" if len(self.seeds) == 1 else " ± is the 95 % interval, Student's t over the seeds."
-        window = self.results[self.methods[0], self.seeds[0]].get("ssim_window", USUAL_WINDOW)
+        window = self.first.get("ssim_window", USUAL_WINDOW)
         small = "" if window == USUAL_WINDOW else f" SSIM over windows of {window}×{window} pixels."
         return (
             "Cascading randomisation (Adebayo et al. 2018): weights drawn anew from the output down to the layer "
@@ -147,13 +119,21 @@ class SanitySummary(MeasurementSummary):
 
     @property
     def body(self) -> str:
-        tables = "\n".join(
-            f"{words[0].upper()}{words[1:]}\n\n{self.similarity_table(name)}" for name, words in SIMILARITIES.items()
-        )
+        stages = [f"… {stage}" for stage in self.stages]
+        tables = ""
+        for name, words in SIMILARITIES.items():
+            rows = [[self.values(method, name, place) for place in self._places] for method in self.methods]
+            tables += f"{words[0].upper()}{words[1:]}\n\n{self.method_table(stages, rows)}\n"
+        if self.config.random_labels:
+            rows = [[self.values(method, "random_labels", name) for name in SIMILARITIES] for method in self.methods]
+            table = self.method_table(SIMILARITIES.values(), rows)
+            tables += f"Likeness to the maps of a network that was trained on shuffled labels\n\n{table}\n"
+        rows = [[self.values(method, name) for name in ROBUSTNESS] for method in self.methods]
+        tables += self.method_table(["infidelity", "maximum sensitivity"], rows)
         sentences = "".join(f"- {method.label} {self.sentence(method)}\n" for method in self.methods)
-        if self.is_at_chance:
+        if self.doubt:
             sentences = f"- no map can be judged, since {self.doubt}\n"
-        return f"{tables}\n{self.random_labels_table}{self.robustness_table}\n{sentences}"
+        return f"{tables}\n{sentences}"
 
     @cached_property
     def chance(self) -> float | None:
@@ -162,8 +142,7 @@ class SanitySummary(MeasurementSummary):
 
     @cached_property
     def baseline(self) -> Estimate:
-        images = self.results[self.methods[0], self.seeds[0]]["test_images"]
-        return estimate(self.values_by_seed(self.methods[0], "accuracy"), images)
+        return estimate(self.values_by_seed(self.methods[0], "accuracy"), self.first["test_images"])
 
     @property
     def csv(self) -> str:
@@ -172,9 +151,8 @@ class SanitySummary(MeasurementSummary):
         points = [(name, place) for name in SIMILARITIES for place in self._places]
         for method in self.methods:
             for name, place in [*points, *((name, None) for name in ROBUSTNESS)]:
-                values = self.values(method, name, place)
-                cells = [f"{values[0]:.6f}", "", ""] if len(values) == 1 else numbers(mean_interval(values))
-                rows.append([method.label, name, "" if place is None else self.stages[place], *cells])
+                stage = "" if place is None else self.stages[place]
+                rows.append([method.label, name, stage, *numbers(self.values(method, name, place))])
         return csv_text(rows)
 
     def figures(self) -> "dict[str, Figure]":

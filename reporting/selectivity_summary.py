@@ -1,6 +1,5 @@
 """The summary of selectivity: the fall of accuracy and score while pixels are removed, as table and figures."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +14,7 @@ from evaluation.options import notes_of
 from evaluation.statistics import Estimate, mean_interval, proportion_interval, trapezoids
 from reporting.evaluation_summary import Column, MeasurementSummary
 from reporting.labels import explained_class, parameter_sentences, parameter_words
-from reporting.tables import cell, csv_text, difference_cell, markdown_table, numbers
+from reporting.tables import cell, csv_text, markdown_table, numbers, random_differences
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,10 +37,6 @@ class SelectivityCurve:
     score: Array
     correct: Array
 
-    @classmethod
-    def from_arrays(cls, method: str, arrays: Mapping[str, Array]) -> "SelectivityCurve":
-        return cls(method, arrays["score"].astype(np.float64), arrays["correct"])
-
     @cached_property
     def accuracy(self) -> list[Estimate]:
         """After each number of removals."""
@@ -63,20 +58,6 @@ def areas_of_rows(rows: Array) -> Array:
     return trapezoids(rows.T, np.arange(rows.shape[1]))
 
 
-def selectivity_table(curves: Sequence[SelectivityCurve]) -> str:
-    """Return a row per method: accuracy after some removals, both areas, the distance to RANDOM, paired by image."""
-    random = next((curve for curve in curves if curve.method == "RANDOM"), None)
-    steps = sorted({round(step) for step in np.linspace(0, curves[0].score.shape[1] - 1, TABLE_STEPS)})
-    head = ["method", *(f"{step} pixels" for step in steps), "area of accuracy", "area of score", "score − RANDOM's"]
-    rows = [head]
-    for curve in curves:
-        cells = [curve.method, *(cell(curve.accuracy[step]) for step in steps)]
-        cells += [cell(mean_interval(curve.accuracy_areas)), cell(mean_interval(curve.areas))]
-        cells.append("" if random is None or curve is random else difference_cell(curve.areas, random.areas))
-        rows.append(cells)
-    return markdown_table(rows)
-
-
 @dataclass(frozen=True)
 class SelectivitySummary(MeasurementSummary):
     """The selectivity of several methods on one classifier; `results` are the arrays of `SelectivityCurve`."""
@@ -87,8 +68,10 @@ class SelectivitySummary(MeasurementSummary):
 
     @cached_property
     def curves(self) -> list[SelectivityCurve]:
+        results = {method.label: self.results[method, self.seeds[0]] for method in self.methods}
         return [
-            SelectivityCurve.from_arrays(method.label, self.results[method, self.seeds[0]]) for method in self.methods
+            SelectivityCurve(label, result["score"].astype(np.float64), result["correct"])
+            for label, result in results.items()
         ]
 
     @property
@@ -110,8 +93,10 @@ class SelectivitySummary(MeasurementSummary):
 
     @property
     def note(self) -> str:
-        config, arrays = self.config, self.results[self.methods[0], self.seeds[0]]
-        height, width = arrays["maps"].shape[2:] if "maps" in arrays else dataset_info(self.dataset).image_shape[1:]
+        config = self.config
+        height, width = (
+            self.first["maps"].shape[2:] if "maps" in self.first else dataset_info(self.dataset).image_shape[1:]
+        )
         return (
             f"{config.limit_test:,} test images; {config.removals} of {height * width} pixels replaced by "
             f"{config.fill}, one after the other, by the {config.rank} attribution of the "
@@ -122,11 +107,19 @@ class SelectivitySummary(MeasurementSummary):
 
     @property
     def table(self) -> str:
-        return selectivity_table(self.curves)
+        """A row per method: accuracy after some removals, both areas, the distance to RANDOM, paired by image."""
+        against = random_differences({curve.method: curve.areas for curve in self.curves})
+        steps = sorted({round(step) for step in np.linspace(0, len(self.curves[0].accuracy) - 1, TABLE_STEPS)})
+        areas = ["area of accuracy", "area of score", "score − RANDOM's"]
+        rows = [["method", *(f"{step} pixels" for step in steps), *areas]]
+        for curve in self.curves:
+            cells = map(cell, (*(curve.accuracy[step] for step in steps), curve.accuracy_areas, curve.areas))
+            rows.append([curve.method, *cells, against[curve.method]])
+        return markdown_table(rows)
 
     @property
     def body(self) -> str:
-        doubt = f"No map can be judged, since {self.doubt}.\n\n" if self.is_at_chance else ""
+        doubt = f"No map can be judged, since {self.doubt}.\n\n" if self.doubt else ""
         return f"{doubt}{self.table}"
 
     @property
@@ -135,7 +128,7 @@ class SelectivitySummary(MeasurementSummary):
         rows = [["method", "removed", "accuracy", "accuracy_low", "accuracy_high", "score", "score_low", "score_high"]]
         for curve in self.curves:
             for step, (accuracy, scores) in enumerate(zip(curve.accuracy, curve.score.T, strict=True)):
-                rows.append([curve.method, str(step), *numbers(accuracy), *numbers(mean_interval(scores))])
+                rows.append([curve.method, str(step), *numbers(accuracy), *numbers(scores)])
         return csv_text(rows)
 
     def figures(self) -> "dict[str, Figure]":

@@ -1,17 +1,23 @@
 """A table of methods × evaluations for each data set and model, and the agreement of the evaluations."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from attribution import CONTROLS
+from common.errors import InputError
+from data import DATASETS
+from models import NO_ATTENTION
+from reporting.accuracy import Trainings, group_trainings, load_trainings
 from reporting.evaluation_summary import LEAKS, Column, EvaluationSummary, MeasurementSummary, ModelSummary
-from reporting.groups import MEASUREMENTS, select_largest
+from reporting.groups import MEASUREMENTS, load_measurements, select_largest
 from reporting.labels import file_name_part
 from reporting.retrainings import Retrainings
 from reporting.tables import csv_text, markdown_table, numbers
@@ -136,3 +142,44 @@ def summarize(
         if columns := tuple(column for part in parts for column in part.columns):
             summaries.append(Summary(dataset, model, columns))
     return summaries
+
+
+@dataclass(frozen=True)
+class Published:
+    """The summaries of a folder of published results, read on demand."""
+
+    folder: Path
+
+    @cached_property
+    def retrainings(self) -> Retrainings:
+        return Retrainings.load(self.folder, DATASETS)
+
+    @cached_property
+    def measurements(self) -> list[MeasurementSummary]:
+        return load_measurements(self.folder)
+
+    def largest(self, evaluation: str, dataset: str) -> Any:
+        """Return the largest summary of an evaluation without retraining, on SimpleCNN; None if there is none."""
+        return select_largest(self.measurements, evaluation, dataset, NO_ATTENTION)
+
+    @cached_property
+    def summaries(self) -> list[Summary]:
+        summaries = summarize(DATASETS, self.retrainings, self.measurements)
+        return [summary for summary in summaries if summary.model == NO_ATTENTION]
+
+    @cached_property
+    def trainings(self) -> dict[str, list[Trainings]]:
+        known = load_trainings(self.folder)
+        return {dataset: group_trainings(known, dataset, quick=False) for dataset in DATASETS}
+
+    def json(self, name: str) -> dict[str, Any]:
+        """Return a record of `benchmarks/`, without the frame that only some have.
+
+        Raises:
+            InputError: it is not there.
+        """
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            raise InputError(f"{path} is not there: the README has a table of it")
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content | content.get("found", {})

@@ -21,15 +21,14 @@ def curves_table(curves: Sequence[Curve], baseline: Estimate) -> str:
     """Return a row per curve, a column per ratio; the unmasked baseline under 0 %."""
     ratios = curves[0].ratios
     head = ["method", "0 %", *(f"{ratio * 100:g} %" for ratio in ratios), "area", "area − RANDOM's", "ties"]
-    random = next((curve for curve in curves if curve.method == "RANDOM" and curve.network_input == "image"), None)
+    against = random_differences({curve.method: curve.areas for curve in curves if curve.network_input == "image"})
     rows = [head]
     for curve in curves:
-        cells = [*map(cell, curve.estimates), areas_cell(curve.areas)]
+        cells = [*map(cell, curve.estimates), cell(curve.areas)]
         if curve.network_input == "mask":
             rows.append([f"{curve.method}, mask alone", "", *cells, "", ""])
         else:
-            against = "" if random is None or curve is random else difference_cell(curve.areas, random.areas)
-            rows.append([curve.method, cell(baseline), *cells, against, f"{curve.tied:.0%}"])
+            rows.append([curve.method, cell(baseline), *cells, against[curve.method], f"{curve.tied:.0%}"])
     return markdown_table(rows)
 
 
@@ -39,17 +38,15 @@ def gap_table(roar: Sequence[Curve], kar: Sequence[Curve]) -> str:
     kar_curves = {curve.method: curve for curve in kar if curve.network_input == "image"}
     for curve in (curve for curve in roar if curve.network_input == "image"):
         areas, kar_areas = curve.areas, kar_curves[curve.method].areas
-        rows.append([curve.method, areas_cell(areas), areas_cell(kar_areas), difference_cell(kar_areas, areas)])
+        rows.append([curve.method, cell(areas), cell(kar_areas), difference_cell(kar_areas, areas)])
     return markdown_table(rows)
 
 
-def cell(value: Estimate) -> str:
-    return f"{value.mean:.3f} ± {value.half:.3f}"
-
-
-def areas_cell(areas: Sequence[float]) -> str:
-    """Return the mean over the seeds, with its interval if there are several."""
-    return cell(mean_interval(areas)) if len(areas) > 1 else f"{areas[0]:.3f}"
+def cell(value: Estimate | Values) -> str:
+    """Return a mean with its interval; of values, a single one has none."""
+    if isinstance(value, Estimate):
+        return f"{value.mean:.3f} ± {value.half:.3f}"
+    return cell(mean_interval(value)) if len(value) > 1 else f"{value[0]:.3f}"
 
 
 def difference_cell(areas: Values, others: Values) -> str:
@@ -64,9 +61,20 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
     return text.getvalue()
 
 
-def numbers(value: Estimate) -> list[str]:
-    """Return mean and interval as cells of a CSV."""
-    return [f"{number:.6f}" for number in (value.mean, value.low, value.high)]
+def numbers(value: Estimate | Values) -> list[str]:
+    """Return mean and interval as cells of a CSV; of values, a single one has no interval."""
+    if isinstance(value, Estimate):
+        return [f"{number:.6f}" for number in (value.mean, value.low, value.high)]
+    return numbers(mean_interval(value)) if len(value) > 1 else [f"{value[0]:.6f}", "", ""]
+
+
+def random_differences(areas: Mapping[str, Values]) -> dict[str, str]:
+    """Return for each method a cell with its areas − RANDOM's; empty for RANDOM, and where there is none."""
+    random = areas.get("RANDOM")
+    return {
+        method: "" if random is None or method == "RANDOM" else difference_cell(values, random)
+        for method, values in areas.items()
+    }
 
 
 def curves_csv(curves: Sequence[Curve], baseline: Estimate) -> str:

@@ -90,7 +90,7 @@ def test_retrainings_are_judged_by_the_chance_of_their_results():
     assert "chance is 0.75" in at(0.75, 0.75).text
     assert "no verdict" in at(0.75, 0.75).text
     assert "no verdict" not in at(0.2, 0.75).text
-    assert at(0.75, 0.75).panel.chance == (0.75, "chance")
+    assert at(0.75, 0.75).charts[0].chance == (0.75, "chance")
     assert not at(0.75, 0.75).methods_read_off_masks
 
 
@@ -204,7 +204,7 @@ def test_older_results_of_a_folder_that_is_gone_get_no_verdict(tmp_path):
     (found,) = Retrainings.load(tmp_path).summaries
     assert found.chance is None
     assert "chance is not known" in found.text
-    assert found.panel.chance is None
+    assert found.charts[0].chance is None
     found.write(tmp_path)
 
 

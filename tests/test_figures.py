@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from evaluation.statistics import Curve, Estimate
-from reporting.figures import Panel, draw_accuracies, draw_curves, draw_lines, draw_scores, draw_summary, save_figure
+from reporting.evaluation_summary import Chart
+from reporting.figures import draw_accuracies, draw_curves, draw_lines, draw_scores, draw_summary, save_figure
 from reporting.labels import colours_of
 from reporting.selectivity_summary import SelectivityCurve
 
@@ -19,7 +20,7 @@ CURVES = [
     for network_input in ("image", "mask")
 ]
 BASELINES = dict.fromkeys(METHODS, Estimate(0.9, 0.85, 0.95))
-PANEL = Panel("ROAR on 100% of it", CURVES, BASELINES, (0.1, "chance"), "pixels removed")
+PANEL = Chart("ROAR on 100% of it", "", CURVES, BASELINES, (0.1, "chance"), "pixels removed")
 SELECTIVITY = [SelectivityCurve(method, np.linspace(1, 0, 8).reshape(2, 4), np.eye(2, 4) > 0) for method in METHODS]
 SUMMARY = SimpleNamespace(
     title="all",

@@ -13,11 +13,11 @@ from experiments import commands
 from experiments.publishing import gather
 from reporting.accuracy import TRAININGS
 from reporting.blocks import BLOCKS
-from reporting.documents import BLOCK, Published, fill_blocks
+from reporting.documents import BLOCK, fill_blocks
 from reporting.groups import load_measurements
 from reporting.records import GATHERED
 from reporting.retrainings import Retrainings
-from reporting.summary import summarize
+from reporting.summary import Published, summarize
 from tests.run_main import run
 
 ROOT = Path(__file__).parent.parent

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from attribution import build_method
+from attribution.spec import MethodSpec
 from evaluation.configs import SelectivityConfig
 from evaluation.masking import TIE_SEED, ranks
 from evaluation.selectivity import KEEP_EVERY, pick_pixels, remove_one_by_one
 from evaluation.statistics import estimate, mean_interval, proportion_interval
-from reporting.selectivity_summary import SelectivityCurve, areas_of_rows, selectivity_table
+from reporting.selectivity_summary import SelectivityCurve, SelectivitySummary, areas_of_rows
 from tests.run_main import run
 
 OPTIONS = ["--eval=selectivity", "--quick", "--target=mnist", "--method=VBP,GC", "--removals=7", "--limit-test=30"]
@@ -166,8 +167,13 @@ def test_areas_and_table_by_hand():
     fall = SelectivityCurve("VBP", score, np.array([[True, False, False], [True, True, True]]))
     assert fall.accuracy == [proportion_interval(hits, 2) for hits in (2, 1, 1)]
     np.testing.assert_allclose(fall.accuracy_areas, [0.25, 1])
-    random = SelectivityCurve("RANDOM", np.ones((2, 3)), np.ones((2, 3), bool))
-    row = selectivity_table([fall, random]).splitlines()[2]
+    vbp, random = MethodSpec("VBP"), MethodSpec("RANDOM")
+    arrays = {
+        (vbp, 0): {"score": score, "correct": fall.correct},
+        (random, 0): {"score": np.ones((2, 3)), "correct": np.ones((2, 3), bool)},
+    }
+    summary = SelectivitySummary(SelectivityConfig(2), "mnist", "SimpleCNN", (vbp, random), (0,), arrays)
+    row = summary.table.splitlines()[2]
     distance = mean_interval([-0.5, -0.125])
     assert row.split("|")[-2].strip() == f"-0.312 ± {distance.half:.3f}"
     assert mean_interval([0.2, 0.4]) == estimate([0.2, 0.4], 100)
