@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from attribution.spec import MethodSpec, methods_stem
 from common.errors import InputError
@@ -17,7 +18,8 @@ from data import DATA_DIR
 from evaluation.chance import chance_level, known_dataset_info
 from evaluation.options import words_of
 from evaluation.statistics import Curve, Estimate, Values, at_chance, chance_words, mean_interval
-from reporting.labels import file_name_part, parameter_words, quantity, usual_images
+from evaluation.trust import ImageValues
+from reporting.labels import file_name_part, interval_kind, parameter_words, quantity, usual_images
 from reporting.tables import cell, markdown_table
 
 if TYPE_CHECKING:
@@ -215,9 +217,9 @@ class ModelSummary(EvaluationSummary):
         baseline = self.baseline
         return chance_words(baseline, self.chance) if baseline and at_chance(baseline, self.chance) else ""
 
-    def describe_seeds(self, seeds: int, methods: Sequence[MethodSpec] = ()) -> str:
+    def describe_seeds(self, seeds: int, methods: Sequence[MethodSpec] = (), by_image: bool = False) -> str:
         """Return the number of seeds, the parameters that are not the default, and a doubt if there is one."""
-        words = [quantity(seeds, "seed"), *parameter_words(methods)]
+        words = [quantity(seeds, "seed") + ", interval over the images" * by_image, *parameter_words(methods)]
         return ", ".join(words) + "; at chance on whole images" * bool(self.doubt)
 
 
@@ -257,6 +259,33 @@ class MeasurementSummary(ModelSummary):
     def values_by_seed(self, method: MethodSpec, name: str) -> list[Any]:
         """Return a field of the records of a method, for each seed."""
         return [self.results[method, seed][name] for seed in self.seeds]
+
+    @property
+    def is_by_image(self) -> bool:
+        """True if the intervals are over the images, not over the seeds."""
+        return bool(getattr(self.config, "by_image", False))
+
+    def values_by_image(self, method: MethodSpec, name: str) -> npt.NDArray[np.float64]:
+        """Return a field of each image (N,), its mean over the seeds."""
+        values: npt.NDArray[np.float64] = np.mean(self.values_by_seed(method, name), axis=0)
+        return values
+
+    @property
+    def image_values(self) -> Sequence[ImageValues]:
+        """The values of each image, for comparisons that are paired by image; none if only means are stored."""
+        return ()
+
+    def compare_images(self, name: str, about: str, field: str, higher: bool, **facts: bool) -> ImageValues:
+        """Return a field of each image for all methods; `facts` are attributes of `ImageValues`."""
+        values = {method.label: self.values_by_image(method, field) for method in self.methods}
+        return ImageValues(name, about, higher, values, **facts)
+
+    @property
+    def interval_words(self) -> str:
+        """The kind of interval in a sentence, for summaries whose interval is over images or over seeds."""
+        if self.is_by_image:
+            return f"Student's t over the images of {'this network' if len(self.seeds) == 1 else 'these networks'}"
+        return interval_kind(len(self.seeds))
 
     def method_table(self, head: Iterable[str], rows: Iterable[Iterable[Values]]) -> str:
         """Return a table with a row for each method: the means of some values over the seeds."""

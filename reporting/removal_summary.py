@@ -10,8 +10,9 @@ from evaluation.chance import known_dataset_info
 from evaluation.configs import RemovalConfig, usual_ratios, usual_removal
 from evaluation.options import notes_of, words_of
 from evaluation.statistics import Curve, Estimate, difference, estimate
+from evaluation.trust import ImageValues
 from reporting.evaluation_summary import Chart, Column, MeasurementSummary, estimate_seeds
-from reporting.labels import explained_class, interval_kind, parameter_sentences, quantity
+from reporting.labels import explained_class, parameter_sentences, quantity
 from reporting.tables import cell, csv_text, difference_cell, markdown_table, numbers, random_differences
 
 DESCRIPTIONS = {
@@ -57,11 +58,13 @@ class RemovalSummary(MeasurementSummary):
 
     @cached_property
     def gaps(self) -> dict[str, list[float]]:
-        """For each method and seed the area of least-important-first minus that of most-important-first.
+        """For each method, and seed or image, the area of least-important-first minus that of most-important-first.
 
         The higher the better, 0 for a random order; for insertion and deletion it is SRG (Blücher et al. 2024,
         arXiv 2401.06654), for F-Fidelity FFid⁺ − FFid⁻.
         """
+        if self.is_by_image:
+            return {method.label: self.values_by_image(method, "image_gap").tolist() for method in self.methods}
         return {
             morf.method: [low - high for low, high in zip(lerf.areas, morf.areas, strict=True)]
             for morf, lerf in zip(*map(self.curves_of, ORDERS), strict=True)
@@ -109,18 +112,27 @@ class RemovalSummary(MeasurementSummary):
             if gain is not None:
                 words = "better than" if gain.low > 0 else "worse than" if gain.high < 0 else "not told apart from"
                 lines.append(f"- {method}: {words} RANDOM ({gain.mean:+.3f} ± {gain.half:.3f})\n")
-        return "".join(["\n" * ("RANDOM" in self.gaps and len(self.seeds) > 1), *lines])
+        return "".join(["\n" * bool(lines), *lines])
 
     @property
     def columns(self) -> list[Column]:
         values = {method: estimate_seeds(gaps) for method, gaps in self.gaps.items()}
-        seeds = self.describe_seeds(len(self.seeds), self.methods)
+        seeds = self.describe_seeds(len(self.seeds), self.methods, self.is_by_image)
         return [Column(self.evaluation, f"area of least minus area of most important first, {seeds}", True, values)]
+
+    @property
+    def image_values(self) -> list[ImageValues]:
+        if not self.is_by_image:
+            return []
+        about = "area under the probability of the explained class with the least relevant pixels removed first, minus "
+        about += "that with the most relevant first"
+        return [self.compare_images(self.evaluation, about, "image_gap", True)]
 
     @property
     def note(self) -> str:
         config, seeds = self.config, len(self.seeds)
         tuned = ""
+        pairs = ", differences paired by image" if self.is_by_image else ", differences paired by seed" * (seeds > 1)
         value = "probability of the explained class" if config.value == "score" else "accuracy"
         if config.tuning is not None:
             epochs = quantity(config.tuning.epochs, "epoch")
@@ -131,7 +143,7 @@ class RemovalSummary(MeasurementSummary):
             f"{config.limit_test:,} test images, {quantity(seeds, 'seed')} (a classifier with its own maps each); "
             f"by the {config.rank} attribution of the {explained_class(config.explain)}."
             f"{parameter_sentences(self.methods)}{notes_of(config)}\n"
-            f"± is the 95 % interval, {interval_kind(seeds)}{', differences paired by seed' * (seeds > 1)}. "
+            f"± is the 95 % interval, {self.interval_words}{pairs}. "
             "Least − most: the difference of the two areas, the higher the better, 0 for a random order."
         )
 

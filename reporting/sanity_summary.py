@@ -9,6 +9,7 @@ from attribution.spec import MethodSpec
 from evaluation.configs import SanityConfig
 from evaluation.options import notes_of
 from evaluation.statistics import Estimate, estimate
+from evaluation.trust import ImageValues
 from reporting.evaluation_summary import Column, MeasurementSummary
 from reporting.labels import parameter_sentences, quantity
 from reporting.tables import csv_text, numbers
@@ -45,7 +46,12 @@ class SanitySummary(MeasurementSummary):
         return [group[0] for group in self.first["stages"]]
 
     def values(self, method: MethodSpec, name: str, part: int | str | None = None) -> list[float]:
-        """Return for each seed a value, or a part of it: that of a stage, or a similarity to shuffled labels' maps."""
+        """Return for each seed a value, or a part of it: that of a stage, or a similarity to shuffled labels' maps.
+
+        Infidelity and sensitivity are those of each image, if intervals are over the images.
+        """
+        if self.is_by_image and name in ROBUSTNESS:
+            return list(self.values_by_image(method, f"image_{name}"))
         values = self.values_by_seed(method, name)
         return [float(value if part is None else value[part]) for value in values]
 
@@ -70,11 +76,25 @@ class SanitySummary(MeasurementSummary):
     def columns(self) -> list[Column]:
         seeds = self.describe_seeds(len(self.seeds), self.methods)
         about = f"likeness of the maps while layer after layer is made random, mean over the cascade, {seeds}"
-        of_images = f"mean over the images, {seeds}"
+        of_images = f"mean over the images, {self.describe_seeds(len(self.seeds), self.methods, self.is_by_image)}"
         robustness = (
             self.method_column(name, of_images, partial(self.values, name=name), higher=False) for name in ROBUSTNESS
         )
         return [self.method_column("sanity", about, self.similarity, higher=False), *robustness]
+
+    @property
+    def image_values(self) -> list[ImageValues]:
+        if not self.is_by_image:
+            return []
+        likeness = "rank correlation, of absolute values, with the map of the same network with random weights"
+        return [
+            self.compare_images("likeness", likeness, "image_absolute_rank", False, is_compared=False),
+            self.compare_images("infidelity", "error of the map's prediction (Yeh et al.)", "image_infidelity", False),
+            self.compare_images(
+                *("sensitivity", "largest relative change of the map (Yeh et al.)", "image_sensitivity", False),
+                is_compared=False,
+            ),
+        ]
 
     def outcome(self, method: MethodSpec) -> str:
         """Return "passes", "fails", "fails in part", or "–" for a control."""
@@ -102,7 +122,8 @@ class SanitySummary(MeasurementSummary):
     def note(self) -> str:
         config = self.config
         explained = "class that the trained network predicts" if config.explain == "prediction" else "label"
-        interval = "" if len(self.seeds) == 1 else " ± is the 95 % interval, Student's t over the seeds."
+        has_interval = self.is_by_image or len(self.seeds) > 1
+        interval = f" ± is the 95 % interval, {self.interval_words}." * has_interval
         window = self.first.get("ssim_window", USUAL_WINDOW)
         small = "" if window == USUAL_WINDOW else f" SSIM over windows of {window}×{window} pixels."
         return (

@@ -12,6 +12,7 @@ from evaluation import RECORDED_ORDERS
 from evaluation.configs import SelectivityConfig
 from evaluation.options import notes_of
 from evaluation.statistics import Estimate, mean_interval, proportion_interval, trapezoids
+from evaluation.trust import ImageValues
 from reporting.evaluation_summary import Column, MeasurementSummary
 from reporting.labels import explained_class, parameter_sentences, parameter_words
 from reporting.tables import cell, csv_text, markdown_table, numbers, random_differences
@@ -88,6 +89,12 @@ class SelectivitySummary(MeasurementSummary):
         ]
 
     @property
+    def image_values(self) -> list[ImageValues]:
+        values = {curve.method: curve.areas for curve in self.curves}
+        about = "area under the probability of the explained class while the map is made anew after each removal"
+        return [ImageValues("selectivity", about, False, values)]
+
+    @property
     def title(self) -> str:
         return f"Selectivity on {self.dataset}, {self.model}, {RECORDED_ORDERS[self.config.order]} important first"
 
@@ -97,9 +104,11 @@ class SelectivitySummary(MeasurementSummary):
         height, width = (
             self.first["maps"].shape[2:] if "maps" in self.first else dataset_info(self.dataset).image_shape[1:]
         )
+        removed = f"{config.removals} of {height * width} pixels replaced by {config.fill}, one after the other,"
+        if config.share:
+            removed = f"{config.removals} times {config.share:.0%} of the pixels replaced by {config.fill},"
         return (
-            f"{config.limit_test:,} test images; {config.removals} of {height * width} pixels replaced by "
-            f"{config.fill}, one after the other, by the {config.rank} attribution of the "
+            f"{config.limit_test:,} test images; {removed} by the {config.rank} attribution of the "
             f"{explained_class(config.explain)} of the image as it then is. One network (seed 0)."
             f"{parameter_sentences(self.methods)}{notes_of(config)}\n"
             "± is the 95 % interval over the test images, of accuracies Wilson's, of scores and areas Student's t."
@@ -111,7 +120,8 @@ class SelectivitySummary(MeasurementSummary):
         against = random_differences({curve.method: curve.areas for curve in self.curves})
         steps = sorted({round(step) for step in np.linspace(0, len(self.curves[0].accuracy) - 1, TABLE_STEPS)})
         areas = ["area of accuracy", "area of score", "score − RANDOM's"]
-        rows = [["method", *(f"{step} pixels" for step in steps), *areas]]
+        unit = "steps" if self.config.share else "pixels"
+        rows = [["method", *(f"{step} {unit}" for step in steps), *areas]]
         for curve in self.curves:
             cells = map(cell, (*(curve.accuracy[step] for step in steps), curve.accuracy_areas, curve.areas))
             rows.append([curve.method, *cells, against[curve.method]])

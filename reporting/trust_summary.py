@@ -15,6 +15,10 @@ from reporting.tables import cell, csv_text, markdown_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LEARNED_ABOUT = (
+    "the gap of insertion and deletion of the network's map, minus that of the map of the same network with random "
+    "weights; both judged by the network"
+)
 CAVEAT = (
     "Removed pixels leave the distribution that the network was trained on: a score can fall because an image looks "
     "strange, not because something relevant is gone. Comparing with RANDOM and SOBEL, which remove as many pixels, "
@@ -146,10 +150,7 @@ class TrustSummary(EvaluationSummary):
             f"One network, {self.images:,} images: ± is the 95 % interval over these images, and says nothing of other "
             "networks. Differences are paired by image; n.s.: not significant at 5 % after Holm's correction over the "
             "methods.",
-            *(
-                f"{part.name} ({'higher' if part.higher_is_better else 'lower'} is better): {part.about}."
-                for part in self.evaluations
-            ),
+            *map(_describe, self.evaluations),
             *self.remarks,
             CAVEAT,
         ]
@@ -236,6 +237,11 @@ class TrustSummary(EvaluationSummary):
 
         parts = {part.name: part.against("RANDOM") for part in self.evaluations if part.is_compared}
         return {"": draw_differences(parts, self.ranking, self.recommended, f"{self.title} {self.headline}")}
+
+
+def _describe(part: ImageValues) -> str:
+    better = "higher" if part.higher_is_better else "lower"
+    return f"{part.name} ({better} is better): {LEARNED_ABOUT if part.name == LEARNED else part.about}."
 
 
 def _difference(comparison: Comparison) -> str:
