@@ -42,16 +42,15 @@ def chance_level(
     for level in recorded:
         if level is not None:
             return level
-    entry = known_dataset_info(dataset, expected_sha256)
-    if entry is None:
+    info = known_dataset_info(dataset, expected_sha256)
+    if info is None:
         return None
-    total = entry.shapes["test_labels"][0]
-    most = MOST_FREQUENT.get(entry.sha256["test_labels"])
-    whole = None if most is None else most / total
-    if whole is not None and (limit_test is None or limit_test >= total):
-        return whole
-    counted = _counted(dataset, limit_test, data_dir) if not missing_files(entry, data_dir) else None
-    return whole if counted is None else counted
+    total = info.shapes["test_labels"][0]
+    most = MOST_FREQUENT.get(info.sha256["test_labels"])
+    is_counted = most is None or (limit_test is not None and limit_test < total)
+    if is_counted and not missing_files(info, data_dir) and (counted := _counted(dataset, limit_test, data_dir)):
+        return counted
+    return most / total if most else None
 
 
 @cache

@@ -41,11 +41,7 @@ class RemovalConfig:
     rank: str = rank_option("rank-{}")
     fill: str = fill_option("fill-{}")
     alpha: float = option(
-        0.5,
-        "share of the pixels in question that is removed",
-        parse=fraction,
-        metavar="X",
-        word="share-{}",
+        0.5, "share of the pixels in question that is removed", parse=fraction, metavar="X", word="share-{}"
     )
     beta: float = option(
         0.1,

@@ -70,13 +70,11 @@ class SplitRanks:
 
     Attributes:
         tied: share of the training images' positions whose value another one has too.
-        key: differs for each method.
     """
 
     train: Tensor
     test: Tensor
     tied: float
-    key: str = ""
 
 
 def ranks_of_maps(

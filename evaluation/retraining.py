@@ -14,7 +14,7 @@ from evaluation.tasks import OnImages, SharedArrays, normalisation_of, split_of
 from models import parse_model_name
 from training.checkpoint import versions
 from training.device import device_name
-from training.inputs import Images, Inputs, Normalisation, TensorInputs, load_labels
+from training.inputs import Images, Inputs, Normalisation, load_labels
 from training.loop import initialise, predict, seed_for, train
 from training.networks import new_model
 
@@ -30,8 +30,7 @@ class Retraining:
         self.images = {name: Images(split, normalisation, device) for name, split in splits.items()}
         self.labels = {name: load_labels(split, device) for name, split in splits.items()}
         self.device = device
-        self.ranks: SplitRanks | None = None
-        self._imputed = lru_cache(2)(self._impute)  # both splits, for all seeds
+        self._imputed = lru_cache(2)(impute_images)  # both splits, for all seeds
 
     def execute(self, run: Run, ranks: SplitRanks | None, on_images: OnImages) -> RunResult:
         """Retrain from a new initialisation and test once.
@@ -41,18 +40,17 @@ class Retraining:
         Args:
             ranks: those of the run's method; None for the baseline.
         """
-        self.ranks = ranks
         seed, attention = seed_for(run.seed, "retraining"), parse_model_name(run.model)
         if attention is not None and run.model_code is not None:
             require_unchanged(attention, run.model_code)
         model = initialise(lambda: new_model(run.dataset, attention), seed, self.device)
-        inputs = self.inputs(run, "train")
+        inputs, tests = (self.inputs(run, ranks, split) for split in ("train", "test"))
         trained = train(model, inputs, self.labels["train"], run.recipe, seed, on_step=lambda n, _: on_images(n))
-        correct = predict(model, self.inputs(run, "test")) == self.labels["test"]
+        correct = predict(model, tests) == self.labels["test"]
         return RunResult(
             accuracy=correct.double().mean().item(),
             test_images=len(correct),
-            removed_fraction=self.removed_fraction(run),
+            removed_fraction=removal_of(run).mask(ranks.train).double().mean().item() if ranks else 0.0,
             tied_fraction=ranks.tied if ranks else 0.0,
             loss=trained.loss,
             seconds=round(trained.seconds, 3),
@@ -61,26 +59,20 @@ class Retraining:
             chance=chance_of(self.labels["test"].cpu()),
         )
 
-    def inputs(self, run: Run, split: str) -> Inputs:
+    def inputs(self, run: Run, ranks: SplitRanks | None, split: str) -> Inputs:
         """Return the inputs on which the network of `run` is trained or tested."""
         images = self.images[split]
-        if self.ranks is None or (split == "test" and run.masks.mask_split == "train"):
+        if ranks is None or (split == "test" and run.masks.mask_split == "train"):
             return images
-        ranks, removal = getattr(self.ranks, split), Removal(ORDER_OF[run.evaluation], run.ratio)
+        masks = images, getattr(ranks, split), removal_of(run)
         if run.network_input == "mask":
-            return MaskOnlyInputs(images, ranks, removal)
-        if run.masks.fill == "linear":
-            return self._imputed(self.ranks.key, removal, split)
-        return MaskedImages(images, ranks, removal, run.masks.fill)
+            return MaskOnlyInputs(*masks)
+        return self._imputed(*masks) if run.masks.fill == "linear" else MaskedImages(*masks, run.masks.fill)
 
-    def _impute(self, _key: str, removal: Removal, split: str) -> TensorInputs:
-        return impute_images(self.images[split], getattr(self.ranks, split), removal)
 
-    def removed_fraction(self, run: Run) -> float:
-        """Return the fraction of positions that the masks of the training images remove."""
-        if self.ranks is None:
-            return 0.0
-        return Removal(ORDER_OF[run.evaluation], run.ratio).mask(self.ranks.train).double().mean().item()
+def removal_of(run: Run) -> Removal:
+    """Return the part of each image that ROAR or KAR removes."""
+    return Removal(ORDER_OF[run.evaluation], run.ratio)
 
 
 @lru_cache(1)
@@ -94,7 +86,7 @@ def _retraining(data: SharedArrays, device: torch.device) -> Retraining:
 def _ranks(shared: SharedArrays, device: torch.device) -> SplitRanks:
     arrays = shared.arrays()
     train, test = (torch.from_numpy(arrays[split]).to(device) for split in ("train", "test"))
-    return SplitRanks(train, test, float(arrays["tied"]), key=str(arrays["key"]))
+    return SplitRanks(train, test, float(arrays["tied"]))
 
 
 def retrain(
@@ -104,6 +96,6 @@ def retrain(
 
     Args:
         data: see `tasks.arrays_of`.
-        ranks: `train` and `test` (N, C|1, H, W) int16, `tied` and `key`.
+        ranks: `train` and `test` (N, C|1, H, W) int16, and `tied`.
     """
     return _retraining(data, device).execute(run, _ranks(ranks, device) if ranks else None, on_images)

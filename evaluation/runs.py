@@ -9,17 +9,7 @@ from attribution import MAP_DTYPES
 from attribution.spec import MethodSpec
 from common.hashing import json_sha256
 from common.parsing import fractions, positive
-from evaluation import (
-    ALL_FILLS,
-    EXPLAIN,
-    FILLS,
-    FILLS_OF,
-    GRANULARITIES,
-    MASK_SPLITS,
-    QUICK_RATIOS,
-    RANKS,
-    RATIOS,
-)
+from evaluation import ALL_FILLS, EXPLAIN, FILLS, FILLS_OF, GRANULARITIES, MASK_SPLITS, QUICK_RATIOS, RANKS, RATIOS
 from evaluation.options import from_record, option, options_of, record_of
 from models import model_name
 from training.recipe import Recipe

@@ -233,7 +233,7 @@ class Pipeline:
         return SharedArrays(f"{self.map_path(method)} {rank} {method.blur}", {"ranks": ranks, "target": target})
 
     def ranks(self, method: MethodSpec, granularity: str, rank: str) -> SharedArrays:
-        """Return the ranks of both splits' positions by the maps of `method`: `train`, `test`, `tied` and `key`."""
+        """Return the ranks of both splits' positions by the maps of `method`: `train`, `test` and `tied`."""
         key = f"{self.map_path(method)} {granularity} {rank} {method.blur}"
         if key not in self._ranks:
             while len(self._ranks) >= RANKS_HELD:
@@ -243,7 +243,7 @@ class Pipeline:
                 self._rank(reader.rows(split, getattr(self.dataset, split).index), method, granularity, rank)
                 for split in SPLITS
             )
-            arrays: Arrays = {"train": train, "test": test, "tied": np.array(tied), "key": np.array(key)}
+            arrays: Arrays = {"train": train, "test": test, "tied": np.array(tied)}
             self._ranks[key] = SharedArrays(key, arrays)
         return self._ranks[key]
 

@@ -26,7 +26,7 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class RemovalSummary(MeasurementSummary):
-    """Accuracies and scores of several methods, as `evaluation.removal.Measured` names them."""
+    """Accuracies and scores of several methods, as `evaluation.removal.measure` returns them."""
 
     config: RemovalConfig
 

@@ -16,6 +16,7 @@ from evaluation.masking import (
     ranks,
     ranks_of_maps,
 )
+from evaluation.tasks import arrays_of, normalisation_of
 from training.inputs import Images, Normalisation
 
 CPU = torch.device("cpu")
@@ -186,3 +187,11 @@ def test_removed_pixels_are_imputed_from_their_neighbours(mnist):
     plain, removed = images.batch(rows), removal.mask(order)
     torch.testing.assert_close(inputs.batch(rows), noisy_impute(plain, removed), atol=1e-5, rtol=0)
     torch.testing.assert_close(inputs.batch(rows[3:5])[~removed[3:5]], plain[3:5][~removed[3:5]])
+
+
+@pytest.mark.parametrize("mean_pixel", [None, torch.tensor([0.5])])
+def test_a_normalisation_reaches_other_processes_with_its_mean_pixel(mnist, mean_pixel):
+    sent = Normalisation(torch.tensor([0.2]), torch.tensor([0.4]), mean_pixel)
+    got = normalisation_of(arrays_of(mnist.subset(1, 1), sent), CPU)
+    assert got.fill("black") == sent.fill("black") == -0.2 / 0.4
+    assert got.fill("mean") == sent.fill("mean") == (0 if mean_pixel is None else 0.5)

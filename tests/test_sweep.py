@@ -24,7 +24,7 @@ from attribution.spec import MethodSpec
 from common.errors import InputError
 from evaluation.masking import SplitRanks
 from evaluation.options import options_of
-from evaluation.retraining import Retraining
+from evaluation.retraining import Retraining, removal_of
 from evaluation.runs import MaskOptions, RetrainingConfig, Run
 from evaluation.tasks import Task
 from experiments import sweep as sweep_module
@@ -202,8 +202,7 @@ class Prepared:
         self.ranked = ranked
 
     def seen(self, run: Run, split: str) -> np.ndarray:
-        self.retraining.ranks = self.ranked if run.method else None
-        return self.retraining.inputs(run, split).batch(torch.arange(3)).numpy()
+        return self.retraining.inputs(run, self.ranked if run.method else None, split).batch(torch.arange(3)).numpy()
 
 
 @pytest.mark.parametrize("evaluation", ["ROAR", "KAR"])
@@ -222,8 +221,7 @@ def test_both_splits_are_masked_by_default_and_only_training_images_when_asked(m
         most, least = (removed, kept) if evaluation == "ROAR" else (kept, removed)
         assert mask[:, most].all()
         assert not mask[:, least].any()
-        prepared.retraining.ranks = prepared.ranked
-        assert prepared.retraining.removed_fraction(run) == 0.25
+        assert removal_of(run).mask(prepared.ranked.train).double().mean() == 0.25
 
 
 def test_what_decides_on_a_run_is_in_its_name_and_what_does_not_is_shared():
