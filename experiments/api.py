@@ -23,11 +23,10 @@ from evaluation.registry import EVALUATIONS as MEASURED
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
 from experiments.engine import Local
-from experiments.measurements import Measurements, summarize_measurements
-from experiments.plans import measurements_of, require_options_fit, sweeps_of
+from experiments.measurements import summarize_measurements
+from experiments.plans import plan_evaluations
 from experiments.request import Request
-from experiments.runner import run
-from experiments.sweep import Sweep
+from experiments.runner import Experiment, run
 from models import ATTENTIONS, NO_ATTENTION
 from reporting.evaluation_summary import ModelSummary
 
@@ -122,8 +121,8 @@ def evaluate_stored(
     )
     request.folders.require_usable()
     request = request.with_known_targets()
-    require_options_fit(request)
-    pipelines = list(request.pipelines())
-    experiments: list[Measurements | Sweep] = [*measurements_of(request, pipelines), *sweeps_of(request, pipelines)]
+    _pictures, measurements, sweeps = plan_evaluations(request)
+    experiments: list[Experiment[Any]] = [*measurements, *sweeps]
     run(experiments, Local(request.processes))
-    return experiments[0].summary
+    summary: ModelSummary = experiments[0].summary
+    return summary

@@ -16,7 +16,7 @@ from experiments.checkpoints import find_classifier, load_metadata, train_and_sa
 from experiments.cost import Costs
 from experiments.engine import Local
 from experiments.map_files import MapReader
-from experiments.plans import measurements_of, pictures_of, require_options_fit, sweeps_of
+from experiments.plans import plan_evaluations
 from experiments.publishing import gather
 from experiments.reproduction import steps
 from experiments.request import Request
@@ -199,22 +199,16 @@ def describe_maps(reader: MapReader) -> str:
 
 def evaluate(request: Request, costs: Costs) -> None:
     """--eval: run one evaluation after the other, each with its own files."""
-    require_options_fit(request)
-    pipelines = list(request.pipelines())
-    pictures = pictures_of(request, pipelines)
-    measurements = measurements_of(request, pipelines)
-    sweeps = sweeps_of(request, pipelines)
+    pictures, measurements, sweeps = plan_evaluations(request)
+    experiments: list[Experiment[Any]] = [*measurements, *sweeps]
     if request.dry_run:
         for coherence in pictures:
             print(coherence.plan())
-        for pipeline in pipelines:
-            costs.add_classifier(pipeline)
-        for experiment in measurements:
-            costs.add_measurements(experiment)
-        for sweep in sweeps:
-            costs.add_sweep(sweep)
+            for pipeline in coherence.pipelines:
+                costs.add_classifier(pipeline)
+        for experiment in experiments:
+            costs.add_experiment(experiment)
         planned: set[Hashable] = set()
-        experiments: list[Experiment[Any]] = [*measurements, *sweeps]
         print("\n".join(experiment.plan(planned) for experiment in experiments))
         return
     for coherence in pictures:
@@ -229,4 +223,4 @@ def evaluate(request: Request, costs: Costs) -> None:
         print(sweep.report(), flush=True)
     for roar, kar in product(sweeps, sweeps):
         if roar.pipeline is kar.pipeline and (roar.config.evaluation, kar.config.evaluation) == ("ROAR", "KAR"):
-            print(Gap(roar.summary, kar.summary).write(roar.folder), flush=True)
+            print(Gap(roar.summary, kar.summary).write(roar.folders.results), flush=True)

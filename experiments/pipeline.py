@@ -43,6 +43,7 @@ from training.inputs import Images, Normalisation
 from training.networks import new_model
 
 RANKS_HELD = 4  # methods
+UNTRAINED = "not trained yet"  # in place of the sum of the weights
 
 
 @dataclass(eq=False)
@@ -111,6 +112,11 @@ class Pipeline:
                 checkpoint = train_and_save(config, self.whole, folder, self.device, self.resume)
         print(classifier_line(checkpoint.metadata, self.path), flush=True)
         return checkpoint
+
+    @property
+    def checkpoint_sha256(self) -> str:
+        """The sum of the classifier's weights; `UNTRAINED` if there is none yet."""
+        return self.checkpoint.sha256 if self.has_classifier else UNTRAINED
 
     def plan_training(self) -> list[str]:
         """Return the line of a dry run about a classifier that is missing."""
