@@ -1,5 +1,6 @@
 """Data, classifier and maps of one classifier: each is loaded, or made and stored, at its first use."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,6 @@ from experiments.map_files import (
     Provenance,
     Rows,
     map_bytes,
-    map_path,
     read_attributes,
     write_maps,
 )
@@ -43,6 +43,7 @@ from training.inputs import Images, Normalisation
 from training.networks import new_model
 
 RANKS_HELD = 4  # methods
+NO_ENSEMBLE = "none"
 UNTRAINED = "not trained yet"  # in place of the sum of the weights
 
 
@@ -127,21 +128,28 @@ class Pipeline:
         return f"explain {self.map_path(method)}: at most {self.map_bytes(method) / 1e6:,.1f} MB"
 
     def map_path(self, method: MethodSpec) -> Path:
+        """Return `<maps>/<dataset>_<model>[_seed<k>]_<method>[_<ensemble>][_quick].h5`; seed 0 is left out."""
         config = self.config
-        names = config.dataset, self.model, method.method, method.ensemble
-        return map_path(self.folders.maps, *names, config.quick, config.seed)
+        seed, quick = f"seed{config.seed}" if config.seed else None, "quick" if config.quick else None
+        words = [config.dataset, self.model, seed, method.method_stem, method.ensemble, quick]
+        return self.folders.maps / f"{'_'.join(word for word in words if word)}.h5"
 
-    def provenance(self, method: MethodSpec, checkpoint: Checkpoint) -> Provenance:
-        return Provenance(
-            dataset=self.config.dataset,
-            dataset_sha256=self.dataset_sha256,
-            model=self.model,
-            checkpoint_sha256=checkpoint.sha256,
-            explain=self.explain,
-            dtype=self.map_dtype,
+    def provenance(self, method: MethodSpec) -> Provenance:
+        """Return everything that decides on the values of maps by `method`."""
+        code = {"code": method.code} if method.code else {}
+        return {
+            "dataset": self.config.dataset,
+            "dataset_sum": self.dataset_sha256,
+            "model": self.model,
+            "checkpoint_sum": self.checkpoint_sha256,
+            "method": method.method,
+            "explain": self.explain,
+            "parameters": json.dumps(dict(method.parameters), sort_keys=True),
+            "ensemble": method.ensemble or NO_ENSEMBLE,
+            "dtype": self.map_dtype,
+            **code,
             **self.config.model_code,
-            **method.plain,
-        )
+        }
 
     def find_maps(self, method: MethodSpec) -> MapReader | None:
         """Return the stored maps of `method`, whatever images they are of.
@@ -153,8 +161,8 @@ class Pipeline:
         require_not_in_use(path)
         if self.overwrite or self.stored_classifier is None or not path.exists():
             return None
-        provenance = self.provenance(method, self.stored_classifier)
-        return None if is_of_other_code(path, provenance) else MapReader(path, provenance)
+        provenance = self.provenance(method)
+        return None if _is_of_other_code(path, provenance) else MapReader(path, provenance)
 
     def find_maps_or_try(self, method: MethodSpec) -> MapReader | None:
         """Return `find_maps`; where there are none, try the method, so that one that fails is refused at once."""
@@ -194,31 +202,29 @@ class Pipeline:
 
     def maps(self, method: MethodSpec) -> MapReader:
         """Return the maps of `method` for all images of `dataset`; make them if they are missing."""
-        path, provenance = self.map_path(method), self.provenance(method, self.checkpoint)
-        index = {split: getattr(self.dataset, split).index for split in SPLITS}
+        checkpoint, path = self.checkpoint, self.map_path(method)
+        provenance = self.provenance(method)
+        splits = {split: getattr(self.dataset, split) for split in SPLITS}
+        index = {split: rows.index for split, rows in splits.items()}
         with self.folders.exclusive(path.name):
             make_anew = self.overwrite and path not in self._fresh_maps
-            if path.exists() and not make_anew and not is_of_other_code(path, provenance):
+            if path.exists() and not make_anew and not _is_of_other_code(path, provenance):
                 reader = MapReader(path, provenance)
                 if reader.has_all(index):
                     return reader
             writer = MapWriter(path, provenance, index)
             if self.overwrite:
                 writer.forget()
-            self._write_maps(writer, method)
+            model = method.network(restore(checkpoint, self.device))
+            built = method.build(model, **method_kwargs(method, model, self.normalisation.black))
+            images = {split: Images(rows, self.normalisation, self.device) for split, rows in splits.items()}
+            labels = {split: rows.labels for split, rows in splits.items()}
+            total = sum(map(len, splits.values()))
+            print(f"maps: {method.label} of {total:,} images -> {path}", flush=True)
+            with progress_bar(total, f"maps {method.label}", "images") as bar:
+                write_maps(writer, built, model, images, labels, bar.update)
         self._fresh_maps.add(path)
         return MapReader(path, provenance)
-
-    def _write_maps(self, writer: MapWriter, method: MethodSpec) -> None:
-        model = method.network(restore(self.checkpoint, self.device))
-        splits = {split: getattr(self.dataset, split) for split in SPLITS}
-        images = {split: Images(rows, self.normalisation, self.device) for split, rows in splits.items()}
-        labels = {split: rows.labels for split, rows in splits.items()}
-        total = sum(map(len, splits.values()))
-        kwargs = method_kwargs(method, model, self.normalisation.black)
-        print(f"maps: {method.label} of {total:,} images -> {writer.path}", flush=True)
-        with progress_bar(total, f"maps {method.label}", "images") as bar:
-            write_maps(writer, method.build(model, **kwargs), model, images, labels, bar.update)
 
     @cached_property
     def arrays(self) -> SharedArrays:
@@ -233,8 +239,7 @@ class Pipeline:
     def test_maps(self, method: MethodSpec, rank: str) -> SharedArrays:
         """Return the test images' `ranks` (N, 1, H, W) of pixels, and `target` (N,), the class explained."""
         rows = list(self.maps(method).rows("test", self.dataset.test.index))
-        name = "prediction" if self.explain == "prediction" else "label"
-        target = np.concatenate([getattr(part, name) for part in rows])
+        target = np.concatenate([part[self.explain] for part in rows])
         ranks, _tied = self._rank(rows, method, "pixel", rank)
         return SharedArrays(f"{self.map_path(method)} {rank} {method.blur}", {"ranks": ranks, "target": target})
 
@@ -254,15 +259,15 @@ class Pipeline:
         return self._ranks[key]
 
     def _rank(self, rows: Iterable[Rows], method: MethodSpec, granularity: str, rank: str) -> tuple[Any, float]:
-        maps = ((part.attribution, part.index) for part in rows)
+        maps = ((part["attribution"], part["index"]) for part in rows)
         ranks, tied = ranks_of_maps(maps, self.dataset.shape[0], granularity, rank, self.device, method.blur)
         return ranks.cpu().numpy(), tied
 
 
-def is_of_other_code(path: Path, provenance: Provenance) -> bool:
+def _is_of_other_code(path: Path, provenance: Provenance) -> bool:
     """Return whether a user's own code that made the maps was edited since, and say so."""
-    is_own = provenance.code is not None or provenance.model_code is not None
-    return is_own and bool(stored := read_attributes(path)) and has_code_changed(stored, provenance.attributes())
+    is_own = "code" in provenance or "model_code" in provenance
+    return is_own and bool(stored := read_attributes(path)) and has_code_changed(stored, provenance)
 
 
 def method_kwargs(method: MethodSpec, model: nn.Module, black: Tensor) -> dict[str, Any]:
