@@ -8,7 +8,6 @@ import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -163,10 +162,7 @@ def request_of(namespace: argparse.Namespace) -> "Request":
     """Return the request of a parsed command line."""
     from experiments.request import Request
 
-    given = {name: value for name, value in vars(namespace).items() if value is not None}
-    names = {field.name for field in fields(Request)}
-    options = {name: value for name, value in given.items() if name not in names}
-    return Request(**{name: value for name, value in given.items() if name in names}, options=options)
+    return Request.of(vars(namespace))
 
 
 def run_command(arguments: Sequence[str] | None) -> int:

@@ -24,6 +24,7 @@ from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
 from experiments.engine import Local
 from experiments.measurements import summarize_measurements
+from experiments.options import NONE
 from experiments.plans import plan_evaluations
 from experiments.request import Request
 from experiments.runner import Experiment, run
@@ -98,27 +99,23 @@ def evaluate_stored(
     places = [method for method in methods if isinstance(method, str)]
     if len(places) < len(methods):
         raise InputError("a stored classifier needs methods with names: give package.module:Name for your own")
-    names = {field.name for field in fields(Request)}
-    facts = {name: value for name, value in options.items() if name in names}
-    left = {name: value for name, value in options.items() if name not in names}
     if evaluation not in (*MEASURED, *RETRAINING) and not is_user_code(evaluation):
         raise InputError(f"unknown evaluation {evaluation!r}: choose from {', '.join((*MEASURED, *RETRAINING))}")
     kinds = (RetrainingConfig, MaskOptions) if evaluation in RETRAINING else (load_evaluation(evaluation).config,)
-    known = {name for kind in kinds for name in options_of(kind)}
-    if unknown := set(left) - known:
+    known = {field.name for field in fields(Request)} | {name for kind in kinds for name in options_of(kind)}
+    if unknown := set(options) - known:
         raise InputError(f"unknown options: {', '.join(sorted(unknown))}")
+    facts: dict[str, Any] = {
+        "eval": (evaluation,),
+        "target": (dataset,),
+        "method": tuple(map(canonical_method, places)),
+        "ensemble": (canonical_ensemble(ensemble) if ensemble else NONE,),
+    }
     if model in (NO_ATTENTION, *ATTENTIONS):
-        facts["attention"] = ("none" if model == NO_ATTENTION else model,)
+        facts["attention"] = (NONE if model == NO_ATTENTION else model,)
     else:
         facts["model"] = model
-    request = Request(
-        eval=(evaluation,),
-        target=(dataset,),
-        method=tuple(map(canonical_method, places)),
-        ensemble=(canonical_ensemble(ensemble) if ensemble else "none",),
-        options=left,
-        **facts,
-    )
+    request = Request.of({**options, **facts})
     request.folders.require_usable()
     request = request.with_known_targets()
     _pictures, measurements, sweeps = plan_evaluations(request)

@@ -23,7 +23,7 @@ from experiments.runner import Experiment
 from reporting.evaluation_summary import MeasurementSummary
 from reporting.groups import MEASUREMENTS
 from reporting.numbers_summary import NumbersSummary
-from reporting.records import load_records, load_selectivity, read_result
+from reporting.records import load_selectivity, read_result
 from training.checkpoint import Checkpoint, versions
 from training.device import device_name
 
@@ -103,8 +103,7 @@ class Measurements(Experiment[Measurement]):
         return self.folders.results / self.title / f"{name}-{json_sha256(self.record(config))[:12]}.{suffix}"
 
     def stored_records(self) -> StoredRecords:
-        results = self.folders.results
-        return load_selectivity(results) if self.is_selectivity else load_records(results, self.title)
+        return load_selectivity(self.folders.results) if self.is_selectivity else super().stored_records()
 
     def load(self, config: Measurement) -> Result | None:
         if not self.is_selectivity:

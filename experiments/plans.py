@@ -44,7 +44,7 @@ def plan_evaluations(request: Request) -> tuple[list[Coherence], list[Measuremen
     for evaluation in [*(name for name in (*REMOVING, "sanity") if name in names), *own]:
         for of_seeds in request.pipelines_of_seeds():
             first = of_seeds[0]
-            values = {"explain": first.explain, **request.given_options, "limit_test": first.limit_test}
+            values = {"explain": first.explain, **request.options, "limit_test": first.limit_test}
             if evaluation == "F-Fidelity":
                 values["tuning"] = finetuning_recipe(first.config.recipe)
             config = load_evaluation(evaluation).configure(**values)
@@ -73,7 +73,7 @@ def _require_options_fit(request: Request) -> None:
 
 def _selectivity_config(request: Request, dataset: str) -> Any:
     limit = request.limit_test or usual_images(dataset)
-    config = load_evaluation("selectivity").configure(**request.given_options, limit_test=limit)
+    config = load_evaluation("selectivity").configure(**request.options, limit_test=limit)
     _channels, height, width = dataset_info(dataset).image_shape
     if config.removals > height * width:
         raise InputError(f"--removals={config.removals}: an image of {dataset} has {height * width} pixels")

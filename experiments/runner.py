@@ -9,10 +9,11 @@ from filelock import BaseFileLock, Timeout
 
 from attribution.spec import MethodSpec
 from common.progress import progress_bar
-from evaluation.tasks import OnImages, Task
+from evaluation.tasks import Task
 from experiments.engine import Engine
 from experiments.pipeline import Pipeline
 from experiments.records import StoredRecords, find_result, report_other_code
+from reporting.records import load_records
 
 Config = TypeVar("Config", bound=Hashable)
 
@@ -67,9 +68,9 @@ class Experiment(ABC, Generic[Config]):
     def path(self, config: Config) -> Path:
         """Return the file of the result."""
 
-    @abstractmethod
     def stored_records(self) -> StoredRecords:
         """Return everything finished of this kind."""
+        return load_records(self.folders.results, self.title)
 
     def load(self, config: Config) -> Any | None:
         """Return the stored result; None if there is none.
@@ -135,46 +136,6 @@ class Experiment(ABC, Generic[Config]):
             pipeline.maps(method)
 
 
-class _TaskQueue:
-    """Hands out tasks that no other command is doing, and stores their results."""
-
-    def __init__(self, work: Sequence[tuple[Experiment[Any], Any]], on_images: OnImages) -> None:
-        self.work, self.on_images = list(work), on_images
-        self.running: dict[int, tuple[Experiment[Any], Any, BaseFileLock]] = {}
-
-    def __iter__(self) -> Iterator[Task | None]:
-        """Yield the first task that can be begun, until all are done; None while others do the rest."""
-        while self.work:
-            yield self._next()
-
-    def _next(self) -> Task | None:
-        paths = {experiment.path(config) for experiment, config, _lock in self.running.values()}
-        for place, (experiment, config) in enumerate(self.work):
-            path = experiment.path(config)
-            if path in paths:  # two evaluations need the same result
-                continue
-            lock = experiment.folders.lock(path.name)
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
-                continue
-            del self.work[place]
-            if (result := experiment.load(config)) is not None:  # another command, or another evaluation, did it
-                experiment.results[config] = result
-                lock.release()
-                self.on_images(experiment.images(config))
-                return self._next() if self.work else None
-            task = experiment.task(config)
-            self.running[id(task)] = experiment, config, lock
-            return task
-        return None
-
-    def store(self, task: Task, result: Any) -> None:
-        experiment, config, lock = self.running.pop(id(task))
-        experiment.results[config] = experiment.save(config, result)
-        lock.release()
-
-
 def run(experiments: Sequence[Experiment[Any]], engine: Engine) -> None:
     """Do the unfinished work and store each result at once; wait at the end for what another command is doing."""
     for experiment in experiments:
@@ -189,9 +150,39 @@ def run(experiments: Sequence[Experiment[Any]], engine: Engine) -> None:
     work = [(experiment, config) for experiment in experiments for config in experiment.todo]
     if not work:
         return
+    running: dict[int, tuple[Experiment[Any], Any, BaseFileLock]] = {}
     total = sum(experiment.images(config) for experiment, config in work)
+
+    def tasks() -> Iterator[Task | None]:
+        """Yield the first task that no other command is doing, until all are done; None while others do the rest."""
+        while work:
+            yield next_task()
+
+    def next_task() -> Task | None:
+        busy = {experiment.path(config) for experiment, config, _lock in running.values()}
+        for item in list(work):
+            experiment, config = item
+            path = experiment.path(config)
+            if path in busy:  # two evaluations need the same result
+                continue
+            lock = experiment.folders.lock(path.name)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                continue
+            work.remove(item)
+            if (result := experiment.load(config)) is None:
+                task = experiment.task(config)
+                running[id(task)] = experiment, config, lock
+                return task
+            experiment.results[config] = result  # another command, or another evaluation, did it
+            lock.release()
+            bar.update(experiment.images(config))
+        return None
+
     with progress_bar(total, experiments[0].title, "images") as bar:
-        queue = _TaskQueue(work, bar.update)
-        for task, result in engine.run(queue, bar.update):
+        for task, result in engine.run(tasks(), bar.update):
             bar.set_postfix_str(task.name, refresh=False)
-            queue.store(task, result)
+            experiment, config, lock = running.pop(id(task))
+            experiment.results[config] = experiment.save(config, result)
+            lock.release()

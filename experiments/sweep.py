@@ -13,9 +13,9 @@ from evaluation.retraining import retrain
 from evaluation.runs import RetrainingConfig, Run, RunResult
 from evaluation.tasks import Task
 from experiments.pipeline import Pipeline
-from experiments.records import StoredRecords, write_record
+from experiments.records import write_record
 from experiments.runner import Experiment
-from reporting.records import load_records, naming_damage
+from reporting.records import naming_damage
 from reporting.retraining_summary import RetrainingSummary
 
 
@@ -51,9 +51,6 @@ class Sweep(Experiment[Run]):
 
     def path(self, config: Run) -> Path:
         return config.path(self.folders.results)
-
-    def stored_records(self) -> StoredRecords:
-        return load_records(self.folders.results, "runs")
 
     def load(self, config: Run) -> RunResult | None:
         result = super().load(config)
