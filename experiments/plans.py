@@ -1,6 +1,6 @@
 """The experiments of a request."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.errors import InputError
 from common.imports import is_user_code
@@ -10,15 +10,17 @@ from evaluation.configs import ExampleFilter, SanityConfig
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
 from experiments.measurements import Measurements
-from experiments.pictures import Coherence
 from experiments.pipeline import Pipeline
 from experiments.request import Request
 from experiments.sweep import Sweep
 from reporting.labels import usual_images
 from training.recipe import finetuning_recipe
 
+if TYPE_CHECKING:
+    from experiments.pictures import Coherence
 
-def plan_evaluations(request: Request) -> tuple[list[Coherence], list[Measurements], list[Sweep]]:
+
+def plan_evaluations(request: Request) -> tuple[list["Coherence"], list[Measurements], list[Sweep]]:
     """Return the experiments of --eval.
 
     Returns:
@@ -35,6 +37,8 @@ def plan_evaluations(request: Request) -> tuple[list[Coherence], list[Measuremen
     methods, overwrite = request.methods_and_controls, request.overwrite
     pictures, measurements = [], []
     for target in request.target or () if "coherence" in names else ():
+        from experiments.pictures import Coherence  # here, since other evaluations don't need it
+
         of_target = [pipeline for pipeline in pipelines if pipeline.config.dataset == target]
         pictures.append(Coherence(of_target, methods, ExampleFilter(**request.options_for(ExampleFilter))))
     for pipeline in pipelines if "selectivity" in names else ():
