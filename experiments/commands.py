@@ -140,7 +140,8 @@ def write_maps(request: Request, costs: "Costs | None") -> None:
     size = 0
     for pipeline in list(request.pipelines()):
         for method in request.methods:
-            pipeline.find_maps_or_try(method)
+            if pipeline.find_maps(method) is None:
+                pipeline.try_method(method)
             if not costs:
                 print(describe_maps(pipeline.maps(method)), flush=True)
             elif pipeline.has_maps(method):

@@ -11,7 +11,6 @@ from common.files import require_not_in_use
 from common.fingerprint import source_sha256
 from common.hashing import json_sha256
 from common.imports import is_user_code
-from evaluation import RANKS
 from evaluation.options import record_of
 from evaluation.protocol import Evaluation, StoredArtefacts
 from evaluation.registry import load_evaluation, measure
@@ -134,7 +133,7 @@ class Measurements(Experiment[Measurement]):
         pipeline, method = config
         if pipeline not in self._data:
             self._data[pipeline] = pipeline.arrays_of(pipeline.whole.subset(0, self.config.limit_test))
-        maps = pipeline.test_maps(method, getattr(self.config, "rank", RANKS[0])) if self.needs_maps else None
+        maps = pipeline.test_maps(method, self.evaluation.ranking(self.config)[1]) if self.needs_maps else None
         artefacts = StoredArtefacts(
             seed=pipeline.config.seed,
             classifier=pipeline.checkpoint,

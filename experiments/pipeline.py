@@ -75,9 +75,8 @@ class Pipeline:
         self.model = model_name(self.config.attention)
         self.path = self.config.path(self.folders.checkpoints)
         self.dataset_sha256 = dataset_sha256(self.config.dataset)
-        shapes, limits = dataset_info(self.config.dataset).shapes, (self.limit_train, self.limit_test)
-        totals = (shapes[f"{split}_images"][0] for split in SPLITS)
-        self._limits = dict(zip(SPLITS, zip(totals, limits, strict=True), strict=True))
+        shapes, limits = dataset_info(self.config.dataset).shapes, {"train": self.limit_train, "test": self.limit_test}
+        self._index = {split: subset_index(shapes[f"{split}_images"][0], limits[split]) for split in SPLITS}
         self._fresh_maps: set[Path] = set()  # already made anew for --overwrite
         self._map_sizes: dict[MethodSpec, int] = {}
         self._ranks: dict[str, SharedArrays] = {}
@@ -164,23 +163,15 @@ class Pipeline:
         provenance = self.provenance(method)
         return None if _is_of_other_code(path, provenance) else MapReader(path, provenance)
 
-    def find_maps_or_try(self, method: MethodSpec) -> MapReader | None:
-        """Return `find_maps`; where there are none, try the method, so that one that fails is refused at once."""
-        reader = self.find_maps(method)
-        if reader is None:
-            self.try_method(method)
-        return reader
-
     def has_maps(self, method: MethodSpec) -> bool:
         """Return whether the maps of all images are stored, without reading the data."""
         reader = self.find_maps(method)
-        index = {split: subset_index(total, limit) for split, (total, limit) in self._limits.items()}
-        return reader is not None and reader.has_all(index)
+        return reader is not None and reader.has_all(self._index)
 
     @property
     def images_to_explain(self) -> int:
         """Number of training and test images."""
-        return sum(total if limit is None else limit for total, limit in self._limits.values())
+        return sum(map(len, self._index.values()))
 
     def map_bytes(self, method: MethodSpec) -> int:
         """Return the largest size of the file of maps."""
@@ -205,14 +196,13 @@ class Pipeline:
         checkpoint, path = self.checkpoint, self.map_path(method)
         provenance = self.provenance(method)
         splits = {split: getattr(self.dataset, split) for split in SPLITS}
-        index = {split: rows.index for split, rows in splits.items()}
         with self.folders.exclusive(path.name):
             make_anew = self.overwrite and path not in self._fresh_maps
             if path.exists() and not make_anew and not _is_of_other_code(path, provenance):
                 reader = MapReader(path, provenance)
-                if reader.has_all(index):
+                if reader.has_all(self._index):
                     return reader
-            writer = MapWriter(path, provenance, index)
+            writer = MapWriter(path, provenance, self._index)
             if self.overwrite:
                 writer.forget()
             model = method.network(restore(checkpoint, self.device))

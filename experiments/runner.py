@@ -47,10 +47,8 @@ class Experiment(ABC, Generic[Config]):
         if not overwrite:
             report_other_code(self.stored_records(), map(self.record, self.todo))
         for pipeline, method in self.explanations:
-            if self.needs_maps:
-                pipeline.find_maps_or_try(method)
-            else:
-                pipeline.try_method(method)
+            if not (self.needs_maps and pipeline.find_maps(method)):
+                pipeline.try_method(method)  # so that a method that fails is refused at once
 
     @abstractmethod
     def configs(self) -> Sequence[Config]:
