@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from common.errors import InputError
 from common.parsing import ALL, one_or_more
 from evaluation import EVALUATIONS
-from evaluation.configs import CONFIGS
 from evaluation.options import defaults_of, options_of
-from experiments.options import GROUPS, RUNNING, evaluation_name
+from experiments.options import GROUPS, evaluation_name
 
 if TYPE_CHECKING:
     from experiments.request import Request
@@ -94,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
         "FILE.py:NAME of your own",
     )
     known: set[str] = set()
-    for title, configs in (GROUPS | CONFIGS | RUNNING).items():
+    for title, configs in GROUPS.items():
         group = parser.add_argument_group(title)
         for config in configs:
             add_options(group, config, known)

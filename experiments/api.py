@@ -72,19 +72,15 @@ def _specs(
             name = canonical_method(method)
             specs[MethodSpec.of(name, None if name in CONTROLS else around, **parameters)] = name
         elif hasattr(method, "attribute"):
-            specs[_unused_spec(type(method).__name__, specs)] = method
+            name = type(method).__name__
+            numbered = (MethodSpec(name if number == 1 else f"{name} {number}") for number in count(1))
+            specs[next(spec for spec in numbered if spec not in specs)] = method  # two objects may be of one class
         else:
             raise InputError(f"{method!r} is no method: give a name, or an object with attribute(inputs, target)")
     taken = {name for spec in specs for name, _value in spec.parameters}
     if unknown := set(parameters) - taken:
         raise InputError(f"unknown options: {', '.join(sorted(unknown))}")
     return specs
-
-
-def _unused_spec(name: str, specs: Mapping[MethodSpec, Any]) -> MethodSpec:
-    """Return a specification of an object by its class, numbered if several have the name."""
-    numbered = (MethodSpec(name if number == 1 else f"{name} {number}") for number in count(1))
-    return next(spec for spec in numbered if spec not in specs)
 
 
 def evaluate_stored(

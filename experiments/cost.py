@@ -90,11 +90,12 @@ class Costs:
         trained, tested = config.limit_train or shapes["train_images"][0], limit_test or shapes["test_images"][0]
 
         def seconds_per_image() -> float:
-            small = replace(recipe, batch_size=min(SMALL_BATCH, recipe.batch_size))
-            seconds = measure_step_seconds(dataset, attention, small, self.device) / small.batch_size
-            if seconds * recipe.batch_size > LONG_STEP:
-                return seconds
-            return measure_step_seconds(dataset, attention, recipe, self.device) / recipe.batch_size
+            for size in (min(SMALL_BATCH, recipe.batch_size), recipe.batch_size):
+                batch = replace(recipe, batch_size=size)
+                seconds = measure_step_seconds(dataset, attention, batch, self.device) / size
+                if seconds * recipe.batch_size > LONG_STEP:
+                    break
+            return seconds
 
         of_image = self._time_once(("training", dataset, attention, recipe), seconds_per_image)
         return (recipe.epochs * trained + TEST_COST * tested) * of_image

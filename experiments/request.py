@@ -1,7 +1,7 @@
 """Requests: the content of one command line, or of one call of the Python API."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import Any
 
@@ -15,7 +15,7 @@ from data.folders import TARGET_PREFIX, folder_name
 from evaluation import QUICK_CONTROLS
 from evaluation.options import options_of
 from experiments.engine import default_jobs
-from experiments.options import CommandOptions
+from experiments.options import RunningOptions, SelectionOptions, TrainingOptions
 from experiments.pipeline import Pipeline
 from experiments.store import Folders
 from models import ATTENTIONS, OPTIONS, variant_name
@@ -26,13 +26,25 @@ from training.recipe import Recipe, quick_train_images, recipe_for
 
 
 @dataclass(frozen=True)
-class Request(CommandOptions):
-    """The options of a command, and what they stand for."""
+class Request(SelectionOptions, TrainingOptions, RunningOptions):
+    """Everything that one command line, or one call of the Python API, asks for.
+
+    Attributes:
+        train, saliency, report, reproduce, eval: the command, one of them; `eval` names evaluations.
+        options: the options of evaluations that are given, by the fields of their configurations.
+    """
+
+    train: bool = False
+    saliency: bool = False
+    report: bool = False
+    reproduce: bool = False
+    eval: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Request":
         """Return the request of options by name, those of evaluations among them; None leaves one at its default."""
-        names = {field.name for field in fields(cls)}
+        names = {entry.name for entry in fields(cls)}
         given = {name: value for name, value in values.items() if value is not None}
         options = {name: given.pop(name) for name in set(given) - names}
         return cls(**given, options=options)
