@@ -55,7 +55,7 @@ class Costs:
 
     def add_classifier(self, pipeline: Pipeline) -> None:
         """Add the training of the pipeline's classifier if it is missing."""
-        if pipeline.stored_classifier is None:
+        if not pipeline.has_classifier:
             self.add_training(pipeline.config)
 
     def add_maps(self, pipeline: Pipeline, method: MethodSpec) -> None:

@@ -80,11 +80,12 @@ class Pipeline:
         self._fresh_maps: set[Path] = set()  # already made anew for --overwrite
         self._map_sizes: dict[MethodSpec, int] = {}
         self._ranks: dict[str, SharedArrays] = {}
-        self.stored_classifier = find_classifier(self.config, self.dataset_sha256, self.folders.checkpoints)
+        self._checkpoint = find_classifier(self.config, self.dataset_sha256, self.folders.checkpoints)
 
     @property
     def has_classifier(self) -> bool:
-        return self.stored_classifier is not None or "checkpoint" in self.__dict__  # loaded, or trained by now
+        """The classifier is stored, or trained by now."""
+        return self._checkpoint is not None
 
     @cached_property
     def whole(self) -> Dataset:
@@ -99,19 +100,20 @@ class Pipeline:
     def normalisation(self) -> Normalisation:
         return Normalisation.from_dataset(self.whole, self.device)
 
-    @cached_property
+    @property
     def checkpoint(self) -> Checkpoint:
         """The stored classifier, or one that is trained now."""
-        if self.stored_classifier is not None:
-            return self.stored_classifier
-        config, folder = self.config, self.folders.checkpoints
-        with self.folders.exclusive(self.path.name):
-            checkpoint = find_classifier(config, self.dataset_sha256, folder)
-            if checkpoint is None:
-                print(f"model: {self.path} is not there: training it ({config.recipe.epochs} epochs) ...", flush=True)
-                checkpoint = train_and_save(config, self.whole, folder, self.device, self.resume)
-        print(classifier_line(checkpoint.metadata, self.path), flush=True)
-        return checkpoint
+        if self._checkpoint is None:
+            config, folder = self.config, self.folders.checkpoints
+            with self.folders.exclusive(self.path.name):
+                checkpoint = find_classifier(config, self.dataset_sha256, folder)
+                if checkpoint is None:
+                    epochs = config.recipe.epochs
+                    print(f"model: {self.path} is not there: training it ({epochs} epochs) ...", flush=True)
+                    checkpoint = train_and_save(config, self.whole, folder, self.device, self.resume)
+            print(classifier_line(checkpoint.metadata, self.path), flush=True)
+            self._checkpoint = checkpoint
+        return self._checkpoint
 
     @property
     def checkpoint_sha256(self) -> str:
@@ -120,7 +122,7 @@ class Pipeline:
 
     def plan_training(self) -> list[str]:
         """Return the line of a dry run about a classifier that is missing."""
-        return [] if self.stored_classifier else [f"train   {self.path}"]
+        return [] if self.has_classifier else [f"train   {self.path}"]
 
     def plan_maps(self, method: MethodSpec) -> str:
         """Return the line of a dry run about maps that are missing."""
@@ -158,7 +160,7 @@ class Pipeline:
         """
         path = self.map_path(method)
         require_not_in_use(path)
-        if self.overwrite or self.stored_classifier is None or not path.exists():
+        if self.overwrite or not self.has_classifier or not path.exists():
             return None
         provenance = self.provenance(method)
         return None if _is_of_other_code(path, provenance) else MapReader(path, provenance)
