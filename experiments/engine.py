@@ -105,7 +105,7 @@ class Local:
                     ended, _ = wait(running, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
                     if not running:
                         time.sleep(SECONDS_BETWEEN_LOOKS)
-                    done = images.value
+                    done = images.get_obj().value  # without its lock, which a killed worker may hold
                     on_images(done - counted)
                     counted = done
                     for future in ended:
