@@ -8,16 +8,14 @@ import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from common.errors import InputError
 from common.parsing import ALL, one_or_more
 from evaluation import EVALUATIONS
-from evaluation.configs import CONFIGS
 from evaluation.options import defaults_of, options_of
-from experiments.options import GROUPS, RUNNING, evaluation_name
+from experiments.options import GROUPS, evaluation_name
 
 if TYPE_CHECKING:
     from experiments.request import Request
@@ -95,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
         "FILE.py:NAME of your own",
     )
     known: set[str] = set()
-    for title, configs in (GROUPS | CONFIGS | RUNNING).items():
+    for title, configs in GROUPS.items():
         group = parser.add_argument_group(title)
         for config in configs:
             add_options(group, config, known)
@@ -163,10 +161,7 @@ def request_of(namespace: argparse.Namespace) -> "Request":
     """Return the request of a parsed command line."""
     from experiments.request import Request
 
-    given = {name: value for name, value in vars(namespace).items() if value is not None}
-    names = {field.name for field in fields(Request)}
-    options = {name: value for name, value in given.items() if name not in names}
-    return Request(**{name: value for name, value in given.items() if name in names}, options=options)
+    return Request.of(vars(namespace))
 
 
 def run_command(arguments: Sequence[str] | None) -> int:

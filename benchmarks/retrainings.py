@@ -17,6 +17,7 @@ from experiments.cost import Costs, in_words
 from experiments.engine import default_jobs, threads_per_job
 from models import ATTENTIONS, model_name
 from reporting.accuracy import ORIGINAL
+from training.config import TrainingConfig
 from training.device import device_name, resolve_device
 from training.recipe import recipe_for
 
@@ -47,7 +48,7 @@ def main() -> None:
     with threads_per_job(jobs):
         for (dataset, attention), count in sorted(runs.items(), key=lambda item: (item[0][0], item[0][1] or "")):
             recipe = recipe_for(dataset, attention)
-            each = costs.training_seconds(dataset, attention, recipe, None)
+            each = costs.training_seconds(TrainingConfig(dataset, attention, 0, recipe))
             model = model_name(attention)
             rows.append(
                 [f"{model}, {dataset}", f"{count}", f"{recipe.epochs}", f"{each:.1f}", in_words(count * each / jobs)]

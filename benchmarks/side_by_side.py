@@ -57,7 +57,6 @@ def main() -> None:
         pipeline = Pipeline(order, Folders.below(Path(folder), options.data_dir), device, limit_train=limit)
         for method in METHODS:
             pipeline.maps(method)
-        pipeline.stored_classifier = pipeline.checkpoint
         rows, facts, apart = [], [], 0.0
         for size in options.sizes:
             found = {jobs: timed(pipeline, RATIOS[size], jobs) for jobs in JOBS[device.type]}

@@ -14,7 +14,6 @@ from attribution.network import require_evaluation_mode
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.outputs import find_logits
-from evaluation import EXPLAIN, RANKS
 from evaluation.masking import ranks_of_maps
 from evaluation.protocol import TestImages
 from evaluation.registry import load_evaluation
@@ -117,5 +116,5 @@ def measure_given(
     """Measure one method on a given network."""
     protocol = load_evaluation(evaluation)
     if protocol.needs_maps:
-        artefacts.make_maps(method, getattr(config, "explain", EXPLAIN[0]), getattr(config, "rank", RANKS[0]))
+        artefacts.make_maps(method, *protocol.ranking(config))
     return protocol.measure(config, method, artefacts, on_images)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from attribution.maps import batch_size
 from attribution.method import Method
 from attribution.spec import MethodSpec
+from evaluation import EXPLAIN, RANKS
 from evaluation.statistics import require_images
 from evaluation.tasks import Arrays, OnImages, SharedArrays, normalisation_of, split_of
 from training.checkpoint import Checkpoint
@@ -146,6 +147,10 @@ class Evaluation(ABC):
     def images(self, config: Any) -> int:
         """Return the number of images that one measurement counts."""
         return int(config.limit_test)
+
+    def ranking(self, config: Any) -> tuple[str, str]:
+        """Return the class that stored maps explain, and the values of theirs that rank the pixels."""
+        return getattr(config, "explain", EXPLAIN[0]), getattr(config, "rank", RANKS[0])
 
     def networks(self, config: Any) -> Sequence[str]:
         """Return the names of the other networks that it needs: "finetuned", "random_labels"."""

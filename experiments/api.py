@@ -23,11 +23,11 @@ from evaluation.registry import EVALUATIONS as MEASURED
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
 from experiments.engine import Local
-from experiments.measurements import Measurements, summarize_measurements
-from experiments.plans import measurements_of, require_options_fit, sweeps_of
+from experiments.measurements import summarize_measurements
+from experiments.options import NONE
+from experiments.plans import plan_evaluations
 from experiments.request import Request
-from experiments.runner import run
-from experiments.sweep import Sweep
+from experiments.runner import Experiment, run
 from models import ATTENTIONS, NO_ATTENTION
 from reporting.evaluation_summary import ModelSummary
 
@@ -72,19 +72,15 @@ def _specs(
             name = canonical_method(method)
             specs[MethodSpec.of(name, None if name in CONTROLS else around, **parameters)] = name
         elif hasattr(method, "attribute"):
-            specs[_unused_spec(type(method).__name__, specs)] = method
+            name = type(method).__name__
+            numbered = (MethodSpec(name if number == 1 else f"{name} {number}") for number in count(1))
+            specs[next(spec for spec in numbered if spec not in specs)] = method  # two objects may be of one class
         else:
             raise InputError(f"{method!r} is no method: give a name, or an object with attribute(inputs, target)")
     taken = {name for spec in specs for name, _value in spec.parameters}
     if unknown := set(parameters) - taken:
         raise InputError(f"unknown options: {', '.join(sorted(unknown))}")
     return specs
-
-
-def _unused_spec(name: str, specs: Mapping[MethodSpec, Any]) -> MethodSpec:
-    """Return a specification of an object by its class, numbered if several have the name."""
-    numbered = (MethodSpec(name if number == 1 else f"{name} {number}") for number in count(1))
-    return next(spec for spec in numbered if spec not in specs)
 
 
 def evaluate_stored(
@@ -99,31 +95,27 @@ def evaluate_stored(
     places = [method for method in methods if isinstance(method, str)]
     if len(places) < len(methods):
         raise InputError("a stored classifier needs methods with names: give package.module:Name for your own")
-    names = {field.name for field in fields(Request)}
-    facts = {name: value for name, value in options.items() if name in names}
-    left = {name: value for name, value in options.items() if name not in names}
     if evaluation not in (*MEASURED, *RETRAINING) and not is_user_code(evaluation):
         raise InputError(f"unknown evaluation {evaluation!r}: choose from {', '.join((*MEASURED, *RETRAINING))}")
     kinds = (RetrainingConfig, MaskOptions) if evaluation in RETRAINING else (load_evaluation(evaluation).config,)
-    known = {name for kind in kinds for name in options_of(kind)}
-    if unknown := set(left) - known:
+    known = {field.name for field in fields(Request)} | {name for kind in kinds for name in options_of(kind)}
+    if unknown := set(options) - known:
         raise InputError(f"unknown options: {', '.join(sorted(unknown))}")
+    facts: dict[str, Any] = {
+        "eval": (evaluation,),
+        "target": (dataset,),
+        "method": tuple(map(canonical_method, places)),
+        "ensemble": (canonical_ensemble(ensemble) if ensemble else NONE,),
+    }
     if model in (NO_ATTENTION, *ATTENTIONS):
-        facts["attention"] = ("none" if model == NO_ATTENTION else model,)
+        facts["attention"] = (NONE if model == NO_ATTENTION else model,)
     else:
         facts["model"] = model
-    request = Request(
-        eval=(evaluation,),
-        target=(dataset,),
-        method=tuple(map(canonical_method, places)),
-        ensemble=(canonical_ensemble(ensemble) if ensemble else "none",),
-        options=left,
-        **facts,
-    )
+    request = Request.of({**options, **facts})
     request.folders.require_usable()
     request = request.with_known_targets()
-    require_options_fit(request)
-    pipelines = list(request.pipelines())
-    experiments: list[Measurements | Sweep] = [*measurements_of(request, pipelines), *sweeps_of(request, pipelines)]
+    _pictures, measurements, sweeps = plan_evaluations(request)
+    experiments: list[Experiment[Any]] = [*measurements, *sweeps]
     run(experiments, Local(request.processes))
-    return experiments[0].summary
+    summary: ModelSummary = experiments[0].summary
+    return summary

@@ -3,44 +3,34 @@
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from common.errors import InputError
 from common.files import free_bytes
 from common.fingerprint import forget_fingerprints
-from data import DATASETS, dataset_sha256, load_dataset
-from experiments.checkpoints import find_classifier, load_metadata, train_and_save
-from experiments.cost import Costs
+from data import dataset_sha256, load_dataset
+from experiments.checkpoints import find_classifier, train_and_save
 from experiments.engine import Local
 from experiments.map_files import MapReader
-from experiments.plans import measurements_of, pictures_of, require_options_fit, sweeps_of
-from experiments.publishing import gather
+from experiments.plans import plan_evaluations
 from experiments.reproduction import steps
 from experiments.request import Request
 from experiments.runner import Experiment
 from experiments.runner import run as run_experiments
 from experiments.scalars import require_tensorboard, scalars
 from experiments.store import Folders
-from reporting.accuracy import report_accuracy
-from reporting.documents import write_documents
-from reporting.evaluation_summary import EvaluationSummary
-from reporting.groups import list_datasets, load_measurements, sort_datasets
 from reporting.labels import classifier_line
-from reporting.page import write_page
 from reporting.retraining_summary import Gap
-from reporting.retrainings import Retrainings
-from reporting.summary import summarize
 from training.checkpoint import Checkpoint
 from training.config import TrainingConfig
 
-ROOT = Path(__file__).parents[1]
-README, PUBLISHED = ROOT / "README.md", ROOT / "results" / "published"
+if TYPE_CHECKING:
+    from experiments.cost import Costs
 
 
-def run(request: Request, costs: Costs | None = None) -> None:
+def run(request: Request, costs: "Costs | None" = None) -> None:
     """Carry out one command.
 
     Args:
@@ -50,8 +40,7 @@ def run(request: Request, costs: Costs | None = None) -> None:
         InputError: something in the request can't be used.
     """
     forget_fingerprints()
-    folders = request.folders
-    folders.require_usable()
+    request.folders.require_usable()
     request = request.with_known_targets()
     if request.tensorboard and not request.train:
         raise InputError("--tensorboard is for --train")
@@ -60,14 +49,30 @@ def run(request: Request, costs: Costs | None = None) -> None:
     if request.target is None and not request.report:
         request = replace(request, target=("mnist",))
         print("target: mnist (choose another with --target)", flush=True)
-    work = costs or Costs(request.torch_device, request.processes)
+    work = costs or costs_of(request)
     if request.report:
-        publish(request) if request.publish else report(request, folders)
+        from experiments.reports import publish, report  # here, like other modules that most commands don't need
+
+        publish(request) if request.publish else report(request, request.folders)
     else:
         command = train if request.train else write_maps if request.saliency else evaluate
         command(request, work)
-    if request.dry_run and costs is None and work.seconds:
+    if work and costs is None and work.seconds:
         print(work)
+
+
+def costs_of(request: Request) -> "Costs | None":
+    """Return what collects the work of a dry run; None if the request is no dry run.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    device = request.torch_device
+    if not request.dry_run:
+        return None
+    from experiments.cost import Costs
+
+    return Costs(device, request.processes)
 
 
 def reproduce(request: Request, parse: Callable[[Sequence[str]], Request]) -> None:
@@ -77,15 +82,15 @@ def reproduce(request: Request, parse: Callable[[Sequence[str]], Request]) -> No
         parse: makes a request of the words of a command line.
     """
     same = {name: getattr(request, name) for name in ("data_dir", "output_dir", "device", "jobs", "dry_run")}
-    costs = Costs(request.torch_device, request.processes)
+    costs = costs_of(request)
     for words in steps(request.quick):
         print(f"\n$ python main.py {' '.join(words)}", flush=True)
         run(replace(parse(words), **same), costs)
-    if request.dry_run:
+    if costs:
         print(f"\n{costs}")
 
 
-def train(request: Request, costs: Costs) -> None:
+def train(request: Request, costs: "Costs | None") -> None:
     """--train: train each data set, network and seed; report trained classifiers from their checkpoints."""
     folders = request.folders
     configs = [
@@ -99,7 +104,7 @@ def train(request: Request, costs: Costs) -> None:
     trained = {} if request.overwrite else {config: find_trained(config, folders) for config in configs}
     for config in configs:
         path, checkpoint = config.path(folders.checkpoints), trained.get(config)
-        if checkpoint is None and request.dry_run:
+        if checkpoint is None and costs:
             print(f"train   {path}: {config.recipe}")
             costs.add_training(config)
             continue
@@ -130,52 +135,14 @@ def find_trained(config: TrainingConfig, folders: Folders) -> Checkpoint | None:
     return checkpoint
 
 
-def publish(request: Request) -> None:
-    """--report --publish: gather finished results, and write tables, figures and pages from all that is gathered."""
-    if request.dry_run or request.target or request.quick:
-        raise InputError("--publish writes everything: it takes no --dry-run, --target or --quick")
-    folders = request.folders
-    print(gather(folders.checkpoints, folders.results, PUBLISHED), flush=True)
-    report(request, Folders(folders.data, PUBLISHED, folders.maps, PUBLISHED))
-    pages = [README, *sorted((README.parent / "docs").glob("*.md"))]
-    write_documents(pages, PUBLISHED)
-    print("\n".join(f"written: {page}" for page in pages))
-
-
-def report(request: Request, folders: Folders) -> None:
-    """--report: write tables of finished results, of the data sets of the request or of all."""
-    trained: dict[str, dict[str, Any]] = {}
-    for dataset in request.target or ("",):
-        trained |= load_metadata(folders.checkpoints, dataset)
-    names = list_datasets(folders.results)
-    everything = sort_datasets([*DATASETS, *names, *(metadata["dataset"] for metadata in trained.values())])
-    datasets = list(request.target or everything)
-    suffix = "" if datasets == everything else f"_{'-'.join(datasets)}"  # never replaces the whole report
-    print(report_accuracy(datasets, trained, folders.results, suffix, request.quick, not request.dry_run))
-    retrainings = Retrainings.load(folders.results, datasets, folders.data)
-    print(retrainings.overview)
-    measurements = [part for part in load_measurements(folders.results, folders.data) if part.dataset in datasets]
-    pages = summarize(datasets, retrainings, measurements)
-    print("\n\n".join(page.text for page in pages))
-    if not request.dry_run:
-        written = retrainings.write(folders.results, suffix)
-        written += [path for page in pages for path in page.write_files(folders.results)]
-        parts: list[EvaluationSummary] = [*retrainings.quick]
-        parts += [part for part in measurements if part.evaluation != "selectivity"]  # its evaluation writes them
-        for part in parts:
-            part.write(folders.results)
-        if pages:
-            written.append(write_page(pages, retrainings, measurements, folders.results))
-        print("\n".join(f"written: {path}" for path in written))
-
-
-def write_maps(request: Request, costs: Costs) -> None:
+def write_maps(request: Request, costs: "Costs | None") -> None:
     """--saliency: make the maps of each method for each data set and network."""
     size = 0
     for pipeline in list(request.pipelines()):
         for method in request.methods:
-            pipeline.find_maps_or_try(method)
-            if not request.dry_run:
+            if pipeline.find_maps(method) is None:
+                pipeline.try_method(method)
+            if not costs:
                 print(describe_maps(pipeline.maps(method)), flush=True)
             elif pipeline.has_maps(method):
                 print(f"finished {pipeline.map_path(method)}")
@@ -183,7 +150,7 @@ def write_maps(request: Request, costs: Costs) -> None:
                 print(pipeline.plan_maps(method))
                 costs.add_maps(pipeline, method)
                 size += pipeline.map_bytes(method)
-    if request.dry_run:
+    if costs:
         free = free_bytes(request.folders.maps)
         print(f"at most {size / 1e6:,.1f} MB to write, {free / 1e6:,.1f} MB free, nothing written")
 
@@ -197,24 +164,18 @@ def describe_maps(reader: MapReader) -> str:
     return f"{line}; completeness gap: median {median:.2%}, 95 % of the images below {most:.2%}"
 
 
-def evaluate(request: Request, costs: Costs) -> None:
+def evaluate(request: Request, costs: "Costs | None") -> None:
     """--eval: run one evaluation after the other, each with its own files."""
-    require_options_fit(request)
-    pipelines = list(request.pipelines())
-    pictures = pictures_of(request, pipelines)
-    measurements = measurements_of(request, pipelines)
-    sweeps = sweeps_of(request, pipelines)
-    if request.dry_run:
+    pictures, measurements, sweeps = plan_evaluations(request)
+    experiments: list[Experiment[Any]] = [*measurements, *sweeps]
+    if costs:
         for coherence in pictures:
             print(coherence.plan())
-        for pipeline in pipelines:
-            costs.add_classifier(pipeline)
-        for experiment in measurements:
-            costs.add_measurements(experiment)
-        for sweep in sweeps:
-            costs.add_sweep(sweep)
+            for pipeline in coherence.pipelines:
+                costs.add_classifier(pipeline)
+        for experiment in experiments:
+            costs.add_experiment(experiment)
         planned: set[Hashable] = set()
-        experiments: list[Experiment[Any]] = [*measurements, *sweeps]
         print("\n".join(experiment.plan(planned) for experiment in experiments))
         return
     for coherence in pictures:
@@ -229,4 +190,4 @@ def evaluate(request: Request, costs: Costs) -> None:
         print(sweep.report(), flush=True)
     for roar, kar in product(sweeps, sweeps):
         if roar.pipeline is kar.pipeline and (roar.config.evaluation, kar.config.evaluation) == ("ROAR", "KAR"):
-            print(Gap(roar.summary, kar.summary).write(roar.folder), flush=True)
+            print(Gap(roar.summary, kar.summary).write(roar.folders.results), flush=True)

@@ -1,11 +1,12 @@
 """The time of planned work, estimated by timing each kind of work on a few random images."""
 
 import statistics
-import time
+import timeit
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,21 +16,19 @@ from data import dataset_info
 from evaluation import ORDERS
 from evaluation.configs import RemovalConfig, SanityConfig, SelectivityConfig
 from evaluation.imputation import imputation_seconds
-from evaluation.runs import Run
+from evaluation.runs import RetrainingConfig
 from evaluation.sanity import randomization_cascade
 from experiments.engine import threads_per_job
-from experiments.measurements import Measurement, Measurements
+from experiments.measurements import Measurements
 from experiments.pipeline import Pipeline, method_kwargs
-from experiments.sweep import Sweep
+from experiments.runner import Experiment
 from training.config import TrainingConfig
 from training.networks import new_model
-from training.recipe import Recipe
 from training.speed import TEST_COST, measure_step_seconds
 
 TIMED_IMAGES = 16
 REPEATS = 3
 SMALL_BATCH, LONG_STEP = 8, 0.5  # a step of the whole batch is timed unless it takes longer than this many seconds
-NO_FOLDER = Path()  # file names alone tell the work apart
 
 
 class Costs:
@@ -52,12 +51,11 @@ class Costs:
         return f"about {in_words(self.total)} in all on this device{beside}, by times measured now"
 
     def add_training(self, config: TrainingConfig) -> None:
-        facts = config.dataset, config.attention, config.recipe, config.limit_train
-        self._add(config.path(NO_FOLDER), lambda: self.training_seconds(*facts))
+        self._add(config.path(Path()), partial(self.training_seconds, config))  # file names alone tell the work apart
 
     def add_classifier(self, pipeline: Pipeline) -> None:
         """Add the training of the pipeline's classifier if it is missing."""
-        if pipeline.stored_classifier is None:
+        if not pipeline.has_classifier:
             self.add_training(pipeline.config)
 
     def add_maps(self, pipeline: Pipeline, method: MethodSpec) -> None:
@@ -67,105 +65,84 @@ class Costs:
             images = pipeline.images_to_explain
             self._add(pipeline.map_path(method), lambda: images * self._image_seconds(pipeline.config, method))
 
-    def add_sweep(self, sweep: Sweep) -> None:
-        """Add the missing retrainings, and the maps and the classifier that they need."""
-        for method in sweep.methods_to_explain:
-            self.add_maps(sweep.pipeline, method)
-        self.add_classifier(sweep.pipeline)
-        for run in sweep.todo:
-            self._add(run, partial(self._retraining_seconds, run, sweep.config.attention), self.jobs)
-
-    def add_measurements(self, experiment: Measurements) -> None:
-        """Add the missing measurements, and the maps and networks that they need."""
-        for measurement in experiment.todo:
-            pipeline, method = measurement.pipeline, measurement.method
-            if experiment.evaluation.needs_maps:
-                self.add_maps(pipeline, method)
+    def add_experiment(self, experiment: Experiment[Any]) -> None:
+        """Add the missing results, and the classifiers, maps and networks that they need."""
+        for pipeline in experiment.pipelines:
             self.add_classifier(pipeline)
-            key = (experiment.title, pipeline.path, method, repr(experiment.config))
-            self._add(key, partial(self._measurement_seconds, experiment, measurement), self.jobs)
-        for pipeline in experiment.to_finetune():
-            config, tuning = pipeline.config, experiment.config.tuning
-            work = partial(self.training_seconds, config.dataset, config.attention, tuning, config.limit_train)
-            self._add(("finetuned", pipeline.path, json_sha256(tuning.plain())), work)
+        for pipeline, method in experiment.explanations if experiment.needs_maps else ():
+            self.add_maps(pipeline, method)
+        for config in experiment.todo:
+            self._add(experiment.path(config), partial(self._task_seconds, experiment, config), self.jobs)
+        for pipeline in experiment.to_finetune() if isinstance(experiment, Measurements) else ():
+            tuned = replace(pipeline.config, recipe=experiment.config.tuning)
+            key = "finetuned", pipeline.path, json_sha256(tuned.recipe.plain())
+            self._add(key, partial(self.training_seconds, tuned))
 
     def _add(self, key: Hashable, seconds: Callable[[], float], jobs: int = 1) -> None:
         if key not in self.seconds:
             with threads_per_job(jobs):
                 self.seconds[key] = seconds() / jobs
 
-    def training_seconds(
-        self,
-        dataset: str,
-        attention: str | None,
-        recipe: Recipe,
-        limit_train: int | None,
-        limit_test: int | None = None,
-    ) -> float:
-        """Estimate the seconds of a training and its test; a limit of None means all images."""
+    def training_seconds(self, config: TrainingConfig, limit_test: int | None = None) -> float:
+        """Estimate the seconds of a training and of its test on `limit_test` images, None for all."""
+        dataset, attention, recipe = config.dataset, config.attention, config.recipe
         shapes = dataset_info(dataset).shapes
-        trained, tested = limit_train or shapes["train_images"][0], limit_test or shapes["test_images"][0]
+        trained, tested = config.limit_train or shapes["train_images"][0], limit_test or shapes["test_images"][0]
 
         def seconds_per_image() -> float:
-            small = replace(recipe, batch_size=min(SMALL_BATCH, recipe.batch_size))
-            seconds = measure_step_seconds(dataset, attention, small, self.device) / small.batch_size
-            if seconds * recipe.batch_size > LONG_STEP:
-                return seconds
-            return measure_step_seconds(dataset, attention, recipe, self.device) / recipe.batch_size
+            for size in (min(SMALL_BATCH, recipe.batch_size), recipe.batch_size):
+                batch = replace(recipe, batch_size=size)
+                seconds = measure_step_seconds(dataset, attention, batch, self.device) / size
+                if seconds * recipe.batch_size > LONG_STEP:
+                    break
+            return seconds
 
         of_image = self._time_once(("training", dataset, attention, recipe), seconds_per_image)
         return (recipe.epochs * trained + TEST_COST * tested) * of_image
 
-    def _retraining_seconds(self, run: Run, attention: str | None) -> float:
-        seconds = self.training_seconds(run.dataset, attention, run.recipe, run.limit_train, run.limit_test)
-        if run.masks.fill == "linear" and run.seed == 0:  # the other seeds see the same images
-            shapes = dataset_info(run.dataset).shapes
-            images = run.limit_train or shapes["train_images"][0]
-            if run.masks.mask_split == "both":
-                images += run.limit_test or shapes["test_images"][0]
-            seconds += images * self._imputation_seconds(run.dataset)
-        return seconds
+    def _task_seconds(self, experiment: Experiment[Any], task: Any) -> float:
+        """Estimate the seconds of one retraining or measurement."""
+        (pipeline, method), config = experiment.subject(task), experiment.config
+        classifier, shape = pipeline.config, dataset_info(pipeline.config.dataset).image_shape
+        forward, explain = (partial(self._image_seconds, classifier, each) for each in (None, method))
+        impute = partial(self._time_once, ("impute", shape), lambda: imputation_seconds(shape, self.device))
+        match config:
+            case RetrainingConfig():
+                training = replace(classifier, recipe=task.recipe, limit_train=task.limit_train)
+                seconds = self.training_seconds(training, task.limit_test)
+                if task.masks.fill == "linear" and task.seed == 0:  # the other seeds see the same images
+                    totals = dataset_info(classifier.dataset).shapes
+                    images = task.limit_train or totals["train_images"][0]
+                    if task.masks.mask_split == "both":
+                        images += task.limit_test or totals["test_images"][0]
+                    seconds += images * impute()
+                return seconds
+            case RemovalConfig():
+                removals = len(ORDERS) * len(config.ratios) * config.draws
+                return removals * config.limit_test * (forward() + (impute() if config.fill == "linear" else 0.0))
+            case SanityConfig():
+                stages = randomization_cascade(new_model(classifier.dataset, classifier.attention), config.stages)
+                maps = 1 + len(stages) + config.samples
+                return config.limit_test * (maps * explain() + config.samples * forward())
+            case SelectivityConfig():
+                return config.limit_test * (config.removals + 1) * explain()
+        return experiment.images(task) * (forward() if experiment.needs_maps else explain())
 
-    def _measurement_seconds(self, experiment: Measurements, measurement: Measurement) -> float:
-        classifier, config = measurement.pipeline.config, experiment.config
-        forward = partial(self._image_seconds, classifier)
-        explain = partial(self._image_seconds, classifier, measurement.method)
-        if isinstance(config, RemovalConfig):
-            impute = self._imputation_seconds(classifier.dataset) if config.fill == "linear" else 0.0
-            return len(ORDERS) * len(config.ratios) * config.draws * config.limit_test * (forward() + impute)
-        if isinstance(config, SanityConfig):
-            stages = randomization_cascade(new_model(classifier.dataset, classifier.attention))
-            maps = 1 + len(stages) + config.samples
-            return config.limit_test * (maps * explain() + config.samples * forward())
-        if isinstance(config, SelectivityConfig):
-            return config.limit_test * (config.removals + 1) * explain()
-        of_image = forward() if experiment.evaluation.needs_maps else explain()
-        return experiment.evaluation.images(config) * of_image
-
-    def _imputation_seconds(self, dataset: str) -> float:
-        shape = dataset_info(dataset).image_shape
-        return self._time_once(("impute", shape), lambda: imputation_seconds(shape, self.device))
-
-    def _image_seconds(self, config: TrainingConfig, method: MethodSpec | None = None) -> float:
+    def _image_seconds(self, config: TrainingConfig, method: MethodSpec | None) -> float:
         """Return the seconds for the map of one image by `method`, or else for its logits."""
 
         def measure() -> float:
             model = new_model(config.dataset, config.attention).eval().to(self.device)
             count = TIMED_IMAGES if method else 8 * TIMED_IMAGES
             images = torch.rand(count, *dataset_info(config.dataset).image_shape, device=self.device)
+            work: Callable[[], Any] = partial(model, images)
             if method:
                 target = torch.zeros(count, dtype=torch.int64, device=self.device)
                 built = method.build(model, **method_kwargs(method, model, images.new_zeros(images.shape[1])))
                 work = partial(built.attribute, images, target)
-            else:
-                work = partial(model, images)
-            seconds = []
-            for _ in range(REPEATS + 1):
-                started = time.perf_counter()
-                with torch.set_grad_enabled(method is not None):
-                    float(work().sum())  # waits for the device
-                seconds.append(time.perf_counter() - started)
-            return statistics.median(seconds[1:]) / count
+            with torch.set_grad_enabled(method is not None):
+                _first, *seconds = timeit.repeat(lambda: float(work().sum()), number=1, repeat=REPEATS + 1)
+            return statistics.median(seconds) / count  # the sum waits for the device
 
         return self._time_once((config.dataset, config.attention, method), measure)
 

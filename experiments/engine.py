@@ -83,8 +83,8 @@ class Local:
     def _run_side_by_side(self, tasks: Iterable[Task | None], on_images: OnImages) -> Iterator[tuple[Task, Any]]:
         context = multiprocessing.get_context("spawn")
         reader, writer = context.Pipe(duplex=False)  # workers end when it closes, however this process ends
-        progress = context.SimpleQueue()
-        pool = ProcessPoolExecutor(self.jobs, context, _start_worker, (reader, progress, torch.get_num_threads()))
+        images, counted = context.Value("q"), 0
+        pool = ProcessPoolExecutor(self.jobs, context, _start_worker, (reader, images, torch.get_num_threads()))
         running: dict[Future[Any], Task] = {}
         waiting, is_exhausted = iter(tasks), False
         with tempfile.TemporaryDirectory(prefix="whitebox-") as folder:
@@ -105,8 +105,9 @@ class Local:
                     ended, _ = wait(running, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
                     if not running:
                         time.sleep(SECONDS_BETWEEN_LOOKS)
-                    while not progress.empty():
-                        on_images(progress.get())
+                    done = images.get_obj().value  # without its lock, which a killed worker may hold
+                    on_images(done - counted)
+                    counted = done
                     for future in ended:
                         yield running.pop(future), future.result()
             except BrokenProcessPool as error:
@@ -131,29 +132,18 @@ def _ignore_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-class _Progress:
-    """Sends counts of images to the driver, a few times a second."""
-
-    def __init__(self, queue: Any) -> None:
-        self.queue, self.images, self.sent = queue, 0, time.monotonic()
-
-    def __call__(self, images: int) -> None:
-        self.images += images
-        if time.monotonic() - self.sent > SECONDS_BETWEEN_LOOKS:
-            self.flush()
-
-    def flush(self) -> None:
-        self.queue.put(self.images)
-        self.images, self.sent = 0, time.monotonic()
+_images: Any = None  # shared with the driver: the number that all workers have done
 
 
-_progress: _Progress | None = None
+def _count_images(images: int) -> None:
+    with _images.get_lock():
+        _images.value += images
 
 
-def _start_worker(reader: Connection, progress: Any, threads: int) -> None:
+def _start_worker(reader: Connection, images: Any, threads: int) -> None:
     """Set up a worker process, which ends with the driver."""
-    global _progress
-    _progress = _Progress(progress)
+    global _images
+    _images = images
     torch.set_num_threads(threads)
     set_up_process()
 
@@ -169,12 +159,9 @@ def _run_pickled(task: bytes) -> Any:
 
     The task is pickled, since PyTorch would move tensors to /dev/shm, which may be small.
     """
-    assert _progress is not None
     with (
         Path(os.devnull).open("w", encoding="utf-8", errors="replace") as nowhere,
         redirect_stdout(nowhere),
         redirect_stderr(nowhere),
     ):
-        result = pickle.loads(task).run(_progress)
-    _progress.flush()
-    return result
+        return pickle.loads(task).run(_count_images)

@@ -1,29 +1,27 @@
 """Files of maps in HDF5, with their provenance."""
 
-import json
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from attribution import MAP_DTYPES
-from attribution.maps import BATCH, explain_batch
+from attribution.maps import batch_size, explain_batch
 from attribution.method import Method
 from common.errors import InputError
 from common.files import atomic_write, catch_read_errors, require_not_in_use, require_space
 from common.hashing import json_sha256
-from common.imports import place_to_filename
-from evaluation.options import record_of
+from evaluation.tasks import OnImages
+from training.inputs import Inputs
 
 FORMAT = 2  # 1: IG by one Gauss–Legendre rule
 PART_ROWS = 2000
@@ -31,62 +29,10 @@ SPARE_BYTES = 2**20
 SPLITS = ("train", "test")
 DAMAGED_PART = "is damaged: delete it, and the same command makes it anew"
 SIGNS_OF_DAMAGE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
-NO_ENSEMBLE = "none"
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Everything that decides on the values of maps.
-
-    Attributes:
-        code, model_code: stand for the code of a user's own method and model; None for ours.
-    """
-
-    dataset: str
-    dataset_sha256: str
-    model: str
-    checkpoint_sha256: str
-    method: str
-    explain: str
-    parameters: dict[str, Any] = field(default_factory=dict)
-    ensemble: str | None = None
-    dtype: str = MAP_DTYPES[0]
-    code: str | None = None
-    model_code: str | None = None
-
-    def attributes(self) -> dict[str, str]:
-        """Return the attributes of the file."""
-        parameters = json.dumps(self.parameters, sort_keys=True)
-        fields = record_of(self) | {"ensemble": self.ensemble or NO_ENSEMBLE, "parameters": parameters}
-        return {name: value for name, value in fields.items() if value is not None}
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Maps of some images.
-
-    Attributes:
-        attribution: (N, C|1, H, W) float32.
-        label, prediction: (N,) int64; the maps explain one of them, see `Provenance.explain`.
-        index: (N,) int64, positions in the published split.
-        gap: (N,) float32, the relative completeness gap of methods that have one (IG).
-    """
-
-    attribution: Array
-    label: Array
-    prediction: Array
-    index: Array
-    gap: Array | None = None
-
-
-def map_path(
-    folder: Path, dataset: str, model: str, method: str, ensemble: str | None = None, quick: bool = False, seed: int = 0
-) -> Path:
-    """Return `<folder>/<dataset>_<model>[_seed<k>]_<method>[_<ensemble>][_quick].h5`; seed 0 is left out."""
-    words = [dataset, model, f"seed{seed}" if seed else None, place_to_filename(method), ensemble]
-    return folder / f"{'_'.join(word for word in (*words, 'quick' if quick else None) if word)}.h5"
+Provenance = dict[str, str]  # everything that decides on the values of maps, as the attributes of their file
+Rows = dict[str, Array]  # maps of some images, see `MapReader.rows`
 
 
 def map_bytes(images: int, values: int, dtype: str) -> int:
@@ -104,7 +50,7 @@ class MapWriter:
     def __init__(self, path: Path, provenance: Provenance, index: dict[str, Array]) -> None:
         """`index`: positions of the images in each split."""
         self.path, self.provenance, self.index = path, provenance, index
-        identity = provenance.attributes() | {split: rows.tolist() for split, rows in index.items()}
+        identity = provenance | {split: rows.tolist() for split, rows in index.items()}
         self.parts = path.with_name(f".{path.name}.parts") / json_sha256([identity, PART_ROWS])[:16]
 
     def forget(self) -> None:
@@ -118,9 +64,8 @@ class MapWriter:
                 yield split, part
 
     def write(self, split: str, part: slice, rows: Rows) -> None:
-        arrays = {name: array for name, array in vars(rows).items() if array is not None}
         with atomic_write(self._part(split, part)) as unfinished, unfinished.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            np.savez(file, allow_pickle=False, **rows)
 
     def finish(self) -> None:
         """Make the file of all parts, and remove the parts.
@@ -132,23 +77,23 @@ class MapWriter:
         # HDF5 ends the whole process when the disk is full. lzf seldom makes noise larger.
         require_space(self.path.parent, sum(part.stat().st_size for part in self.parts.iterdir()) + SPARE_BYTES)
         with atomic_write(self.path) as unfinished, h5py.File(unfinished, "w") as file:
-            file.attrs.update(self.provenance.attributes())
+            file.attrs.update(self.provenance)
             file.attrs["format"] = FORMAT
             for split, index in self.index.items():
                 if len(index) == 0:  # which has no part
                     file.create_dataset(f"{split}/index", data=index)
             for split, part in self._all_parts():
                 path = self._part(split, part)
-                with catch_read_errors(path, DAMAGED_PART, SIGNS_OF_DAMAGE), np.load(path) as rows:
-                    arrays = dict(rows)
-                self._append(file.require_group(split), arrays, part, len(self.index[split]))
+                with catch_read_errors(path, DAMAGED_PART, SIGNS_OF_DAMAGE), np.load(path) as arrays:
+                    rows = dict(arrays)
+                self._append(file.require_group(split), rows, part, len(self.index[split]))
             file.attrs["complete"] = True
         shutil.rmtree(self.parts.parent)
 
-    def _append(self, group: h5py.Group, arrays: dict[str, Array], part: slice, total: int) -> None:
-        if self.provenance.dtype != MAP_DTYPES[0]:
-            arrays |= scale_maps(arrays["attribution"], self.provenance.dtype)
-        for name, values in arrays.items():
+    def _append(self, group: h5py.Group, rows: Rows, part: slice, total: int) -> None:
+        if self.provenance["dtype"] != MAP_DTYPES[0]:
+            rows |= scale_maps(rows["attribution"], self.provenance["dtype"])
+        for name, values in rows.items():
             if name not in group:
                 chunk = (max(1, min(total, 2**20 // max(1, values[0].nbytes))), *values.shape[1:])
                 shape = (total, *values.shape[1:])
@@ -197,7 +142,7 @@ class MapReader:
                 raise InputError(f"{path} is not complete: --overwrite makes it anew")
             if attributes.get("format") != FORMAT:
                 raise InputError(f"{path} has format {attributes.get('format')}, this program reads {FORMAT}")
-            for name, value in provenance.attributes().items():
+            for name, value in provenance.items():
                 if attributes.get(name) != value:
                     raise InputError(
                         f"{path} holds maps of {name} {attributes.get(name)!r}, not {value!r}: "
@@ -212,6 +157,12 @@ class MapReader:
     def rows(self, split: str, index: Array) -> Iterator[Rows]:
         """Yield the maps of the images `index` (ascending), part by part.
 
+        Yields:
+            attribution: (N, C|1, H, W) float32.
+            label, prediction: (N,) int64; the maps explain one of them, see `Provenance`.
+            index: (N,) int64, positions in the published split.
+            gap: (N,) float32, the relative completeness gap of methods that have one (IG).
+
         Raises:
             InputError: a part is damaged.
         """
@@ -223,10 +174,10 @@ class MapReader:
                 part = positions[start : start + PART_ROWS]
                 block = slice(part[0], part[-1] + 1)
                 with self._reading():
-                    arrays = {name: values[block][part - part[0]] for name, values in file[split].items()}
-                if (scale := arrays.pop("scale", None)) is not None:
-                    arrays["attribution"] = arrays["attribution"].astype(np.float32) * scale[:, None, None, None]
-                yield Rows(**arrays)
+                    rows = {name: values[block][part - part[0]] for name, values in file[split].items()}
+                if (scale := rows.pop("scale", None)) is not None:
+                    rows["attribution"] = rows["attribution"].astype(np.float32) * scale[:, None, None, None]
+                yield rows
 
     def gaps(self) -> Array | None:
         """Return the relative completeness gaps of all images; None if the method has none.
@@ -244,19 +195,13 @@ class MapReader:
         return catch_read_errors(self.path, "is damaged or no HDF5 file: --overwrite makes it anew", (KeyError,))
 
 
-class Batches(Protocol):
-    """Images by index, as the network sees them."""
-
-    def batch(self, index: Tensor) -> Tensor: ...
-
-
 def write_maps(
     writer: MapWriter,
     method: Method,
     model: nn.Module,
-    images: Mapping[str, Batches],
+    images: Mapping[str, Inputs],
     labels: Mapping[str, Array],
-    on_images: Callable[[int], object],
+    on_images: OnImages,
 ) -> None:
     """Explain every image that `writer` misses, and finish the file.
 
@@ -266,19 +211,17 @@ def write_maps(
         on_images: called with the number of images of each batch.
     """
     device = next(model.parameters()).device
-    explain = writer.provenance.explain
     missing = list(writer.missing())
     on_images(sum(map(len, labels.values())) - sum(part.stop - part.start for _split, part in missing))
     for split, part in missing:
         batches = []
-        for rows in torch.arange(part.start, part.stop, device=device).split(BATCH):
+        at_once = batch_size(images[split].batch(torch.tensor([part.start], device=device)).shape[1:])
+        for rows in torch.arange(part.start, part.stop, device=device).split(at_once):
             label = torch.from_numpy(labels[split][rows.cpu().numpy()]).to(device)
-            batches.append(explain_batch(method, model, images[split].batch(rows), label, explain))
+            inputs = images[split].batch(rows)
+            batches.append(explain_batch(method, model, inputs, label, writer.provenance["explain"]))
             on_images(len(rows))
-        attribution, prediction = (
-            np.concatenate([getattr(batch, name) for batch in batches]) for name in ("attribution", "prediction")
-        )
-        gaps = [batch.gap for batch in batches if batch.gap is not None]
-        gap = np.concatenate(gaps) if gaps else None
-        writer.write(split, part, Rows(attribution, labels[split][part], prediction, writer.index[split][part], gap))
+        names = [name for name, values in vars(batches[0]).items() if values is not None]
+        arrays = {name: np.concatenate([vars(batch)[name] for batch in batches]) for name in names}
+        writer.write(split, part, arrays | {"label": labels[split][part], "index": writer.index[split][part]})
     writer.finish()

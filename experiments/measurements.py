@@ -2,38 +2,34 @@
 
 import json
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from attribution.spec import MethodSpec
-from common.errors import InputError
 from common.files import require_not_in_use
 from common.fingerprint import source_sha256
 from common.hashing import json_sha256
 from common.imports import is_user_code
-from evaluation import RANKS
-from evaluation.configs import SelectivityConfig
 from evaluation.options import record_of
 from evaluation.protocol import Evaluation, StoredArtefacts
 from evaluation.registry import load_evaluation, measure
 from evaluation.tasks import SharedArrays, Task
 from experiments.networks import find_finetuned, finetuned_path, provide_network
 from experiments.pipeline import Pipeline, method_kwargs
-from experiments.records import find_result, report_other_code, write_arrays, write_record
+from experiments.records import StoredRecords, write_arrays, write_record
 from experiments.runner import Experiment
 from reporting.evaluation_summary import MeasurementSummary
 from reporting.groups import MEASUREMENTS
 from reporting.numbers_summary import NumbersSummary
-from reporting.records import load_records, load_selectivity, read_result
+from reporting.records import load_selectivity, read_result
 from training.checkpoint import Checkpoint, versions
 from training.device import device_name
 
 Result = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Measurement:
+class Measurement(NamedTuple):
     """One method on one classifier."""
 
     pipeline: Pipeline
@@ -59,42 +55,29 @@ class Measurements(Experiment[Measurement]):
         Raises:
             InputError: a method that the model refuses, maps of something else, a damaged result.
         """
-        super().__init__(overwrite)
         self.name, self.evaluation, self.config = evaluation, load_evaluation(evaluation), config
-        self.title = self.evaluation.name
+        self.title, self.needs_maps = self.evaluation.name, self.evaluation.needs_maps
         self.code = source_sha256(evaluation)[:16] if is_user_code(evaluation) else None
-        self.pipelines, self.methods = pipelines, methods
-        self.folders, self.dataset = pipelines[0].folders, pipelines[0].config.dataset
-        self.model = pipelines[0].model
+        self.methods = methods
         self.is_selectivity = evaluation == "selectivity"  # whose results are arrays
         self._networks: dict[Pipeline, dict[str, Checkpoint]] = {}
         self._data: dict[Pipeline, SharedArrays] = {}
-        for measurement in self.configs():
-            pipeline, method = measurement.pipeline, measurement.method
-            result = self.load(measurement) if pipeline.stored_classifier and not overwrite else None
-            if result is not None:
-                self.results[measurement] = result
-            elif self.evaluation.needs_maps:
-                pipeline.find_maps_or_try(method)
-            else:
-                pipeline.try_method(method)
-        if not overwrite:
-            results = self.folders.results
-            stored = load_selectivity(results) if self.is_selectivity else load_records(results, self.title)
-            report_other_code(stored, (self.record(measurement, "") for measurement in self.todo))
+        super().__init__(pipelines, overwrite)
 
     def configs(self) -> list[Measurement]:
         return [Measurement(pipeline, method) for pipeline in self.pipelines for method in self.methods]
 
-    def record(self, config: Measurement, checkpoint_sha256: str) -> dict[str, Any]:
-        """Return everything that decides on a result, as its record has it."""
-        pipeline, method = config.pipeline, config.method
+    def subject(self, config: Measurement) -> Measurement:
+        return config
+
+    def record(self, config: Measurement) -> dict[str, Any]:
+        pipeline, method = config
         facts = {
             "evaluation": self.title,
             "dataset": pipeline.config.dataset,
             "dataset_sum": pipeline.dataset_sha256,
             "model": pipeline.model,
-            "checkpoint_sum": checkpoint_sha256,
+            "checkpoint_sum": pipeline.checkpoint_sha256,
             **pipeline.config.model_code,
             **method.plain,
             **record_of(self.config),
@@ -103,33 +86,33 @@ class Measurements(Experiment[Measurement]):
             facts |= {"seed": pipeline.config.seed, "blur": method.blur}
         if self.code:
             facts["evaluation_code"] = self.code
-        return facts | ({"map_dtype": pipeline.map_dtype} if self.evaluation.needs_maps else {})
+        return facts | ({"map_dtype": pipeline.map_dtype} if self.needs_maps else {})
 
     def path(self, config: Measurement) -> Path:
         """Return `results/<evaluation>/<dataset>_<model>_<method>_seed<k>-<hash of the record>.json`.
 
         Of selectivity `results/selectivity/<dataset>_<model>_<method>[_<ensemble>]-<hash of the record>.h5`.
         """
-        pipeline, method = config.pipeline, config.method
+        pipeline, method = config
         if self.is_selectivity:
             words, suffix = [method.method_stem, *filter(None, [method.ensemble])], "h5"
         else:
             words, suffix = [method.file_stem, f"seed{pipeline.config.seed}"], "json"
-        name = "_".join([self.dataset, self.model, *words])
-        record = json_sha256(self.record(config, pipeline.checkpoint.sha256))[:12]
-        return self.folders.results / self.title / f"{name}-{record}.{suffix}"
+        name = "_".join([pipeline.config.dataset, pipeline.model, *words])
+        return self.folders.results / self.title / f"{name}-{json_sha256(self.record(config))[:12]}.{suffix}"
+
+    def stored_records(self) -> StoredRecords:
+        return load_selectivity(self.folders.results) if self.is_selectivity else super().stored_records()
 
     def load(self, config: Measurement) -> Result | None:
+        if not self.is_selectivity:
+            return super().load(config)
         path = self.path(config)
-        if self.is_selectivity:
-            require_not_in_use(path)
-            return read_result(path) if path.exists() else None
-        record = self.record(config, config.pipeline.checkpoint.sha256)
-        return find_result(path, lambda configuration: configuration == record)
+        require_not_in_use(path)
+        return read_result(path) if path.exists() else None
 
     def save(self, config: Measurement, result: Result) -> Result:
-        record, device = self.record(config, config.pipeline.checkpoint.sha256), device_name(config.pipeline.device)
-        path = self.path(config)
+        path, record, device = self.path(config), self.record(config), device_name(config.pipeline.device)
         if self.is_selectivity:
             write_arrays(path, record, result, device=device, versions=json.dumps(versions()))
             return {name: result[name] for name in ("score", "correct")}
@@ -138,27 +121,19 @@ class Measurements(Experiment[Measurement]):
         return result
 
     def prepare(self) -> None:
-        for pipeline in self.pipelines:
-            _ = pipeline.checkpoint
-        self.find()
-        for measurement in self.todo:
-            pipeline = measurement.pipeline
-            if self.evaluation.needs_maps:
-                pipeline.maps(measurement.method)
-            if pipeline not in self._networks:
-                names = self.evaluation.networks(self.config)
-                self._networks[pipeline] = {name: provide_network(name, pipeline, self.config) for name in names}
+        super().prepare()
+        for pipeline in dict.fromkeys(measurement.pipeline for measurement in self.todo):
+            names = self.evaluation.networks(self.config)
+            self._networks[pipeline] = {name: provide_network(name, pipeline, self.config) for name in names}
 
     def images(self, config: Measurement) -> int:
         return self.evaluation.images(self.config)
 
     def task(self, config: Measurement) -> Task:
-        pipeline, method = config.pipeline, config.method
+        pipeline, method = config
         if pipeline not in self._data:
             self._data[pipeline] = pipeline.arrays_of(pipeline.whole.subset(0, self.config.limit_test))
-        maps = None
-        if self.evaluation.needs_maps:
-            maps = pipeline.test_maps(method, getattr(self.config, "rank", RANKS[0]))
+        maps = pipeline.test_maps(method, self.evaluation.ranking(self.config)[1]) if self.needs_maps else None
         artefacts = StoredArtefacts(
             seed=pipeline.config.seed,
             classifier=pipeline.checkpoint,
@@ -169,21 +144,16 @@ class Measurements(Experiment[Measurement]):
             method_kwargs=method_kwargs,
         )
         shared = (artefacts.data, maps) if maps else (artefacts.data,)
-        name = f"{method.label} seed {pipeline.config.seed}"
         values = {field.name: getattr(self.config, field.name) for field in fields(self.config)}
         arguments = self.name, self.code, values, method, artefacts
-        return Task(name, measure, arguments, self.images(config), shared)
+        return Task(f"{method.label} seed {pipeline.config.seed}", measure, arguments, self.images(config), shared)
 
     def plan(self, planned: set[Hashable]) -> str:
         lines = [line for pipeline in self.pipelines for line in pipeline.plan_training()]
         lines += [f"tune    {finetuned_path(pipeline)}" for pipeline in self.to_finetune()]
-        to_measure = []
-        for measurement in self.todo:
-            pipeline, method = measurement.pipeline, measurement.method
-            if self.evaluation.needs_maps and not pipeline.has_maps(method):
-                lines.append(f"explain {pipeline.map_path(method)}")
-            to_measure.append(f"measure {method.label} seed {pipeline.config.seed}")
-        lines += to_measure
+        to_explain = self.explanations if self.needs_maps else ()
+        lines += [f"explain {each.map_path(method)}" for each, method in to_explain if not each.has_maps(method)]
+        lines += [f"measure {method.label} seed {pipeline.config.seed}" for pipeline, method in self.todo]
         return "\n".join([*lines, f"{len(self.configs())} measurements, {len(self.results)} finished, nothing written"])
 
     def to_finetune(self) -> list[Pipeline]:
@@ -197,13 +167,10 @@ class Measurements(Experiment[Measurement]):
     def summary(self) -> MeasurementSummary:
         first, methods = self.pipelines[0], tuple(self.methods)
         seeds = tuple(pipeline.config.seed for pipeline in self.pipelines)
-        results = {(key.method, key.pipeline.config.seed): result for key, result in self.results.items()}
-        facts = self.config, self.dataset, self.model, methods, seeds, results
+        results = {(method, pipeline.config.seed): result for (pipeline, method), result in self.results.items()}
+        facts = self.config, first.config.dataset, first.model, methods, seeds, results
         data = first.config.quick, first.dataset_sha256, self.folders.data
         return summarize_measurements(self.evaluation, *facts, *data)
-
-    def report(self) -> str:
-        return self.summary.write(self.folders.results)
 
 
 def summarize_measurements(evaluation: Evaluation, *facts: Any) -> MeasurementSummary:
@@ -211,12 +178,3 @@ def summarize_measurements(evaluation: Evaluation, *facts: Any) -> MeasurementSu
     if evaluation.name not in MEASUREMENTS:
         return replace(NumbersSummary(*facts), evaluation=evaluation.name, lowest_first=evaluation.lowest_first)
     return MEASUREMENTS[evaluation.name][0](*facts)
-
-
-def require_selectivity_possible(config: SelectivityConfig, dataset: str, shape: tuple[int, int, int]) -> None:
-    """Raise `InputError` if selectivity would remove more pixels than there are, or has too few images."""
-    pixels = shape[1] * shape[2]
-    if config.removals > pixels:
-        raise InputError(f"--removals={config.removals}: an image of {dataset} has {pixels} pixels")
-    if config.limit_test < 2:
-        raise InputError("--limit-test=1: selectivity needs two test images or more for its intervals")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from common.parsing import ALL, among, json_object, number, one_or_more, positiv
 from data import DATA_DIR, DATASETS, GENERATED
 from data.folders import TARGET_PREFIX
 from evaluation import CONTROL_CURVES, EVALUATIONS
+from evaluation.configs import CONFIGS
 from evaluation.options import option
 from models import ATTENTIONS, OPTIONS
 from training import VALIDATION_RATE
@@ -174,25 +174,9 @@ class RunningOptions:
     overwrite: bool = option(False, "do again what is finished")
 
 
-@dataclass(frozen=True)
-class CommandOptions(SelectionOptions, TrainingOptions, RunningOptions):
-    """Everything that one command line, or one call of the Python API, asks for.
-
-    Attributes:
-        train, saliency, report, reproduce, eval: the command, one of them; `eval` names evaluations.
-        options: the options of evaluations that are given, by the fields of their configurations.
-    """
-
-    train: bool = False
-    saliency: bool = False
-    report: bool = False
-    reproduce: bool = False
-    eval: tuple[str, ...] = ()
-    options: Mapping[str, Any] = dataclass_field(default_factory=dict)
-
-
 GROUPS: dict[str, tuple[type[Any], ...]] = {
     "on what": (SelectionOptions,),
     "training and retraining (defaults: the recipe of the data set and model)": (TrainingOptions,),
+    **CONFIGS,
+    "running": (RunningOptions,),
 }
-RUNNING: dict[str, tuple[type[Any], ...]] = {"running": (RunningOptions,)}

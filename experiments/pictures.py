@@ -1,6 +1,6 @@
 """Coherence: pictures of the maps of several methods, layers and networks on the same images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -127,17 +127,13 @@ class Coherence:
         first = self.pipelines[0]
         correct = [subject.correct for subject in subjects]
         examples = choose_examples(first.dataset.test, first.whole.classes, self.examples, correct)
-        paths = []
         for subject in subjects:
             subject.examples = examples
-        for subject in subjects:
-            paths += self._draw_methods(subject)
-            paths += self._draw_layers(subject)
-        return paths + (self._draw_models(subjects) if len(subjects) > 1 else [])
+        paths = [path for subject in subjects for path in (*self._draw_methods(subject), *self._draw_layers(subject))]
+        return [*paths, *(self._draw_models(subjects) if len(subjects) > 1 else ())]
 
-    def _draw_methods(self, subject: Subject) -> list[Path]:
+    def _draw_methods(self, subject: Subject) -> Iterator[Path]:
         """Draw one grid without ensembles, and one for each ensemble."""
-        paths = []
         for ensemble in dict.fromkeys(method.ensemble for method in self.methods):
             methods = [method for method in self.methods if method.ensemble == ensemble]
             if all(method.method in CONTROLS for method in methods) and len(methods) < len(self.methods):
@@ -146,17 +142,15 @@ class Coherence:
             columns += [Column(method.method.rpartition(":")[2], subject.maps(method)) for method in methods]
             name = f"{ensemble}: " if ensemble else ""
             title = f"{name}attribution methods on {self.dataset}, {subject.name}"
-            paths += self._draw_grid(subject, columns, title, f"{subject.name}_methods", ensemble)
-        return paths
+            yield from self._draw_grid(subject, columns, title, f"{subject.name}_methods", ensemble)
 
-    def _draw_layers(self, subject: Subject) -> list[Path]:
+    def _draw_layers(self, subject: Subject) -> Iterator[Path]:
         """Draw Grad-CAM and the mean activation of each layer, and the attention maps."""
-        paths = []
         first = self._image_column(subject, captions=True)
         for method, words in BY_LAYER.items() if layers(subject.model) else ():
             columns = [Column(name, subject.maps_of_layer(method, name)) for name in layers(subject.model)]
             title = f"{words} by layer on {self.dataset}, {subject.name}"
-            paths += self._draw_grid(subject, [first, *columns], title, f"{subject.name}_layers", method)
+            yield from self._draw_grid(subject, [first, *columns], title, f"{subject.name}_layers", method)
         gates = {name: gate for name, gate in attention_maps(subject.model, subject.inputs).items() if gate.ndim == 4}
         if gates:
             columns = [
@@ -164,18 +158,15 @@ class Coherence:
             ]
             title = f"attention on {self.dataset}, {subject.name}"
             note = "Mean over the channels of each map, at its own size; black is its smallest value."
-            paths += self._draw_grid(subject, [first, *columns], title, f"{subject.name}_attention", None, note)
-        return paths
+            yield from self._draw_grid(subject, [first, *columns], title, f"{subject.name}_attention", None, note)
 
-    def _draw_models(self, subjects: Sequence[Subject]) -> list[Path]:
+    def _draw_models(self, subjects: Sequence[Subject]) -> Iterator[Path]:
         """Draw one grid for each method, with a column for each model."""
-        paths = []
         for method in (method for method in self.methods if method.method not in CONTROLS):
             columns = [self._image_column(subjects[0], captions=False)]
             columns += [Column(subject.name, subject.maps(method), subject.captions()) for subject in subjects]
             title = f"{method.label} across models on {self.dataset}"
-            paths += self._draw_grid(subjects[0], columns, title, f"models_{method.file_stem}", None)
-        return paths
+            yield from self._draw_grid(subjects[0], columns, title, f"models_{method.file_stem}", None)
 
     def _image_column(self, subject: Subject, captions: bool) -> Column:
         return Column("image", list(subject.examples.images), subject.captions() if captions else ())

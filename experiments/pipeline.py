@@ -1,5 +1,6 @@
 """Data, classifier and maps of one classifier: each is loaded, or made and stored, at its first use."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,6 @@ from experiments.map_files import (
     Provenance,
     Rows,
     map_bytes,
-    map_path,
     read_attributes,
     write_maps,
 )
@@ -43,6 +43,8 @@ from training.inputs import Images, Normalisation
 from training.networks import new_model
 
 RANKS_HELD = 4  # methods
+NO_ENSEMBLE = "none"
+UNTRAINED = "not trained yet"  # in place of the sum of the weights
 
 
 @dataclass(eq=False)
@@ -73,17 +75,17 @@ class Pipeline:
         self.model = model_name(self.config.attention)
         self.path = self.config.path(self.folders.checkpoints)
         self.dataset_sha256 = dataset_sha256(self.config.dataset)
-        shapes, limits = dataset_info(self.config.dataset).shapes, (self.limit_train, self.limit_test)
-        totals = (shapes[f"{split}_images"][0] for split in SPLITS)
-        self._limits = dict(zip(SPLITS, zip(totals, limits, strict=True), strict=True))
+        shapes, limits = dataset_info(self.config.dataset).shapes, {"train": self.limit_train, "test": self.limit_test}
+        self._index = {split: subset_index(shapes[f"{split}_images"][0], limits[split]) for split in SPLITS}
         self._fresh_maps: set[Path] = set()  # already made anew for --overwrite
         self._map_sizes: dict[MethodSpec, int] = {}
         self._ranks: dict[str, SharedArrays] = {}
-        self.stored_classifier = find_classifier(self.config, self.dataset_sha256, self.folders.checkpoints)
+        self._checkpoint = find_classifier(self.config, self.dataset_sha256, self.folders.checkpoints)
 
     @property
     def has_classifier(self) -> bool:
-        return self.stored_classifier is not None or "checkpoint" in self.__dict__  # loaded, or trained by now
+        """The classifier is stored, or trained by now."""
+        return self._checkpoint is not None
 
     @cached_property
     def whole(self) -> Dataset:
@@ -98,44 +100,57 @@ class Pipeline:
     def normalisation(self) -> Normalisation:
         return Normalisation.from_dataset(self.whole, self.device)
 
-    @cached_property
+    @property
     def checkpoint(self) -> Checkpoint:
         """The stored classifier, or one that is trained now."""
-        if self.stored_classifier is not None:
-            return self.stored_classifier
-        config, folder = self.config, self.folders.checkpoints
-        with self.folders.exclusive(self.path.name):
-            checkpoint = find_classifier(config, self.dataset_sha256, folder)
-            if checkpoint is None:
-                print(f"model: {self.path} is not there: training it ({config.recipe.epochs} epochs) ...", flush=True)
-                checkpoint = train_and_save(config, self.whole, folder, self.device, self.resume)
-        print(classifier_line(checkpoint.metadata, self.path), flush=True)
-        return checkpoint
+        if self._checkpoint is None:
+            config, folder = self.config, self.folders.checkpoints
+            with self.folders.exclusive(self.path.name):
+                checkpoint = find_classifier(config, self.dataset_sha256, folder)
+                if checkpoint is None:
+                    epochs = config.recipe.epochs
+                    print(f"model: {self.path} is not there: training it ({epochs} epochs) ...", flush=True)
+                    checkpoint = train_and_save(config, self.whole, folder, self.device, self.resume)
+            print(classifier_line(checkpoint.metadata, self.path), flush=True)
+            self._checkpoint = checkpoint
+        return self._checkpoint
+
+    @property
+    def checkpoint_sha256(self) -> str:
+        """The sum of the classifier's weights; `UNTRAINED` if there is none yet."""
+        return self.checkpoint.sha256 if self.has_classifier else UNTRAINED
 
     def plan_training(self) -> list[str]:
         """Return the line of a dry run about a classifier that is missing."""
-        return [] if self.stored_classifier else [f"train   {self.path}"]
+        return [] if self.has_classifier else [f"train   {self.path}"]
 
     def plan_maps(self, method: MethodSpec) -> str:
         """Return the line of a dry run about maps that are missing."""
         return f"explain {self.map_path(method)}: at most {self.map_bytes(method) / 1e6:,.1f} MB"
 
     def map_path(self, method: MethodSpec) -> Path:
+        """Return `<maps>/<dataset>_<model>[_seed<k>]_<method>[_<ensemble>][_quick].h5`; seed 0 is left out."""
         config = self.config
-        names = config.dataset, self.model, method.method, method.ensemble
-        return map_path(self.folders.maps, *names, config.quick, config.seed)
+        seed, quick = f"seed{config.seed}" if config.seed else None, "quick" if config.quick else None
+        words = [config.dataset, self.model, seed, method.method_stem, method.ensemble, quick]
+        return self.folders.maps / f"{'_'.join(word for word in words if word)}.h5"
 
-    def provenance(self, method: MethodSpec, checkpoint: Checkpoint) -> Provenance:
-        return Provenance(
-            dataset=self.config.dataset,
-            dataset_sha256=self.dataset_sha256,
-            model=self.model,
-            checkpoint_sha256=checkpoint.sha256,
-            explain=self.explain,
-            dtype=self.map_dtype,
+    def provenance(self, method: MethodSpec) -> Provenance:
+        """Return everything that decides on the values of maps by `method`."""
+        code = {"code": method.code} if method.code else {}
+        return {
+            "dataset": self.config.dataset,
+            "dataset_sum": self.dataset_sha256,
+            "model": self.model,
+            "checkpoint_sum": self.checkpoint_sha256,
+            "method": method.method,
+            "explain": self.explain,
+            "parameters": json.dumps(dict(method.parameters), sort_keys=True),
+            "ensemble": method.ensemble or NO_ENSEMBLE,
+            "dtype": self.map_dtype,
+            **code,
             **self.config.model_code,
-            **method.plain,
-        )
+        }
 
     def find_maps(self, method: MethodSpec) -> MapReader | None:
         """Return the stored maps of `method`, whatever images they are of.
@@ -145,28 +160,20 @@ class Pipeline:
         """
         path = self.map_path(method)
         require_not_in_use(path)
-        if self.overwrite or self.stored_classifier is None or not path.exists():
+        if self.overwrite or not self.has_classifier or not path.exists():
             return None
-        provenance = self.provenance(method, self.stored_classifier)
-        return None if is_of_other_code(path, provenance) else MapReader(path, provenance)
-
-    def find_maps_or_try(self, method: MethodSpec) -> MapReader | None:
-        """Return `find_maps`; where there are none, try the method, so that one that fails is refused at once."""
-        reader = self.find_maps(method)
-        if reader is None:
-            self.try_method(method)
-        return reader
+        provenance = self.provenance(method)
+        return None if _is_of_other_code(path, provenance) else MapReader(path, provenance)
 
     def has_maps(self, method: MethodSpec) -> bool:
         """Return whether the maps of all images are stored, without reading the data."""
         reader = self.find_maps(method)
-        index = {split: subset_index(total, limit) for split, (total, limit) in self._limits.items()}
-        return reader is not None and reader.has_all(index)
+        return reader is not None and reader.has_all(self._index)
 
     @property
     def images_to_explain(self) -> int:
         """Number of training and test images."""
-        return sum(total if limit is None else limit for total, limit in self._limits.values())
+        return sum(map(len, self._index.values()))
 
     def map_bytes(self, method: MethodSpec) -> int:
         """Return the largest size of the file of maps."""
@@ -188,31 +195,28 @@ class Pipeline:
 
     def maps(self, method: MethodSpec) -> MapReader:
         """Return the maps of `method` for all images of `dataset`; make them if they are missing."""
-        path, provenance = self.map_path(method), self.provenance(method, self.checkpoint)
-        index = {split: getattr(self.dataset, split).index for split in SPLITS}
+        checkpoint, path = self.checkpoint, self.map_path(method)
+        provenance = self.provenance(method)
+        splits = {split: getattr(self.dataset, split) for split in SPLITS}
         with self.folders.exclusive(path.name):
             make_anew = self.overwrite and path not in self._fresh_maps
-            if path.exists() and not make_anew and not is_of_other_code(path, provenance):
+            if path.exists() and not make_anew and not _is_of_other_code(path, provenance):
                 reader = MapReader(path, provenance)
-                if reader.has_all(index):
+                if reader.has_all(self._index):
                     return reader
-            writer = MapWriter(path, provenance, index)
+            writer = MapWriter(path, provenance, self._index)
             if self.overwrite:
                 writer.forget()
-            self._write_maps(writer, method)
+            model = method.network(restore(checkpoint, self.device))
+            built = method.build(model, **method_kwargs(method, model, self.normalisation.black))
+            images = {split: Images(rows, self.normalisation, self.device) for split, rows in splits.items()}
+            labels = {split: rows.labels for split, rows in splits.items()}
+            total = sum(map(len, splits.values()))
+            print(f"maps: {method.label} of {total:,} images -> {path}", flush=True)
+            with progress_bar(total, f"maps {method.label}", "images") as bar:
+                write_maps(writer, built, model, images, labels, bar.update)
         self._fresh_maps.add(path)
         return MapReader(path, provenance)
-
-    def _write_maps(self, writer: MapWriter, method: MethodSpec) -> None:
-        model = method.network(restore(self.checkpoint, self.device))
-        splits = {split: getattr(self.dataset, split) for split in SPLITS}
-        images = {split: Images(rows, self.normalisation, self.device) for split, rows in splits.items()}
-        labels = {split: rows.labels for split, rows in splits.items()}
-        total = sum(map(len, splits.values()))
-        kwargs = method_kwargs(method, model, self.normalisation.black)
-        print(f"maps: {method.label} of {total:,} images -> {writer.path}", flush=True)
-        with progress_bar(total, f"maps {method.label}", "images") as bar:
-            write_maps(writer, method.build(model, **kwargs), model, images, labels, bar.update)
 
     @cached_property
     def arrays(self) -> SharedArrays:
@@ -227,8 +231,7 @@ class Pipeline:
     def test_maps(self, method: MethodSpec, rank: str) -> SharedArrays:
         """Return the test images' `ranks` (N, 1, H, W) of pixels, and `target` (N,), the class explained."""
         rows = list(self.maps(method).rows("test", self.dataset.test.index))
-        name = "prediction" if self.explain == "prediction" else "label"
-        target = np.concatenate([getattr(part, name) for part in rows])
+        target = np.concatenate([part[self.explain] for part in rows])
         ranks, _tied = self._rank(rows, method, "pixel", rank)
         return SharedArrays(f"{self.map_path(method)} {rank} {method.blur}", {"ranks": ranks, "target": target})
 
@@ -248,15 +251,15 @@ class Pipeline:
         return self._ranks[key]
 
     def _rank(self, rows: Iterable[Rows], method: MethodSpec, granularity: str, rank: str) -> tuple[Any, float]:
-        maps = ((part.attribution, part.index) for part in rows)
+        maps = ((part["attribution"], part["index"]) for part in rows)
         ranks, tied = ranks_of_maps(maps, self.dataset.shape[0], granularity, rank, self.device, method.blur)
         return ranks.cpu().numpy(), tied
 
 
-def is_of_other_code(path: Path, provenance: Provenance) -> bool:
+def _is_of_other_code(path: Path, provenance: Provenance) -> bool:
     """Return whether a user's own code that made the maps was edited since, and say so."""
-    is_own = provenance.code is not None or provenance.model_code is not None
-    return is_own and bool(stored := read_attributes(path)) and has_code_changed(stored, provenance.attributes())
+    is_own = "code" in provenance or "model_code" in provenance
+    return is_own and bool(stored := read_attributes(path)) and has_code_changed(stored, provenance)
 
 
 def method_kwargs(method: MethodSpec, model: nn.Module, black: Tensor) -> dict[str, Any]:

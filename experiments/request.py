@@ -1,7 +1,7 @@
 """Requests: the content of one command line, or of one call of the Python API."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import Any
 
@@ -15,7 +15,7 @@ from data.folders import TARGET_PREFIX, folder_name
 from evaluation import QUICK_CONTROLS
 from evaluation.options import options_of
 from experiments.engine import default_jobs
-from experiments.options import CommandOptions
+from experiments.options import RunningOptions, SelectionOptions, TrainingOptions
 from experiments.pipeline import Pipeline
 from experiments.store import Folders
 from models import ATTENTIONS, OPTIONS, variant_name
@@ -26,8 +26,28 @@ from training.recipe import Recipe, quick_train_images, recipe_for
 
 
 @dataclass(frozen=True)
-class Request(CommandOptions):
-    """The options of a command, and what they stand for."""
+class Request(SelectionOptions, TrainingOptions, RunningOptions):
+    """Everything that one command line, or one call of the Python API, asks for.
+
+    Attributes:
+        train, saliency, report, reproduce, eval: the command, one of them; `eval` names evaluations.
+        options: the options of evaluations that are given, by the fields of their configurations.
+    """
+
+    train: bool = False
+    saliency: bool = False
+    report: bool = False
+    reproduce: bool = False
+    eval: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Request":
+        """Return the request of options by name, those of evaluations among them; None leaves one at its default."""
+        names = {entry.name for entry in fields(cls)}
+        given = {name: value for name, value in values.items() if value is not None}
+        options = {name: given.pop(name) for name in set(given) - names}
+        return cls(**given, options=options)
 
     @property
     def folders(self) -> Folders:
@@ -56,12 +76,7 @@ class Request(CommandOptions):
     def options_for(self, config: Any) -> dict[str, Any]:
         """Return the options of the class `config`, by field."""
         names = options_of(config)
-        return {name: value for name, value in self.given_options.items() if name in names}
-
-    @property
-    def given_options(self) -> dict[str, Any]:
-        """The options of evaluations that are given."""
-        return {name: value for name, value in self.options.items() if value is not None}
+        return {name: value for name, value in self.options.items() if name in names}
 
     @property
     def attentions(self) -> list[str | None]:
@@ -75,13 +90,13 @@ class Request(CommandOptions):
         for attention, (name, _values) in OPTIONS.items():
             if getattr(self, name) is not None and attention not in self.attention:
                 raise InputError(f"--{name} is for --attention={attention}")
-        return [self.model] if self.model else [self._variant(name) for name in self.attention]
-
-    def _variant(self, name: str) -> str | None:
-        if name not in OPTIONS:
-            return name if name in ATTENTIONS else None
-        option, (default, *_others) = OPTIONS[name]
-        return variant_name(name, **{option: getattr(self, option) or default})
+        if self.model:
+            return [self.model]
+        variants = {
+            attention: variant_name(attention, **{name: getattr(self, name) or values[0]})
+            for attention, (name, values) in OPTIONS.items()
+        }
+        return [variants.get(name, name if name in ATTENTIONS else None) for name in self.attention]
 
     def recipe(self, target: str, attention: str | None) -> Recipe:
         return recipe_for(
@@ -141,33 +156,29 @@ class Request(CommandOptions):
         """Yield the pipeline of seed 0 of each data set and network."""
         for target, attention in product(self.target or (), self.attentions):
             limits = self.train_limit(target, attention), check_limit(self.limit_test, target, "test")
-            yield self.pipeline(target, attention, 0, limits)
+            yield self._pipeline(target, attention, 0, *limits)
 
     def pipelines_of_seeds(self) -> Iterator[list[Pipeline]]:
         """Yield the pipelines of all seeds, which explain some test images, of each data set and network."""
         for target, attention in product(self.target or (), self.attentions):
             limit = check_limit(self.limit_test, target, "test") or usual_images(target)
-            yield [self.pipeline(target, attention, seed, (0, limit)) for seed in range(self.seeds)]
+            yield [self._pipeline(target, attention, seed, 0, limit) for seed in range(self.seeds)]
 
-    def pipeline(
-        self, target: str, attention: str | None, seed: int, limits: tuple[int | None, int | None]
+    def _pipeline(
+        self, target: str, attention: str | None, seed: int, limit_train: int | None, limit_test: int | None
     ) -> Pipeline:
-        """Return the pipeline of a classifier, whose own recipe trains it if it is missing.
-
-        Args:
-            limits: numbers of training and test images to explain.
-        """
+        """Return the pipeline of a classifier, whose own recipe trains it if it is missing."""
         recipe = recipe_for(target, attention, quick=self.quick)
         quick_limit = quick_train_images(target, attention) if self.quick else None
         return Pipeline(
             TrainingConfig(target, attention, seed, recipe, quick_limit, quick=self.quick),
             self.folders,
             self.torch_device,
-            limit_train=limits[0],
-            limit_test=limits[1],
+            limit_train=limit_train,
+            limit_test=limit_test,
             overwrite=self.overwrite,
             resume=self.resume,
-            **{name: value for name, value in self.given_options.items() if name in ("explain", "map_dtype")},
+            **{name: self.options[name] for name in ("explain", "map_dtype") if name in self.options},
         )
 
 

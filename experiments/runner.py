@@ -7,55 +7,80 @@ from typing import Any, Generic, TypeVar
 
 from filelock import BaseFileLock, Timeout
 
+from attribution.spec import MethodSpec
 from common.progress import progress_bar
-from evaluation.tasks import OnImages, Task
+from evaluation.tasks import Task
 from experiments.engine import Engine
-from experiments.store import Folders
+from experiments.pipeline import Pipeline
+from experiments.records import StoredRecords, find_result, report_other_code
+from reporting.records import load_records
 
 Config = TypeVar("Config", bound=Hashable)
 
 
 class Experiment(ABC, Generic[Config]):
-    """One evaluation on one data set and model, and its finished results.
+    """One evaluation on the classifiers of one data set and model, and its finished results.
 
     Creating it finds finished results and refuses what can't be used; nothing is written before it is run.
 
     Attributes:
+        config: the configuration of the evaluation.
         results: the finished ones.
         overwrite: do everything again.
     """
 
+    config: Any
     title: str
     unit = "measurements"
-    folders: Folders
+    needs_maps = True
 
-    def __init__(self, overwrite: bool) -> None:
-        self.overwrite = overwrite
+    def __init__(self, pipelines: Sequence[Pipeline], overwrite: bool) -> None:
+        """Find the finished results.
+
+        Raises:
+            InputError: a method that the model refuses, maps of something else, a damaged result.
+        """
+        self.pipelines, self.overwrite = pipelines, overwrite
+        self.folders = pipelines[0].folders
         self.results: dict[Config, Any] = {}
+        self.find()
+        if not overwrite:
+            report_other_code(self.stored_records(), map(self.record, self.todo))
+        for pipeline, method in self.explanations:
+            if not (self.needs_maps and pipeline.find_maps(method)):
+                pipeline.try_method(method)  # so that a method that fails is refused at once
 
     @abstractmethod
     def configs(self) -> Sequence[Config]:
         """Return everything to measure, in order."""
 
     @abstractmethod
+    def subject(self, config: Config) -> tuple[Pipeline, MethodSpec | None]:
+        """Return the classifier and the method that are measured; None without a method."""
+
+    @abstractmethod
+    def record(self, config: Config) -> dict[str, Any]:
+        """Return everything that decides on a result, as its record has it."""
+
+    @abstractmethod
     def path(self, config: Config) -> Path:
         """Return the file of the result."""
 
-    @abstractmethod
+    def stored_records(self) -> StoredRecords:
+        """Return everything finished of this kind."""
+        return load_records(self.folders.results, self.title)
+
     def load(self, config: Config) -> Any | None:
         """Return the stored result; None if there is none.
 
         Raises:
             InputError: it is damaged.
         """
+        return find_result(self.path(config), self.record(config))
 
     @abstractmethod
     def save(self, config: Config, result: Any) -> Any:
         """Store a result; return it as `load` would."""
-
-    @abstractmethod
-    def prepare(self) -> None:
-        """Make what the tasks need: classifiers, maps, fine-tuned networks."""
 
     @abstractmethod
     def images(self, config: Config) -> int:
@@ -73,60 +98,40 @@ class Experiment(ABC, Generic[Config]):
             planned: the work of earlier experiments, which is not done twice; this one's is added.
         """
 
+    @property
     @abstractmethod
+    def summary(self) -> Any:
+        """The summary of the results."""
+
     def report(self) -> str:
         """Write tables and figures; return what to print."""
+        text: str = self.summary.write(self.folders.results)
+        return text
 
     @property
     def todo(self) -> list[Config]:
         """The configurations without a result."""
         return [config for config in self.configs() if config not in self.results]
 
+    @property
+    def explanations(self) -> list[tuple[Pipeline, MethodSpec]]:
+        """The classifiers and methods of unfinished work."""
+        subjects = dict.fromkeys(map(self.subject, self.todo))
+        return [(pipeline, method) for pipeline, method in subjects if method]
+
     def find(self) -> None:
         """Load stored results."""
         for config in self.todo if not self.overwrite else ():
-            if (result := self.load(config)) is not None:
+            if self.subject(config)[0].has_classifier and (result := self.load(config)) is not None:
                 self.results[config] = result
 
-
-class _TaskQueue:
-    """Hands out tasks that no other command is doing, and stores their results."""
-
-    def __init__(self, work: Sequence[tuple[Experiment[Any], Any]], on_images: OnImages) -> None:
-        self.work, self.on_images = list(work), on_images
-        self.running: dict[int, tuple[Experiment[Any], Any, BaseFileLock]] = {}
-
-    def __iter__(self) -> Iterator[Task | None]:
-        """Yield the first task that can be begun, until all are done; None while others do the rest."""
-        while self.work:
-            yield self._next()
-
-    def _next(self) -> Task | None:
-        paths = {experiment.path(config) for experiment, config, _lock in self.running.values()}
-        for place, (experiment, config) in enumerate(self.work):
-            path = experiment.path(config)
-            if path in paths:  # two evaluations need the same result
-                continue
-            lock = experiment.folders.lock(path.name)
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
-                continue
-            del self.work[place]
-            if (result := experiment.load(config)) is not None:  # another command, or another evaluation, did it
-                experiment.results[config] = result
-                lock.release()
-                self.on_images(experiment.images(config))
-                return self._next() if self.work else None
-            task = experiment.task(config)
-            self.running[id(task)] = experiment, config, lock
-            return task
-        return None
-
-    def store(self, task: Task, result: Any) -> None:
-        experiment, config, lock = self.running.pop(id(task))
-        experiment.results[config] = experiment.save(config, result)
-        lock.release()
+    def prepare(self) -> None:
+        """Make what the tasks need: classifiers and maps."""
+        for pipeline in self.pipelines:
+            _ = pipeline.checkpoint
+        self.find()
+        for pipeline, method in self.explanations if self.needs_maps else ():
+            pipeline.maps(method)
 
 
 def run(experiments: Sequence[Experiment[Any]], engine: Engine) -> None:
@@ -143,9 +148,39 @@ def run(experiments: Sequence[Experiment[Any]], engine: Engine) -> None:
     work = [(experiment, config) for experiment in experiments for config in experiment.todo]
     if not work:
         return
+    running: dict[int, tuple[Experiment[Any], Any, BaseFileLock]] = {}
     total = sum(experiment.images(config) for experiment, config in work)
+
+    def tasks() -> Iterator[Task | None]:
+        """Yield the first task that no other command is doing, until all are done; None while others do the rest."""
+        while work:
+            yield next_task()
+
+    def next_task() -> Task | None:
+        busy = {experiment.path(config) for experiment, config, _lock in running.values()}
+        for item in list(work):
+            experiment, config = item
+            path = experiment.path(config)
+            if path in busy:  # two evaluations need the same result
+                continue
+            lock = experiment.folders.lock(path.name)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                continue
+            work.remove(item)
+            if (result := experiment.load(config)) is None:
+                task = experiment.task(config)
+                running[id(task)] = experiment, config, lock
+                return task
+            experiment.results[config] = result  # another command, or another evaluation, did it
+            lock.release()
+            bar.update(experiment.images(config))
+        return None
+
     with progress_bar(total, experiments[0].title, "images") as bar:
-        queue = _TaskQueue(work, bar.update)
-        for task, result in engine.run(queue, bar.update):
+        for task, result in engine.run(tasks(), bar.update):
             bar.set_postfix_str(task.name, refresh=False)
-            queue.store(task, result)
+            experiment, config, lock = running.pop(id(task))
+            experiment.results[config] = experiment.save(config, result)
+            lock.release()

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 from attribution.spec import MethodSpec
 from common.errors import InputError
@@ -12,12 +13,10 @@ from evaluation.retraining import retrain
 from evaluation.runs import RetrainingConfig, Run, RunResult
 from evaluation.tasks import Task
 from experiments.pipeline import Pipeline
-from experiments.records import find_run, report_other_code, save_run
+from experiments.records import write_record
 from experiments.runner import Experiment
-from reporting.records import load_records
+from reporting.records import naming_damage
 from reporting.retraining_summary import RetrainingSummary
-
-UNKNOWN = "not trained yet"  # instead of the sum of the weights
 
 
 class Sweep(Experiment[Run]):
@@ -31,9 +30,7 @@ class Sweep(Experiment[Run]):
         Raises:
             InputError: a ratio that removes nothing or everything, a method that the model refuses, a damaged result.
         """
-        super().__init__(overwrite)
         self.config, self.pipeline = protocol, pipeline
-        self.folders, self.folder = pipeline.folders, pipeline.folders.results
         channels, height, width = dataset_info(protocol.dataset).image_shape
         positions = height * width * (channels if protocol.masks.granularity == "element" else 1)
         for ratio in protocol.ratios:
@@ -41,38 +38,34 @@ class Sweep(Experiment[Run]):
                 raise InputError(
                     f"ratio {ratio:g} leaves none or all of {positions} {protocol.masks.granularity}s in place"
                 )
-        if pipeline.stored_classifier:
-            self.find()
-        if not overwrite:
-            report_other_code(load_records(self.folder, "runs"), (run.configuration() for run in self.todo))
-        for method in self.methods_to_explain:
-            pipeline.find_maps_or_try(method)
+        super().__init__([pipeline], overwrite)
 
     def configs(self) -> list[Run]:
-        pipeline = self.pipeline
-        checkpoint_sha256 = pipeline.checkpoint.sha256 if pipeline.has_classifier else UNKNOWN
-        return self.config.runs(pipeline.dataset_sha256, checkpoint_sha256)
+        return self.config.runs(self.pipeline.dataset_sha256, self.pipeline.checkpoint_sha256)
+
+    def subject(self, config: Run) -> tuple[Pipeline, MethodSpec | None]:
+        return self.pipeline, config.method
+
+    def record(self, config: Run) -> dict[str, Any]:
+        return config.configuration()
 
     def path(self, config: Run) -> Path:
-        return config.path(self.folder)
+        return config.path(self.folders.results)
 
     def load(self, config: Run) -> RunResult | None:
-        return find_run(config, self.folder)
+        result = super().load(config)
+        with naming_damage(self.path(config)):
+            return None if result is None else RunResult(**result)
 
     def save(self, config: Run, result: RunResult) -> RunResult:
-        save_run(config, result, self.folder)
+        write_record(self.path(config), self.record(config), result.plain())
         return result
-
-    @property
-    def methods_to_explain(self) -> list[MethodSpec]:
-        """The methods of unfinished runs."""
-        return list(dict.fromkeys(run.method for run in self.todo if run.method))
 
     def plan(self, planned: set[Hashable]) -> str:
         pipeline, runs = self.pipeline, self.configs()
         to_explain = [
             method
-            for method in self.methods_to_explain
+            for _pipeline, method in self.explanations
             if pipeline.map_path(method) not in planned and not pipeline.has_maps(method)
         ]
         to_retrain = [run for run in self.todo if run not in planned]
@@ -87,12 +80,6 @@ class Sweep(Experiment[Run]):
         planned |= {*to_retrain, *map(pipeline.map_path, to_explain)}
         return "\n".join([*lines, ", ".join([*counts, "nothing written"])])
 
-    def prepare(self) -> None:
-        _ = self.pipeline.checkpoint
-        self.find()
-        for method in self.methods_to_explain:
-            self.pipeline.maps(method)
-
     def images(self, config: Run) -> int:
         return config.recipe.epochs * (config.limit_train or dataset_info(config.dataset).shapes["train_images"][0])
 
@@ -106,8 +93,5 @@ class Sweep(Experiment[Run]):
     @property
     def summary(self) -> RetrainingSummary:
         pipeline = self.pipeline
-        sums = pipeline.dataset_sha256, pipeline.checkpoint.sha256
+        sums = pipeline.dataset_sha256, pipeline.checkpoint_sha256
         return RetrainingSummary(self.config, *sums, self.results, pipeline.config.quick, data_dir=self.folders.data)
-
-    def report(self) -> str:
-        return self.summary.write(self.folder)

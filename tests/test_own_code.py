@@ -19,7 +19,7 @@ from data import load_dataset
 from evaluation.runs import MaskOptions, Run, RunResult
 from experiments.checkpoints import load_checkpoint, train_and_save
 from experiments.map_files import read_attributes
-from experiments.records import save_run
+from experiments.records import write_record
 from models import model_code, model_name, parse_model_name
 from reporting.retrainings import Retrainings
 from tests.run_main import run
@@ -383,14 +383,13 @@ def kept_run(folder: Path, code: str | None, ratio: float, accuracy: float) -> N
     made = {"recipe": recipe_for("planted", quick=True), "limit_train": 2000, "limit_test": None, "seed": 0}
     common = {"dataset": "planted", "dataset_sha256": "data", "model": "SimpleCNN", **made}
     result = RunResult(accuracy, 100, ratio, 0.0, 0.1, 1.0, "cpu", {})
-    save_run(Run("baseline", **common), result, folder)
     masked = {"method": MethodSpec("mine:Mine", code=code), "ratio": ratio, "checkpoint_sha256": "weights"}
-    save_run(Run("ROAR", **common, **masked, masks=MaskOptions()), result, folder)
-    save_run(
+    for one in (
+        Run("baseline", **common),
+        Run("ROAR", **common, **masked, masks=MaskOptions()),
         Run("ROAR", **common, **masked, masks=MaskOptions().without("fill", "mask_split"), network_input="mask"),
-        result,
-        folder,
-    )
+    ):
+        write_record(one.path(folder), one.configuration(), result.plain())
 
 
 def test_a_report_never_mixes_old_and_new_code_in_one_curve(tmp_path):

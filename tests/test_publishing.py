@@ -9,8 +9,8 @@ import pytest
 
 from common.errors import InputError
 from evaluation import REMOVING
-from experiments import commands
-from experiments.publishing import gather
+from experiments import reports
+from experiments.reports import gather
 from reporting.accuracy import TRAININGS
 from reporting.blocks import BLOCKS
 from reporting.documents import BLOCK, fill_blocks
@@ -96,8 +96,8 @@ def test_publish_writes_tables_and_readme(finished, tmp_path, monkeypatch, capsy
     page.parent.mkdir()
     for path in (readme, page):
         path.write_text("Before.\n\n<!-- report: everything -->\n\n<!-- /report -->\n\nAfter.\n")
-    monkeypatch.setattr(commands, "README", readme)
-    monkeypatch.setattr(commands, "PUBLISHED", published)
+    monkeypatch.setattr(reports, "README", readme)
+    monkeypatch.setattr(reports, "PUBLISHED", published)
     assert run(finished / "data", finished, ["--report", "--publish"]) == 0
     assert {"accuracy.md", GATHERED} <= {path.name for path in published.iterdir()}
     text = readme.read_text()

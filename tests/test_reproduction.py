@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import main
-from experiments.commands import PUBLISHED
 from experiments.cost import Costs
+from experiments.reports import PUBLISHED
 from experiments.reproduction import FULL, QUICK, steps
 from main import build_parser, request_of
 from tests.planted import OPTIONS

@@ -11,7 +11,7 @@ from attribution.spec import MethodSpec
 from evaluation.options import options_of
 from evaluation.runs import MaskOptions, RetrainingConfig, Run, RunResult
 from evaluation.statistics import Curve, verdict
-from experiments.records import save_run
+from experiments.records import write_record
 from reporting.records import load_runs
 from reporting.retraining_summary import Gap, RetrainingSummary
 from reporting.retrainings import Retrainings, published_curve
@@ -48,7 +48,7 @@ def make_result(run: Run) -> RunResult:
 
 def save_runs(folder: Path, one: RetrainingConfig) -> None:
     for run in one.runs(*SUMS):
-        save_run(run, make_result(run), folder)
+        write_record(run.path(folder), run.configuration(), make_result(run).plain())
 
 
 def make_summary(one: RetrainingConfig) -> RetrainingSummary:

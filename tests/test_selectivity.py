@@ -114,9 +114,8 @@ def test_a_share_of_the_pixels_goes_at_each_step(network, order):
     model, inputs, label = network
     settings = SelectivityConfig(9, removals=3, share=0.12, order=order)  # 4 of 36 pixels
     built, index = build_method("VBP", model), torch.arange(9)
-    score, _correct, pixel, kept, maps = remove_one_by_one(
-        built, model, inputs, label, index, torch.zeros(2), settings
-    )
+    course = remove_one_by_one(built, model, inputs, label, index, torch.zeros(2), settings)
+    score, _correct, pixel, _kept, maps = course
     assert score.shape == (9, 4)
     assert pixel.shape == (9, 12)
     for n in range(9):

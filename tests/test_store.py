@@ -1,18 +1,31 @@
-from dataclasses import replace
-
 import h5py
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from attribution.spec import MethodSpec
 from common.errors import InputError
-from evaluation.options import RECORD_NAMES
 from experiments import map_files as store
-from experiments.map_files import MapReader, MapWriter, Provenance, Rows, map_bytes, map_path, scale_maps, write_maps
+from experiments.map_files import MapReader, MapWriter, map_bytes, scale_maps, write_maps
+from experiments.pipeline import Pipeline
+from experiments.store import Folders
+from training.config import TrainingConfig
+from training.recipe import recipe_for
 
-PROVENANCE = Provenance("mnist", "data-sum", "SimpleCNN", "weights-sum", "VBP", "prediction", {"layer": None})
+PROVENANCE = {
+    "dataset": "mnist",
+    "dataset_sum": "data-sum",
+    "model": "SimpleCNN",
+    "checkpoint_sum": "weights-sum",
+    "method": "VBP",
+    "explain": "prediction",
+    "parameters": '{"layer": null}',
+    "ensemble": "none",
+    "dtype": "float32",
+}
 INDEX = {"train": np.array([2, 3, 5, 7, 11, 13, 17]), "test": np.array([0, 4, 8])}
+ROWS = {"attribution": np.zeros((2, 1, 4, 4)), "label": np.zeros(2), "prediction": np.zeros(2)}
 LABELS = {split: index % 3 for split, index in INDEX.items()}
 
 
@@ -55,15 +68,12 @@ def everything(path, index=INDEX):
 
 
 def read(reader, split, index):
-    parts = [vars(rows) for rows in reader.rows(split, index)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if parts[0][name] is not None}
+    parts = list(reader.rows(split, index))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def test_round_trip(tmp_path, small_parts):
-    path = map_path(tmp_path, "mnist", "SimpleCNN", "VBP")
-    assert path.name == "mnist_SimpleCNN_VBP.h5"
-    assert map_path(tmp_path, "mnist", "CAM", "GB-GC", "SG-SQ", quick=True).name == "mnist_CAM_GB-GC_SG-SQ_quick.h5"
-    assert map_path(tmp_path, "mnist", "CAM", "captum.attr:DeepLift").name == "mnist_CAM_captum.attr.DeepLift.h5"
+    path = tmp_path / "maps.h5"
     model, told = make(path)
     assert told == 10
     got = everything(path)
@@ -76,19 +86,36 @@ def test_round_trip(tmp_path, small_parts):
         np.testing.assert_array_equal(got[split]["attribution"], Doubled().attribute(inputs, prediction))
         assert got[split]["attribution"].dtype == np.float32
     with h5py.File(path) as file:
-        assert dict(file.attrs) == PROVENANCE.attributes() | {"format": 2, "complete": True}
+        assert dict(file.attrs) == PROVENANCE | {"format": 2, "complete": True}
         assert file["train/attribution"].compression == "lzf"
         assert file["train/attribution"].chunks[1:] == (1, 4, 4)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
+def pipeline(folder, attention=None, seed=0, quick=False):
+    config = TrainingConfig("mnist", attention, seed, recipe_for("mnist", attention), quick=quick)
+    return Pipeline(config, Folders.below(folder, folder), torch.device("cpu"))
+
+
+def test_the_name_of_a_file_tells_data_set_model_and_method(tmp_path):
+    assert pipeline(tmp_path).map_path(MethodSpec("VBP")) == tmp_path / "saliency_maps/mnist_SimpleCNN_VBP.h5"
+    squared, theirs = MethodSpec("GB-GC", "SG-SQ"), MethodSpec("captum.attr:DeepLift")
+    assert pipeline(tmp_path, "CAM", quick=True).map_path(squared).name == "mnist_CAM_GB-GC_SG-SQ_quick.h5"
+    assert pipeline(tmp_path, "CAM", seed=2).map_path(theirs).name == "mnist_CAM_seed2_captum.attr.DeepLift.h5"
+
+
+def test_everything_that_decides_on_maps_is_compared(tmp_path):
+    own = pipeline(tmp_path, "tests.own_model:small").provenance(MethodSpec("captum.attr:DeepLift", code="x"))
+    assert set(own) == set(OTHERS)
+
+
 def test_the_label_is_explained_when_asked(tmp_path):
     path = tmp_path / "maps.h5"
-    provenance = replace(PROVENANCE, explain="label")
+    provenance = dict(PROVENANCE, explain="label")
     make(path, provenance=provenance)
     (rows,) = MapReader(path, provenance).rows("train", INDEX["train"])
     want = 2 * Pictures(INDEX["train"]).images + 100 * torch.tensor(LABELS["train"]).view(-1, 1, 1, 1)
-    np.testing.assert_array_equal(rows.attribution, want)
+    np.testing.assert_array_equal(rows["attribution"], want)
 
 
 def test_a_subset_is_read_in_its_order(tmp_path, small_parts):
@@ -104,12 +131,12 @@ def test_a_subset_is_read_in_its_order(tmp_path, small_parts):
 
 OTHERS = {
     "dataset": "cifar10",
-    "dataset_sha256": "x",
+    "dataset_sum": "x",
     "model": "CBAM",
-    "checkpoint_sha256": "x",
+    "checkpoint_sum": "x",
     "method": "GC",
     "explain": "label",
-    "parameters": {"layer": "features"},
+    "parameters": '{"layer": "features"}',
     "ensemble": "SG",
     "dtype": "float16",
     "code": "x",
@@ -120,9 +147,8 @@ OTHERS = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_maps_of_something_else_are_refused(tmp_path, name):
     make(tmp_path / "maps.h5")
-    assert set(OTHERS) == set(Provenance.__dataclass_fields__)
-    with pytest.raises(InputError, match=rf"maps\.h5 holds maps of {RECORD_NAMES.get(name, name)} "):
-        MapReader(tmp_path / "maps.h5", replace(PROVENANCE, **{name: OTHERS[name]}))
+    with pytest.raises(InputError, match=rf"maps\.h5 holds maps of {name} "):
+        MapReader(tmp_path / "maps.h5", dict(PROVENANCE, **{name: OTHERS[name]}))
 
 
 def test_incomplete_foreign_and_damaged_files_are_refused(tmp_path):
@@ -176,9 +202,9 @@ def test_killed_in_the_middle_it_goes_on_and_the_result_is_the_same(tmp_path, sm
 def test_parts_of_another_model_are_not_taken_over(tmp_path, small_parts):
     writer = MapWriter(tmp_path / "maps.h5", PROVENANCE, INDEX)
     split, part = next(writer.missing())
-    writer.write(split, part, Rows(np.zeros((2, 1, 4, 4)), np.zeros(2), np.zeros(2), INDEX["train"][:2]))
+    writer.write(split, part, ROWS | {"index": INDEX["train"][:2]})
     assert len(list(writer.missing())) == 5
-    other = MapWriter(tmp_path / "maps.h5", replace(PROVENANCE, checkpoint_sha256="other"), INDEX)
+    other = MapWriter(tmp_path / "maps.h5", dict(PROVENANCE, checkpoint_sum="other"), INDEX)
     assert len(list(other.missing())) == 6
 
 
@@ -208,7 +234,7 @@ class Tiny(Doubled):
 def test_half_precision_keeps_small_and_large_maps_alike(tmp_path, small_parts):
     single, half = tmp_path / "single.h5", tmp_path / "half.h5"
     make(single, Tiny())
-    provenance = replace(PROVENANCE, dtype="float16")
+    provenance = dict(PROVENANCE, dtype="float16")
     make(half, Tiny(), provenance)
     with h5py.File(half) as file:
         assert file["test/attribution"].dtype == np.float16
@@ -225,7 +251,7 @@ def test_half_precision_keeps_small_and_large_maps_alike(tmp_path, small_parts):
 def test_maps_of_another_precision_are_refused(tmp_path):
     make(tmp_path / "maps.h5")
     with pytest.raises(InputError, match="dtype 'float32', not 'float16'"):
-        MapReader(tmp_path / "maps.h5", replace(PROVENANCE, dtype="float16"))
+        MapReader(tmp_path / "maps.h5", dict(PROVENANCE, dtype="float16"))
 
 
 def test_scaled_maps_of_zero_stay_zero():
@@ -247,10 +273,10 @@ def test_completeness_gaps_are_kept_with_the_maps(tmp_path, small_parts):
     want = np.concatenate([INDEX["train"], INDEX["test"]]) / 100
     np.testing.assert_allclose(reader.gaps(), want, rtol=1e-6)
     (rows,) = reader.rows("test", INDEX["test"][:2])
-    np.testing.assert_allclose(rows.gap, want[-3:-1], rtol=1e-6)
+    np.testing.assert_allclose(rows["gap"], want[-3:-1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_a_file_is_no_larger_than_said(tmp_path, dtype):
-    make(tmp_path / "maps.h5", Gapped(), replace(PROVENANCE, dtype=dtype))
+    make(tmp_path / "maps.h5", Gapped(), dict(PROVENANCE, dtype=dtype))
     assert (tmp_path / "maps.h5").stat().st_size <= map_bytes(10, 16, dtype)

@@ -30,7 +30,7 @@ from evaluation.tasks import Task
 from experiments import sweep as sweep_module
 from experiments.cost import in_words
 from experiments.engine import Local
-from experiments.records import find_run
+from experiments.records import find_result
 from experiments.store import Folders
 from training.inputs import Normalisation
 from training.recipe import recipe_for
@@ -274,12 +274,13 @@ def test_finished_run_is_found_only_under_its_own_configuration(data_dir, tmp_pa
     configuration = json.loads(path.read_text())["configuration"]
     found = Run.of(configuration)
     assert found.path(output / "results") == path
-    assert find_run(found, output / "results") is not None
+    assert find_result(path, found.configuration()) is not None
     other = replace(found, seed=1)
-    assert find_run(other, output / "results") is None
-    path.rename(other.path(output / "results"))
+    place = other.path(output / "results")
+    assert find_result(place, other.configuration()) is None
+    path.rename(place)
     with pytest.raises(Exception, match="another configuration"):
-        find_run(other, output / "results")
+        find_result(place, other.configuration())
 
 
 def test_maps_are_made_for_the_images_that_are_asked_for(data_dir, tmp_path, capsys):
@@ -479,16 +480,16 @@ def test_a_full_disk_is_a_clear_line_and_finished_work_stays(tmp_path, small_dis
 
 def test_results_that_cannot_be_written_any_more_are_a_clear_line(data_dir, tmp_path, capsys, monkeypatch):
     """A folder whose rights change in the middle; root may write anywhere, so that the refusal is made here."""
-    output, save = tmp_path / "out", sweep_module.save_run
+    output, save = tmp_path / "out", sweep_module.write_record
     saved = []
 
-    def refuse_after_three(result_of, result, folder):
+    def refuse_after_three(path, record, result):
         if len(saved) == 3:
-            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
-        saved.append(save(result_of, result, folder))
+            raise PermissionError(errno.EACCES, "Permission denied", str(output / "results"))
+        saved.append(save(path, record, result))
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweep_module, "save_run", refuse_after_three)
+        patch.setattr(sweep_module, "write_record", refuse_after_three)
         assert run(data_dir, output, *OPTIONS) == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith("results: Permission denied")
     assert len(accuracies(output)) == 3
