@@ -3,6 +3,7 @@
 RETRAINING = ("ROAR", "KAR")
 REMOVING = ("ROAD", "F-Fidelity", "insertion-deletion")  # without retraining on masks
 EVALUATIONS = ("coherence", "selectivity", *RETRAINING, *REMOVING, "sanity", "learned")
+TRUST = "trust"  # the answer of several evaluations without retraining
 EXPLAIN = ("prediction", "label")
 GRANULARITIES = ("pixel", "element")
 RANKS = ("signed", "absolute", "square")

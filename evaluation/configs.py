@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import InputError
-from common.parsing import fraction, names, positions, positive
+from common.parsing import fraction, names, number, positions, positive
 from evaluation import FILLS_OF, INSERTION_RATIOS, ORDERS, RATIOS, RECORDED_ORDERS
 from evaluation.options import option
 from evaluation.runs import MaskOptions, RetrainingConfig, explain_option, fill_option, rank_option, ratios_option
@@ -140,12 +140,25 @@ class ExampleFilter:
     correct_only: bool = option(False, "show only images that every model classifies correctly")
 
 
+@dataclass(frozen=True)
+class TrustOptions:
+    """The options of --eval=trust."""
+
+    budget: float = option(
+        20.0,
+        "minutes that it may take; it says what it thins or leaves out",
+        parse=number(float, 0, low_counts=False),
+        metavar="MINUTES",
+    )
+
+
 CONFIGS: dict[str, Any] = {
     "ROAR and KAR (ratios, rank, fill and explain: other evaluations too)": (RetrainingConfig, MaskOptions),
     "F-Fidelity": (RemovalConfig,),
     "selectivity": (SelectivityConfig,),
     "sanity": (SanityConfig,),
     "coherence": (ExampleFilter,),
+    "trust": (TrustOptions,),
 }
 
 

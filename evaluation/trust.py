@@ -109,6 +109,11 @@ class ImageValues:
             return {}
         return compare_family({method: self.difference(method, control) for method in self.values if method != control})
 
+    @property
+    def against_zero(self) -> dict[str, Comparison]:
+        """The comparison of each method's own values with 0; not of the controls."""
+        return compare_family({method: self.values[method] for method in self.methods})
+
     @cached_property
     def ranking(self) -> list[str]:
         """The methods and controls, the best mean first."""
@@ -171,7 +176,7 @@ def judge(evaluations: Sequence[ImageValues]) -> dict[str, Judgement]:
     by_name = {evaluation.name: evaluation for evaluation in evaluations}
     deciding = [by_name[name] for name in DECIDING if name in by_name]
     families = {(part.name, control): part.against(control) for part in deciding for control in CONTROLS}
-    learned = compare_family(by_name[LEARNED].values) if LEARNED in by_name else {}
+    learned = by_name[LEARNED].against_zero if LEARNED in by_name else {}
     methods = [method for method in deciding[0].methods if all(method in part.values for part in deciding)]
     return {
         method: Judgement(

@@ -11,6 +11,7 @@ from common.errors import InputError
 from common.files import free_bytes
 from common.fingerprint import forget_fingerprints
 from data import dataset_sha256, load_dataset
+from evaluation import TRUST
 from experiments.checkpoints import find_classifier, train_and_save
 from experiments.engine import Local
 from experiments.map_files import MapReader
@@ -28,6 +29,7 @@ from training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from experiments.cost import Costs
+    from experiments.trust import Trust
 
 
 def run(request: Request, costs: "Costs | None" = None) -> None:
@@ -164,8 +166,18 @@ def describe_maps(reader: MapReader) -> str:
     return f"{line}; completeness gap: median {median:.2%}, 95 % of the images below {most:.2%}"
 
 
+def plan_trust(request: Request) -> "list[Trust]":
+    """Return the answers of --eval=trust, of each data set and network."""
+    if TRUST not in request.eval:
+        return []
+    from experiments.trust import Trust  # here, since other evaluations don't need it
+
+    return [Trust(request, pipeline) for pipeline in request.pipelines()]
+
+
 def evaluate(request: Request, costs: "Costs | None") -> None:
     """--eval: run one evaluation after the other, each with its own files."""
+    trusts = plan_trust(request)
     pictures, measurements, sweeps = plan_evaluations(request)
     experiments: list[Experiment[Any]] = [*measurements, *sweeps]
     if costs:
@@ -176,11 +188,18 @@ def evaluate(request: Request, costs: "Costs | None") -> None:
         for experiment in experiments:
             costs.add_experiment(experiment)
         planned: set[Hashable] = set()
-        print("\n".join(experiment.plan(planned) for experiment in experiments))
+        print("\n".join([*(trust.plan() for trust in trusts), *(each.plan(planned) for each in experiments)]))
         return
     for coherence in pictures:
         print("\n".join(f"figure: {path}" for path in coherence.draw()), flush=True)
     engine = Local(request.processes)
+    for trust in trusts:
+        trust.run(engine)
+        print(trust.report(), flush=True)
+    if trusts:
+        from experiments.reports import write_whole_page  # here, like other modules that most commands don't need
+
+        print(f"report: {write_whole_page(request.folders)}", flush=True)
     for experiment in measurements:
         run_experiments([experiment], engine)
         print(experiment.report(), flush=True)

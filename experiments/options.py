@@ -22,7 +22,7 @@ from common.imports import is_user_code
 from common.parsing import ALL, among, json_object, number, one_or_more, positive
 from data import DATA_DIR, DATASETS, GENERATED
 from data.folders import TARGET_PREFIX
-from evaluation import CONTROL_CURVES, EVALUATIONS
+from evaluation import CONTROL_CURVES, EVALUATIONS, TRUST
 from evaluation.configs import CONFIGS
 from evaluation.options import option
 from models import ATTENTIONS, OPTIONS
@@ -33,7 +33,7 @@ DEPTHS, WIDTHS = OPTIONS["RAN"][1], OPTIONS["WARN"][1]
 
 
 def evaluation_name(text: str) -> str:
-    return text if is_user_code(text) else among("evaluation", EVALUATIONS)(text)
+    return text if is_user_code(text) else among("evaluation", (*EVALUATIONS, TRUST))(text)
 
 
 def target_name(text: str) -> str:

@@ -45,7 +45,7 @@ def plan_evaluations(request: Request) -> tuple[list["Coherence"], list[Measurem
         config = _selectivity_config(request, pipeline.config.dataset)
         measurements.append(Measurements("selectivity", [pipeline], methods, config, overwrite))
     own = [name for name in names if is_user_code(name)]
-    for evaluation in [*(name for name in (*REMOVING, "sanity") if name in names), *own]:
+    for evaluation in [*(name for name in (*REMOVING, "sanity", "learned") if name in names), *own]:
         for of_seeds in request.pipelines_of_seeds():
             first = of_seeds[0]
             values = {"explain": first.explain, **request.options, "limit_test": first.limit_test}

@@ -62,9 +62,17 @@ def report(request: Request, folders: Folders) -> None:
         parts += [part for part in measurements if part.evaluation != "selectivity"]  # its evaluation writes them
         for part in parts:
             part.write(folders.results)
-        if pages:
+        if pages or any(folders.results.glob("trust_*.html")):
             written.append(write_page(pages, retrainings, measurements, folders.results))
         print("\n".join(f"written: {path}" for path in written))
+
+
+def write_whole_page(folders: Folders) -> Path:
+    """Write the page of everything that is finished; return its path."""
+    datasets = sort_datasets(list_datasets(folders.results))
+    retrainings = Retrainings.load(folders.results, datasets, folders.data)
+    measurements = load_measurements(folders.results, folders.data)
+    return write_page(summarize(datasets, retrainings, measurements), retrainings, measurements, folders.results)
 
 
 def gather(checkpoints: Path, results: Path, published: Path) -> str:

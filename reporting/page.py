@@ -22,7 +22,8 @@ from reporting.tables import flatten
 HERE = Path(__file__).parent
 DASHES = {"RANDOM": "6 4", "SOBEL": "2 3"}
 BEST, WORST = (230, 159, 0), (247, 249, 251)  # colours of a cell, from the best place to the worst
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 400, 260, 34, 30, 8
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 440, 260, 34, 76, 30, 8
+LABEL_DISTANCE = 10  # between the names at the ends of curves
 TICKS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 LARGEST_PICTURES = 3_000_000  # bytes of all pictures together
 RUN_COLUMNS = ("evaluation", "dataset", "model", "method", "ensemble", "blur", "sees", "ratio", "seed")
@@ -32,16 +33,19 @@ RESULT_COLUMNS = ("accuracy", "removed_fraction", "tied_fraction", "seconds", "d
 def write_page(
     summaries: Sequence[Summary], retrainings: Retrainings, measurements: Sequence[MeasurementSummary], results: Path
 ) -> Path:
-    """Write `report.html` into `results`, where coherence pictures may lie; return its path."""
+    """Write `report.html` into `results`, where answers and coherence pictures may lie; return its path."""
     links = [
         f'<a href="#{_anchor(summary)}">{escape(summary.dataset)}, {escape(summary.model)}</a>' for summary in summaries
     ]
+    answers = {path.stem: path.read_text(encoding="utf-8") for path in sorted(results.glob("trust_*.html"))}
+    answer_links = [f'<a href="#{escape(stem)}">{escape(stem.replace("_", " "))}</a>' for stem in answers]
     runs = retrainings.runs
-    text = _fill(
+    text = fill(
         "page.html",
         style=(HERE / "page.css").read_text(encoding="utf-8"),
         script=(HERE / "page.js").read_text(encoding="utf-8"),
-        links=" ".join([*links, *['<a href="#runs">all runs</a>'] * bool(runs)]),
+        links=" ".join([*answer_links, *links, *['<a href="#runs">all runs</a>'] * bool(runs)]),
+        answers="\n".join(answers.values()),
         sections="\n".join(_section(summary, retrainings, measurements, results) for summary in summaries),
         runs=_runs(runs) if runs else "",
     )
@@ -50,7 +54,7 @@ def write_page(
     return path
 
 
-def _fill(template: str, **values: object) -> str:
+def fill(template: str, **values: object) -> str:
     return Template((HERE / template).read_text(encoding="utf-8")).substitute(values)
 
 
@@ -66,30 +70,30 @@ def _section(
     measured = [part for part in measurements if (part.dataset, part.model) == pair]
     charts = [chart for parts in (retrained, measured) for part in parts for chart in part.charts]
     verdicts = "".join(
-        f"<h3>{escape(part.title)}: can the curves be believed?</h3>\n{_list(part.verdicts)}" for part in retrained
+        f"<h3>{escape(part.title)}: can the curves be believed?</h3>\n{items(part.verdicts)}" for part in retrained
     )
     lead, columns = summary.note.split("\n\n", 1)
     head, *agreement = summary.agreement
-    return _fill(
+    return fill(
         "section.html",
         anchor=_anchor(summary),
         title=escape(summary.title),
         table=_summary_table(summary),
-        note=f'<p class="note">{escape(lead)}</p>{_list(columns)}',
-        agreement=_table(head, (map(_cell, row) for row in agreement)),
-        curves=_curves(charts, summary.methods) if charts else "\n\n",
+        note=f'<p class="note">{escape(lead)}</p>{items(columns)}',
+        agreement=cells_table(head, (map(text_cell, row) for row in agreement)),
+        curves=curves_of_charts(charts, summary.methods) if charts else "\n\n",
         verdicts=verdicts,
         pictures=_pictures(summary, results),
     ).removesuffix("\n")
 
 
-def _list(lines: str) -> str:
+def items(lines: str) -> str:
     """Return lines that begin with "- " as a list."""
     items = "".join(f"<li>{escape(line.removeprefix('- '))}</li>" for line in lines.splitlines() if line.strip())
     return f'<ul class="note">{items}</ul>'
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]], style: str = "scroll") -> str:
+def cells_table(head: Iterable[str], rows: Iterable[Iterable[str]], style: str = "scroll") -> str:
     """Return a table that sorts; the cells are HTML with their `<td>`."""
     heads = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
     body = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
@@ -99,7 +103,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]], style: str = "scr
     )
 
 
-def _cell(text: str, share: float = np.nan) -> str:
+def text_cell(text: str, share: float = np.nan) -> str:
     """Return a cell, in the colour of its place: 0 the best, 1 the worst, NaN for no colour."""
     if np.isnan(share):
         return f"<td>{escape(text)}</td>"
@@ -109,13 +113,13 @@ def _cell(text: str, share: float = np.nan) -> str:
 
 def _summary_table(summary: Summary) -> str:
     rows = (
-        [_cell(method), *map(_cell, cells, shares)]
+        [text_cell(method), *map(text_cell, cells, shares)]
         for method, cells, shares in zip(summary.methods, summary.cells, summary.shares, strict=True)
     )
-    return _table(summary.head, rows)
+    return cells_table(summary.head, rows)
 
 
-def _curves(charts: Sequence[Chart], methods: Iterable[str]) -> str:
+def curves_of_charts(charts: Sequence[Chart], methods: Iterable[str]) -> str:
     """Return the charts, and above them the legend with a box for each method to show and hide it."""
     drawn = (curve.method for chart in charts for curve in chart.curves)
     colours = colours_of(list(dict.fromkeys([*methods, *drawn])))
@@ -131,35 +135,54 @@ def _curves(charts: Sequence[Chart], methods: Iterable[str]) -> str:
 def _figure(chart: Chart, colours: Mapping[str, str]) -> str:
     curves = sorted(chart.curves, key=lambda curve: curve.network_input == "image")  # the bold ones over the thin ones
     grid = "".join(
-        f'<line x1="{LEFT}" x2="{WIDTH - 6}" y1="{_y(height):.1f}" y2="{_y(height):.1f}" stroke="#e3e7ea"/>'
+        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(height):.1f}" y2="{_y(height):.1f}" stroke="#e3e7ea"/>'
         f'<text x="{LEFT - 5}" y="{_y(height) + 3:.1f}" text-anchor="end">{height:g}</text>'
         for height in TICKS
     )
     grid += "".join(
         f'<text x="{_x(ratio):.1f}" y="{HEIGHT - 16}" text-anchor="middle">{ratio * 100:g} %</text>' for ratio in TICKS
     )
-    grid += f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 3}" text-anchor="middle">removed</text>'
-    return _fill(
+    grid += f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 3}" text-anchor="middle">removed</text>'
+    ends = {curve.method: _y(curve.means[-1]) for curve in curves if curve.network_input == "image"}
+    labels = spread(ends, LABEL_DISTANCE, TOP + 4, HEIGHT - BOTTOM)
+    return fill(
         "chart.html",
         title=escape(chart.page_title or chart.title),
         width=WIDTH,
         height=HEIGHT,
         grid=grid,
-        lines="".join(_line(curve, colours[curve.method]) for curve in curves),
+        lines="".join(_line(curve, colours[curve.method], labels.get(curve.method)) for curve in curves),
         about=escape(chart.note) + " Thin: a network that sees the mask alone." * (curves[0].network_input == "mask"),
     )
 
 
+def spread(places: Mapping[str, float], distance: float, low: float, high: float) -> dict[str, float]:
+    """Return places from `low` to `high` in the same order, near the given ones and `distance` apart if they fit."""
+    distance = min(distance, (high - low) / max(1, len(places) - 1))
+    names = sorted(places, key=lambda name: places[name])
+    result, last = {}, low - distance
+    for name in names:
+        result[name] = last = max(places[name], last + distance)
+    last = high + distance
+    for name in reversed(names):
+        result[name] = last = min(result[name], last - distance)
+    return result
+
+
 def _x(ratio: float) -> float:
-    return LEFT + ratio * (WIDTH - LEFT - 18)
+    return LEFT + ratio * (WIDTH - LEFT - RIGHT)
 
 
 def _y(height: float) -> float:
     return HEIGHT - BOTTOM - height * (HEIGHT - BOTTOM - TOP)
 
 
-def _line(curve: Curve, colour: str) -> str:
-    """Return a curve with its numbers when the pointer rests on it: thin of the mask, else with its interval."""
+def _line(curve: Curve, colour: str, label: float | None) -> str:
+    """Return a curve with its numbers when the pointer rests on it: thin of the mask, else with its interval and name.
+
+    Args:
+        label: the height of the name at the curve's end.
+    """
 
     def points(heights: Iterable[float]) -> list[str]:
         return [f"{_x(ratio):.1f},{_y(height):.1f}" for ratio, height in zip(curve.ratios, heights, strict=True)]
@@ -172,9 +195,13 @@ def _line(curve: Curve, colour: str) -> str:
         band = f'<polygon points="{" ".join([*low, *reversed(high)])}" fill="{colour}" opacity="0.15"/>'
         name, style = curve.method, 'stroke-width="2"'
         style += f' stroke-dasharray="{DASHES[curve.method]}"' if curve.method in DASHES else ""
+    text = ""
+    if label is not None and curve.network_input == "image":
+        place = f'x="{_x(curve.ratios[-1]) + 4:.1f}" y="{label + 3:.1f}"'
+        text = f'<text class="name" {place} style="fill:{colour}">{escape(curve.method)}</text>'
     return (
         f'<g data-method="{escape(curve.method)}">{band}<polyline points="{" ".join(points(curve.means))}" fill="none" '
-        f'stroke="{colour}" {style}><title>{escape(name)}: {numbers}</title></polyline></g>'
+        f'stroke="{colour}" {style}><title>{escape(name)}: {numbers}</title></polyline>{text}</g>'
     )
 
 
@@ -200,11 +227,11 @@ def _runs(runs: Mapping[Run, RunResult]) -> str:
         cells = ["" if configuration.get(name) is None else str(configuration[name]) for name in columns]
         numbers = [asdict(result)[name] for name in RESULT_COLUMNS]
         cells += [f"{number:.4g}" if isinstance(number, float) else str(number) for number in numbers]
-        rows.append(map(_cell, cells))
+        rows.append(map(text_cell, cells))
     common = {name: configurations[0].get(name) for name in others if name not in varying}
     items = "".join(f"<li>{escape(name)}: {escape(str(value))}</li>" for name, value in common.items())
     return (
         f'<section id="runs"><h2>All retrainings</h2><details><summary>{len(runs):,} runs</summary>'
-        f"{_table([*columns, *RESULT_COLUMNS], rows, 'scroll long')}</details>"
+        f"{cells_table([*columns, *RESULT_COLUMNS], rows, 'scroll long')}</details>"
         f'<p class="note">The same in all:</p><ul class="note">{items}</ul></section>'
     )

@@ -128,8 +128,9 @@ class TrustSummary(EvaluationSummary):
             reasons.append(f"{words} {control} in {evaluation} ({_difference(comparison)})")
         if not judgement.depends_on_learning:
             learned = judgement.learned
+            words = "worse than" if learned and learned.is_different else "no better than"
             figure = f" ({_difference(learned)})" if learned else ""
-            reasons.append(f"no better than its own map of the network with random weights{figure}")
+            reasons.append(f"{words} its own map of the network with random weights{figure}")
         return "; ".join(reasons)
 
     @property
@@ -163,7 +164,7 @@ class TrustSummary(EvaluationSummary):
         for part in self.evaluations:
             families = {control: part.against(control) for control in CONTROLS if part.is_compared}
             if part.name == LEARNED:
-                families = {"": compare_family(part.values)}
+                families = {"": part.against_zero}
             for control, family in families.items():
                 head.append(f"{part.name} − {control}" if control else part.name)
                 columns.append({method: _difference(comparison) for method, comparison in family.items()})
@@ -175,7 +176,7 @@ class TrustSummary(EvaluationSummary):
             [method, *(column.get(method, "") for column in columns), self._verdict(method)]
             for method in [*self.ranking, *controls]
         ]
-        left_out = [[method, *[""] * len(columns), reason] for method, reason in self.left_out.items()]
+        left_out = [[method, *[""] * len(columns), "left out"] for method in self.left_out]
         return [[*head, "verdict"], *body, *left_out]
 
     def _verdict(self, method: str) -> str:
@@ -222,7 +223,7 @@ class TrustSummary(EvaluationSummary):
         ]
         for part in self.evaluations:
             families = {control: part.against(control) for control in CONTROLS if part.is_compared}
-            families |= {"": compare_family(part.values)} if part.name == LEARNED else {}
+            families |= {"": part.against_zero} if part.name == LEARNED else {}
             for control, family in families.items():
                 for method, value in family.items():
                     numbers = value.mean, value.low, value.high, value.p, float(part.values[method].mean())

@@ -1,0 +1,146 @@
+"""The effort of the evaluations behind an answer, chosen so that all of it fits into a budget of time."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attribution import CONTROLS
+from attribution.maps import compute_maps
+from attribution.method import Method
+from attribution.spec import MethodSpec
+from evaluation.imputation import imputation_seconds
+from evaluation.registry import load_evaluation
+from reporting.labels import quantity
+
+DECIDING, ASIDE = ("ROAD", "insertion-deletion", "learned"), ("selectivity", "sanity")
+TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+SHARE = 0.05  # of the pixels, that each removal of selectivity takes
+TIMED_IMAGES = 4
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Numbers that decide on the time.
+
+    Attributes:
+        images: of the deciding evaluations.
+        ratios: fractions removed.
+        images_aside: of selectivity and sanity, which decide on nothing; 0 leaves them out.
+        removals: of selectivity.
+        samples: perturbations of sanity.
+    """
+
+    images: int = 200
+    ratios: tuple[float, ...] = TENTHS
+    images_aside: int = 50
+    removals: int = 10
+    samples: int = 10
+
+    def configs(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the configuration of each evaluation; `values` are options that the user gives."""
+        shared = {"by_image": True, "ratios": self.ratios, **values, "limit_test": self.images}
+        whole = {**shared, "ratios": (0.0, *shared["ratios"], 1.0)}
+        configs = {name: load_evaluation(name).configure(**(shared if name == "ROAD" else whole)) for name in DECIDING}
+        if self.images_aside:
+            aside = {"removals": self.removals, "share": SHARE, "samples": self.samples, "stages": 1}
+            aside |= {**shared, "limit_test": min(self.images, self.images_aside)}
+            configs |= {name: load_evaluation(name).configure(**aside) for name in ASIDE}
+        return configs
+
+    def seconds(self, explain: float, forward: float, impute: float) -> float:
+        """Return the seconds of all evaluations of one method, by those of one image."""
+        ratios = len(self.ratios)
+        deciding = 2 * explain + 2 * ratios * (forward + impute) + 3 * 2 * (ratios + 2) * forward
+        aside = (self.removals + 3 + self.samples) * explain + (self.removals + self.samples) * forward
+        return self.images * deciding + min(self.images, self.images_aside) * aside
+
+
+EFFORTS = (
+    Effort(),
+    Effort(images_aside=25, removals=5, samples=5),
+    Effort(images=100, images_aside=20, removals=5, samples=3),
+    Effort(images=100, images_aside=0),
+    Effort(images=60, ratios=(0.1, 0.3, 0.5, 0.7, 0.9), images_aside=0),
+)
+"""From the full effort to the least that can tell methods apart."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Measured seconds of one image.
+
+    Attributes:
+        explain: of each method.
+    """
+
+    explain: Mapping[MethodSpec, float]
+    forward: float
+    impute: float
+
+    @classmethod
+    def measure(
+        cls, model: nn.Module, images: Tensor, explainers: Mapping[MethodSpec, Callable[[], Method]]
+    ) -> "Timing":
+        """Time a network and its methods on a few `images` (n, C, H, W), as the network sees them."""
+
+        def seconds(work: Callable[[], Any]) -> float:
+            work()
+            start = time.perf_counter()
+            work()
+            return (time.perf_counter() - start) / len(images)
+
+        target = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        with torch.no_grad():
+            forward = seconds(lambda: model(images).sum().item())
+        explain = {}
+        for spec, build in explainers.items():
+            method = build()
+            explain[spec] = seconds(lambda method=method: compute_maps(method, images, target).sum().item())  # type: ignore[misc]
+        return cls(explain, forward, imputation_seconds((images.shape[1], images.shape[2], images.shape[3]), images.device))
+
+
+def choose_effort(
+    timing: Timing, available: int, seconds: float, efforts: Sequence[Effort] = EFFORTS
+) -> tuple[Effort, list[str], dict[MethodSpec, str]]:
+    """Return the largest effort that fits into `seconds` of work.
+
+    If even the least is too much, the costliest methods are left out; the controls never are.
+
+    Args:
+        available: number of images.
+
+    Returns:
+        the effort, sentences on what was thinned, and the reason why a method is left out.
+    """
+    methods, left_out = dict(timing.explain), {}
+    whole = min(available, efforts[0].images)
+    for effort in efforts:
+        limited = Effort(min(effort.images, available), *list(vars(effort).values())[1:])
+        costs = {spec: limited.seconds(each, timing.forward, timing.impute) for spec, each in methods.items()}
+        if sum(costs.values()) <= seconds:
+            break
+    while sum(costs.values()) > seconds:
+        optional = [spec for spec in costs if spec.method not in CONTROLS]
+        if len(optional) <= 1:
+            break
+        costliest = max(optional, key=lambda spec: costs[spec])
+        left_out[costliest] = (
+            f"over the budget: it would take about {costs.pop(costliest) / 60:.0f} minutes of computing"
+        )
+    remarks = []
+    if limited.images < whole:
+        remarks.append(f"To stay within the budget {limited.images} of {whole} images are used.")
+    if not limited.images_aside:
+        remarks.append("To stay within the budget selectivity and sanity are left out.")
+    elif limited.images_aside < min(efforts[0].images_aside, limited.images):
+        remarks.append(
+            f"To stay within the budget selectivity and sanity use {limited.images_aside} images, "
+            f"{quantity(limited.removals, 'removal')} and {quantity(limited.samples, 'perturbation')}."
+        )
+    if len(limited.ratios) < len(efforts[0].ratios):
+        remarks.append(f"To stay within the budget the curves have {len(limited.ratios)} fractions removed.")
+    return limited, remarks, left_out

@@ -1,0 +1,190 @@
+"""--eval=trust: several evaluations of one network in one run, and the answer that they give together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attribution import ANY_MODEL_METHODS, CONTROLS, ENSEMBLES, METHODS
+from attribution.spec import MethodSpec
+from common.errors import InputError
+from common.hashing import json_sha256
+from experiments.effort import EFFORTS, Effort, Timing, choose_effort
+from experiments.engine import Engine, threads_per_job
+from experiments.measurements import Measurements
+from experiments.pictures import Subject
+from experiments.pipeline import Pipeline, method_kwargs
+from experiments.records import find_result, write_record
+from experiments.request import Request
+from experiments.runner import run
+from reporting.answer import write_answer
+from reporting.evaluation_summary import MeasurementSummary
+from reporting.pictures import SCALE_NOTE, Column, draw_grid
+from reporting.trust_summary import TrustSummary
+
+TIMED, SHOWN = 4, 6  # images
+BUDGET = 20.0  # minutes
+WITH_ENSEMBLES = "VBP"  # the method that the ensembles are around, unless they are chosen
+
+
+class Trust:
+    """The evaluations of one network that need no retraining.
+
+    Attributes:
+        left_out: the reason why a method is not measured, by its label.
+    """
+
+    def __init__(self, request: Request, pipeline: Pipeline) -> None:
+        self.request, self.pipeline = request, pipeline
+        self.budget = float(request.options.get("budget", BUDGET))
+        self.left_out: dict[str, str] = {}
+        self.remarks: list[str] = []
+        self.experiments: dict[str, Measurements] = {}
+
+    @property
+    def candidates(self) -> list[MethodSpec]:
+        """The methods of the request; without a choice all, and the ensembles around the gradient."""
+        request = self.request
+        if request.method != ANY_MODEL_METHODS:
+            return list(request.methods_and_controls)
+        methods = replace(request, method=METHODS).methods
+        if request.ensemble == ("none",):
+            methods += replace(request, method=(WITH_ENSEMBLES,), ensemble=ENSEMBLES).methods
+        return list(dict.fromkeys((*methods, *map(MethodSpec, CONTROLS))))
+
+    @cached_property
+    def methods(self) -> list[MethodSpec]:
+        """The candidates that can explain the network."""
+        methods = []
+        for method in self.candidates:
+            try:
+                self.pipeline.try_method(method)
+                methods.append(method)
+            except InputError as error:
+                if method.method in self.request.method and self.request.method != ANY_MODEL_METHODS:
+                    raise
+                self.left_out[method.label] = str(error)
+        return methods
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The options that the user gives."""
+        return {"explain": self.pipeline.explain, **self.request.options}
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Everything that decides on the effort, but the time that was measured."""
+        pipeline, request = self.pipeline, self.request
+        return {
+            "dataset": pipeline.config.dataset,
+            "dataset_sum": pipeline.dataset_sha256,
+            "model": pipeline.model,
+            "checkpoint_sum": pipeline.checkpoint_sha256,
+            "methods": [method.plain for method in self.methods],
+            "budget": self.budget,
+            "limit_test": request.limit_test,
+            "options": {name: str(value) for name, value in sorted(request.options.items())},
+        }
+
+    def choose(self) -> tuple[Effort, list[str], dict[str, str]]:
+        """Return effort, remarks and methods left out: those of the first run, so that a later one goes on with it."""
+        name = f"{self.pipeline.config.dataset}_{self.pipeline.model}-{json_sha256(self.record)[:12]}.json"
+        path = self.pipeline.folders.results / "trust" / name
+        stored = None if self.request.overwrite else find_result(path, self.record)
+        if stored is None:
+            limit, available = self.request.limit_test, len(self.pipeline.whole.test)
+            efforts = tuple(replace(effort, images=limit) for effort in EFFORTS) if limit else EFFORTS
+            seconds = self.budget * 60 * self.request.processes
+            effort, remarks, left_out = choose_effort(self.timing(), available, seconds, efforts)
+            labels = {method.label: reason for method, reason in left_out.items()}
+            stored = {"effort": vars(effort), "remarks": remarks, "left_out": labels}
+            if not self.request.dry_run:
+                write_record(path, self.record, stored)
+        effort = Effort(**stored["effort"] | {"ratios": tuple(stored["effort"]["ratios"])})
+        return effort, stored["remarks"], stored["left_out"]
+
+    def timing(self) -> Timing:
+        """Time the network and its methods on some images, as in a process of the run."""
+        subject = Subject(self.pipeline)
+        subject.examples = self.pipeline.whole.test.subset(TIMED)
+        explainers = {}
+        for method in self.methods:
+            network = subject.network(method)
+            kwargs = method_kwargs(method, network, self.pipeline.normalisation.black)
+            explainers[method] = partial(method.build, network, **kwargs)
+        with threads_per_job(self.request.processes):
+            return Timing.measure(subject.model, subject.inputs, explainers)
+
+    def prepare(self) -> None:
+        """Choose the effort and the methods, and find the finished measurements."""
+        effort, self.remarks, left_out = self.choose()
+        self.left_out |= left_out
+        methods = [method for method in self.methods if method.label not in left_out]
+        pipeline = replace(self.pipeline, limit_train=0, limit_test=effort.images)
+        self.experiments = {
+            name: Measurements(name, [pipeline], methods, config, self.request.overwrite)
+            for name, config in effort.configs(self.values).items()
+        }
+        self.pipeline = pipeline
+
+    def run(self, engine: Engine) -> None:
+        _ = self.pipeline.checkpoint
+        self.prepare()
+        for label, reason in self.left_out.items():
+            print(f"left out: {label}: {reason}", flush=True)
+        print("".join(f"{remark}\n" for remark in self.remarks), end="", flush=True)
+        run(list(self.experiments.values()), engine)
+
+    def plan(self) -> str:
+        """Return the lines of a dry run."""
+        if not self.pipeline.has_classifier:
+            return "\n".join([*self.pipeline.plan_training(), "choose the effort by timing the network"])
+        self.prepare()
+        left_out = [f"left out: {label}: {reason}" for label, reason in self.left_out.items()]
+        return "\n".join([*left_out, *self.remarks, *(part.plan(set()) for part in self.experiments.values())])
+
+    @property
+    def summary(self) -> TrustSummary:
+        words = [f"budget-{self.budget:g}"] * (self.budget != BUDGET)
+        words += [f"{self.request.limit_test}-images"] * bool(self.request.limit_test)
+        words += ["quick"] * self.pipeline.config.quick
+        summaries = {name: experiment.summary for name, experiment in self.experiments.items()}
+        return summarize_trust(summaries, self.left_out, self.remarks, words)
+
+    def report(self) -> str:
+        """Write the answer, its picture and its page; return what to print."""
+        summary, results = self.summary, self.pipeline.folders.results
+        text = summary.write(results)
+        pictures = self.draw(results / f"{summary.stem}_maps")
+        page = write_answer(summary, [path for path in pictures if path.suffix == ".png"], results)
+        return f"{text}\npage:   {page}"
+
+    def draw(self, path: Path) -> list[Path]:
+        """Draw the maps of all methods for some images, beside each other."""
+        subject, test = Subject(self.pipeline), self.pipeline.dataset.test
+        _labels, first = np.unique(test.labels, return_index=True)
+        subject.examples = test.take(np.sort(first)[:SHOWN])
+        columns = [Column("image", list(subject.examples.images), subject.captions())]
+        columns += [
+            Column(method.label, subject.maps(method)) for method in next(iter(self.experiments.values())).methods
+        ]
+        names = [self.pipeline.whole.classes[label] for label in subject.examples.labels]
+        title = f"Maps of {self.pipeline.model} on {self.pipeline.config.dataset}"
+        return draw_grid(names, columns, title, f"Below an image: prediction and probability. {SCALE_NOTE}", path)
+
+
+def summarize_trust(
+    summaries: Mapping[str, MeasurementSummary],
+    left_out: Mapping[str, str],
+    remarks: Sequence[str],
+    words: Sequence[str] = (),
+) -> TrustSummary:
+    """Return the answer of several evaluations of one network, by name."""
+    road = summaries["ROAD"]
+    values = [part for summary in summaries.values() for part in summary.image_values]
+    charts = [chart for summary in summaries.values() for chart in summary.charts]
+    facts = road.dataset, road.model, road.config.limit_test, road.baseline, road.chance
+    return TrustSummary(*facts, values, charts, left_out, remarks, words)
