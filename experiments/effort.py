@@ -100,7 +100,9 @@ class Timing:
         for spec, build in explainers.items():
             method = build()
             explain[spec] = seconds(lambda method=method: compute_maps(method, images, target).sum().item())  # type: ignore[misc]
-        return cls(explain, forward, imputation_seconds((images.shape[1], images.shape[2], images.shape[3]), images.device))
+        return cls(
+            explain, forward, imputation_seconds((images.shape[1], images.shape[2], images.shape[3]), images.device)
+        )
 
 
 def choose_effort(
