@@ -37,11 +37,19 @@ def find_layer(
     """
     if inputs.ndim != 4:
         raise InputError(f"a layer's map needs images (N, C, H, W), and inputs {tuple(inputs.shape)} are given")
+    key = "layer", inputs.shape[1:]
+    if layer is None and reshape is None and key in network.memo:
+        remembered: Layer = network.memo[key]
+        return remembered
     search = _Search(network, torch.cat([inputs[:1], 1 - inputs[:1]]).detach(), reshape)
     layers = getattr(network.module, "layers", None)
-    if layer is None and isinstance(layers, tuple) and layers and all(isinstance(name, str) for name in layers):
-        layer = layers[-1]
-    return search.default() if layer is None else search.of_module(layer)
+    has_names = isinstance(layers, tuple) and layers and all(isinstance(name, str) for name in layers)
+    if layer is None:
+        result = search.of_module(layers[-1]) if has_names else search.default()
+        if reshape is None:
+            network.memo[key] = result
+        return result
+    return search.of_module(layer)
 
 
 def find_module(network: Network, name: str) -> nn.Module:

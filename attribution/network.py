@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from attribution.fusing import fuse_batchnorm, has_hooks, is_fused
 from attribution.network_state import BufferState
+from attribution.preparation import Description, Preparation, pool
 from attribution.random_state import watch_draws
 from common.errors import InputError
 from common.outputs import LogitsChoice, find_logits
@@ -32,6 +33,7 @@ class Network:
         module: `call` as a module; None for another callable.
         root: the module, or the modules behind another callable, see `module_behind`.
         classes: number of logits, known after the first check.
+        memo: what methods remember of `call` for images of a shape.
     """
 
     def __init__(self, model: Callable[..., Any], logits: LogitsChoice | None = None, fuse: bool = False) -> None:
@@ -55,12 +57,14 @@ class Network:
         self.classes = 0
         self._explain(self.original)
         self._fuses = fuse and self.module is not None and not is_fused(self.module)
+        self._shares = self._fuses and logits is None
         self._state: tuple[object, ...] | None = None  # at the last check
         self._changes_buffers = False
         self._needs_contiguous = False
 
     def _explain(self, call: Callable[..., Any]) -> None:
         self.call = call
+        self.memo: dict[Any, Any] = {}
         self.module = call if isinstance(call, nn.Module) else None
         self.root = self.module or module_behind(call)
 
@@ -95,10 +99,36 @@ class Network:
             stack.enter_context(unfused_attention())
             if "torch._dynamo" in sys.modules:  # otherwise nothing is compiled
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
-            self.check(inputs)
+            if self._shares:
+                stack.enter_context(self._shared_copy(inputs))
+            else:
+                self.check(inputs)
             if self._changes_buffers:
                 stack.callback(BufferState(self.root).restore)
             yield
+
+    @contextmanager
+    def _shared_copy(self, inputs: Tensor) -> Iterator[None]:
+        """Explain a copy that an earlier call made of the same network as it is now, or check it and make one."""
+        model, images = self.original, (inputs.shape[1:], inputs.dtype, inputs.device, inputs.is_contiguous())
+        assert isinstance(model, nn.Module)
+        description = Description(model)
+        preparation = pool.take(model, images, description)
+        if preparation is None:
+            self._state = None
+            self.check(inputs)
+            self._shares = self.call is not model and description.is_lasting and description == Description(model)
+            if not self._shares:
+                yield
+                return
+            preparation = Preparation(images, description.frozen(), self.call, self.classes, self._needs_contiguous)
+        self._explain(preparation.copy)
+        self.memo, self.classes = preparation.memo, preparation.classes
+        self._needs_contiguous, self._changes_buffers = preparation.needs_contiguous, False
+        try:
+            yield
+        finally:
+            pool.give(model, preparation)
 
     def check(self, inputs: Tensor) -> None:
         """Check the network with the first of `inputs` (N, …), N ≥ 1, at the first call and after changes.
