@@ -10,7 +10,7 @@ from attribution.chunks import Chunks
 from attribution.function_calls import FunctionCalls, function_name
 from attribution.gradcam import to_size_of
 from attribution.method import AttributionMethod
-from attribution.network import Network
+from attribution.network import Network, require_numbers
 from common.errors import InputError
 
 POOLING = {"adaptive_avg_pool2d", "avg_pool2d", "mean"}
@@ -55,6 +55,7 @@ def cam_head(network: Network, inputs: Tensor) -> tuple[Tensor, Tensor]:
 
     with FunctionCalls(call):
         logits = network(inputs)
+    require_numbers(logits)
     for output, features, weight in linear:
         for activation in reversed(pooled):
             if output is logits and is_mean_of(features, activation):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attribution.chunks import Chunks
 from attribution.method import AttributionMethod
-from attribution.network import Network, gradients
+from attribution.network import Network, gradients, require_numbers
 from common.errors import InputError
 
 
@@ -62,5 +62,6 @@ def gradient_of(scores: Tensor, leaf: Tensor) -> Tensor:
 
 
 def target_logits(logits: Tensor, target: Tensor) -> Tensor:
-    """Return f_c for each image: (N, K), (N,) -> (N,)."""
+    """Return f_c for each image: (N, K), (N,) -> (N,); raise `InputError` for logits that are no numbers."""
+    require_numbers(logits)
     return logits.gather(1, target.view(-1, 1)).squeeze(1)

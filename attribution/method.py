@@ -75,7 +75,10 @@ class AttributionMethod(ABC):
             return self.maps(images, checked_target(target, len(images), None, images.device)).detach()
         with self.network.prepared(images):
             targets = checked_target(target, len(images), self.network.classes, images.device)
-            return self.maps(images, targets).detach()
+            maps = self.maps(images, targets).detach()
+            if maps[0].isnan().any():  # the network may have been checked with other images
+                self.network.check(images, again=True)
+            return maps
 
     @torch.inference_mode(False)
     def _checked_inputs(self, inputs: Any) -> Tensor:

@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -77,9 +77,14 @@ class Network:
     @property
     def dtype(self) -> torch.dtype | None:
         """The precision of the parameters; None if there are none, or several."""
+        if "dtype" in self.memo:
+            return cast("torch.dtype | None", self.memo["dtype"])
         parameters = () if self.root is None else self.root.parameters()
         dtypes = {parameter.dtype for parameter in parameters if parameter.is_floating_point()}
-        return dtypes.pop() if len(dtypes) == 1 else None
+        dtype = dtypes.pop() if len(dtypes) == 1 else None
+        if self.call is not self.original:  # a copy, which nobody changes
+            self.memo["dtype"] = dtype
+        return dtype
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the modules inside by their names, without the network itself."""
@@ -130,8 +135,8 @@ class Network:
         finally:
             pool.give(model, preparation)
 
-    def check(self, inputs: Tensor) -> None:
-        """Check the network with the first of `inputs` (N, …), N ≥ 1, at the first call and after changes.
+    def check(self, inputs: Tensor, again: bool = False) -> None:
+        """Check the network with the first of `inputs` (N, …), N ≥ 1: at the first call, after changes, and `again`.
 
         Raises:
             InputError: logits for an image that depend on chance or on the other images, or training mode.
@@ -140,7 +145,7 @@ class Network:
         weights = fingerprint(original) if self._fuses and original is not None else ()
         modes = () if original is None else tuple(module.training for module in original.modules())
         state = inputs.shape[1:], inputs.is_contiguous(), modes, weights
-        if state == self._state:
+        if state == self._state and not again:
             return
         self._explain(self.original)
         if self.module is not None:
@@ -174,8 +179,7 @@ class Network:
         self.classes = logits.shape[1]
         if logits.shape[0] != 2:
             raise InputError(f"the network returns {logits.shape[0]} rows of logits for 2 images")
-        if logits[0].isnan().any():
-            raise InputError("the network's logits are not finite: its maps would not be, either")
+        require_numbers(logits[0])
         if not near(logits, self(pair.clone())):
             raise InputError("the network gives other logits for the same images each time: its maps would, too")
         if not near(logits[:1], self(image.clone())) or not near(logits[1:], self(other.clone())):
@@ -260,6 +264,12 @@ def uncompiled(model: Model) -> Model:
     """Return the module inside the result of `torch.compile`, anything else as it is."""
     inner: Model = getattr(model, "_orig_mod", model)
     return inner
+
+
+def require_numbers(logits: Tensor) -> None:
+    """Raise `InputError` for logits that are no numbers."""
+    if logits.isnan().any():
+        raise InputError("the network's logits are not finite: its maps would not be, either")
 
 
 def require_evaluation_mode(model: nn.Module) -> None:

@@ -25,7 +25,7 @@ class Description:
     def __init__(self, model: nn.Module) -> None:
         self.is_lasting = True
         self.tensors: list[Tensor] = []
-        self._numbers: dict[int, int] = {}  # of modules, classes and tensors that may be reached several times
+        self._numbers: dict[int, int] = {}  # by `id`, of what was reached before
         self._alive: list[Any] = []  # so that no `id` is given twice
         self.structure = self._describe(model)
         self.is_lasting &= sum(tensor.numel() * tensor.element_size() for tensor in self.tensors) <= MOST_BYTES
@@ -40,21 +40,20 @@ class Description:
         return (
             isinstance(other, Description)
             and self.structure == other.structure
-            and all(map(torch.equal, self.tensors, other.tensors))
+            and all(map(has_same_bits, self.tensors, other.tensors))
         )
 
     def _describe(self, value: Any) -> Any:
         kind = type(value)
         if kind in CONSTANTS:
             return value
+        if id(value) in self._numbers:
+            return self._numbers[id(value)]
+        self._numbers[id(value)] = len(self._numbers)
         if kind in (list, tuple, set, frozenset):
             return kind, *map(self._describe, value)
         if isinstance(value, dict):
             return kind, *map(self._describe, value), *map(self._describe, value.values())
-        if id(value) in self._numbers:
-            return self._numbers[id(value)]
-        if isinstance(value, nn.Module | type | Tensor):
-            self._numbers[id(value)] = len(self._numbers)
         if isinstance(value, nn.Module):
             return self._describe(kind), self._describe(vars(value))
         if isinstance(value, type):
@@ -71,6 +70,15 @@ class Description:
         self.is_lasting = False
         self._alive.append(value)
         return id(value)
+
+
+@torch.no_grad()
+def has_same_bits(first: Tensor, second: Tensor) -> bool:
+    """Return whether two tensors of the same kind, shape and strides are equal, those without gaps bit by bit."""
+    tensors = first.detach(), second.detach()
+    if first.is_contiguous() and first.nbytes % 8 == first.storage_offset() == second.storage_offset() == 0:
+        tensors = tuple(tensor.flatten().view(torch.int64) for tensor in tensors)  # twice as fast as by floats
+    return torch.equal(*tensors)
 
 
 def _is_lasting(function: FunctionType) -> bool:
