@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attribution.chunks import Chunks
 from attribution.function_calls import FunctionCalls, function_name
 from attribution.gradcam import to_size_of
 from attribution.method import AttributionMethod
@@ -24,11 +23,6 @@ class CAM(AttributionMethod):
     """
 
     network: Network
-
-    def __init__(self, model: Callable[..., Any]) -> None:
-        """`model`: a module or another callable that returns logits."""
-        super().__init__(model)
-        self.chunks = Chunks(self.network)
 
     @torch.no_grad()
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from attribution.chunks import Chunks
 from attribution.network import Network
 from common.errors import InputError
 
@@ -35,6 +36,8 @@ class AttributionMethod(ABC):
     def __init__(self, model: Callable[..., Any] | None) -> None:
         """`model`: a module or another callable that returns logits; None for a method that needs no network."""
         self.network = model if isinstance(model, Network | None) else Network(model)
+        if self.network is not None:
+            self.chunks = Chunks(self.network)
 
     @property
     def forward_func(self) -> Callable[..., Any] | None:

@@ -101,7 +101,9 @@ class Network:
         """
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(unfused_attention())
+            # otherwise PyTorch's transformer layers skip the calls of their parts where no gradient is needed
+            stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+            torch.backends.mha.set_fastpath_enabled(False)
             if "torch._dynamo" in sys.modules:  # otherwise nothing is compiled
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             if self._shares:
@@ -118,8 +120,8 @@ class Network:
         model, images = self.original, (inputs.shape[1:], inputs.dtype, inputs.device, inputs.is_contiguous())
         assert isinstance(model, nn.Module)
         description = Description(model)
-        preparation = pool.take(model, images, description)
-        if preparation is None:
+        preparation = pool.pop(model, None)  # from now on this call's alone
+        if preparation is None or preparation.images != images or preparation.description != description:
             self._state = None
             self.check(inputs)
             self._shares = self.call is not model and description.is_lasting and description == Description(model)
@@ -133,7 +135,7 @@ class Network:
         try:
             yield
         finally:
-            pool.give(model, preparation)
+            pool[model] = preparation
 
     def check(self, inputs: Tensor, again: bool = False) -> None:
         """Check the network with the first of `inputs` (N, …), N ≥ 1: at the first call, after changes, and `again`.
@@ -247,17 +249,6 @@ def gradients(score: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tup
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"the network can't be differentiated: {reason}") from error
-
-
-@contextmanager
-def unfused_attention() -> Iterator[None]:
-    """Keep PyTorch's transformer layers from skipping the calls of their parts where no gradient is needed."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def uncompiled(model: Model) -> Model:

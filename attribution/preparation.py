@@ -46,9 +46,9 @@ class Description:
     def _describe(self, value: Any) -> Any:
         kind = type(value)
         if kind in CONSTANTS:
-            return value
+            return kind, value
         if id(value) in self._numbers:
-            return self._numbers[id(value)]
+            return None, self._numbers[id(value)]
         self._numbers[id(value)] = len(self._numbers)
         if kind in (list, tuple, set, frozenset):
             return kind, *map(self._describe, value)
@@ -83,17 +83,14 @@ def has_same_bits(first: Tensor, second: Tensor) -> bool:
 
 def _is_lasting(function: FunctionType) -> bool:
     """Return whether nothing that a function carries with it may change, or refer to a network."""
-    try:
-        parts = [cell.cell_contents for cell in function.__closure__ or ()]
-    except ValueError:  # a cell that is empty as yet
-        return False
-    parts += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *vars(function).values()]
-    return all(
-        type(part) in CONSTANTS
-        or isinstance(part, type)
-        or (type(part) is FunctionType and part is not function and _is_lasting(part))
-        for part in parts
+    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != type(cell)()]
+    parts = (
+        *cells,
+        *(function.__defaults__ or ()),
+        *(function.__kwdefaults__ or {}).values(),
+        *vars(function).values(),
     )
+    return all(type(part) in CONSTANTS or isinstance(part, type) for part in parts)
 
 
 @dataclass
@@ -114,27 +111,5 @@ class Preparation:
     memo: dict[Any, Any] = field(default_factory=dict)
 
 
-class Pool:
-    """Preparations that nobody uses at the moment, as long as their networks live."""
-
-    def __init__(self) -> None:
-        self._of_network: WeakKeyDictionary[nn.Module, list[Preparation]] = WeakKeyDictionary()
-
-    def take(self, model: nn.Module, images: tuple[Any, ...], now: Description) -> Preparation | None:
-        """Return a preparation of `model` as it is `now`, which is the caller's alone; None without any."""
-        idle = self._of_network.get(model, [])
-        while idle:
-            try:
-                preparation = idle.pop()
-            except IndexError:  # another thread was faster
-                break
-            if preparation.images == images and preparation.description == now:
-                return preparation
-        return None
-
-    def give(self, model: nn.Module, preparation: Preparation) -> None:
-        """Leave a preparation to the next caller."""
-        self._of_network.setdefault(model, []).append(preparation)
-
-
-pool = Pool()
+pool: WeakKeyDictionary[nn.Module, Preparation] = WeakKeyDictionary()
+"""A preparation of each network that no call uses at the moment."""

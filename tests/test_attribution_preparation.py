@@ -168,12 +168,11 @@ def test_images_without_finite_logits_are_refused_whatever_was_explained_before(
 @pytest.mark.parametrize("method", ANY_MODEL_METHODS)
 def test_networks_are_freed(method):
     model = small_network()
-    reference = weakref.ref(model)
     explain(model, small_images(), method)
-    copy = [weakref.ref(one.copy) for one in preparation.pool._of_network.get(model, [])]
+    references = [weakref.ref(network) for network in (model, getattr(preparation.pool.get(model), "copy", model))]
     del model
     gc.collect()
-    assert reference() is None and not [one for one in copy if one() is not None]
+    assert [reference() for reference in references] == [None, None]
 
 
 def refer_by_forward(model):
