@@ -1,9 +1,9 @@
 """Maps per second, beside Captum with the same steps and samples: `python -m benchmarks.explaining`.
 
 Both get the same images and the same trained network (ResNet-18 as it is initialised: speed does not depend on what
-it learned). `whitebox.explain` fuses the batch norms of a copy in each call; the relative difference of the maps is
-printed. SG draws other noise than Captum's NoiseTunnel: there the difference is to Captum's gradients of the same
-noisy images.
+it learned). `whitebox.explain` fuses the batch norms of a copy in the first call, and in each later one checks that the
+network is as it was; the relative difference of the maps is printed. SG draws other noise than Captum's NoiseTunnel:
+there the difference is to Captum's gradients of the same noisy images.
 
 All images are given in one call, which this project cuts into chunks of a few times the processor's cache. Captum does
 not, and so is timed again with a loop around it, of some 64 images at a time.
