@@ -139,7 +139,11 @@ def midpoint(steps: int) -> tuple[list[float], list[float]]:
     return [(step + 0.5) / steps for step in range(steps)], [1 / steps] * steps
 
 
-RULES = {"composite": composite, "gauss-legendre": gauss_legendre, "midpoint": midpoint}
+RULES: dict[str, Callable[[int], tuple[list[float], list[float]]]] = {
+    "composite": composite,
+    "gauss-legendre": gauss_legendre,
+    "midpoint": midpoint,
+}
 
 
 def black_pixel(preprocessing: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

@@ -57,8 +57,8 @@ class Description:
         if isinstance(value, nn.Module):
             return self._describe(kind), self._describe(vars(value))
         if isinstance(value, type):
-            functions = () if value.__module__.partition(".")[0] in ("torch", "builtins") else vars(value).values()
-            functions = filter(lambda function: type(function) is FunctionType, functions)
+            is_own = value.__module__.partition(".")[0] not in ("torch", "builtins")
+            functions = [part for part in vars(value).values() if is_own and type(part) is FunctionType]
             return value, *map(self._describe, functions), *map(self._describe, value.__bases__)
         if kind in (Tensor, nn.Parameter, Buffer) and value.layout is torch.strided and not is_lazy(value):
             self.tensors.append(value)
@@ -75,10 +75,9 @@ class Description:
 @torch.no_grad()
 def has_same_bits(first: Tensor, second: Tensor) -> bool:
     """Return whether two tensors of the same kind, shape and strides are equal, those without gaps bit by bit."""
-    tensors = first.detach(), second.detach()
     if first.is_contiguous() and first.nbytes % 8 == first.storage_offset() == second.storage_offset() == 0:
-        tensors = tuple(tensor.flatten().view(torch.int64) for tensor in tensors)  # twice as fast as by floats
-    return torch.equal(*tensors)
+        first, second = (tensor.detach().flatten().view(torch.int64) for tensor in (first, second))  # twice as fast
+    return torch.equal(first, second)
 
 
 def _is_lasting(function: FunctionType) -> bool:
