@@ -78,6 +78,7 @@ class Sides:
     data_dir: Path
     output_dir: Path
     device: torch.device
+    count: int | None = None  # of images for SimpleCNN
 
     def subject(self, network: str, method: str) -> Subject:
         """With as many images as `method` is timed with."""
@@ -93,7 +94,7 @@ class Sides:
         if dataset:
             folders = Folders.below(self.output_dir, self.data_dir)
             pipeline = Pipeline(TrainingConfig(dataset, None, 0, recipe_for(dataset)), folders, self.device)
-            test = pipeline.whole.test.subset(IMAGES[self.device.type][name])
+            test = pipeline.whole.test.subset(self.count or IMAGES[self.device.type][name])
             rows = torch.arange(len(test), device=self.device)
             images = Images(test, pipeline.normalisation, self.device).batch(rows)
             model = restore(pipeline.checkpoint, self.device)
@@ -152,9 +153,10 @@ def compared(sides: Sides, processes: Apart, network: str, name: str, repeats: i
 def main() -> None:
     parser = parser_of(__doc__, REPEATS)
     parser.add_argument("--networks", nargs="+", help="only these (default: all)")
+    parser.add_argument("--images", type=int, help="of SimpleCNN in one call (default: 1000, on a GPU 2000)")
     options = parser.parse_args()
     device = resolve_device(options.device)
-    sides, rows, facts = Sides(options.data_dir, options.output_dir, device), [], []
+    sides, rows, facts = Sides(options.data_dir, options.output_dir, device, options.images), [], []
     limit = largest_convolution_rate(device)
     networks = [*(f"SimpleCNN, {name}" for name in DATASETS), "ResNet-18"]
     chosen = [one for one in networks if not options.networks or one.split(",")[0] in options.networks]
