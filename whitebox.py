@@ -24,7 +24,8 @@ def explain(
 ) -> "Tensor":
     """Return the maps of `images`, by Captum's calling convention.
 
-    For several calls on the same network, `attribution.build_method` prepares it once.
+    Later calls on the same network share what was prepared, as long as its weights, modes, hooks and attributes are the
+    same and the images have the same shape.
 
     Args:
         model: a module in evaluation mode, or another callable that returns logits; it stays as it is.

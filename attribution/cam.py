@@ -6,11 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attribution.chunks import Chunks
 from attribution.function_calls import FunctionCalls, function_name
 from attribution.gradcam import to_size_of
 from attribution.method import AttributionMethod
-from attribution.network import Network
+from attribution.network import Network, require_numbers
 from common.errors import InputError
 
 POOLING = {"adaptive_avg_pool2d", "avg_pool2d", "mean"}
@@ -24,11 +23,6 @@ class CAM(AttributionMethod):
     """
 
     network: Network
-
-    def __init__(self, model: Callable[..., Any]) -> None:
-        """`model`: a module or another callable that returns logits."""
-        super().__init__(model)
-        self.chunks = Chunks(self.network)
 
     @torch.no_grad()
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
@@ -55,6 +49,7 @@ def cam_head(network: Network, inputs: Tensor) -> tuple[Tensor, Tensor]:
 
     with FunctionCalls(call):
         logits = network(inputs)
+    require_numbers(logits)
     for output, features, weight in linear:
         for activation in reversed(pooled):
             if output is logits and is_mean_of(features, activation):

@@ -16,15 +16,13 @@ class Chunks:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self._rows: dict[torch.Size, int] = {}
 
     def rows(self, inputs: Tensor) -> int:
         """Return the number of images like `inputs` (N, …) in a chunk, at least `FEWEST_ROWS`."""
-        shape = inputs.shape[1:]
-        if shape not in self._rows:
-            budget = ACTIVATION_BYTES.get(inputs.device.type, ACTIVATION_BYTES["cpu"])
-            self._rows[shape] = max(FEWEST_ROWS, budget // max(1, activation_bytes(self.network, inputs[:1])))
-        return self._rows[shape]
+        key, memo = ("activation bytes", inputs.shape[1:]), self.network.memo
+        if key not in memo:
+            memo[key] = max(1, activation_bytes(self.network, inputs[:1]))
+        return max(FEWEST_ROWS, ACTIVATION_BYTES.get(inputs.device.type, ACTIVATION_BYTES["cpu"]) // int(memo[key]))
 
     def __call__(self, inputs: Tensor) -> list[slice]:
         """Cut `inputs` into slices of nearly equal length."""

@@ -7,7 +7,7 @@ from weakref import WeakSet
 
 import torch
 from torch import nn
-from torch.fx import GraphModule, Node, symbolic_trace
+from torch.fx import Node, symbolic_trace
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from attribution.image_convolution import use_fast_input_gradient
@@ -48,8 +48,9 @@ def has_hooks(module: nn.Module) -> bool:
 
 def _fusible_pairs(model: nn.Module) -> Iterator[tuple[str, str]]:
     """Yield the names of a convolution and of the batch norm that alone reads its output."""
-    graph = _trace(model)
-    if graph is None:
+    try:
+        graph = symbolic_trace(model)
+    except Exception:  # a user's forward pass may raise anything when its input is a proxy
         return
     calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
     parameters = [str(node.target) for node in graph.graph.nodes if node.op == "get_attr"]
@@ -63,13 +64,6 @@ def _fusible_pairs(model: nn.Module) -> Iterator[tuple[str, str]]:
         is_read_elsewhere = any(name.startswith(f"{module}.") for name in parameters for module in pair)
         if is_called_once and not is_read_elsewhere and _are_plain(modules[pair[0]], modules[pair[1]]):
             yield pair
-
-
-def _trace(model: nn.Module) -> GraphModule | None:
-    try:
-        return symbolic_trace(model)
-    except Exception:  # a user's forward pass may raise anything when its input is a proxy
-        return None
 
 
 def _are_plain(convolution: nn.Module, norm: nn.Module) -> bool:

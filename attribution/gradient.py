@@ -1,14 +1,10 @@
 """Methods that are the gradient of a logit with respect to the image."""
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from attribution.chunks import Chunks
 from attribution.method import AttributionMethod
-from attribution.network import Network, gradients
+from attribution.network import Network, gradients, require_numbers
 from common.errors import InputError
 
 
@@ -16,11 +12,6 @@ class GradientMethod(AttributionMethod):
     """Base of the methods that need the gradient of the logit alone."""
 
     network: Network
-
-    def __init__(self, model: Callable[..., Any]) -> None:
-        """`model`: a module or another callable that returns logits."""
-        super().__init__(model)
-        self.chunks = Chunks(self.network)
 
     @torch.enable_grad()
     def gradient(self, inputs: Tensor, target: Tensor) -> Tensor:
@@ -62,5 +53,6 @@ def gradient_of(scores: Tensor, leaf: Tensor) -> Tensor:
 
 
 def target_logits(logits: Tensor, target: Tensor) -> Tensor:
-    """Return f_c for each image: (N, K), (N,) -> (N,)."""
+    """Return f_c for each image: (N, K), (N,) -> (N,); raise `InputError` for logits that are no numbers."""
+    require_numbers(logits)
     return logits.gather(1, target.view(-1, 1)).squeeze(1)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -108,12 +109,14 @@ def named_baseline(name: str, black: Tensor | None) -> Tensor:
     raise InputError(f"unknown baseline {name!r}: choose black or mean, or give a tensor")
 
 
+@cache
 def gauss_legendre(steps: int) -> tuple[list[float], list[float]]:
     """Return nodes and weights on [0, 1], exact for polynomials up to degree 2·steps − 1."""
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     return ((1 + nodes) / 2).tolist(), (weights / math.fsum(weights)).tolist()
 
 
+@cache
 def composite(steps: int) -> tuple[list[float], list[float]]:
     """Return Gauss–Legendre with two nodes on each of equal parts of [0, 1], three on the last if `steps` is odd.
 
@@ -136,7 +139,11 @@ def midpoint(steps: int) -> tuple[list[float], list[float]]:
     return [(step + 0.5) / steps for step in range(steps)], [1 / steps] * steps
 
 
-RULES = {"composite": composite, "gauss-legendre": gauss_legendre, "midpoint": midpoint}
+RULES: dict[str, Callable[[int], tuple[list[float], list[float]]]] = {
+    "composite": composite,
+    "gauss-legendre": gauss_legendre,
+    "midpoint": midpoint,
+}
 
 
 def black_pixel(preprocessing: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Finding the layer whose activation Grad-CAM explains."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -37,11 +39,17 @@ def find_layer(
     """
     if inputs.ndim != 4:
         raise InputError(f"a layer's map needs images (N, C, H, W), and inputs {tuple(inputs.shape)} are given")
+    key, is_usual = ("layer", inputs.shape[1:]), layer is None and reshape is None
+    if is_usual and key in network.memo:
+        return cast(Layer, network.memo[key])
     search = _Search(network, torch.cat([inputs[:1], 1 - inputs[:1]]).detach(), reshape)
     layers = getattr(network.module, "layers", None)
     if layer is None and isinstance(layers, tuple) and layers and all(isinstance(name, str) for name in layers):
         layer = layers[-1]
-    return search.default() if layer is None else search.of_module(layer)
+    result = search.default() if layer is None else search.of_module(layer)
+    if is_usual:
+        network.memo[key] = result
+    return result
 
 
 def find_module(network: Network, name: str) -> nn.Module:

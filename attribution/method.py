@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from attribution.chunks import Chunks
 from attribution.network import Network
 from common.errors import InputError
 
@@ -35,6 +36,8 @@ class AttributionMethod(ABC):
     def __init__(self, model: Callable[..., Any] | None) -> None:
         """`model`: a module or another callable that returns logits; None for a method that needs no network."""
         self.network = model if isinstance(model, Network | None) else Network(model)
+        if self.network is not None:
+            self.chunks = Chunks(self.network)
 
     @property
     def forward_func(self) -> Callable[..., Any] | None:
@@ -75,7 +78,10 @@ class AttributionMethod(ABC):
             return self.maps(images, checked_target(target, len(images), None, images.device)).detach()
         with self.network.prepared(images):
             targets = checked_target(target, len(images), self.network.classes, images.device)
-            return self.maps(images, targets).detach()
+            maps = self.maps(images, targets).detach()
+            if maps[0].isnan().any():  # the network may have been checked with other images
+                self.network.check(images, again=True)
+            return maps
 
     @torch.inference_mode(False)
     def _checked_inputs(self, inputs: Any) -> Tensor:

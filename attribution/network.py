@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from attribution.fusing import fuse_batchnorm, has_hooks, is_fused
 from attribution.network_state import BufferState
+from attribution.preparation import Description, Preparation, pool
 from attribution.random_state import watch_draws
 from common.errors import InputError
 from common.outputs import LogitsChoice, find_logits
@@ -32,6 +33,7 @@ class Network:
         module: `call` as a module; None for another callable.
         root: the module, or the modules behind another callable, see `module_behind`.
         classes: number of logits, known after the first check.
+        memo: what methods remember of `call` for images of a shape.
     """
 
     def __init__(self, model: Callable[..., Any], logits: LogitsChoice | None = None, fuse: bool = False) -> None:
@@ -55,12 +57,14 @@ class Network:
         self.classes = 0
         self._explain(self.original)
         self._fuses = fuse and self.module is not None and not is_fused(self.module)
+        self._shares = self._fuses and logits is None
         self._state: tuple[object, ...] | None = None  # at the last check
         self._changes_buffers = False
         self._needs_contiguous = False
 
     def _explain(self, call: Callable[..., Any]) -> None:
         self.call = call
+        self.memo: dict[Any, Any] = {}
         self.module = call if isinstance(call, nn.Module) else None
         self.root = self.module or module_behind(call)
 
@@ -73,9 +77,14 @@ class Network:
     @property
     def dtype(self) -> torch.dtype | None:
         """The precision of the parameters; None if there are none, or several."""
+        if "dtype" in self.memo:
+            return cast("torch.dtype | None", self.memo["dtype"])
         parameters = () if self.root is None else self.root.parameters()
         dtypes = {parameter.dtype for parameter in parameters if parameter.is_floating_point()}
-        return dtypes.pop() if len(dtypes) == 1 else None
+        dtype = dtypes.pop() if len(dtypes) == 1 else None
+        if self.call is not self.original:  # a copy, which nobody changes
+            self.memo["dtype"] = dtype
+        return dtype
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the modules inside by their names, without the network itself."""
@@ -92,16 +101,44 @@ class Network:
         """
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(unfused_attention())
+            # otherwise PyTorch's transformer layers skip the calls of their parts where no gradient is needed
+            stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+            torch.backends.mha.set_fastpath_enabled(False)
             if "torch._dynamo" in sys.modules:  # otherwise nothing is compiled
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
-            self.check(inputs)
+            if self._shares:
+                stack.enter_context(self._shared_copy(inputs))
+            else:
+                self.check(inputs)
             if self._changes_buffers:
                 stack.callback(BufferState(self.root).restore)
             yield
 
-    def check(self, inputs: Tensor) -> None:
-        """Check the network with the first of `inputs` (N, …), N ≥ 1, at the first call and after changes.
+    @contextmanager
+    def _shared_copy(self, inputs: Tensor) -> Iterator[None]:
+        """Explain a copy that an earlier call made of the same network as it is now, or check it and make one."""
+        model, images = self.original, (inputs.shape[1:], inputs.dtype, inputs.device, inputs.is_contiguous())
+        assert isinstance(model, nn.Module)
+        description = Description(model)
+        preparation = pool.pop(model, None)  # from now on this call's alone
+        if preparation is None or preparation.images != images or preparation.description != description:
+            self._state = None
+            self.check(inputs)
+            self._shares = self.call is not model and description.is_lasting and description == Description(model)
+            if not self._shares:
+                yield
+                return
+            preparation = Preparation(images, description.frozen(), self.call, self.classes, self._needs_contiguous)
+        self._explain(preparation.copy)
+        self.memo, self.classes = preparation.memo, preparation.classes
+        self._needs_contiguous, self._changes_buffers = preparation.needs_contiguous, False
+        try:
+            yield
+        finally:
+            pool[model] = preparation
+
+    def check(self, inputs: Tensor, again: bool = False) -> None:
+        """Check the network with the first of `inputs` (N, …), N ≥ 1: at the first call, after changes, and `again`.
 
         Raises:
             InputError: logits for an image that depend on chance or on the other images, or training mode.
@@ -110,7 +147,7 @@ class Network:
         weights = fingerprint(original) if self._fuses and original is not None else ()
         modes = () if original is None else tuple(module.training for module in original.modules())
         state = inputs.shape[1:], inputs.is_contiguous(), modes, weights
-        if state == self._state:
+        if state == self._state and not again:
             return
         self._explain(self.original)
         if self.module is not None:
@@ -144,8 +181,7 @@ class Network:
         self.classes = logits.shape[1]
         if logits.shape[0] != 2:
             raise InputError(f"the network returns {logits.shape[0]} rows of logits for 2 images")
-        if logits[0].isnan().any():
-            raise InputError("the network's logits are not finite: its maps would not be, either")
+        require_numbers(logits[0])
         if not near(logits, self(pair.clone())):
             raise InputError("the network gives other logits for the same images each time: its maps would, too")
         if not near(logits[:1], self(image.clone())) or not near(logits[1:], self(other.clone())):
@@ -215,21 +251,16 @@ def gradients(score: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tup
         raise InputError(f"the network can't be differentiated: {reason}") from error
 
 
-@contextmanager
-def unfused_attention() -> Iterator[None]:
-    """Keep PyTorch's transformer layers from skipping the calls of their parts where no gradient is needed."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
 def uncompiled(model: Model) -> Model:
     """Return the module inside the result of `torch.compile`, anything else as it is."""
     inner: Model = getattr(model, "_orig_mod", model)
     return inner
+
+
+def require_numbers(logits: Tensor) -> None:
+    """Raise `InputError` for logits that are no numbers."""
+    if logits.isnan().any():
+        raise InputError("the network's logits are not finite: its maps would not be, either")
 
 
 def require_evaluation_mode(model: nn.Module) -> None:

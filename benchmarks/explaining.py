@@ -1,9 +1,9 @@
 """Maps per second, beside Captum with the same steps and samples: `python -m benchmarks.explaining`.
 
 Both get the same images and the same trained network (ResNet-18 as it is initialised: speed does not depend on what
-it learned). `whitebox.explain` fuses the batch norms of a copy in each call; the relative difference of the maps is
-printed. SG draws other noise than Captum's NoiseTunnel: there the difference is to Captum's gradients of the same
-noisy images.
+it learned). `whitebox.explain` fuses the batch norms of a copy in the first call, and in each later one checks that the
+network is as it was; the relative difference of the maps is printed. SG draws other noise than Captum's NoiseTunnel:
+there the difference is to Captum's gradients of the same noisy images.
 
 All images are given in one call, which this project cuts into chunks of a few times the processor's cache. Captum does
 not, and so is timed again with a loop around it, of some 64 images at a time.
@@ -78,6 +78,7 @@ class Sides:
     data_dir: Path
     output_dir: Path
     device: torch.device
+    count: int | None = None  # of images for SimpleCNN
 
     def subject(self, network: str, method: str) -> Subject:
         """With as many images as `method` is timed with."""
@@ -93,7 +94,7 @@ class Sides:
         if dataset:
             folders = Folders.below(self.output_dir, self.data_dir)
             pipeline = Pipeline(TrainingConfig(dataset, None, 0, recipe_for(dataset)), folders, self.device)
-            test = pipeline.whole.test.subset(IMAGES[self.device.type][name])
+            test = pipeline.whole.test.subset(self.count or IMAGES[self.device.type][name])
             rows = torch.arange(len(test), device=self.device)
             images = Images(test, pipeline.normalisation, self.device).batch(rows)
             model = restore(pipeline.checkpoint, self.device)
@@ -152,9 +153,10 @@ def compared(sides: Sides, processes: Apart, network: str, name: str, repeats: i
 def main() -> None:
     parser = parser_of(__doc__, REPEATS)
     parser.add_argument("--networks", nargs="+", help="only these (default: all)")
+    parser.add_argument("--images", type=int, help="of SimpleCNN in one call (default: 1000, on a GPU 2000)")
     options = parser.parse_args()
     device = resolve_device(options.device)
-    sides, rows, facts = Sides(options.data_dir, options.output_dir, device), [], []
+    sides, rows, facts = Sides(options.data_dir, options.output_dir, device, options.images), [], []
     limit = largest_convolution_rate(device)
     networks = [*(f"SimpleCNN, {name}" for name in DATASETS), "ResNet-18"]
     chosen = [one for one in networks if not options.networks or one.split(",")[0] in options.networks]
