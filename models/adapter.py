@@ -65,7 +65,9 @@ def adapt_model(model: nn.Module, shape: tuple[int, int, int], name: str) -> nn.
     """
     for module in model.modules():  # as networks of transformers say it
         if getattr(getattr(module, "config", None), "problem_type", None) == "multi_label_classification":
-            raise InputError(f"{name} finds several labels at once, and only networks with one class an image are taken")
+            raise InputError(
+                f"{name} finds several labels at once, and only networks with one class an image are taken"
+            )
     modes = [(module, module.training) for module in model.modules()]
     images = torch.zeros(2, *shape)
     network = model.float().eval()

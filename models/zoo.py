@@ -67,7 +67,8 @@ def require_zoo_model(place: str) -> tuple[str, str]:
     if zoo == "timm" and "." in name:  # a name with the tag of its weights
         names = library.list_models(pretrained=True)
     if name not in names:
-        close = get_close_matches(name, names, 3)
+        of_tags = [known for known in names if "." in name and known.partition(".")[0] == name.partition(".")[0]]
+        close = of_tags[:3] or get_close_matches(name, names, 3)
         hint = f"did you mean {', '.join(f'{zoo}:{match}' for match in close)}?" if close else "see its list_models()"
         raise InputError(f"{zoo} has no classifier {name!r}: {hint}")
     return zoo, name
@@ -99,7 +100,11 @@ def create_zoo_model(place: str, shape: tuple[int, int, int], classes: int, pret
     if zoo == "torchvision" and shape[0] != 3:
         raise InputError(f"{place} takes images of 3 channels, not of {shape[0]}")
     try:
-        return _create_timm(name, shape, options, pretrained) if zoo == "timm" else _create(name, shape, options, pretrained)
+        return (
+            _create_timm(name, shape, options, pretrained)
+            if zoo == "timm"
+            else _create(name, shape, options, pretrained)
+        )
     except Exception as error:  # whatever a constructor or a download raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if pretrained:
