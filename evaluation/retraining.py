@@ -4,14 +4,13 @@ from functools import lru_cache
 
 import torch
 
-from common.fingerprint import require_unchanged
 from data import Dataset
 from evaluation import ORDER_OF
 from evaluation.chance import chance_of
 from evaluation.masking import MaskedImages, MaskOnlyInputs, Removal, SplitRanks, impute_images
 from evaluation.runs import Run, RunResult
 from evaluation.tasks import OnImages, SharedArrays, normalisation_of, split_of
-from models import parse_model_name
+from models import parse_model_name, require_unchanged_model
 from training.checkpoint import versions
 from training.device import device_name
 from training.inputs import Images, Inputs, Normalisation, load_labels
@@ -41,8 +40,7 @@ class Retraining:
             ranks: those of the run's method; None for the baseline.
         """
         seed, attention = seed_for(run.seed, "retraining"), parse_model_name(run.model)
-        if attention is not None and run.model_code is not None:
-            require_unchanged(attention, run.model_code)
+        require_unchanged_model(attention, run.model_code)
         model = initialise(lambda: new_model(run.dataset, attention), seed, self.device)
         inputs, tests = (self.inputs(run, ranks, split) for split in ("train", "test"))
         trained = train(model, inputs, self.labels["train"], run.recipe, seed, on_step=lambda n, _: on_images(n))

@@ -31,6 +31,27 @@ class ContiguousLayout:
         return model
 
 
+class TwoClasses:
+    """Mixin for a network with one logit z: softmax of the logits 0 and z is 1 − sigmoid(z) and sigmoid(z)."""
+
+    def forward(self, *arguments: Any, **options: Any) -> Tensor:
+        logit: Tensor = super().forward(*arguments, **options)  # type: ignore[misc]
+        return torch.cat([torch.zeros_like(logit), logit], dim=1)
+
+
+class GreyAsColour:
+    """Mixin for a network of three channels, which sees a grey image as three equal channels."""
+
+    def forward(self, images: Tensor) -> Any:
+        return super().forward(images.repeat(1, 3, 1, 1))  # type: ignore[misc]
+
+
+def repeat_grey(model: nn.Module) -> nn.Module:
+    """Let a network of three channels take images (N, 1, H, W)."""
+    _add_mixin(model, GreyAsColour)
+    return model
+
+
 @torch.no_grad()
 def adapt_model(model: nn.Module, shape: tuple[int, int, int], name: str) -> nn.Module:
     """Return `model` in float32, with a mixin before its class where needed; initialise lazy layers.
@@ -40,8 +61,13 @@ def adapt_model(model: nn.Module, shape: tuple[int, int, int], name: str) -> nn.
         name: for messages.
 
     Raises:
-        InputError: it fails on such images, or returns no logits.
+        InputError: it fails on such images, returns no logits, or finds several labels at once.
     """
+    for module in model.modules():  # as networks of transformers say it
+        if getattr(getattr(module, "config", None), "problem_type", None) == "multi_label_classification":
+            raise InputError(
+                f"{name} finds several labels at once, and only networks with one class an image are taken"
+            )
     modes = [(module, module.training) for module in model.modules()]
     images = torch.zeros(2, *shape)
     network = model.float().eval()
@@ -52,11 +78,13 @@ def adapt_model(model: nn.Module, shape: tuple[int, int, int], name: str) -> nn.
         raise InputError(f"{name} fails on images of {shape}: {reason}") from error
     state = {key: value.clone() for key, value in model.state_dict().items()}
     try:
-        find_logits(output)
+        logits = find_logits(output)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     if not isinstance(output, Tensor):
         _add_mixin(model, LogitsOnly)
+    if logits.shape[1] == 1:
+        _add_mixin(model, TwoClasses)
     try:
         model.to(memory_format=torch.channels_last)(images.contiguous(memory_format=torch.channels_last))
     except RuntimeError:

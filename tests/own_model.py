@@ -3,6 +3,7 @@
 import random
 import warnings
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -133,4 +134,37 @@ def vgg() -> nn.Module:
         if isinstance(module, nn.Conv2d):
             module.reset_parameters()
     model.classifier = nn.Linear(512 * 49, 10)
+    return model
+
+
+def with_one_logit(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """For two classes."""
+    return Small(shape[0], 1)
+
+
+def with_own_weights(shape: tuple[int, int, int], classes: int, pretrained: bool = False) -> nn.Module:
+    model = Small(shape[0], 3 if pretrained else classes)
+    if pretrained:
+        nn.init.constant_(model.head.bias, 2.0)
+    return model
+
+
+class Scaled(Small):
+    """With a number outside of its weights."""
+
+    scale = 1.0
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images * self.scale)
+
+
+def with_hidden_state(shape: tuple[int, int, int], classes: int, pretrained: bool = False) -> nn.Module:
+    model = Scaled(shape[0], classes)
+    model.scale = 3.0 if pretrained else 1.0
+    return model
+
+
+def with_several_labels(shape: tuple[int, int, int], classes: int) -> nn.Module:
+    model = Small(shape[0], classes)
+    model.config = SimpleNamespace(problem_type="multi_label_classification")
     return model

@@ -1,21 +1,20 @@
 """Train and test a classifier, and restore it from its checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from common.errors import InputError
-from common.fingerprint import require_unchanged
 from common.progress import progress_bar
 from data import Dataset
-from models import model_name, parse_model_name
+from models import model_name, parse_model_name, require_unchanged_model
 from training.checkpoint import Checkpoint, TrainingState, versions
 from training.config import TrainingConfig
 from training.device import device_name
 from training.inputs import Images, Normalisation, load_labels
 from training.loop import initialise, predict, train
-from training.networks import new_model
+from training.networks import new_model, rebuild_model
 
 OnEpoch = Callable[[TrainingState], object]
 
@@ -26,20 +25,22 @@ def train_classifier(
     device: torch.device,
     resume_from: TrainingState | None = None,
     on_epoch: OnEpoch | None = None,
+    initial_weights: Mapping[str, Tensor] | None = None,
 ) -> Checkpoint:
     """Train a classifier and test it once.
 
     Args:
         resume_from: the last state of an interrupted training.
         on_epoch: called with the state after each epoch.
+        initial_weights: the training begins with these, of the last layer too.
 
     Raises:
-        InputError: the training diverged.
+        InputError: the training diverged, or the weights don't fit.
     """
     normalisation = Normalisation.from_dataset(dataset, device)
     training = dataset.train.subset(config.limit_train)
     images, labels = Images(training, normalisation, device), load_labels(training, device)
-    model = initialise(lambda: new_model(config.dataset, config.attention), config.seed, device)
+    model = initialise(lambda: new_model(config.dataset, config.attention, initial_weights), config.seed, device)
     count = len(training) - round(config.validation_rate * len(training))
     description = f"train {config.dataset} {model_name(config.attention)} seed {config.seed}"
     with progress_bar(config.recipe.epochs * count, description, "images") as bar:
@@ -80,10 +81,9 @@ def restore(checkpoint: Checkpoint, device: torch.device) -> nn.Module:
         InputError: the weights don't fit the model that the checkpoint names, or its code was edited meanwhile.
     """
     metadata = checkpoint.metadata
-    name, attention = metadata["model"], parse_model_name(metadata["model"])
-    if attention is not None and "model_code" in metadata:
-        require_unchanged(attention, metadata["model_code"])
-    model = initialise(lambda: new_model(metadata["dataset"], attention), metadata["seed"], torch.device("cpu"))
+    name = metadata["model"]
+    require_unchanged_model(parse_model_name(name), metadata.get("model_code"))
+    model = initialise(lambda: rebuild_model(metadata), metadata["seed"], torch.device("cpu"))
     try:
         model.load_state_dict(checkpoint.weights)
     except RuntimeError as error:

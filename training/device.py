@@ -16,7 +16,7 @@ LARGEST_THRESHOLD = 32 * 2**20  # that every version accepts
 
 
 def resolve_device(name: str) -> torch.device:
-    """Set up this process and return the device `auto`, `cpu`, `cuda` or `cuda:n`.
+    """Set up this process and return the device `auto`, `cpu`, `cuda`, `cuda:n` or `mps` (Apple's GPU).
 
     Raises:
         InputError: no such device.
@@ -24,9 +24,13 @@ def resolve_device(name: str) -> torch.device:
     set_up_process()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            raise InputError("no device 'mps' here (Apple's GPU): use --device=cpu")
+        return torch.device(name)
     kind, _, number = name.partition(":")
     if name != "cpu" and (kind != "cuda" or not (number.isdecimal() or name == "cuda")):
-        raise InputError(f"unknown device {name!r}: choose from auto, cpu, cuda, cuda:n")
+        raise InputError(f"unknown device {name!r}: choose from auto, cpu, cuda, cuda:n, mps")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise InputError(f"no device {name!r} here ({torch.cuda.device_count()} CUDA devices): use --device=cpu")
     return torch.device(name)
@@ -64,6 +68,8 @@ def has_bfloat16(kind: str) -> bool:
     """Return whether the processor multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind != "cpu":
+        return False
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(_cpu_info().split()))
 
 
@@ -81,6 +87,8 @@ def device_name(device: torch.device) -> str:
     """Return the hardware's name, for records."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return f"Apple GPU, {platform.machine()}"
     models = re.findall(r"^model name\s*: (.+)$", _cpu_info(), re.MULTILINE)
     threads = torch.get_num_threads()
     return f"{models[0] if models else platform.machine()}, {threads} {'thread' if threads == 1 else 'threads'}"

@@ -7,7 +7,7 @@ from common.errors import InputError
 from common.imports import is_user_code
 from data import dataset_info
 from data.folders import is_folder
-from models import ATTENTIONS, NO_ATTENTION, model_name, parse_variant
+from models import ATTENTIONS, NO_ATTENTION, model_name, parse_variant, split_weights
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,7 @@ def quick_train_images(dataset: str, attention: str | None = None) -> int:
 
 def _recipes(dataset: str, attention: str | None) -> tuple[Recipe, QuickRecipe]:
     """Return the recipe and the changes of `--quick`; a user's own model has SimpleCNN's."""
+    attention, _weights = split_weights(attention)
     family = None if is_user_code(attention) else parse_variant(attention)[0]
     if is_folder(dataset):
         return _FOLDER, _QUICK["folder"]

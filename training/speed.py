@@ -17,8 +17,8 @@ from training.recipe import Recipe
 
 TEST_COST = 0.5  # seconds of testing an image in float32, per second of training on it
 INTERVALS = 3
-STEPS = {"cpu": 1, "cuda": 50}  # in an interval
-WARM_UP = {"cpu": 2, "cuda": 3}  # steps
+STEPS = {"cpu": 1, "cuda": 50, "mps": 20}  # in an interval
+WARM_UP = {"cpu": 2, "cuda": 3, "mps": 3}  # steps
 
 
 def measure_step_seconds(dataset: str, attention: str | None, recipe: Recipe, device: torch.device) -> float:
@@ -36,8 +36,8 @@ def measure_step_seconds(dataset: str, attention: str | None, recipe: Recipe, de
         nonlocal step
         step += 1
         if step >= warm_up and (step - warm_up) % interval == 0:
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            if device.type != "cpu":
+                torch.accelerator.synchronize(device)
             times.append(time.perf_counter())
 
     rate = min(recipe.learning_rate, 1e-3)  # so that nothing diverges on random images
