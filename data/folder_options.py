@@ -113,7 +113,10 @@ class FolderOptions:
                     options["interpolation"] = word
         except ValueError as error:
             raise InputError(f"@{suffix} has no options of an image folder: {error}") from error
-        return cls(**options)
+        parsed = cls(**options)
+        if parsed.suffix != f"@{suffix}" * bool(suffix):
+            raise InputError(f"@{suffix} is no name of options: write {parsed.suffix}")
+        return parsed
 
 
 def path_to_name(path: str | os.PathLike[str]) -> str:
