@@ -34,25 +34,27 @@ def file_sums(files: Sequence[Path], root: Path, cache: Path) -> list[FileSum]:
         InputError: a file can't be read, or is no image.
     """
     path = cache / f"sums-{json_sha256(os.fsdecode(root.absolute()))[:16]}.json"
-    stored: dict[str, list] = {}
+    stored: dict[str, tuple[int, int, FileSum]] = {}
     with suppress(OSError, ValueError):
         stored = json.loads(path.read_text(encoding="utf-8"))
-    keys = []
+    missing: dict[str, tuple[Path, list[int]]] = {}
     for file in files:
         try:
             status = file.stat()
         except OSError as error:
             raise InputError(f"{file} can't be read: {error.strerror}") from error
-        keys.append(f"{file} {status.st_size} {status.st_mtime_ns}")
-    missing = {key: file for key, file in zip(keys, files, strict=True) if key not in stored}
+        name, state = str(file), [status.st_size, status.st_mtime_ns]
+        if name not in stored or list(stored[name][:2]) != state:
+            missing[name] = (file, state)
     if missing:
         with workers() as pool, pillow_warnings(), progress_bar(len(missing), f"checking {root}", "files") as bar:
-            for key, entry in zip(missing, pool.map(_sum, missing.values()), strict=True):
-                stored[key] = list(entry)
+            sums = pool.map(_sum, [file for file, _state in missing.values()])
+            for (name, (_file, (size, changed))), sum_ in zip(missing.items(), sums, strict=True):
+                stored[name] = (size, changed, sum_)
                 bar.update()
         with suppress(OSError):  # a folder that can't be written to costs time only
-            write_text(path, json.dumps({key: stored[key] for key in keys}))
-    return [FileSum(*stored[key]) for key in keys]
+            write_text(path, json.dumps(stored))
+    return [FileSum(*stored[str(file)][2]) for file in files]
 
 
 @contextmanager

@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import InputError
-from data.lists import read_classes, read_list
+from data.lists import MAX_CLASSES, read_classes, read_list
 from data.pixels import extensions
 
 TEST_EVERY = 5
-MAX_CLASSES = 65_535
 TRAINING, TEST, VALIDATION = ("train", "training"), ("test", "testing"), ("val", "valid", "validation")  # in any case
 SYSTEM = {
     *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "recycler", "system volume information"),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from common.errors import InputError
 from data.pixels import extensions
 
+MAX_CLASSES = 65_535
 COLUMNS = ("path", "label", "split")
 
 
@@ -44,14 +45,16 @@ def read_list(path: Path) -> list[Row]:
     rows, seen, known = [], dict[Path, int](), extensions()
     for line, cells in lines:
         values = dict(zip(columns, cells, strict=False))
-        file, label = values.get("path", ""), values.get("label", "")
-        if not file or not label:
-            raise InputError(f"{path} line {line} has no {'label' if file else 'path'}: write path,label")
-        image = path.parent / file
+        place, label = values.get("path", ""), values.get("label", "")
+        if not place or not label:
+            raise InputError(f"{path} line {line} has no {'label' if place else 'path'}: write path,label")
+        image = path.parent / place
         if image in seen:
-            raise InputError(f"{path} line {line}: {file} is in line {seen[image]} already: leave one of them")
+            raise InputError(f"{path} line {line}: {place} is in line {seen[image]} already: leave one of them")
         if image.suffix.lower() not in known:
-            raise InputError(f"{path} line {line}: {file} is no image file; a header is path,label or path,label,split")
+            raise InputError(
+                f"{path} line {line}: {place} is no image file; a header is path,label or path,label,split"
+            )
         if not image.is_file():
             raise InputError(f"{path} line {line}: there is no file {image}; paths are relative to the list's folder")
         seen[image] = line
@@ -77,6 +80,6 @@ def read_classes(path: Path) -> list[str]:
         if name in seen:
             raise InputError(f"{path} line {number}: {name} is in line {seen[name]} already: give each class a name")
         seen[name] = number
-    if len(names) < 2:
-        raise InputError(f"{path} has one line: write a class on each line")
+    if not 2 <= len(names) <= MAX_CLASSES:
+        raise InputError(f"{path} has {len(names)} classes, one a line: 2 to {MAX_CLASSES:,} are possible")
     return names

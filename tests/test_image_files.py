@@ -2,6 +2,7 @@
 
 import csv
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from data.folder_options import FolderOptions
 from data.folders import folder_name, parse_folder_name
 from data.image_files import LIMIT_VARIABLE, ImageFiles, resize_and_crop
 from data.pixels import read_picture
-from evaluation.tasks import arrays_of, split_of
+from evaluation.tasks import SharedArrays, arrays_of, split_of
 from training.inputs import Images, Normalisation, channel_statistics
 
 SIZES = ((31, 45), (60, 33), (40, 40), (100, 37), (25, 90))  # rows, columns
@@ -463,6 +464,18 @@ def test_mapped_images_are_normalised_as_those_in_memory(birds, monkeypatch):
     assert not hasattr(mapped, "images")
     shared = split_of(arrays_of(dataset, normalisation), "train")
     torch.testing.assert_close(Images(shared, normalisation, CPU).batch(index), held.batch(index), rtol=0, atol=0)
+
+
+def test_decoded_images_are_not_written_again_for_other_processes(birds, tmp_path):
+    dataset = load(birds, SMALL).subset(12, 2)
+    shared = SharedArrays("key", arrays_of(dataset, Normalisation.from_dataset(dataset, CPU)))
+    (tmp_path / "shared").mkdir()
+    shared.write(tmp_path / "shared")
+    links = [path.stem for path in (tmp_path / "shared").rglob("*.npy") if path.is_symlink()]
+    assert sorted(links) == ["test_images", "train_images"]
+    arrays = pickle.loads(pickle.dumps(shared)).arrays()
+    np.testing.assert_array_equal(arrays["test_images"], dataset.test.images)
+    np.testing.assert_array_equal(arrays["test_labels"], dataset.test.labels)
 
 
 def test_statistics_in_parts_are_those_of_all(monkeypatch):
