@@ -26,10 +26,10 @@ from data.file_sums import FileSum, file_sums, workers
 from data.folder_options import MIN_SIDE, FolderOptions, name_to_path, path_to_name
 from data.image_files import CACHE_FOLDER, ImageFiles
 from data.listing import Listing, find_images
+from data.lists import is_list
 from data.pixels import Picture, decode_picture, pillow_warnings, read_picture
 
 TARGET_PREFIX, NAME_PREFIX = "folder:", "folder-"
-LIST_SUFFIX = ".csv"
 DATA_VARIABLE = "WHITEBOX_DATA_DIR"  # tells processes that are started later where the sums of files are
 Labels = npt.NDArray[np.unsignedinteger]
 
@@ -45,9 +45,9 @@ def folder_name(target: str, data_dir: Path, options: FolderOptions | None = Non
     """
     options, text = options or FolderOptions(), target.removeprefix(TARGET_PREFIX)
     path = _find(text, data_dir)
-    if path is None or not (path.is_dir() or path.suffix.lower() == LIST_SUFFIX):
-        wish = f"no list {text!r}" if text.lower().endswith(LIST_SUFFIX) else f"no folder {text!r}"
-        raise InputError(f"--target={target}: there is {wish}, neither here nor in {data_dir}")
+    if path is None or not (path.is_dir() or is_list(path)):
+        what = "list" if is_list(Path(text)) else "folder"
+        raise InputError(f"--target={target}: there is no {what} {text!r}, neither here nor in {data_dir}")
     if options.classes_file is not None:
         classes_file = _find(os.fspath(options.classes_file), data_dir)
         if classes_file is None or classes_file.is_dir():
@@ -85,8 +85,7 @@ def is_folder(name: str) -> bool:
 
 def is_lazy(name: str) -> bool:
     """Return whether the images of a data set are decoded when they are used: a folder with options, or a list."""
-    path = name.partition("@")[0]
-    return is_folder(name) and (path != name or not parse_folder_name(path)[0].is_dir())
+    return is_folder(name) and ("@" in name or is_list(parse_folder_name(name)[0]))
 
 
 @cache

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,8 +58,8 @@ class ImageFiles:
         return (len(self), *self.shape_of_image)
 
     @property
-    def gigabytes(self) -> float:
-        return float(np.prod(self.shape, dtype=np.float64)) / 1e9
+    def bytes(self) -> int:
+        return prod(self.shape)
 
     @property
     def path(self) -> Path:
@@ -103,7 +104,7 @@ class ImageFiles:
         self._require_room(_limit() if cache_limit is None else cache_limit)
         height, width, channels = self.shape_of_image
         if multiprocessing.parent_process() is None:
-            amount = f"{len(self):,} images to {height}×{width}×{channels}: {self.gigabytes:,.3g} GB"
+            amount = f"{len(self):,} images to {height}×{width}×{channels}: {_amount(self.bytes)}"
             print(f"data: decoding {amount} in {self.cache}", flush=True)
         header = {"descr": "|u1", "fortran_order": False, "shape": self.shape}
         with atomic_write(path) as temporary, temporary.open("wb") as file:
@@ -115,13 +116,14 @@ class ImageFiles:
                         bar.update()
 
     def _require_room(self, limit: float) -> None:
-        used = sum(path.stat().st_size for path in self.cache.glob("*.npy")) / 1e9
-        amount, fewer = f"{len(self):,} decoded images take {self.gigabytes:,.3g} GB", "use fewer (--limit-test)"
-        if self.gigabytes + used > limit:
-            beside = f" and {self.cache} has {used:,.3g} GB" if used else ""
-            raise InputError(f"{amount}{beside}, over the limit of {limit:g} GB: {fewer}, or set {LIMIT_VARIABLE}")
-        if self.gigabytes * 1e9 > (free := free_bytes(self.cache)):
-            raise InputError(f"{amount}, but the disk of {self.cache} has {free / 1e9:,.3g} GB: {fewer}, or make room")
+        used, free = sum(path.stat().st_size for path in self.cache.glob("*.npy")), free_bytes(self.cache)
+        amount, fewer = f"{len(self):,} decoded images take {_amount(self.bytes)}", "use fewer (--limit-test)"
+        if self.bytes + used > limit * 1e9:
+            beside = f" beside {_amount(used)} of others" if used else ""
+            mend = f"{fewer}, delete {self.cache}, or set {LIMIT_VARIABLE} to more GB"
+            raise InputError(f"{amount}{beside}, over the limit of {limit:g} GB: {mend}")
+        if self.bytes > free:
+            raise InputError(f"{amount}, but the disk of {self.cache} has {_amount(free)}: {fewer}, or make room")
 
     def _read(self, file: Path) -> Pixels:
         """Return the (H, W, C) pixels of one file."""
@@ -168,6 +170,10 @@ def resize_and_crop(image: "Image", options: FolderOptions, file: Path | None = 
     resized = image.resize((width, height), filters[options.interpolation])
     top, left = (round((side - size) / 2) for side, size in zip((height, width), options.size, strict=True))
     return resized.crop((left, top, left + options.size[1], top + options.size[0]))
+
+
+def _amount(size: float) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
 def _limit() -> float:

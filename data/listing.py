@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import InputError
-from data.lists import MAX_CLASSES, read_classes, read_list
+from data.lists import MAX_CLASSES, is_list, read_classes, read_list
 from data.pixels import extensions
 
 TEST_EVERY = 5
@@ -64,13 +64,12 @@ def find_images(path: Path, test_only: bool = False, classes_file: Path | None =
         InputError: `path` is no image folder and no list, or has a class that `classes_file` lacks.
     """
     names = None if classes_file is None else read_classes(classes_file)
-    if path.is_dir():
-        parts, notes = _find_parts(path, test_only, is_free=names is not None)
-    else:
+    if is_list(path):
         parts, notes = _divide_list(path, test_only)
-    classes = list(parts["train"] or parts["test"])
-    if not path.is_dir():
         classes = _sort_labels({*parts["train"], *parts["test"]})
+    else:
+        parts, notes = _find_parts(path, test_only, is_free=names is not None)
+        classes = list(parts["train"] or parts["test"])
     least = 1 if names else 2
     if not least <= len(classes) <= MAX_CLASSES:
         raise InputError(f"{path} has {len(classes)} classes: {least} to {MAX_CLASSES:,} are possible")

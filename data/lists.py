@@ -21,6 +21,10 @@ class Row(NamedTuple):
     split: str
 
 
+def is_list(path: Path) -> bool:
+    return path.suffix.lower() == ".csv" and not path.is_dir()
+
+
 def read_list(path: Path) -> list[Row]:
     """Read a CSV list with the columns path, label and perhaps split; a header with these names is optional.
 

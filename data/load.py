@@ -21,6 +21,7 @@ from data.formats import Pixels, read_cifar_batch, read_idx
 from data.image_files import CACHE_FOLDER, ImageFiles
 from data.planted import planted_arrays
 
+LARGEST_SELECTION = 1 << 28  # bytes of decoded images that are copied rather than decoded anew
 _SUBSET_SEED = 0
 _READ_ERRORS = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError, ImportError),
@@ -58,7 +59,10 @@ class Split:
         return len(self.labels)
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Split":
-        return Split(self.source[rows], self.labels[rows], self.index[rows])
+        source = self.source
+        if isinstance(source, ImageFiles) and "images" in self.__dict__ and source[rows].bytes <= LARGEST_SELECTION:
+            source = self.images  # decoded already
+        return Split(source[rows], self.labels[rows], self.index[rows])
 
     def subset(self, limit: int | None) -> "Split":
         """Return a random subset of `limit` images in the published order; larger subsets contain smaller ones."""

@@ -5,7 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,11 +45,20 @@ def save(path: Path, image: Image.Image) -> Path:
 
 
 @pytest.fixture
-def birds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three classes of five images of mixed sizes and formats; the working folder is the one above."""
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make `tmp_path` the working folder; what is remembered of folders by relative names is forgotten."""
     monkeypatch.chdir(tmp_path)
-    for cached in (folders.folder_info, folders.folder_files, folders.folder_arrays, folders._listing):
-        cached.cache_clear()  # the same relative name in each test
+    remembered = folders.folder_info, folders.folder_files, folders.folder_arrays, folders._listing
+    for function in remembered:
+        function.cache_clear()
+    yield
+    for function in remembered:
+        function.cache_clear()
+
+
+@pytest.fixture
+def birds(tmp_path: Path, fresh: None) -> Path:
+    """Three classes of five images of mixed sizes and formats; the working folder is the one above."""
     for label, name in enumerate(("auk", "crow", "owl")):
         for place, size in enumerate(SIZES):
             save(tmp_path / "birds" / name / f"{place}.{('png', 'jpg')[place % 2]}", picture(10 * label + place, size))
@@ -174,7 +183,8 @@ def test_only_images_that_are_used_are_decoded(birds, monkeypatch):
     count = len(decoded)
     np.testing.assert_array_equal(load(birds, SMALL).subset(5, 2).train.images, images)
     assert len(decoded) == count  # a file on the disk by now
-    rows = np.array([4, 1])
+    rows = np.array([4, 1])  # decoded already, with all
+    assert isinstance(dataset.train.take(rows).source, np.ndarray)
     np.testing.assert_array_equal(dataset.train.take(rows).images, dataset.train.images[rows])
     other = replace(dataset.train, labels=dataset.train.labels[::-1])
     np.testing.assert_array_equal(other.images, dataset.train.images)
@@ -486,9 +496,8 @@ def test_statistics_in_parts_are_those_of_all(monkeypatch):
     np.testing.assert_allclose(whole, [(images / 255).mean((0, 1, 2)), (images / 255).std((0, 1, 2))])
 
 
-def test_names_and_hashes_of_folders_without_options_stay(tmp_path, monkeypatch):
-    """The sums are those of version 0.1.0, before there were options."""
-    monkeypatch.chdir(tmp_path)
+def test_names_and_hashes_of_folders_without_options_stay(tmp_path, fresh):
+    """The sum is that of version 0.1.0, before there were options."""
     for part in ("train", "test"):
         for label, name in enumerate(("ant", "bee")):
             ramp = (np.arange(99).reshape(9, 11) + 50 * label + len(part)).astype(np.uint8)
