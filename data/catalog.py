@@ -1,7 +1,9 @@
 """The published and generated data sets: shapes, classes, hashes and sources."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+DATA_DIR = Path("data/files")
 PARTS = ("train_images", "train_labels", "test_images", "test_labels")
 
 

@@ -1,67 +1,91 @@
-"""Image folders: a folder for each class, below `train` and `test` or directly.
+"""Image folders and CSV lists as data sets, whose names have their path and their options.
 
 birds/train/owl/1.png    birds/test/owl/7.png      the usual layout, in any format that Pillow reads
 birds/owl/1.png                                    without a split, every fifth image of a class is a test image
+birds.csv                                          rows path,label or path,label,split
 
-Hidden and system files and folders are skipped.
+A folder without options is decoded at once, and its hashes are those of its pixels. With options, and for a list,
+images are decoded when they are used (see `ImageFiles`), and the hashes are those of the files.
 """
 
 import multiprocessing
 import os
-from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from urllib.parse import quote, unquote_to_bytes
 
 import numpy as np
+import numpy.typing as npt
 
 from common.errors import InputError
-from common.hashing import array_sha256
+from common.hashing import array_sha256, json_sha256
 from common.imports import LONGEST_NAME
-from data.catalog import DatasetInfo
-from data.formats import Pixels
-from data.pixels import Picture, extensions, read_picture
+from data.catalog import DATA_DIR, DatasetInfo
+from data.file_sums import FileSum, file_sums, workers
+from data.folder_options import MIN_SIDE, FolderOptions, name_to_path, path_to_name
+from data.image_files import CACHE_FOLDER, ImageFiles
+from data.listing import Listing, find_images
+from data.lists import is_list
+from data.pixels import Picture, decode_picture, pillow_warnings, read_picture
 
 TARGET_PREFIX, NAME_PREFIX = "folder:", "folder-"
-TEST_EVERY = 5
-MIN_SIDE = 8  # pixels: SimpleCNN halves three times
-MAX_CLASSES = 256
-TRAINING, TEST, VALIDATION = ("train", "training"), ("test", "testing"), ("val", "valid", "validation")  # in any case
-SYSTEM = {
-    *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "recycler", "system volume information"),
-    *("@eadir", "@recycle", "#recycle", "#snapshot", "lost+found", "temporary items", "network trash folder"),
-    "__pycache__",
-}  # files and folders of operating systems and programs, in small letters
-ClassFiles = dict[str, list[Path]]
-"""Class -> its images, both sorted by name."""
+DATA_VARIABLE = "WHITEBOX_DATA_DIR"  # tells processes that are started later where the sums of files are
+Labels = npt.NDArray[np.unsignedinteger]
 
 
-def folder_name(target: str, data_dir: Path) -> str:
-    """Return the name of the data set `folder:PATH` in files and tables, which encodes the path.
+def folder_name(target: str, data_dir: Path, options: FolderOptions | None = None) -> str:
+    """Return the name of the data set `folder:PATH` in files and tables, which has the path and the options.
 
     Args:
-        target: `folder:PATH`, relative to the working folder or else to `data_dir`.
+        target: `folder:PATH`, a folder or a CSV list, relative to the working folder or else to `data_dir`.
 
     Raises:
-        InputError: there is no such folder, or its path is too long.
+        InputError: there is no such folder or file, or its path is too long.
     """
-    text = target.removeprefix(TARGET_PREFIX)
-    path = next((path for path in (Path(text), data_dir / text) if text and path.is_dir()), None)
-    if path is None:
-        raise InputError(f"--target={target}: there is no folder {text!r}, neither here nor in {data_dir}")
-    short = path.absolute()
-    if short.is_relative_to(Path.cwd()):
-        short = short.relative_to(Path.cwd())
-    name = NAME_PREFIX + quote(os.fsencode(short)).replace("/", "+")
+    options, text = options or FolderOptions(), target.removeprefix(TARGET_PREFIX)
+    path = _find(text, data_dir)
+    if path is None or not (path.is_dir() or is_list(path)):
+        what = "list" if is_list(Path(text)) else "folder"
+        raise InputError(f"--target={target}: there is no {what} {text!r}, neither here nor in {data_dir}")
+    if options.classes_file is not None:
+        classes_file = _find(os.fspath(options.classes_file), data_dir)
+        if classes_file is None or classes_file.is_dir():
+            raise InputError(
+                f"--classes-file={options.classes_file}: there is no such file, neither here nor in {data_dir}"
+            )
+        options = replace(options, classes_file=_shorten(classes_file))
+    name = NAME_PREFIX + path_to_name(_shorten(path)) + options.suffix
     if len(name) > LONGEST_NAME:
         mend = "run from a nearer folder, or link to it"
         raise InputError(f"--target={TARGET_PREFIX}{path} is too long for the names of files: {mend}")
+    os.environ[DATA_VARIABLE] = str(data_dir.absolute())
     return name
+
+
+def _find(text: str, data_dir: Path) -> Path | None:
+    return next((path for path in (Path(text), data_dir / text) if text and path.exists()), None)
+
+
+def _shorten(path: Path) -> Path:
+    """Return a path relative to the working folder if it is below it, else absolute."""
+    path = path.absolute()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def parse_folder_name(name: str) -> tuple[Path, FolderOptions]:
+    """Invert `folder_name`."""
+    path, _, suffix = name.removeprefix(NAME_PREFIX).partition("@")
+    return Path(name_to_path(path)), FolderOptions.parse(suffix)
 
 
 def is_folder(name: str) -> bool:
     return name.startswith(NAME_PREFIX)
+
+
+def is_lazy(name: str) -> bool:
+    """Return whether the images of a data set are decoded when they are used: a folder with options, or a list."""
+    return is_folder(name) and ("@" in name or is_list(parse_folder_name(name)[0]))
 
 
 @cache
@@ -71,150 +95,101 @@ def folder_info(name: str) -> DatasetInfo:
     Raises:
         InputError: it is no image folder, or has images of several sizes.
     """
-    classes, arrays = _read(name)
-    return DatasetInfo(
-        name=name,
-        shapes={part: array.shape for part, array in arrays.items()},
-        sha256={part: array_sha256(array) for part, array in arrays.items()},
-        classes=tuple(name.encode(errors="backslashreplace").decode() for name in classes),  # may not be text
-    )
+    shapes: dict[str, tuple[int, ...]] = {}
+    sha256: dict[str, str] = {}
+    if is_lazy(name):
+        listing, options, parts = _listing(name), parse_folder_name(name)[1], folder_files(name)
+        for part, (files, labels) in parts.items():
+            rows = [(listing.classes[k], file.name) for k, file in zip(labels, files.files, strict=True)]
+            contents = [(*row, sha) for row, sha in zip(rows, files.sums.tolist(), strict=True)]
+            plain = [options.plain, files.shape, listing.classes, contents]
+            height, width, channels = files.shape_of_image
+            shapes[f"{part}_images"] = (len(files), height, width, *([] if channels == 1 else [channels]))
+            sha256[f"{part}_images"] = json_sha256(plain)
+            shapes[f"{part}_labels"], sha256[f"{part}_labels"] = labels.shape, array_sha256(labels)
+    else:
+        for part, array in folder_arrays(name).items():
+            shapes[part], sha256[part] = array.shape, array_sha256(array)
+    classes = tuple(
+        name.encode(errors="backslashreplace").decode() for name in _listing(name).classes
+    )  # may not be text
+    return DatasetInfo(name=name, shapes=shapes, sha256=sha256, classes=classes)
 
 
-def folder_arrays(name: str) -> dict[str, Pixels]:
-    """Return the four arrays of the data set: images (N, H, W) or (N, H, W, 3), and labels (N,).
+@cache
+def _listing(name: str) -> Listing:
+    path, options = parse_folder_name(name)
+    classes_file = None if options.classes_file is None else Path(options.classes_file)
+    return find_images(path, options.split == "test", classes_file)
+
+
+@cache
+def folder_files(name: str) -> dict[str, tuple[ImageFiles, Labels]]:
+    """Return the files and the labels of "train" and of "test"; print notes, in the main process only.
 
     Raises:
         InputError: see `folder_info`.
     """
-    return _read(name)[1]
+    (path, options), listing = parse_folder_name(name), _listing(name)
+    files = {part: listing.files(part) for part in listing.parts}
+    cache_folder = Path(os.environ.get(DATA_VARIABLE, DATA_DIR)) / CACHE_FOLDER
+    sums = file_sums([*files["train"], *files["test"]], path, cache_folder)
+    channels = 1 if all(sum_.is_grey for sum_ in sums) and not options.rgb else 3
+    size = options.size or read_picture((files["train"] or files["test"])[0]).values.shape[:2]
+    if min(size) < MIN_SIDE:
+        raise InputError(f"{path} has images of {size[1]}×{size[0]} pixels: give --image-size={MIN_SIDE} or more")
+    shape = (*size, channels)
+    by_part = {"train": sums[: len(files["train"])], "test": sums[len(files["train"]) :]}
+    parts = {
+        part: (_image_files(files[part], by_part[part], shape, options, cache_folder), listing.labels(part))
+        for part in files
+    }
+    train = dict(zip([sum_.sha256 for sum_ in by_part["train"]], files["train"], strict=True))
+    duplicates = [
+        (file, train[s.sha256]) for file, s in zip(files["test"], by_part["test"], strict=True) if s.sha256 in train
+    ]
+    _print_notes(path, [*listing.notes, *_duplicate_notes(duplicates, len(files["test"]))])
+    return parts
+
+
+def _image_files(
+    files: list[Path], sums: list[FileSum], shape: tuple[int, int, int], options: FolderOptions, cache_folder: Path
+) -> ImageFiles:
+    paths = np.empty(len(files), object)
+    paths[:] = files
+    return ImageFiles(paths, np.array([sum_.sha256 for sum_ in sums], "U64"), shape, options, cache_folder)
 
 
 @cache
-def _read(name: str) -> tuple[tuple[str, ...], dict[str, Pixels]]:
-    """Return the names of the classes and the arrays; print notes on unexpected contents, in the main process only."""
-    path = Path(os.fsdecode(unquote_to_bytes(name.removeprefix(NAME_PREFIX).replace("+", "/"))))
-    parts, notes = _find_parts(path)
-    pictures = {
-        part: [read_picture(file) for files in classes.values() for file in files] for part, classes in parts.items()
-    }
+def folder_arrays(name: str) -> dict[str, npt.NDArray[np.unsignedinteger]]:
+    """Return the four arrays of a folder without options: images (N, H, W) or (N, H, W, 3), and labels (N,).
+
+    Notes on unexpected contents are printed, in the main process only.
+
+    Raises:
+        InputError: see `folder_info`.
+    """
+    path, listing = parse_folder_name(name)[0], _listing(name)
+    with workers() as pool, pillow_warnings():
+        pictures = {part: list(pool.map(decode_picture, listing.files(part))) for part in listing.parts}
     _require_one_size(path, pictures)
     pictures, range_notes = _scale_to_uint8(path, pictures)
     is_grey = all(picture.values.ndim == 2 for images in pictures.values() for picture in images)
-    arrays = {}
-    for part, classes in parts.items():
+    arrays: dict[str, npt.NDArray[np.unsignedinteger]] = {}
+    for part in listing.parts:
         images = [picture.values for picture in pictures[part]]
         arrays[f"{part}_images"] = np.stack(
             [image if is_grey or image.ndim == 3 else np.repeat(image[..., None], 3, 2) for image in images]
         )
-        counts = [len(files) for files in classes.values()]
-        arrays[f"{part}_labels"] = np.repeat(np.arange(len(classes)), counts).astype(np.uint8)
+        arrays[f"{part}_labels"] = listing.labels(part)
+    _print_notes(path, [*listing.notes, *range_notes, *_content_notes(pictures, arrays)])
+    return arrays
+
+
+def _print_notes(path: Path, notes: list[str]) -> None:
     if multiprocessing.parent_process() is None:
-        for note in (*notes, *range_notes, *_content_notes(pictures, arrays)):
+        for note in notes:
             print(f"data: {path}: {note}", flush=True)
-    return tuple(parts["train"]), arrays
-
-
-def _find_parts(path: Path) -> tuple[dict[str, ClassFiles], list[str]]:
-    """Return the files of "train" and of "test", and notes on the interpretation of the layout."""
-    folders, skipped = _folders(path), Counter[str]()
-    train, test, validation = (
-        [name for name in folders if name.lower() in names] for names in (TRAINING, TEST, VALIDATION)
-    )
-    notes, others = [], [name for name in folders if name not in {*train, *test, *validation}]
-    if others or not folders:
-        parts = _split_classes(_class_files(path, skipped))
-        inner = [_folders(path / name) for name in folders]
-        if train and (test or validation):
-            names = ", ".join([*train, *test, *validation])
-            notes += [f"{names} are taken for classes, since there are other folders beside them ({others[0]})"]
-        elif len(inner) > 1 and len(inner[0]) > 1 and all(names == inner[0] for names in inner):
-            notes += [  # as in `training_set`, `dev`
-                f"{', '.join(folders)} are taken for classes; if they are parts with the same classes "
-                f"({', '.join(inner[0])}), call them {TRAINING[0]} and {TEST[0]}"
-            ]
-    else:
-        for title, usual, matches in (("training", TRAINING, train), ("test", TEST, test or validation)):
-            if not matches:
-                raise InputError(
-                    f"{path} has {', '.join(folders)}, but no {title} images: call their folder {usual[0]}"
-                )
-            if len(matches) > 1:
-                raise InputError(f"{path} has several folders of {title} images ({', '.join(matches)}): leave one")
-        (train_folder,), (test_folder,) = train, test or validation
-        parts = {
-            "train": _class_files(path / train_folder, skipped),
-            "test": _class_files(path / test_folder, skipped),
-        }
-        if list(parts["train"]) != list(parts["test"]):
-            different = ", ".join(sorted(set(parts["train"]) ^ set(parts["test"])))
-            raise InputError(f"{path}/{train_folder} and {path}/{test_folder} have other classes: {different}")
-        if not test:
-            notes += [f"{test_folder} is taken for the test images"]
-        elif validation:
-            notes += [f"{test_folder} has the test images, {', '.join(validation)} is not used"]
-    if skipped:
-        counts = ", ".join(f"{kind} ({count})" for kind, count in skipped.most_common())
-        notes += [f"left out, since Pillow reads no images from them: {counts}"]
-    return parts, notes
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in SYSTEM
-
-
-def _folders(folder: Path) -> list[str]:
-    """Return the names of the folders in `folder`, sorted, without hidden ones."""
-    try:
-        return sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
-    except OSError as error:
-        raise InputError(f"{folder} can't be read: {error.strerror}") from error
-
-
-def _class_files(folder: Path, skipped: "Counter[str]") -> ClassFiles:
-    """Return the images of each class; count other files in `skipped` by extension."""
-    classes = _folders(folder)
-    if not classes:
-        raise InputError(f"{folder} has no folders, one for each class")
-    if not 2 <= len(classes) <= MAX_CLASSES:
-        is_nested = len(classes) == 1 and _folders(folder / classes[0])
-        hint = f"; perhaps {folder / classes[0]} is meant" if is_nested else ""
-        raise InputError(f"{folder} has {len(classes)} folders of classes: 2 to {MAX_CLASSES} are possible{hint}")
-    images: ClassFiles = {}
-    for name in classes:
-        files = list(_walk(folder / name))
-        images[name] = sorted(file for file in files if file.suffix.lower() in extensions())
-        others = Counter(
-            "links to folders" if file.is_dir() else file.suffix.lower() or "without extension"
-            for file in files
-            if file.suffix.lower() not in extensions()
-        )
-        if not images[name]:
-            instead = f", but {', '.join(others)}" if others else ""
-            raise InputError(f"{folder} has no image of class {name} that Pillow reads{instead}")
-        skipped.update(others)
-    return images
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield all files at any depth without hidden ones, and links to folders without following them."""
-
-    def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename} can't be read: {error.strerror}") from error
-
-    for place, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not _is_hidden(name)]
-        links = [name for name in folders if Path(place, name).is_symlink()]
-        yield from (Path(place, name) for name in [*files, *links] if not _is_hidden(name))
-
-
-def _split_classes(classes: ClassFiles) -> dict[str, ClassFiles]:
-    """Take every fifth image of a class as a test image, at least one."""
-    test = {name: files[TEST_EVERY - 1 :: TEST_EVERY] or files[-1:] for name, files in classes.items()}
-    train = {name: [file for file in files if file not in set(test[name])] for name, files in classes.items()}
-    empty = [name for name, files in train.items() if not files]
-    if empty:
-        raise InputError(f"class {', '.join(empty)} has one image: none is left to train on")
-    return {"train": train, "test": test}
 
 
 def _require_one_size(path: Path, pictures: dict[str, list[Picture]]) -> None:
@@ -246,7 +221,9 @@ def _scale_to_uint8(path: Path, pictures: dict[str, list[Picture]]) -> tuple[dic
     return scaled, notes
 
 
-def _content_notes(pictures: dict[str, list[Picture]], arrays: dict[str, Pixels]) -> Iterator[str]:
+def _content_notes(
+    pictures: dict[str, list[Picture]], arrays: dict[str, npt.NDArray[np.unsignedinteger]]
+) -> Iterator[str]:
     """Yield notes on unusual contents, and on test images that are training images too."""
     train, test = (list(zip(pictures[part], arrays[f"{part}_images"], strict=True)) for part in ("train", "test"))
     both = [*train, *test]
@@ -260,6 +237,10 @@ def _content_notes(pictures: dict[str, list[Picture]], arrays: dict[str, Pixels]
     train_paths = {array_sha256(image): picture.path for picture, image in train}
     hashes = [(picture.path, array_sha256(image)) for picture, image in test]
     duplicates = [(path, train_paths[sha256]) for path, sha256 in hashes if sha256 in train_paths]
+    yield from _duplicate_notes(duplicates, len(test))
+
+
+def _duplicate_notes(duplicates: list[tuple[Path, Path]], total: int) -> Iterator[str]:
     if duplicates:
         path, original = duplicates[0]
-        yield f"{len(duplicates):,} of {len(test):,} test images are training images too, such as {path} ({original})"
+        yield f"{len(duplicates):,} of {total:,} test images are training images too, such as {path} ({original})"

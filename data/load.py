@@ -5,6 +5,7 @@ import struct
 import tempfile
 import zlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,13 @@ from common.errors import InputError
 from common.files import require_writable
 from common.hashing import array_sha256, json_sha256
 from data import sources
-from data.catalog import CATALOG, PARTS, DatasetInfo
-from data.folders import folder_arrays, folder_info, is_folder
+from data.catalog import CATALOG, DATA_DIR, PARTS, DatasetInfo
+from data.folders import folder_arrays, folder_files, folder_info, is_folder, is_lazy
 from data.formats import Pixels, read_cifar_batch, read_idx
+from data.image_files import CACHE_FOLDER, ImageFiles
 from data.planted import planted_arrays
 
-DATA_DIR = Path("data/files")
+LARGEST_SELECTION = 1 << 28  # bytes of decoded images that are copied rather than decoded anew
 _SUBSET_SEED = 0
 _READ_ERRORS = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError, ImportError),
@@ -39,20 +41,28 @@ class Split:
     """Images with their labels.
 
     Attributes:
-        images: (N, H, W, C) uint8.
+        source: the images, or files that are decoded when `images` is first used.
         labels: (N,) int64.
         index: (N,) int64, each image's position in the published split.
     """
 
-    images: Pixels
+    source: Pixels | ImageFiles
     labels: npt.NDArray[np.int64]
     index: npt.NDArray[np.int64]
+
+    @cached_property
+    def images(self) -> Pixels:
+        """(N, H, W, C) uint8; mapped from a file on the disk if they were decoded from files."""
+        return self.source.decode() if isinstance(self.source, ImageFiles) else self.source
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Split":
-        return Split(self.images[rows], self.labels[rows], self.index[rows])
+        source = self.source
+        if isinstance(source, ImageFiles) and "images" in self.__dict__ and source[rows].bytes <= LARGEST_SELECTION:
+            source = self.images  # decoded already
+        return Split(source[rows], self.labels[rows], self.index[rows])
 
     def subset(self, limit: int | None) -> "Split":
         """Return a random subset of `limit` images in the published order; larger subsets contain smaller ones."""
@@ -76,7 +86,7 @@ class Dataset:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
-        height, width, channels = self.train.images.shape[1:]
+        height, width, channels = self.train.source.shape[1:]
         return channels, height, width
 
     def subset(self, train: int | None = None, test: int | None = None) -> "Dataset":
@@ -115,6 +125,10 @@ def load_dataset(name: str, data_dir: Path | str = DATA_DIR) -> Dataset:
         InputError: the name is unknown, a file is damaged, or the files can't be fetched.
     """
     info, data_dir = dataset_info(name), Path(data_dir)
+    if is_lazy(name):
+        cache = data_dir / CACHE_FOLDER
+        train, test = (_split(replace(files, cache=cache), labels) for files, labels in folder_files(name).values())
+        return Dataset(name, train, test, info.classes, dataset_sha256(name))
     if is_folder(name):
         arrays = folder_arrays(name)
     elif not info.files:
@@ -129,8 +143,8 @@ def load_dataset(name: str, data_dir: Path | str = DATA_DIR) -> Dataset:
     return Dataset(name, train, test, info.classes, dataset_sha256(name))
 
 
-def _split(images: Pixels, labels: Pixels) -> Split:
-    with_channel = images if images.ndim == 4 else images[..., None]
+def _split(images: Pixels | ImageFiles, labels: npt.NDArray[np.unsignedinteger]) -> Split:
+    with_channel = images if isinstance(images, ImageFiles) or images.ndim == 4 else images[..., None]
     return Split(with_channel, labels.astype(np.int64), np.arange(len(labels)))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -58,6 +59,26 @@ def extensions() -> dict[str, str]:
     return {extension: name for extension, name in formats if name in Image.OPEN and name not in WITHOUT_PIXELS}
 
 
+@cache
+def readable_formats() -> list[str]:
+    """Return the formats that Pillow decodes to pixels, in the order in which it tries them."""
+    from PIL import Image
+
+    formats = set(extensions().values())
+    return [name for name in Image.ID if name in formats]
+
+
+@contextlib.contextmanager
+def pillow_warnings() -> Iterator[None]:
+    """Make Pillow's warning of suspiciously many pixels an error, and silence its others, in all threads."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
 def read_picture(path: Path) -> Picture:
     """Read the first image of a file, rotated by its EXIF data, on white where it is transparent.
 
@@ -66,25 +87,40 @@ def read_picture(path: Path) -> Picture:
     Raises:
         InputError: the file can't be decoded, has suspiciously many pixels, or values that are not finite.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    with pillow_warnings():
+        return decode_picture(path)
 
-    formats = set(extensions().values())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            with Image.open(path, formats=[name for name in Image.ID if name in formats]) as image:
-                has_more = image.format in SEQUENCES and getattr(image, "n_frames", 1) > 1
-                image.load()
-                with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):  # damaged EXIF data
-                    ImageOps.exif_transpose(image, in_place=True)
-                picture = replace(_decode(path, image), has_more=has_more)
-        except Exception as error:  # Pillow's readers raise any kind on damaged files
-            is_unknown = isinstance(error, UnidentifiedImageError)
-            reason = "Pillow knows no such type" if is_unknown else " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{path} can't be read as an image: {reason}") from error
+
+def decode_picture(path: Path) -> Picture:
+    """Read an image as `read_picture` does, for threads: the caller holds `pillow_warnings`."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path, formats=readable_formats()) as image:
+            has_more = image.format in SEQUENCES and getattr(image, "n_frames", 1) > 1
+            image.load()
+            with contextlib.suppress(Exception):  # damaged EXIF data
+                ImageOps.exif_transpose(image, in_place=True)
+            picture = replace(_decode(path, image), has_more=has_more)
+    except Exception as error:  # Pillow's readers raise any kind on damaged files
+        raise reading_error(path, error) from error
     if picture.needs_range and not np.isfinite(picture.values).all():
         raise InputError(f"{path} has values that are not finite: replace them")
     return picture
+
+
+def reading_error(path: Path, error: Exception) -> InputError:
+    """Return the error of the user about an error of Pillow's."""
+    from PIL import UnidentifiedImageError
+
+    is_unknown = isinstance(error, UnidentifiedImageError)
+    reason = "Pillow knows no such type" if is_unknown else " ".join(str(error).split()) or type(error).__name__
+    return InputError(f"{path} can't be read as an image: {reason}")
+
+
+def is_grey_mode(mode: str) -> bool:
+    """Return whether an image of this mode of Pillow's becomes one channel."""
+    return mode in ("1", "L", "F") or mode.startswith("I")
 
 
 def _decode(path: Path, image: "Image") -> Picture:

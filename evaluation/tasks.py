@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,11 @@ class SharedArrays:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(dir=folder))
             for name, array in self.arrays().items():
-                np.save(self._folder / f"{name}.npy", array, allow_pickle=False)
+                path = self._folder / f"{name}.npy"
+                if isinstance(array, np.memmap) and isinstance(array.base, mmap) and array.filename is not None:
+                    path.symlink_to(array.filename)  # decoded images, a whole file on the disk
+                else:
+                    np.save(path, array, allow_pickle=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"key": self.key, "_arrays": None if self._folder else self._arrays, "_folder": self._folder}

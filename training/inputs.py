@@ -8,8 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.errors import InputError
 from data import Dataset, Split
 from data.formats import Pixels
+
+STATISTICS_BATCH = 512  # images
+LARGEST_COPY = 1 << 30  # bytes of a mapped array that is copied to the device
 
 
 class Inputs(Protocol):
@@ -83,28 +87,42 @@ class Normalisation:
 
 def channel_statistics(images: Pixels) -> tuple[list[float], list[float]]:
     """Return the exact mean and standard deviation per channel of (N, H, W, C) uint8 images, in units of 255."""
+    if not len(images):
+        raise InputError("there are no training images, whose mean and deviation are needed: leave out --split=test")
     levels = np.arange(256) / 255
+    frequencies = np.zeros((images.shape[-1], 256), np.int64)
+    for start in range(0, len(images), STATISTICS_BATCH):
+        for channel, counts in enumerate(frequencies):
+            counts += np.bincount(images[start : start + STATISTICS_BATCH, ..., channel].ravel(), minlength=256)
     means, stds = [], []
-    for channel in range(images.shape[-1]):
-        frequencies = np.bincount(images[..., channel].ravel(), minlength=256) / images[..., channel].size
-        means.append(float(frequencies @ levels))
-        stds.append(float(np.sqrt(frequencies @ (levels - means[-1]) ** 2)))
+    for shares in frequencies / frequencies[0].sum():
+        means.append(float(shares @ levels))
+        stds.append(float(np.sqrt(shares @ (levels - means[-1]) ** 2)))
     return means, stds
 
 
 class Images:
-    """The images of a split as uint8 on the device, normalised batch by batch."""
+    """The images of a split, normalised batch by batch.
+
+    They are uint8 on the device; large ones that are mapped from a file stay there, and only batches are copied.
+    """
 
     def __init__(self, split: Split, normalisation: Normalisation, device: torch.device) -> None:
-        self.images = torch.tensor(split.images, device=device).permute(0, 3, 1, 2)  # NHWC in memory is channels_last
+        self.is_mapped = isinstance(split.images, np.memmap) and split.images.nbytes > LARGEST_COPY
+        self.rows, self.device = split.images, device
+        if not self.is_mapped:
+            self.images = torch.tensor(split.images, device=device).permute(0, 3, 1, 2)  # NHWC is channels_last
         self.normalisation = normalisation
         self.border = normalisation.black
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.rows)
 
     def batch(self, index: Tensor) -> Tensor:
-        return self.normalisation(self.images[index])
+        if not self.is_mapped:
+            return self.normalisation(self.images[index])
+        rows = torch.from_numpy(np.ascontiguousarray(self.rows[index.cpu().numpy()]))
+        return self.normalisation(rows.to(self.device).permute(0, 3, 1, 2))
 
 
 class TensorInputs:
