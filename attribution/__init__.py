@@ -105,16 +105,17 @@ def build_method(name: str, model: "Callable[..., Any]", ensemble: str | None = 
     from attribution.custom import ExternalMethod  # here, so that naming the methods costs no import of torch
     from attribution.network import Network, require_evaluation_mode
 
-    network = Network(model, params.pop("logits", None), fuse=params.get("layer") is None)
+    method = canonical_method(name)
+    fuse = params.get("layer") is None and not is_user_code(method)
+    network = Network(model, params.pop("logits", None), fuse=fuse)
     if network.module is not None:
         require_evaluation_mode(network.module)
-    method = canonical_method(name)
     ensemble_params = {key: params.pop(key) for key in ENSEMBLE_PARAMETERS if ensemble and key in params}
     try:
         if not is_user_code(method):
             result: Method = import_object(REGISTRY[method].place, "a method")(network, **params)
         elif network.module is not None:
-            result = ExternalMethod(method, network.module, **params)
+            result = ExternalMethod(method, network, **params)
         else:
             raise InputError(f"{method} explains a torch.nn.Module: give one in place of a function")
     except TypeError as error:
