@@ -30,7 +30,19 @@ Attribute = Callable[..., Any]
 Construction = tuple[Callable[..., Any], MethodSignature]
 
 SHOWN = 8  # names in a message
-SINGLE = {"AblationCAM", "FullGrad", "ISCAM", "SSCAM", "ScoreCAM"}  # need much memory, or scale maps over the batch
+# Explained image by image: those that need much memory, scale maps over the batch, or take an eigenvector, whose sign
+# may turn by rounding.
+SINGLE = {
+    "AblationCAM",
+    "EigenCAM",
+    "EigenGradCAM",
+    "FullGrad",
+    "ISCAM",
+    "KPCA_CAM",
+    "SSCAM",
+    "ScoreCAM",
+    "SegEigenCAM",
+}
 OF_RELU_MODULES = {"DeconvNet": "DeconvNet", "GuidedBackprop": "GB"}  # zennit's composites, and ours
 
 
@@ -98,7 +110,7 @@ def of_grad_cam(place: str, kind: Any) -> Construction:
                     stack.callback(method.__exit__, None, None, None)  # not by `with`, which hides an IndexError
                 maps = [
                     torch.from_numpy(method(images, [ClassifierOutputTarget(label) for label in labels], **options))
-                    for images, labels in batches(kind, inputs, target)
+                    for images, labels in batches(kind, inputs, target, eigen_smooth)
                 ]
             return torch.cat(maps)
 
@@ -131,9 +143,9 @@ def of_torchcam(place: str, kind: Any) -> Construction:
     return build, MethodSignature(place, replace(signature, by_name={**signature.by_name, "target_layer": layer}), None)
 
 
-def batches(kind: Any, inputs: Tensor, target: Tensor) -> list[tuple[Tensor, list[int]]]:
+def batches(kind: Any, inputs: Tensor, target: Tensor, is_single: bool = False) -> list[tuple[Tensor, list[int]]]:
     """Cut images and classes into as many as the method `kind` can explain at once."""
-    rows = 1 if kind.__name__ in SINGLE else len(inputs)
+    rows = 1 if is_single or kind.__name__ in SINGLE else len(inputs)
     return [(images, labels.tolist()) for images, labels in zip(inputs.split(rows), target.split(rows), strict=True)]
 
 

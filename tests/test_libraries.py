@@ -1,6 +1,5 @@
 """Methods by other libraries' names, against the libraries called by hand."""
 
-
 import numpy as np
 import pytest
 import pytorch_grad_cam
@@ -8,10 +7,10 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchcam.methods
-import torchvision.models as tv
 import zennit.composites
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 from zennit.attribution import Gradient
 from zennit.canonizers import SequentialMergeBatchNorm
 from zennit.torchvision import ResNetCanonizer
@@ -116,7 +115,11 @@ def test_zennit_with_batch_norms_merged(name):
 
 
 def test_zennits_arguments_and_its_canonizer_of_torchvisions_resnet():
-    model, inputs = made(lambda: tv.ResNet(tv.resnet.BasicBlock, [1, 1, 1, 1], num_classes=3), 32)
+    model, inputs = made(
+        lambda: Network(
+            nn.Conv2d(3, 8, 3), BasicBlock(8, 8), BasicBlock(8, 8), nn.AdaptiveAvgPool2d(1), nn.Linear(8, 3)
+        )
+    )
     composite = zennit.composites.EpsilonGammaBox(low=-3.0, high=3.0, gamma=0.1, canonizers=[ResNetCanonizer()])
     with Gradient(model, composite) as attributor:
         _, want = attributor(inputs.clone(), torch.eye(3)[TARGET])
@@ -146,7 +149,6 @@ def by_grad_cam(name, model, inputs, layer, reshape=None, **arguments):
             model, [layer] if layer else [], **({"reshape_transform": reshape} if reshape else {}), **arguments
         )
         maps.append(method(image, [ClassifierOutputTarget(label)]))
-        getattr(method, "activations_and_grads", method).__dict__.get("handles", [])
         if hasattr(method, "activations_and_grads"):
             method.activations_and_grads.release()
     return torch.from_numpy(np.stack(maps))
@@ -229,10 +231,12 @@ def test_smooth_grad_cam_depends_on_the_image_alone():
 # Captum, and layers in general
 
 
-def test_captum_of_tokens_and_of_a_function():
+def test_captum_of_tokens():
     model, inputs = made(vit)
     maps = build_method("GC", model).attribute(inputs, TARGET)
-    torch.testing.assert_close(explain("captum.attr:LayerGradCam", model, inputs).relu(), maps, rtol=1e-4, atol=1e-6)
+    got = explain("captum.attr:LayerGradCam", model, inputs, arguments={"relu_attributions": True})
+    assert maps.any()
+    torch.testing.assert_close(got, maps, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -259,25 +263,26 @@ def test_logits_in_an_object(method):
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["zennit:EpsilonPlus", "pytorch_grad_cam:AblationCAM", "torchcam.methods:LayerCAM"])
-def test_the_network_is_left_as_it_was_after_an_exception(method, monkeypatch):
+@pytest.mark.parametrize(
+    ("method", "fails_at"),
+    [("zennit:EpsilonPlus", 1), ("pytorch_grad_cam:AblationCAM", 3), ("torchcam.methods:ScoreCAM", 2)],
+)
+def test_the_network_is_left_as_it_was_after_an_exception(method, fails_at):
     model, inputs = made(convolutional)
-    built, before, calls = build_method(method, model), facts(model), []
+    built, calls = build_method(method, model), []
+    built.attribute(inputs, TARGET)
 
     def fail(*_args):
         calls.append(1)
-        if len(calls) > 6:
+        if len(calls) == fails_at:
             raise RuntimeError("on purpose")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(nn.AdaptiveAvgPool2d, "extra_repr", lambda _self: "")
-        handle = model[6].register_forward_hook(fail)
-        before = facts(model)
-        with pytest.raises(InputError, match="RuntimeError: on purpose"):
-            for _ in range(10):
-                built.attribute(inputs, TARGET)
-        assert facts(model) == before
-        handle.remove()
+    handle = model[6].register_forward_hook(fail)
+    before = facts(model)
+    with pytest.raises(InputError, match="RuntimeError: on purpose"):
+        built.attribute(inputs, TARGET)
+    assert facts(model) == before
+    handle.remove()
     assert built.attribute(inputs, TARGET).any()
 
 
