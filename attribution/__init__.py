@@ -20,6 +20,7 @@ class MethodInfo:
         aliases: other accepted names, in any case.
         parameters: names of those that the command line passes on.
         needs_cam_head: explains only networks that end in global average pooling and a linear layer.
+        needs_attention: explains only networks that attend from tokens to tokens.
     """
 
     place: str
@@ -28,6 +29,7 @@ class MethodInfo:
     takes_layer: bool = False
     is_control: bool = False
     needs_cam_head: bool = False
+    needs_attention: bool = False
 
 
 REGISTRY = {
@@ -40,6 +42,8 @@ REGISTRY = {
     "GB-GC": MethodInfo("attribution.guided:GuidedGradCAM", ("GBGC", "GuidedGradCAM"), takes_layer=True),
     "CAM": MethodInfo("attribution.cam:CAM", needs_cam_head=True),
     "CO": MethodInfo("attribution.gradcam:ConvolutionOutput", takes_layer=True),
+    "ROLLOUT": MethodInfo("attribution.rollout:AttentionRollout", ("AttentionRollout",), needs_attention=True),
+    "GRAD-ROLLOUT": MethodInfo("attribution.rollout:GradientRollout", ("GradientRollout",), needs_attention=True),
     "RANDOM": MethodInfo("attribution.controls:Random", is_control=True),
     "SOBEL": MethodInfo("attribution.controls:Sobel", is_control=True),
 }
@@ -53,7 +57,7 @@ ENSEMBLE_REGISTRY = {
 
 METHODS = tuple(REGISTRY)
 ENSEMBLES = tuple(ENSEMBLE_REGISTRY)
-ANY_MODEL_METHODS = tuple(name for name, info in REGISTRY.items() if not info.needs_cam_head)
+ANY_MODEL_METHODS = tuple(name for name, info in REGISTRY.items() if not (info.needs_cam_head or info.needs_attention))
 CONTROLS = tuple(name for name, info in REGISTRY.items() if info.is_control)
 LAYER_METHODS = tuple(name for name, info in REGISTRY.items() if info.takes_layer)
 ENSEMBLE_PARAMETERS = ("level", "samples", "seed")

@@ -52,6 +52,18 @@ def find_module(network: Network, name: str) -> nn.Module:
     return uncompiled(modules[name])
 
 
+def find_token_map(network: Network, images: Tensor, count: int) -> Reshape | None:
+    """Return a function that brings `count` tokens (N, count, C) to (N, C, h, w); None if they lie on no grid."""
+    return find_layout(record_calls(network, images), images, None).tokens_to_map(count)
+
+
+def find_layout(calls: list[Call], images: Tensor, reshape: Reshape | None) -> MapLayout:
+    """Return the layout of maps among the `calls` of a forward pass of `images`."""
+    outputs = [call.output for call in calls if call.name in CONVOLUTIONS and call.output.ndim == 4]
+    grids = [(int(output.shape[2]), int(output.shape[3])) for output in outputs if len(output) == len(images)]
+    return MapLayout((images.shape[2], images.shape[3]), grids, reshape)
+
+
 class _Search:
     """The search among the calls of one forward pass of two images."""
 
@@ -60,12 +72,7 @@ class _Search:
         self.names = {module: name for name, module in network.modules().items()}
         # behind an operation, because a network may change its input in place, which a leaf refuses
         self.calls = record_calls(network, pair.clone().requires_grad_().clone())
-        grids = [
-            (int(call.output.shape[2]), int(call.output.shape[3]))
-            for call in self.calls
-            if call.name in CONVOLUTIONS and call.output.ndim == 4 and len(call.output) == len(pair)
-        ]
-        self.layout = MapLayout((pair.shape[2], pair.shape[3]), grids, reshape)
+        self.layout = find_layout(self.calls, pair, reshape)
 
     def to_map(self, call: Call, channels_last: bool = False) -> Reshape | None:
         is_of_images = call.output.is_floating_point() and len(call.output) == len(self.pair)
