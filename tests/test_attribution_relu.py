@@ -174,7 +174,7 @@ def test_a_network_without_relu_is_refused_instead_of_given_the_plain_gradient(m
             return x * torch.sigmoid(1.702 * x)
 
     model = nn.Sequential(nn.Conv2d(1, 2, 3), Swish(), nn.Flatten(), nn.Linear(8, 2)).eval()
-    with pytest.raises(InputError, match="calls no ReLU.*VBP"):
+    with pytest.raises(InputError, match=r"calls no ReLU.*VBP"):
         build_method(method, model).attribute(torch.randn(2, 1, 4, 4), torch.tensor([0, 1]))
 
 
