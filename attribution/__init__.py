@@ -93,7 +93,8 @@ def build_method(name: str, model: "Callable[..., Any]", ensemble: str | None = 
     buffers or modes change; with a `layer=`, and by other people's methods, the module itself is explained.
 
     Args:
-        name: one of `METHODS` or an alias, or the place `package.module:Name` of a class that is called with `model`.
+        name: one of `METHODS` or an alias; a method of another library, such as "zennit:EpsilonPlusFlat" or
+            "pytorch_grad_cam:LayerCAM"; or the place `package.module:Name` of a class that is called with `model`.
         ensemble: one of `ENSEMBLES`, around the method.
         params: parameters of the method, such as `layer=` of GC, or of the user's class or its `attribute`; `level`,
             `samples` and `seed` of an ensemble; and `logits`, the part of the model's output that holds the logits
