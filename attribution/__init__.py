@@ -20,6 +20,7 @@ class MethodInfo:
         aliases: other accepted names, in any case.
         parameters: names of those that the command line passes on.
         needs_cam_head: explains only networks that end in global average pooling and a linear layer.
+        needs_attention: explains only networks that attend from tokens to tokens.
     """
 
     place: str
@@ -28,6 +29,7 @@ class MethodInfo:
     takes_layer: bool = False
     is_control: bool = False
     needs_cam_head: bool = False
+    needs_attention: bool = False
 
 
 REGISTRY = {
@@ -40,6 +42,8 @@ REGISTRY = {
     "GB-GC": MethodInfo("attribution.guided:GuidedGradCAM", ("GBGC", "GuidedGradCAM"), takes_layer=True),
     "CAM": MethodInfo("attribution.cam:CAM", needs_cam_head=True),
     "CO": MethodInfo("attribution.gradcam:ConvolutionOutput", takes_layer=True),
+    "ROLLOUT": MethodInfo("attribution.rollout:AttentionRollout", ("AttentionRollout",), needs_attention=True),
+    "GRAD-ROLLOUT": MethodInfo("attribution.rollout:GradientRollout", ("GradientRollout",), needs_attention=True),
     "RANDOM": MethodInfo("attribution.controls:Random", is_control=True),
     "SOBEL": MethodInfo("attribution.controls:Sobel", is_control=True),
 }
@@ -53,7 +57,7 @@ ENSEMBLE_REGISTRY = {
 
 METHODS = tuple(REGISTRY)
 ENSEMBLES = tuple(ENSEMBLE_REGISTRY)
-ANY_MODEL_METHODS = tuple(name for name, info in REGISTRY.items() if not info.needs_cam_head)
+ANY_MODEL_METHODS = tuple(name for name, info in REGISTRY.items() if not (info.needs_cam_head or info.needs_attention))
 CONTROLS = tuple(name for name, info in REGISTRY.items() if info.is_control)
 LAYER_METHODS = tuple(name for name, info in REGISTRY.items() if info.takes_layer)
 ENSEMBLE_PARAMETERS = ("level", "samples", "seed")
@@ -89,7 +93,8 @@ def build_method(name: str, model: "Callable[..., Any]", ensemble: str | None = 
     buffers or modes change; with a `layer=`, and by other people's methods, the module itself is explained.
 
     Args:
-        name: one of `METHODS` or an alias, or the place `package.module:Name` of a class that is called with `model`.
+        name: one of `METHODS` or an alias; a method of another library, such as "zennit:EpsilonPlusFlat" or
+            "pytorch_grad_cam:LayerCAM"; or the place `package.module:Name` of a class that is called with `model`.
         ensemble: one of `ENSEMBLES`, around the method.
         params: parameters of the method, such as `layer=` of GC, or of the user's class or its `attribute`; `level`,
             `samples` and `seed` of an ensemble; and `logits`, the part of the model's output that holds the logits
@@ -105,16 +110,17 @@ def build_method(name: str, model: "Callable[..., Any]", ensemble: str | None = 
     from attribution.custom import ExternalMethod  # here, so that naming the methods costs no import of torch
     from attribution.network import Network, require_evaluation_mode
 
-    network = Network(model, params.pop("logits", None), fuse=params.get("layer") is None)
+    method = canonical_method(name)
+    fuse = params.get("layer") is None and not is_user_code(method)
+    network = Network(model, params.pop("logits", None), fuse=fuse)
     if network.module is not None:
         require_evaluation_mode(network.module)
-    method = canonical_method(name)
     ensemble_params = {key: params.pop(key) for key in ENSEMBLE_PARAMETERS if ensemble and key in params}
     try:
         if not is_user_code(method):
             result: Method = import_object(REGISTRY[method].place, "a method")(network, **params)
         elif network.module is not None:
-            result = ExternalMethod(method, network.module, **params)
+            result = ExternalMethod(method, network, **params)
         else:
             raise InputError(f"{method} explains a torch.nn.Module: give one in place of a function")
     except TypeError as error:

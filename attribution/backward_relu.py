@@ -4,9 +4,11 @@ The rule replaces the call of the function, and is not hooked to a module. So it
 `torch.relu`, `Tensor.relu`, in place or not, reused or not, and for `clamp(min=0)`, `threshold(0, 0)` and
 `maximum(x, 0)`. The gradient of a skip path that leaves before a ReLU is added after the rule.
 
-Other rectifiers (leaky, smooth or bounded ones) have no rule in the papers and are refused. Gates and saturating units
-(sigmoid, softmax, tanh, hardsigmoid, GLU), clamping to other bounds and max-pooling keep their own derivative, and a
-user's own autograd function keeps its backward pass.
+Other rectifiers (leaky, smooth or bounded ones) have no rule: the papers define theirs for ReLU alone, and so do
+Captum, zennit, pytorch-grad-cam and TorchRay. They are refused, and so is a network that calls no ReLU at all, where
+the rule would silently be the plain gradient. Gates and saturating units (sigmoid, softmax, tanh, hardsigmoid, GLU),
+clamping to other bounds and max-pooling keep their own derivative, and a user's own autograd function keeps its
+backward pass.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -93,7 +95,7 @@ class BackwardReLU(FunctionCalls):
     def __init__(self, rule: Rule, *settings: Switch) -> None:
         """`settings`: arguments of `rule` after the activation and whether to work in place."""
         super().__init__(self.call_with_rule)
-        self.rule, self.settings = rule, settings
+        self.rule, self.settings, self.has_applied = rule, settings, False
 
     def call_with_rule(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Raises `InputError` for a rectifier that is no ReLU."""
@@ -103,9 +105,21 @@ class BackwardReLU(FunctionCalls):
         if x is None or not (torch.is_grad_enabled() and x.requires_grad):
             return function(*args, **kwargs)
         if name in OTHER_RECTIFIERS or (name == "threshold" and any((*args[1:3], *map(kwargs.get, THRESHOLD)))):
-            raise InputError(f"the network uses {name}: DeconvNet and GB are defined for ReLU only")
+            raise InputError(
+                f"the network uses {name}: DeconvNet and GB are defined for ReLU only; IG, GC and, with attention over "
+                "tokens, GRAD-ROLLOUT explain it"
+            )
+        self.has_applied = True
         in_place = full_name.endswith("_") or kwargs.get("inplace") or (args and args[-1] is True)
         return self.rule.apply(x, bool(in_place), *self.settings)
+
+    def require_applied(self) -> None:
+        """Raise `InputError` if no ReLU was called, so that the backward pass is the plain one."""
+        if not self.has_applied:
+            raise InputError(
+                "the network calls no ReLU, so that DeconvNet and GB would be the plain gradient, which VBP is; IG and "
+                "GC explain it, too"
+            )
 
 
 def rectifier_input(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:

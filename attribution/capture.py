@@ -59,21 +59,28 @@ def capture(layer: Layer, from_here: bool = False) -> Iterator[Captured]:
         captured.activation = output.detach().requires_grad_() if from_here else output
         return captured.activation.clone()
 
+    with changed_output(layer, hold):
+        yield captured
+
+
+@contextmanager
+def changed_output(layer: Layer, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Replace the output of `layer` by `change(output)` in a forward pass in the `with` block."""
     calls = count()
 
     def call_function(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         output = function(*args, **kwargs)
-        return hold(output) if isinstance(output, Tensor) and next(calls) == layer.call else output
+        return change(output) if isinstance(output, Tensor) and next(calls) == layer.call else output
 
     def hook(_module: nn.Module, _arguments: object, output: Any) -> Any:
-        return _with_first_tensor_changed(output, hold) if next(calls) == layer.call else None
+        return _with_first_tensor_changed(output, change) if next(calls) == layer.call else None
 
     with ExitStack() as stack:
         if layer.module is None:
             stack.enter_context(FunctionCalls(call_function))
         else:
             stack.callback(layer.module.register_forward_hook(hook).remove)
-        yield captured
+        yield
 
 
 def _with_first_tensor_changed(output: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -10,13 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attribution.chunks import Chunks
 from attribution.layers import find_layer, find_module
+from attribution.libraries import library_construction, library_of
 from attribution.maps import as_maps
 from attribution.method import AttributionMethod
 from attribution.network import Network
 from attribution.network_state import Change, NetworkState, changes_undone
 from attribution.random_state import seeded_by
 from attribution.signature import TARGET, MethodSignature, Signature
+from attribution.tapped import with_modules
 from common.errors import InputError
 from common.imports import import_object
 
@@ -36,21 +39,27 @@ class ExternalMethod(AttributionMethod):
     network: Network
 
     def __init__(
-        self, place: str, model: nn.Module, layer: Any = None, arguments: Mapping[str, Any] | None = None, **more: Any
+        self, place: str, network: Network, layer: Any = None, arguments: Mapping[str, Any] | None = None, **more: Any
     ) -> None:
         """
         Args:
-            place: `package.module:Name` of a class, or of a function that makes a method.
-            layer: a module, its name, or a list of them, for a method that takes layers; None for the last convolution
-                block, where the method needs a layer.
+            place: `package.module:Name` of a class, or of a function that makes a method; or the name of a method of
+                one of `LIBRARIES`.
+            network: of a module, which is explained itself.
+            layer: a module, its name, or a list of them, for a method that takes layers; None for the one that
+                Grad-CAM takes, where the method needs a layer.
             arguments, more: of the class or function, and of `attribute`.
 
         Raises:
             InputError: there is no such method, or it can't be made.
         """
-        super().__init__(model)
-        self.place, self.model, self.layer, self.arguments = place, model, layer, {**(arguments or {}), **more}
+        super().__init__(network)
+        assert network.module is not None
+        self.place, self.model, self.layer, self.arguments = place, network.module, layer, {**(arguments or {}), **more}
         self.is_random = False
+        self._is_of_library = library_of(place) is not None and "reshape_transform" not in self.arguments
+        self._chunks = Chunks(self.network)
+        self._shape: torch.Size | None = None  # of the images for which a library's method was made
         self._build, self.signature = construction(place)
         self._attribute: Callable[..., Any] | None = None
         self._hooks: list[Change] = []
@@ -61,6 +70,7 @@ class ExternalMethod(AttributionMethod):
         elif parameter is None and layer is not None:
             raise InputError(f"{place} takes no layer")
         self.signature.require(self.arguments)
+        self._choice = self.layer
         if self.layer is not None or not self.signature.needs_layer:
             self._make()
 
@@ -70,7 +80,9 @@ class ExternalMethod(AttributionMethod):
         Raises:
             InputError: the method fails, returns no maps, or doesn't explain each image by itself.
         """
-        if self._attribute is None:
+        if self._is_of_library and self._shape != inputs.shape[1:]:
+            self._make_for(inputs)
+        elif self._attribute is None:
             layer = find_layer(self.network, inputs)
             if layer.module is None:
                 raise InputError(
@@ -82,6 +94,22 @@ class ExternalMethod(AttributionMethod):
             with quiet():
                 self._try(inputs[:1], target[:1])
             self._is_tried = True
+        if library_of(self.place) is None:
+            return self._maps_of_batch(inputs, target)
+        return torch.cat([self._maps_of_batch(inputs[part], target[part]) for part in self._chunks(inputs)])
+
+    def _make_for(self, inputs: Tensor) -> None:
+        """Make a library's method for images like `inputs`, with modules that return the maps of its layers."""
+        layers = self._choice.split(",") if isinstance(self._choice, str) else self._choice
+        layers = layers if isinstance(layers, list | tuple) else [layers]
+        is_used = self._choice is not None or self.signature.needs_layer
+        found = [find_layer(self.network, inputs, layer) for layer in layers] if is_used else []
+        self.model, modules = with_modules(self.network, found, inputs[:1])
+        self.layer = modules or None
+        self._make()
+        self._shape = inputs.shape[1:]
+
+    def _maps_of_batch(self, inputs: Tensor, target: Tensor) -> Tensor:
         if not self.is_random:
             maps, self.is_random = self._seeded_maps(inputs, target)
             if not self.is_random:
@@ -228,6 +256,9 @@ def construction(place: str) -> tuple[Callable[..., Any], MethodSignature]:
     Raises:
         InputError: nothing is there, or nothing callable.
     """
+    library = library_of(place)
+    if library is not None:
+        return library_construction(place, library)
     build = import_object(place, "a method")
     if not callable(build):
         raise InputError(f"{place} is a {type(build).__name__}: give a class, or a function make(model)")

@@ -1,6 +1,6 @@
 """Feature maps in whatever layout: recognised, and brought to (N, C, h, w)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -55,18 +55,27 @@ class MapLayout:
     def tokens_to_map(self, tokens: int) -> Reshape | None:
         """Return the function for `tokens` tokens: the last ones lie on a grid, class and register tokens before them.
 
-        The grid is the largest fitting output of a convolution, or else has the image's proportions.
+        The grid is the largest fitting output of a convolution, or such an output halved until it has so many tokens,
+        as by the merging of patches, or without convolutions a grid in the image's proportions.
         """
         rows, columns = self.image_size
         heights = ((round((count * rows / columns) ** 0.5), count) for count in range(tokens, max(0, tokens - 9), -1))
         proportional = [(height, count // height) for height, count in heights if height and count % height == 0]
         grids = self.grids or [grid for grid in proportional if abs(grid[0] / grid[1] - rows / columns) < 0.01]
         fitting = [(h, w) for h, w in grids if h * w > 1 and 0 <= tokens - h * w <= MOST_PREFIX_TOKENS]
+        fitting = fitting or [grid for whole in grids for grid in halvings(whole) if grid[0] * grid[1] == tokens > 1]
         if not fitting:
             return None
         height, width = max(fitting, key=lambda grid: grid[0] * grid[1])
         prefix = tokens - height * width
         return lambda output: output[:, prefix:].transpose(1, 2).unflatten(2, (height, width))
+
+
+def halvings(grid: Grid) -> Iterator[Grid]:
+    """Yield a grid with height and width halved again and again, rounded up as by padding."""
+    while grid != (1, 1):
+        grid = (grid[0] + 1) // 2, (grid[1] + 1) // 2
+        yield grid
 
 
 def is_distribution(output: Tensor) -> bool:

@@ -26,7 +26,7 @@ def fuse_batchnorm(model: nn.Module) -> nn.Module:
     `layer=` that is such a convolution.
     """
     fused = copy.deepcopy(model).requires_grad_(False).to(memory_format=torch.channels_last)
-    for convolution_name, norm_name in list(_fusible_pairs(fused)):
+    for convolution_name, norm_name in list(fusible_pairs(fused)):
         convolution, norm = fused.get_submodule(convolution_name), fused.get_submodule(norm_name)
         assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         fused.set_submodule(convolution_name, fuse_conv_bn_eval(convolution, norm).requires_grad_(False))
@@ -46,7 +46,7 @@ def has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, hooks) for hooks in HOOKS)
 
 
-def _fusible_pairs(model: nn.Module) -> Iterator[tuple[str, str]]:
+def fusible_pairs(model: nn.Module) -> Iterator[tuple[str, str]]:
     """Yield the names of a convolution and of the batch norm that alone reads its output."""
     try:
         graph = symbolic_trace(model)

@@ -31,9 +31,11 @@ class ModifiedBackprop(GradientMethod):
         require_visible_calls(self.network)
 
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """(N, …), (N,) -> (N, …); raises `InputError` for a rectifier that is no ReLU."""
-        with BackwardReLU(self.rule):
-            return self.gradient(inputs, target)
+        """(N, …), (N,) -> (N, …); raises `InputError` for a rectifier that is no ReLU, or without any."""
+        with BackwardReLU(self.rule) as calls:
+            maps = self.gradient(inputs, target)
+        calls.require_applied()
+        return maps
 
 
 class DeconvNet(ModifiedBackprop):
@@ -68,13 +70,14 @@ class GuidedGradCAM(GradCAM):
 
     @torch.enable_grad()
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """(N, C, H, W), (N,) -> (N, C, H, W); raises `InputError` for a rectifier that is no ReLU."""
+        """(N, C, H, W), (N,) -> (N, C, H, W); raises `InputError` for a rectifier that is no ReLU, or without any."""
         layer = self.layer_for(inputs)  # without the other backward pass
         guided, maps = torch.empty_like(inputs), []
         for part in self.chunks(inputs):
             leaf, guiding = inputs[part].detach().requires_grad_(), Switch()
-            with BackwardReLU(SwitchedGuided, guiding):
+            with BackwardReLU(SwitchedGuided, guiding) as calls:
                 activation, logits = self.activation_and_logits(leaf.clone(), from_here=False)
+            calls.require_applied()
             score = target_logits(logits, target[part]).sum()
             maps.append(self.of_activation(layer, activation, score, retain_graph=True))
             guiding.on = True

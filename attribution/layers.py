@@ -25,9 +25,9 @@ def find_layer(
 ) -> Layer:
     """Return the call in `network` whose activation Grad-CAM explains.
 
-    By default this is the last of the network's own `layers`, where it names them; with self-attention, the layer norm
-    before the last attention; and otherwise the last feature map before any pooling on which alone the logits depend,
-    and which is no map of the class scores.
+    By default this is the last of the network's own `layers`, where it names them; with self-attention, the norm before
+    the last attention, if that reads nothing else; and otherwise the last feature map before any pooling on which alone
+    the logits depend, from which they read more than a class token, and which is no map of the class scores.
 
     Args:
         inputs: (N, C, H, W); one image is enough.
@@ -60,6 +60,18 @@ def find_module(network: Network, name: str) -> nn.Module:
     return uncompiled(modules[name])
 
 
+def find_token_map(network: Network, images: Tensor, count: int) -> Reshape | None:
+    """Return a function that brings `count` tokens (N, count, C) to (N, C, h, w); None if they lie on no grid."""
+    return find_layout(record_calls(network, images), images, None).tokens_to_map(count)
+
+
+def find_layout(calls: list[Call], images: Tensor, reshape: Reshape | None) -> MapLayout:
+    """Return the layout of maps among the `calls` of a forward pass of `images`."""
+    outputs = [call.output for call in calls if call.name in CONVOLUTIONS and call.output.ndim == 4]
+    grids = [(int(output.shape[2]), int(output.shape[3])) for output in outputs if len(output) == len(images)]
+    return MapLayout((images.shape[2], images.shape[3]), grids, reshape)
+
+
 class _Search:
     """The search among the calls of one forward pass of two images."""
 
@@ -68,12 +80,7 @@ class _Search:
         self.names = {module: name for name, module in network.modules().items()}
         # behind an operation, because a network may change its input in place, which a leaf refuses
         self.calls = record_calls(network, pair.clone().requires_grad_().clone())
-        grids = [
-            (int(call.output.shape[2]), int(call.output.shape[3]))
-            for call in self.calls
-            if call.name in CONVOLUTIONS and call.output.ndim == 4 and len(call.output) == len(pair)
-        ]
-        self.layout = MapLayout((pair.shape[2], pair.shape[3]), grids, reshape)
+        self.layout = find_layout(self.calls, pair, reshape)
 
     def to_map(self, call: Call, channels_last: bool = False) -> Reshape | None:
         is_of_images = call.output.is_floating_point() and len(call.output) == len(self.pair)
@@ -116,17 +123,24 @@ class _Search:
             is_of_heads = call.output.ndim == 4 and call.output.shape[2] in tokens  # (N, heads, T, d)
             to_map = None if is_of_heads else self.to_map(call, channels_last=True)
             if to_map is not None:
-                return self.layer_of(call, to_map)
+                layer = self.layer_of(call, to_map)
+                return layer if self.is_read_alone(layer) else None
         return None
 
     def bottleneck(self) -> Layer | None:
+        moved: tuple[Call, Reshape] | None = None  # a map that was moved from what is none, such as windows
         for call in reversed(self.calls):
-            if call.module is not None or call.name in POOLING or call.name in MOVING:
+            if call.module is not None:
                 continue
-            to_map = self.to_map(call)
-            if to_map is None:
+            to_map = None if call.name in POOLING else self.to_map(call)
+            if call.name in MOVING:
+                moved = moved or (None if to_map is None else (call, to_map))
                 continue
-            layer = self.layer_of(call, to_map)
+            candidate = moved if to_map is None else (call, to_map)
+            moved = None
+            if candidate is None or call.name in POOLING:
+                continue
+            layer = self.layer_of(*candidate)
             if self.is_bottleneck(layer) and not self.is_class_scores(layer):
                 return layer
         return None
@@ -147,14 +161,23 @@ class _Search:
             logits = self.network(images)
         return getattr(captured, "activation", None), logits
 
+    def is_read_alone(self, layer: Layer) -> bool:
+        """Return whether the last attention depends on the image through this activation alone."""
+        leaf = self.pair.clone().requires_grad_()
+        with capture(layer, from_here=True):
+            output = [call.output for call in record_calls(self.network, leaf.clone()) if is_attention(call)][-1]
+        return not output.requires_grad or torch.autograd.grad(output.sum(), leaf, allow_unused=True)[0] is None
+
     def is_bottleneck(self, layer: Layer) -> bool:
-        """Return whether the logits depend on the image through this activation alone."""
+        """Return whether the logits depend on the image through this activation alone, and not on a class token."""
         leaf = self.pair.clone().requires_grad_()
         activation, logits = self.captured(layer, leaf.clone())
         if not logits.requires_grad or activation is None:
             return False
-        of_leaf, of_activation = torch.autograd.grad(logits.sum(), (leaf, activation), allow_unused=True)
-        return of_leaf is None and of_activation is not None
+        of_leaf, of_activation = torch.autograd.grad(weighted_sum(logits), (leaf, activation), allow_unused=True)
+        if of_leaf is not None or of_activation is None:
+            return False
+        return bool(layer.to_map(of_activation).any()) or not of_activation.any()
 
     def is_class_scores(self, layer: Layer) -> bool:
         """Return whether each logit depends on its own channel alone, as behind a 1×1 convolution with pooling."""
@@ -174,13 +197,17 @@ class _Search:
         activation, logits = self.captured(layer, self.pair.clone())
         if not logits.requires_grad or activation is None:
             return
-        weights = torch.linspace(1, 2, logits.shape[1], dtype=logits.dtype, device=logits.device)
-        (gradient,) = torch.autograd.grad((logits * weights).sum(), activation, allow_unused=True)
+        (gradient,) = torch.autograd.grad(weighted_sum(logits), activation, allow_unused=True)
         if gradient is not None and gradient.any() and not layer.to_map(gradient).any():
             raise InputError(
                 f"after layer {layer.name!r} the logits read the class token alone, so that its map would be empty: "
                 "choose an earlier one, such as the norm before the last attention"
             )
+
+
+def weighted_sum(logits: Tensor) -> Tensor:
+    """Return a sum of all logits in which classes don't cancel, as they may behind a centred head."""
+    return (logits * torch.linspace(1, 2, logits.shape[1], dtype=logits.dtype, device=logits.device)).sum()
 
 
 def is_attention(call: Call) -> bool:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from attribution import build_method
+from attribution.libraries import source_place
 from attribution.maps import compute_maps
 from common.fingerprint import code_fingerprint
 from common.hashing import rounded_sha256
@@ -20,7 +21,7 @@ LAYER = "features"
 
 def method_code(place: str, parameters: dict[str, Any]) -> str:
     """Return the hash that stands for the code of the method at `place` in records."""
-    return code_fingerprint(place, sorted(parameters.items()), lambda: results(place, parameters))
+    return code_fingerprint(source_place(place), sorted(parameters.items()), lambda: results(place, parameters))
 
 
 def results(place: str, parameters: dict[str, Any]) -> list[str]:

@@ -120,7 +120,9 @@ class MethodSpec:
             InputError: unknown name or parameter, or code that was edited meanwhile.
         """
         if self.code:
-            require_unchanged(self.method, self.code)
+            from attribution.libraries import source_place  # here, so that choosing costs no import of torch
+
+            require_unchanged(source_place(self.method), self.code)
         parameters = defaults | dict(self.parameters)
         if "arguments" in parameters:
             parameters["arguments"] = with_tuples(json.loads(parameters["arguments"]))

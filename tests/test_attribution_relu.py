@@ -167,6 +167,17 @@ def test_other_rectifiers_are_refused_by_name(layer, method):
         build_method(method, model).attribute(torch.randn(2, 1, 4, 4), torch.tensor([0, 1]))
 
 
+@pytest.mark.parametrize("method", ["GB", "DeconvNet", "GB-GC"])
+def test_a_network_without_relu_is_refused_instead_of_given_the_plain_gradient(method):
+    class Swish(nn.Module):
+        def forward(self, x):
+            return x * torch.sigmoid(1.702 * x)
+
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), Swish(), nn.Flatten(), nn.Linear(8, 2)).eval()
+    with pytest.raises(InputError, match=r"calls no ReLU.*VBP"):
+        build_method(method, model).attribute(torch.randn(2, 1, 4, 4), torch.tensor([0, 1]))
+
+
 def test_rule_ends_with_its_block_also_after_an_exception(images):
     class Failing(nn.Module):
         def forward(self, images):
