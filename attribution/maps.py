@@ -1,7 +1,5 @@
 """Maps as one tensor, whatever a method returns, and the maps of a batch."""
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +13,6 @@ from attribution.method import Method
 from common.errors import InputError
 
 Array = npt.NDArray[Any]
-
-BATCH = 250  # images at once, of small ones
-VALUES_AT_ONCE = 2**22  # of larger ones, so that memory stays bounded
 
 
 @dataclass(frozen=True)
@@ -33,11 +28,6 @@ class BatchMaps:
     attribution: Array
     prediction: Array
     gap: Array | None
-
-
-def batch_size(shape: Sequence[int]) -> int:
-    """Return the number of images (C, H, W) that are explained or classified at once."""
-    return min(BATCH, max(1, VALUES_AT_ONCE // math.prod(shape)))
 
 
 def explain_batch(method: Method, model: nn.Module, inputs: Tensor, label: Tensor, explain: str) -> BatchMaps:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from attribution import build_method
 from attribution.fusing import fuse_batchnorm
-from attribution.maps import BATCH, compute_maps
+from attribution.maps import compute_maps
 from benchmarks.apart import apart
 from benchmarks.timing import Side, goal_cell, largest_convolution_rate, operations, parser_of, published
 from evaluation.configs import SelectivityConfig

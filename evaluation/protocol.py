@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from attribution.maps import batch_size
 from attribution.method import Method
 from attribution.spec import MethodSpec
 from evaluation import EXPLAIN, RANKS
@@ -17,7 +16,7 @@ from evaluation.statistics import require_images
 from evaluation.tasks import Arrays, OnImages, SharedArrays, normalisation_of, split_of
 from training.checkpoint import Checkpoint
 from training.classifier import restore
-from training.inputs import Images, Inputs, Normalisation, load_labels
+from training.inputs import Images, Inputs, Normalisation, batch_size, load_labels
 
 Result = dict[str, Any]
 

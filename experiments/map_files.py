@@ -15,13 +15,13 @@ import torch
 from torch import nn
 
 from attribution import MAP_DTYPES
-from attribution.maps import batch_size, explain_batch
+from attribution.maps import explain_batch
 from attribution.method import Method
 from common.errors import InputError
 from common.files import atomic_write, catch_read_errors, require_not_in_use, require_space
 from common.hashing import json_sha256
 from evaluation.tasks import OnImages
-from training.inputs import Inputs
+from training.inputs import Inputs, batch_size
 
 FORMAT = 2  # 1: IG by one Gauss–Legendre rule
 PART_ROWS = 2000

@@ -19,8 +19,9 @@ from attribution import (
 )
 from common.errors import InputError
 from common.imports import is_user_code
-from common.parsing import ALL, among, json_object, number, one_or_more, positive
+from common.parsing import ALL, among, fraction, json_object, number, one_or_more, positive
 from data import DATA_DIR, DATASETS, GENERATED
+from data.folder_options import INTERPOLATIONS
 from data.folders import TARGET_PREFIX
 from evaluation import CONTROL_CURVES, EVALUATIONS, TRUST
 from evaluation.configs import CONFIGS
@@ -40,14 +41,29 @@ def target_name(text: str) -> str:
     return text if text.startswith(TARGET_PREFIX) else among("target", (*DATASETS, *GENERATED))(text)
 
 
+def floats(text: str) -> tuple[float, ...]:
+    """Read numbers with commas, one for each channel."""
+    return tuple(map(number(float, 0), text.split(",")))
+
+
+def crop(text: str) -> float:
+    return 1.0 if text == "1" else float(fraction(text))
+
+
 def ensemble_name(text: str) -> str:
     return NONE if text.lower() == NONE else canonical_ensemble(text)
 
 
 def factory_place(text: str) -> str:
     if not is_user_code(text):
-        raise InputError(f"{text!r} is not package.module:factory or file.py:factory")
+        raise InputError(f"{text!r} is not torchvision:name, timm:name, package.module:factory or file.py:factory")
     return text
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Read "224" or "224x192" as height and width."""
+    height, _, width = text.lower().partition("x")
+    return positive(height), positive(width or height)
 
 
 @dataclass(frozen=True)
@@ -70,11 +86,37 @@ class SelectionOptions:
     )
     model: str | None = option(
         None,
-        "a model of your own instead of --attention, as PACKAGE.MODULE:FACTORY or FILE.py:FACTORY: what FACTORY(shape, "
-        "classes) returns, a torch.nn.Module that maps (N, C, H, W) to logits (N, classes)",
+        "a model instead of --attention: torchvision:NAME, timm:NAME, or PACKAGE.MODULE:FACTORY or FILE.py:FACTORY of "
+        "your own: what FACTORY(shape, classes) returns, a torch.nn.Module that maps (N, C, H, W) to logits (N, "
+        "classes)",
         parse=factory_place,
         metavar="PLACE",
     )
+    weights: str | None = option(
+        None,
+        "weights of a trained network, which is then judged as it is: a .safetensors file, a state dict in .pt, or "
+        "pretrained (those of the library); its preprocessing comes from the library where that has one",
+        metavar="FILE",
+    )
+    image_size: tuple[int, int] | None = option(
+        None,
+        "resize and centre-crop the images of a folder to N or HxW pixels (default: the network's with --weights, else "
+        "as they are)",
+        parse=image_size,
+        metavar="N",
+    )
+    crop: float | None = option(
+        None, "part of the resized image that the centre crop keeps (default: 1)", parse=crop, metavar="X"
+    )
+    interpolation: str | None = option(None, "of the resizing (default: bilinear)", choices=INTERPOLATIONS)
+    split: str | None = option(None, "test: all images of a folder are test images", choices=("test",))
+    classes_file: str | None = option(
+        None, "class names, one a line: line k is output k of the network, folders are found by name", metavar="FILE"
+    )
+    mean: tuple[float, ...] | None = option(
+        None, "subtracted from each channel (0 to 1) by the network of --weights", parse=floats, metavar="R,G,B"
+    )
+    std: tuple[float, ...] | None = option(None, "by which each channel is divided then", parse=floats, metavar="R,G,B")
     depth: int | None = option(None, f"depth of RAN (default: {DEPTHS[0]})", parse=positive, choices=DEPTHS)
     width: int | None = option(None, f"width of WARN (default: {WIDTHS[0]})", parse=positive, choices=WIDTHS)
     method: tuple[str, ...] = option(

@@ -19,7 +19,9 @@ from common.files import require_not_in_use
 from common.progress import progress_bar
 from data import Dataset, dataset_info, dataset_sha256, load_dataset
 from data.load import subset_index
+from evaluation.chance import chance_of
 from evaluation.masking import ranks_of_maps
+from evaluation.statistics import at_chance, proportion_interval
 from evaluation.tasks import Arrays, SharedArrays, arrays_of
 from experiments.checkpoints import find_classifier, has_code_changed, train_and_save
 from experiments.map_files import (
@@ -40,6 +42,7 @@ from training.checkpoint import Checkpoint
 from training.classifier import restore
 from training.config import TrainingConfig
 from training.inputs import Images, Normalisation
+from training.loop import predict
 from training.networks import new_model
 
 RANKS_HELD = 4  # methods
@@ -56,6 +59,7 @@ class Pipeline:
         limit_train, limit_test: images to explain; None for all.
         resume: continue an interrupted training.
         map_dtype: the type in which maps are stored.
+        given: a network with weights that are not trained here; None for one of `config`.
 
     Raises:
         InputError: the stored classifier can't be used.
@@ -70,6 +74,7 @@ class Pipeline:
     overwrite: bool = False
     resume: bool = False
     map_dtype: str = MAP_DTYPES[0]
+    given: Checkpoint | None = None
 
     def __post_init__(self) -> None:
         self.model = model_name(self.config.attention)
@@ -80,7 +85,8 @@ class Pipeline:
         self._fresh_maps: set[Path] = set()  # already made anew for --overwrite
         self._map_sizes: dict[MethodSpec, int] = {}
         self._ranks: dict[str, SharedArrays] = {}
-        self._checkpoint = find_classifier(self.config, self.dataset_sha256, self.folders.checkpoints)
+        self._is_announced = False
+        self._checkpoint = self.given or find_classifier(self.config, self.dataset_sha256, self.folders.checkpoints)
 
     @property
     def has_classifier(self) -> bool:
@@ -98,7 +104,29 @@ class Pipeline:
 
     @cached_property
     def normalisation(self) -> Normalisation:
-        return Normalisation.from_dataset(self.whole, self.device)
+        if self.given is None:
+            return Normalisation.from_dataset(self.whole, self.device)
+        prepared = self.given.metadata["preprocessing"]
+        return Normalisation.of_network(prepared["mean"], prepared["std"], self.dataset.test.images, self.device)
+
+    def announce(self) -> None:
+        """Make the classifier if it is missing; print a line on a given one, once."""
+        _ = self.checkpoint
+        if self.given is not None and not self._is_announced:
+            print(self.describe_given(), flush=True)
+        self._is_announced = True
+
+    def describe_given(self) -> str:
+        """Return a line on the accuracy of a given network on the test images, and a doubt if it is near chance."""
+        assert self.given is not None
+        test, metadata = self.dataset.test, self.given.metadata
+        model = restore(self.given, self.device)
+        hits = predict(model, Images(test, self.normalisation, self.device)).cpu().numpy() == test.labels
+        accuracy, chance = proportion_interval(int(hits.sum()), len(hits)), chance_of(torch.from_numpy(test.labels))
+        line = f"model: {self.model}, {metadata['parameters']:,} parameters: accuracy {accuracy.mean:.4f}"
+        line += f" ± {accuracy.half:.4f} on {len(hits):,} images, chance {chance:.4f}"
+        doubt = "; it is near chance: preprocessing or the order of the classes may be wrong"
+        return line + doubt * at_chance(accuracy, chance)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -180,18 +208,24 @@ class Pipeline:
         return map_bytes(self.images_to_explain, self.try_method(method), self.map_dtype)
 
     def try_method(self, method: MethodSpec) -> int:
-        """Explain one black image with an untrained model; return the number of values of its map.
+        """Explain one black image with the given, or an untrained, model; return the number of values of its map.
 
         Raises:
             InputError: the method doesn't work on this model.
         """
         if method not in self._map_sizes:
-            model = new_model(self.config.dataset, self.config.attention).eval()
+            untrained = self.given is None
+            model = new_model(self.config.dataset, self.config.attention).eval() if untrained else self._given_model
             black = torch.zeros(1, *dataset_info(self.config.dataset).image_shape)
             built = method.build(model, **method_kwargs(method, model, torch.zeros(len(black[0]))))
             batch = explain_batch(built, model, black, torch.zeros(1, dtype=torch.int64), self.explain)
             self._map_sizes[method] = batch.attribution.size
         return self._map_sizes[method]
+
+    @cached_property
+    def _given_model(self) -> nn.Module:
+        assert self.given is not None
+        return restore(self.given, torch.device("cpu"))
 
     def maps(self, method: MethodSpec) -> MapReader:
         """Return the maps of `method` for all images of `dataset`; make them if they are missing."""

@@ -48,7 +48,8 @@ def plan_evaluations(request: Request) -> tuple[list["Coherence"], list[Measurem
     for evaluation in [*(name for name in (*REMOVING, "sanity", "learned") if name in names), *own]:
         for of_seeds in request.pipelines_of_seeds():
             first = of_seeds[0]
-            values = {"explain": first.explain, **request.options, "limit_test": first.limit_test}
+            values = {"by_image": first.given is not None, "explain": first.explain, **request.options}
+            values["limit_test"] = first.limit_test
             if evaluation == "F-Fidelity":
                 values["tuning"] = finetuning_recipe(first.config.recipe)
             config = load_evaluation(evaluation).configure(**values)

@@ -15,10 +15,11 @@ from data.folders import TARGET_PREFIX, folder_name
 from evaluation import QUICK_CONTROLS
 from evaluation.options import options_of
 from experiments.engine import default_jobs
+from experiments.given import folder_options, load_network, require_given_options_fit
 from experiments.options import RunningOptions, SelectionOptions, TrainingOptions
 from experiments.pipeline import Pipeline
 from experiments.store import Folders
-from models import ATTENTIONS, OPTIONS, variant_name
+from models import ATTENTIONS, OPTIONS, parse_model_name, variant_name
 from reporting.labels import usual_images
 from training.config import TrainingConfig
 from training.device import resolve_device
@@ -68,8 +69,11 @@ class Request(SelectionOptions, TrainingOptions, RunningOptions):
         Raises:
             InputError: there is no such folder.
         """
+        require_given_options_fit(self)
+        options = folder_options(self, self.model)
         targets = (
-            folder_name(name, self.data_dir) if name.startswith(TARGET_PREFIX) else name for name in self.target or ()
+            folder_name(name, self.data_dir, options) if name.startswith(TARGET_PREFIX) else name
+            for name in self.target or ()
         )
         return replace(self, target=None if self.target is None else tuple(targets))
 
@@ -168,6 +172,8 @@ class Request(SelectionOptions, TrainingOptions, RunningOptions):
         self, target: str, attention: str | None, seed: int, limit_train: int | None, limit_test: int | None
     ) -> Pipeline:
         """Return the pipeline of a classifier, whose own recipe trains it if it is missing."""
+        given = load_network(self, attention, target) if self.weights else None
+        attention = parse_model_name(given.metadata["model"]) if given else attention
         recipe = recipe_for(target, attention, quick=self.quick)
         quick_limit = quick_train_images(target, attention) if self.quick else None
         return Pipeline(
@@ -178,6 +184,7 @@ class Request(SelectionOptions, TrainingOptions, RunningOptions):
             limit_test=limit_test,
             overwrite=self.overwrite,
             resume=self.resume,
+            given=given,
             **{name: self.options[name] for name in ("explain", "map_dtype") if name in self.options},
         )
 

@@ -128,7 +128,7 @@ class Experiment(ABC, Generic[Config]):
     def prepare(self) -> None:
         """Make what the tasks need: classifiers and maps."""
         for pipeline in self.pipelines:
-            _ = pipeline.checkpoint
+            pipeline.announce()
         self.find()
         for pipeline, method in self.explanations if self.needs_maps else ():
             pipeline.maps(method)

@@ -1,12 +1,14 @@
 """Networks with weights that are not trained here, as checkpoints."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from common.errors import InputError
+from common.hashing import json_sha256
 from common.random_state import seeded
 from models import build_model, model_code, model_name, with_weights
 from models.preprocessing import preprocessing_of
@@ -77,8 +79,9 @@ def load_given(
         **({"model_code": own_code} if own_code else {}),
     }
     checkpoint = Checkpoint.from_model(model, metadata)
-    metadata["model"] = model_name(with_weights(place, checkpoint.sha256))
-    return checkpoint
+    identity = json_sha256([checkpoint.sha256, metadata["preprocessing"]])
+    metadata["model"] = model_name(with_weights(place, identity))
+    return replace(checkpoint, sha256=identity)
 
 
 def _usual_shape(place: str | None, size: tuple[int, int] | None) -> tuple[int, int, int]:

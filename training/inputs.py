@@ -1,5 +1,7 @@
 """Images held on the device, and their normalisation."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -14,6 +16,13 @@ from data.formats import Pixels
 
 STATISTICS_BATCH = 512  # images
 LARGEST_COPY = 1 << 30  # bytes of a mapped array that is copied to the device
+BATCH = 250  # images at once, of small ones; larger batches are hardly faster on a processor
+VALUES_AT_ONCE = 2**22  # of larger ones, so that memory stays bounded
+
+
+def batch_size(shape: Sequence[int]) -> int:
+    """Return the number of images (C, H, W) that are explained or classified at once."""
+    return min(BATCH, max(1, VALUES_AT_ONCE // math.prod(shape)))
 
 
 class Inputs(Protocol):
@@ -45,6 +54,17 @@ class Normalisation:
     mean: Tensor
     std: Tensor
     mean_pixel: Tensor | None = None
+
+    @classmethod
+    def of_network(
+        cls, mean: Sequence[float], std: Sequence[float], images: Pixels, device: torch.device
+    ) -> "Normalisation":
+        """Return the normalisation of somebody's network; the mean pixel is that of `images` (N, H, W, C) uint8."""
+        known_mean, known_std, pixel = (
+            torch.tensor(values, dtype=torch.float32, device=device)
+            for values in (mean, std, channel_statistics(images)[0])
+        )
+        return cls(known_mean, known_std, (pixel - known_mean) / known_std)
 
     @classmethod
     def from_dataset(cls, dataset: Dataset, device: torch.device) -> "Normalisation":

@@ -15,11 +15,9 @@ from common.hashing import json_sha256
 from common.random_state import seeded
 from training.augmentation import sample_augmentation
 from training.checkpoint import TrainingState
-from training.inputs import Inputs
+from training.inputs import Inputs, batch_size
 from training.recipe import Recipe
 from training.step import TrainingStep
-
-TEST_BATCH = 250  # larger batches are hardly faster on a processor
 
 OnStep = Callable[[int, float | None], object]
 """Called with the number of images of a step, and with the validation accuracy at the end of an epoch."""
@@ -157,5 +155,6 @@ def predict(model: nn.Module, inputs: Inputs, index: Tensor | None = None) -> Te
     model.eval()
     device = next(model.parameters()).device
     rows = torch.arange(len(inputs), device=device) if index is None else index
-    batches = [inputs.batch(part).contiguous(memory_format=torch.channels_last) for part in rows.split(TEST_BATCH)]
+    size = batch_size(inputs.batch(rows[:1]).shape[1:])
+    batches = (inputs.batch(part).contiguous(memory_format=torch.channels_last) for part in rows.split(size))
     return torch.cat([model(batch).argmax(dim=1) for batch in batches])

@@ -1,0 +1,82 @@
+"""Networks with given weights, and the image folders that fit them."""
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from common.errors import InputError
+from data import dataset_info
+from data.folder_options import FolderOptions
+from data.folders import TARGET_PREFIX, is_folder
+from models.preprocessing import preprocessing_of
+from models.zoo import is_zoo_model
+from training.checkpoint import Checkpoint
+from training.given import load_given
+
+if TYPE_CHECKING:
+    from experiments.request import Request
+
+SIZES = ("image_size", "crop", "interpolation")
+OF_FOLDERS = (*SIZES, "split", "classes_file")
+OF_WEIGHTS = ("split", "classes_file", "mean", "std")
+
+
+def require_given_options_fit(request: "Request") -> None:
+    """Raise `InputError` if an option of image folders or of given weights has nothing to act on."""
+    targets = request.target or ()
+    for name in OF_FOLDERS:
+        is_set = getattr(request, name) is not None
+        if is_set and not all(target.startswith(TARGET_PREFIX) or is_folder(target) for target in targets):
+            raise InputError(f"--{name.replace('_', '-')} is for --target={TARGET_PREFIX}PATH")
+    for name in OF_WEIGHTS if request.weights is None else ():
+        if getattr(request, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')} is for a network with --weights=FILE")
+    if request.weights is not None:
+        if request.train:
+            raise InputError("--weights is for a network that is trained already: leave out --train or --weights")
+        if request.seeds > 1:
+            raise InputError("--seeds is for networks that are trained here: --weights gives one network")
+        if len(request.attentions) > 1:
+            raise InputError("--weights is for one network: give one --attention, or --model")
+
+
+def folder_options(request: "Request", place: str | None) -> FolderOptions:
+    """Return the options of the request's image folders: its own, else those of the network `place` with weights."""
+    sizes = {name: getattr(request, name) for name in SIZES if getattr(request, name) is not None}
+    others = {name: getattr(request, name) for name in OF_FOLDERS if name not in SIZES}
+    if request.weights is not None:
+        usual = preprocessing_of(place) if is_zoo_model(place) else None
+        if usual is not None and usual.size is not None:
+            own = {"image_size": usual.size, "crop": usual.crop, "interpolation": usual.interpolation}
+            sizes = {**own, **sizes}
+        others["rgb"] = is_zoo_model(place)
+    return FolderOptions(**sizes, **others)
+
+
+def load_network(request: "Request", place: str | None, target: str) -> Checkpoint:
+    """Return the network of --weights for the images of `target`, a data set by its name.
+
+    Raises:
+        InputError: no such network or file, weights that don't fit, or images of other classes; it is not known how
+            the network's images are normalised.
+    """
+    assert request.weights is not None
+    info = dataset_info(target)
+    checkpoint = _load(place, request.weights, info.image_shape, len(info.classes), request.mean, request.std)
+    if checkpoint.metadata["preprocessing"]["mean"] is None:
+        raise InputError(
+            f"{place or 'SimpleCNN'} doesn't say how its images are normalised: give --mean and --std, one number for "
+            "each channel (--mean=0,0,0 --std=1,1,1 for images from 0 to 1)"
+        )
+    if checkpoint.metadata["outputs"] != len(info.classes):
+        raise InputError(
+            f"{target} has {len(info.classes)} classes, {place or 'the network'} {checkpoint.metadata['outputs']} "
+            "outputs: give --classes-file=FILE with a class on each line, line k for output k"
+        )
+    return checkpoint
+
+
+@lru_cache(4)
+def _load(
+    place: str | None, weights: str, shape: tuple[int, int, int], classes: int, *normalisation: Any
+) -> Checkpoint:
+    return load_given(place, weights, shape, classes, **dict(zip(("mean", "std"), normalisation, strict=True)))
