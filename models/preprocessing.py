@@ -53,8 +53,10 @@ class Preprocessing:
     @classmethod
     def read(cls, plain: Mapping[str, Any]) -> "Preprocessing":
         """Invert `plain`."""
-        values = {field.name: plain[field.name] for field in fields(cls)}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        values: dict[str, Any] = {field.name: plain[field.name] for field in fields(cls)}
+        for name, value in values.items():
+            values[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**values)
 
 
 def preprocessing_of(place: str | None, model: Any = None) -> Preprocessing:
@@ -78,7 +80,8 @@ def preprocessing_of(place: str | None, model: Any = None) -> Preprocessing:
             return _of_torchvision(name)
         import timm
 
-        timm_config = timm.get_pretrained_cfg(name).to_dict()
+        known = timm.get_pretrained_cfg(name)
+        timm_config = known.to_dict() if known else None
     if isinstance(timm_config, Mapping):
         from timm.data import resolve_data_config
 
