@@ -35,7 +35,7 @@ def applicable_methods(
         require_evaluation_mode(network.module)
     with network.prepared(images):
         pass
-    reasons = {}
+    reasons: dict[str, str | None] = {}
     for name in methods:
         try:
             method = canonical_method(name)

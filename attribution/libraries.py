@@ -65,7 +65,7 @@ def of_zennit(place: str, kind: Any) -> Construction:
             if logits is not None and not near(output[:1].detach(), logits):
                 raise InputError(f"{place} can't be used: zennit's canonizers change the logits of this network")
             checked.append(True)
-            return relevance  # type: ignore[no-any-return]
+            return relevance
 
         return attribute
 

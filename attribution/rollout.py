@@ -108,12 +108,12 @@ class AttentionRollout(AttentionMethod):
         readout, parts = self.parts(inputs)
         maps = []
         for part in parts:
-            weights: list[Tensor] = []
-            with AttentionWeights(lambda layer, weights=weights: weights.append(layer.mean(dim=1))):
+            layers: list[Tensor] = []
+            with AttentionWeights(layers.append):
                 self.network(inputs[part].clone())
-            relevance = identity_like(weights[0])
-            for layer in weights:
-                relevance = (layer + identity_like(layer)) / 2 @ relevance
+            relevance = identity_like(layers[0][:, 0])
+            for weights in layers:
+                relevance = (weights.mean(dim=1) + identity_like(relevance)) / 2 @ relevance
             maps.append(readout(relevance))
         return to_size_of(inputs, torch.cat(maps))
 

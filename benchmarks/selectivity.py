@@ -30,7 +30,7 @@ from experiments.store import Folders
 from training.classifier import restore
 from training.config import TrainingConfig
 from training.device import device_name, disable_tf32, resolve_device, set_up_process
-from training.inputs import Images, load_labels
+from training.inputs import BATCH, Images, load_labels
 from training.recipe import recipe_for
 
 GOAL = 10.0

@@ -15,6 +15,7 @@ from common.errors import InputError
 Values = Sequence[float] | npt.NDArray[Any]
 
 CONFIDENCE = 0.95
+HIT_DIGITS = 6  # to which a number of hits is a whole number
 READABLE = 0.9  # share of the accuracy above chance above which the mask explains a curve
 MARGIN = 0.05  # share of the possible accuracy above chance below which a mask carries no class
 
@@ -45,12 +46,12 @@ def estimate(accuracies: Sequence[float], test_images: int) -> Estimate:
     The latter tells nothing about the spread between networks.
     """
     if len(accuracies) == 1:
-        return proportion_interval(round(accuracies[0] * test_images), test_images)
+        return proportion_interval(round(accuracies[0] * test_images, HIT_DIGITS), test_images)
     return mean_interval(accuracies)
 
 
-def proportion_interval(hits: int, total: int) -> Estimate:
-    """Return a share with Wilson's 95 % interval (Wilson 1927).
+def proportion_interval(hits: float, total: int) -> Estimate:
+    """Return a share with Wilson's 95 % interval (Wilson 1927); of a sum of probabilities it is on the safe side.
 
     Raises:
         InputError: the total is 0.

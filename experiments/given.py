@@ -77,6 +77,6 @@ def load_network(request: "Request", place: str | None, target: str) -> Checkpoi
 
 @lru_cache(4)
 def _load(
-    place: str | None, weights: str, shape: tuple[int, int, int], classes: int, *normalisation: Any
+    place: str | None, weights: str, shape: tuple[int, int, int], classes: int, mean: Any, std: Any
 ) -> Checkpoint:
-    return load_given(place, weights, shape, classes, **dict(zip(("mean", "std"), normalisation, strict=True)))
+    return load_given(place, weights, shape, classes, mean=mean, std=std)
