@@ -1,6 +1,8 @@
 """Image folders with options and CSV lists: sizes, crops, splits, classes, files decoded when they are used."""
 
 import csv
+import hashlib
+import math
 import os
 import pickle
 import subprocess
@@ -124,6 +126,15 @@ def test_the_presets_of_torchvision_are_reached(name):
     np.testing.assert_array_equal(np.asarray(ours), np.asarray(transforms.CenterCrop(size)(expected)))
 
 
+def test_a_crop_that_is_a_ratio_gives_back_the_size_of_which_it_cuts():
+    for size in range(64, 600, 32):
+        for resized in range(size, size + 64):
+            assert FolderOptions(size, size / resized).resized_sides == (resized, resized)
+    for crop in (0.875, 0.9, 0.94, 0.95, 0.96, 0.965):
+        for size in (160, 224, 240, 288, 384):
+            assert FolderOptions(size, crop).resized_sides[0] == math.floor(size / crop)  # as in timm
+
+
 def test_images_of_mixed_sizes_are_those_that_pillow_resizes(birds):
     options = FolderOptions(24, 0.9, "bicubic")
     dataset = load(birds, options)
@@ -230,6 +241,21 @@ def test_sums_are_computed_once(birds, monkeypatch, tmp_path):
     )
 
 
+def test_a_file_that_changed_is_read_again(birds):
+    def of_owl() -> str:
+        return data.file_sums.file_sums([birds / "owl" / "2.png"], birds, birds.parent / "store")[0].sha256
+
+    before = of_owl()
+    content = (birds / "owl" / "2.png").read_bytes() + b"\0"
+    (birds / "owl" / "2.png").write_bytes(content)
+    assert of_owl() == hashlib.sha256(content).hexdigest() != before
+    of_auk = data.file_sums.file_sums([birds / "auk" / "2.png"], birds, birds.parent / "store")[0]
+    assert (of_auk.is_grey, of_auk.sha256) == (
+        False,
+        hashlib.sha256((birds / "auk" / "2.png").read_bytes()).hexdigest(),
+    )
+
+
 def test_another_process_needs_the_name_only(birds, tmp_path):
     options = FolderOptions((24, 32), 0.9, split="test", classes_file="names.txt")
     Path("names.txt").write_text("owl\nauk\nemu\ncrow")
@@ -262,6 +288,8 @@ def test_a_classes_file_maps_folders_to_outputs(birds):
     dataset = load(birds, FolderOptions(24, split="test", classes_file="names.txt"))
     assert dataset.classes == ("owl", "auk", "emu", "crow")
     np.testing.assert_array_equal(dataset.test.labels, np.repeat([1, 3, 0], 5))
+    Path("more.txt").write_text("owl\nauk\nemu\ncrow\ntit")
+    assert load(birds, FolderOptions(24, split="test", classes_file="more.txt")).sha256 != dataset.sha256
     (birds / "crow").rename(birds.parent / "crow")
     (birds / "auk").rename(birds.parent / "auk")
     Path("link").symlink_to(birds)
