@@ -80,7 +80,7 @@ def measure(
         `accuracy` and `score`, the share of right predictions and the mean probability of the explained class over
         images and draws: by order ("most", "least") a value for each ratio; both on whole images; and by image the
         `image_gap`, the area under the probability with the least relevant pixels removed first, minus that with the
-        most relevant first.
+        most relevant first, and the `image_spread`, the standard deviation of the probability over the images.
 
     Raises:
         InputError: there is no image.
@@ -117,6 +117,8 @@ def measure(
     if config.by_image:
         morf, lerf = (trapezoids(scores[order], config.ratios) for order in ORDERS)
         result["image_gap"] = (lerf - morf).round(DIGITS).tolist()
+        spreads = {RECORDED_ORDERS[order]: values.std(dim=1).tolist() for order, values in scores.items()}
+        result["image_spread"] = spreads if total > 1 else None
     return result
 
 

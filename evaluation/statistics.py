@@ -97,6 +97,7 @@ class Curve:
         accuracies: of the networks, in the order of their seeds, for each ratio.
         test_images: their number.
         tied: share of the pixels whose order is random, see `runs.RunResult`.
+        spreads: standard deviation over the images at each ratio, of values that are no hits; none: see `estimate`.
     """
 
     method: str
@@ -105,10 +106,19 @@ class Curve:
     accuracies: tuple[tuple[float, ...], ...]
     test_images: int
     tied: float = 0.0
+    spreads: tuple[float, ...] = ()
 
     @cached_property
     def estimates(self) -> list[Estimate]:
+        if self.spreads:
+            t = float(special.stdtrit(self.test_images - 1, (1 + CONFIDENCE) / 2)) / self.test_images**0.5
+            points = zip(self.means_of_seeds, self.spreads, strict=True)
+            return [Estimate(mean, mean - t * spread, mean + t * spread) for mean, spread in points]
         return [estimate(of_ratio, self.test_images) for of_ratio in self.accuracies]
+
+    @property
+    def means_of_seeds(self) -> list[float]:
+        return [float(np.mean(of_ratio)) for of_ratio in self.accuracies]
 
     @property
     def means(self) -> list[float]:

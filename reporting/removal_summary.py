@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from attribution.spec import MethodSpec
 from common.hashing import json_sha256
 from evaluation import ORDERS, RATIOS, RECORDED_ORDERS
 from evaluation.chance import known_dataset_info
@@ -53,8 +54,14 @@ class RemovalSummary(MeasurementSummary):
         for method in self.methods:
             by_seed = [values[RECORDED_ORDERS[order]] for values in self.values_by_seed(method, value)]
             by_ratio = tuple(zip(*by_seed, strict=True))
-            curves.append(Curve(method.label, "image", self.config.ratios, by_ratio, self.config.limit_test))
+            facts = method.label, "image", self.config.ratios, by_ratio, self.config.limit_test
+            curves.append(Curve(*facts, spreads=self._spreads(method, order) if value == "score" else ()))
         return curves
+
+    def _spreads(self, method: MethodSpec, order: str) -> tuple[float, ...]:
+        """Return the deviation over the images at each ratio, of one network whose values of images are stored."""
+        spreads = self.results[method, self.seeds[0]].get("image_spread") if len(self.seeds) == 1 else None
+        return tuple(spreads[RECORDED_ORDERS[order]]) if spreads else ()
 
     @cached_property
     def gaps(self) -> dict[str, list[float]]:
@@ -132,6 +139,9 @@ class RemovalSummary(MeasurementSummary):
     def note(self) -> str:
         config, seeds = self.config, len(self.seeds)
         tuned = ""
+        networks = f"{quantity(seeds, 'seed')} (a classifier with its own maps each)"
+        if self.is_by_image and seeds == 1:
+            networks = "one network"
         pairs = ", differences paired by image" if self.is_by_image else ", differences paired by seed" * (seeds > 1)
         value = "probability of the explained class" if config.value == "score" else "accuracy"
         if config.tuning is not None:
@@ -140,8 +150,7 @@ class RemovalSummary(MeasurementSummary):
             value = "accuracy lost, FFid⁺ (most) and FFid⁻ (least), over the size of the explanation"
         return (
             f"{DESCRIPTIONS[self.evaluation]}{tuned} Fill: {config.fill}. Values: {value}.\n"
-            f"{config.limit_test:,} test images, {quantity(seeds, 'seed')} (a classifier with its own maps each); "
-            f"by the {config.rank} attribution of the {explained_class(config.explain)}."
+            f"{config.limit_test:,} test images, {networks}; by the {config.rank} attribution of the {explained_class(config.explain)}."
             f"{parameter_sentences(self.methods)}{notes_of(config)}\n"
             f"± is the 95 % interval, {self.interval_words}{pairs}. "
             "Least − most: the difference of the two areas, the higher the better, 0 for a random order."
