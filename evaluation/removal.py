@@ -117,8 +117,9 @@ def measure(
     if config.by_image:
         morf, lerf = (trapezoids(scores[order], config.ratios) for order in ORDERS)
         result["image_gap"] = (lerf - morf).round(DIGITS).tolist()
-        spreads = {RECORDED_ORDERS[order]: values.std(dim=1).tolist() for order, values in scores.items()}
-        result["image_spread"] = spreads if total > 1 else None
+        if total > 1:
+            spreads = {RECORDED_ORDERS[order]: values.std(dim=1).tolist() for order, values in scores.items()}
+            result["image_spread"] = spreads
     return result
 
 

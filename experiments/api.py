@@ -32,7 +32,7 @@ from models import ATTENTIONS, NO_ATTENTION
 from reporting.evaluation_summary import ModelSummary
 
 GIVEN = "given images"  # in the place of a data set's name
-OF_GIVEN = ("ROAD", "insertion-deletion", "selectivity", "sanity")
+OF_GIVEN = ("ROAD", "insertion-deletion", "selectivity", "sanity", "learned")
 
 
 def evaluate_given(
@@ -44,12 +44,14 @@ def evaluate_given(
     ensemble: str | None,
     preprocessing: Preprocessing | None,
     options: Mapping[str, Any],
-) -> ModelSummary:
+) -> ModelSummary | TrustSummary:
     """Evaluate methods on a network in memory, see `whitebox.evaluate`."""
+    if evaluation == TRUST:
+        return _answer(model, images, labels, methods, ensemble, preprocessing, dict(options))
     if evaluation not in OF_GIVEN and not is_user_code(evaluation):
         raise InputError(f"{evaluation} needs training images: name a model and its data set in place of a network")
     protocol = load_evaluation(evaluation)
-    config = protocol.configure(**{**options, "limit_test": len(images)})
+    config = protocol.configure(**{"by_image": len(images) > 1, **options, "limit_test": len(images)})
     of_config = {field.name for field in fields(protocol.config)}
     specs = _specs(methods, ensemble, {name: value for name, value in options.items() if name not in of_config})
     labels = torch.as_tensor(np.asarray(labels)) if not isinstance(labels, Tensor) else labels

@@ -150,7 +150,8 @@ class RemovalSummary(MeasurementSummary):
             value = "accuracy lost, FFid⁺ (most) and FFid⁻ (least), over the size of the explanation"
         return (
             f"{DESCRIPTIONS[self.evaluation]}{tuned} Fill: {config.fill}. Values: {value}.\n"
-            f"{config.limit_test:,} test images, {networks}; by the {config.rank} attribution of the {explained_class(config.explain)}."
+            f"{config.limit_test:,} test images, {networks}; by the {config.rank} attribution of the "
+            f"{explained_class(config.explain)}."
             f"{parameter_sentences(self.methods)}{notes_of(config)}\n"
             f"± is the 95 % interval, {self.interval_words}{pairs}. "
             "Least − most: the difference of the two areas, the higher the better, 0 for a random order."
