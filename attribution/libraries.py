@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attribution.backward_relu import OTHER_RECTIFIERS
 from attribution.capture import record_calls
 from attribution.fusing import fusible_pairs
 from attribution.layers import is_attention
@@ -74,12 +75,23 @@ def of_zennit(place: str, kind: Any) -> Construction:
 
 @torch.no_grad()
 def require_rules(place: str, model: nn.Module, image: Tensor) -> Tensor:
-    """Return the logits; raise `InputError` if zennit has no rules for the network's attention or rectifiers."""
+    """Return the logits; raise `InputError` if zennit has no rules for the network's attention or rectifiers.
+
+    ReLU needs none where it is a function: the rules of the layers behind it give no relevance to what is off.
+    """
+    from zennit.types import Activation
+
     name = place.rpartition(":")[2]
     if name in OF_RELU_MODULES and not any(isinstance(module, nn.ReLU) for module in model.modules()):
         raise InputError(f"{place} has rules for nn.ReLU alone, and the network has none: try {OF_RELU_MODULES[name]}")
-    if any(map(is_attention, record_calls(Network(model), image))):
+    calls = record_calls(Network(model), image)
+    if any(map(is_attention, calls)):
         raise InputError(f"{place} has no rule for attention: GRAD-ROLLOUT, GC and IG explain networks with attention")
+    rectifiers = [call.name for call in calls if call.module is None and call.name in OTHER_RECTIFIERS]
+    if len(rectifiers) > sum(isinstance(call.module, Activation) and call.name != "ReLU" for call in calls):
+        raise InputError(
+            f"{place} sees no {rectifiers[0]} that is no module of torch.nn: GC and IG explain the network"
+        )
     logits: Tensor = model(image)
     return logits
 

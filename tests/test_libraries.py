@@ -138,6 +138,32 @@ def test_zennit_is_refused_where_it_has_no_rule():
         explain("zennit:GuidedBackprop", functional, inputs)
 
 
+class Functional(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.first, self.function, self.head = nn.Conv2d(3, 4, 3), function, nn.Linear(4, 3)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, images):
+        return self.head(self.pool(self.function(self.first(images))).flatten(1))
+
+
+@pytest.mark.parametrize("function", [F.gelu, F.silu])
+def test_zennit_is_refused_for_a_smooth_rectifier_that_it_cannot_see(function):
+    model, inputs = made(lambda: Functional(function))
+    with pytest.raises(InputError, match=f"sees no {function.__name__}"):
+        explain("zennit:EpsilonPlusFlat", model, inputs)
+
+
+def test_zennits_rules_for_activations_that_are_modules_and_for_relu_in_any_spelling():
+    for function, spelling in ((nn.GELU(), nn.GELU()), (nn.ReLU(), F.relu), (nn.ReLU(), lambda x: x.clamp(min=0))):
+        model, inputs = made(lambda function=function: Functional(function))
+        with Gradient(model, zennit.composites.EpsilonPlusFlat()) as attributor:
+            _, want = attributor(inputs.clone(), torch.eye(3)[TARGET])
+        model, inputs = made(lambda spelling=spelling: Functional(spelling))
+        torch.testing.assert_close(explain("zennit:EpsilonPlusFlat", model, inputs), want, rtol=1e-5, atol=1e-6)
+
+
 # pytorch-grad-cam
 
 
