@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from attribution.method import Method
     from reporting.evaluation_summary import ModelSummary
+    from reporting.trust_summary import TrustSummary
 
 
 def explain(
@@ -63,14 +64,14 @@ def evaluate(
     model: "nn.Module | str",
     images: "Tensor | None" = None,
     labels: "npt.ArrayLike | Tensor | None" = None,
-    methods: "Sequence[str | Method]" = ("VBP", "IG", "GC"),
+    methods: "Sequence[str | Method] | None" = None,
     evaluation: str = "ROAD",
     ensemble: str | None = None,
     *,
     dataset: str | None = None,
     preprocessing: "Callable[[Tensor], Tensor] | None" = None,
     **options: Any,
-) -> "ModelSummary":
+) -> "ModelSummary | TrustSummary":
     """Measure which of several methods explains a network best.
 
     Args:
@@ -78,10 +79,11 @@ def evaluate(
             of this project or the place of a factory, with `dataset=`: it is trained, explained and retrained as on
             the command line, and everything is stored and found again.
         images: (N, C, H, W) floats, as the network sees them, or as `preprocessing` takes them.
-        labels: the class of each image.
+        labels: the class of each image; None if they are not known.
         methods: names, as `explain` takes them, or objects with `attribute(inputs, target)`; the controls RANDOM and
-            SOBEL stand beside them.
-        evaluation: of your network "ROAD", "insertion-deletion", "selectivity" or "sanity"; with `dataset=` also
+            SOBEL stand beside them. By default VBP, IG and GC, or for "trust" all that the network allows.
+        evaluation: of your network "ROAD", "insertion-deletion", "selectivity", "sanity", "learned", or "trust", which
+            is all of these within `budget=20` minutes and the answer that they give together; with `dataset=` also
             "ROAR", "KAR" and "F-Fidelity".
         dataset: "mnist", "cifar10", "planted", or "folder:PATH".
         options: options of the evaluation and parameters of methods, as on the command line, such as `ratios=(0.1,
@@ -101,6 +103,6 @@ def evaluate(
         if dataset is None or images is not None:
             raise TypeError("evaluate a model by its name with dataset=, and a network of yours with images and labels")
         return evaluate_stored(model, dataset, methods, evaluation, ensemble, options)
-    if images is None or labels is None or dataset is not None:
+    if images is None or dataset is not None:
         raise TypeError("evaluate a network of yours with images and labels")
     return evaluate_given(model, images, labels, methods, evaluation, ensemble, preprocessing, options)

@@ -1,6 +1,7 @@
 """Evaluations of a network and images that are given, in memory: nothing is trained, nothing is written."""
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from attribution.network import require_evaluation_mode
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.outputs import find_logits
+from data.load import subset_index
 from evaluation.masking import ranks_of_maps
 from evaluation.protocol import TestImages
 from evaluation.registry import load_evaluation
 from evaluation.tasks import Arrays, OnImages
 from training.inputs import Normalisation, TensorInputs
+from training.loop import predict
 
 Preprocessing = Callable[[Tensor], Tensor]
 
@@ -48,6 +51,21 @@ class Logits(nn.Module):
         return find_logits(self.model(images))
 
 
+class OfOtherWeights:
+    """The caller's own method, of the network to which it is bound with the weights of another for each call."""
+
+    def __init__(self, method: Method, model: nn.Module, other: nn.Module) -> None:
+        self.method, self.model, self.other = method, model, other
+
+    def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
+        own = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.other.state_dict())
+        try:
+            return self.method.attribute(inputs, target)
+        finally:
+            self.model.load_state_dict(own)
+
+
 class GivenArtefacts:
     """A given network, and the images on which its explanations are compared: `Artefacts`."""
 
@@ -57,22 +75,23 @@ class GivenArtefacts:
         self,
         model: nn.Module,
         images: Tensor,
-        labels: Tensor,
+        labels: Tensor | None,
         methods: Mapping[MethodSpec, Method],
         preprocessing: Preprocessing | None = None,
     ) -> None:
         """
         Args:
             images: (N, C, H, W).
-            labels: (N,).
+            labels: (N,); None for the classes that the network predicts.
             methods: objects with an `attribute` of the caller's own, by the specification that names them.
 
         Raises:
             InputError: no network in evaluation mode, or images and labels that don't fit.
         """
         require_evaluation_mode(model)
-        if len(images) != len(labels) or images.ndim != 4:
-            raise InputError(f"images {tuple(images.shape)} and {len(labels)} labels: (N, C, H, W) and N are needed")
+        count = len(images) if labels is None else len(labels)
+        if len(images) != count or images.ndim != 4:
+            raise InputError(f"images {tuple(images.shape)} and {count} labels: (N, C, H, W) and N are needed")
         kind: type[Normalisation] = UnknownBlack
         black = images.new_zeros(images.shape[1])
         if preprocessing is not None:
@@ -83,9 +102,21 @@ class GivenArtefacts:
         self.model, self.methods = model if isinstance(output, Tensor) else Logits(model), methods
         self.device = images.device
         self.maps: Arrays | None = None  # of the method that is measured next
+        self._ranked: tuple[MethodSpec, str, str] | None = None
         index = torch.arange(len(images), device=self.device)
         normalisation = kind(-black, torch.ones_like(black), mean_pixel=images.mean(dim=(0, 2, 3)))
-        self.test = TestImages(TensorInputs(images, black), labels.to(self.device).long(), index, normalisation)
+        inputs = TensorInputs(images, black)
+        numbers = predict(self.model, inputs) if labels is None else labels.to(self.device).long()
+        self.test = TestImages(inputs, numbers, index, normalisation)
+
+    def subset(self, limit: int) -> "GivenArtefacts":
+        """Return the same with a random subset of `limit` images."""
+        rows = torch.from_numpy(subset_index(len(self.test.labels), limit)).to(self.device)
+        part, test = copy(self), self.test
+        images = TensorInputs(test.images.batch(rows), test.images.border)
+        part.test, part.maps = TestImages(images, test.labels[rows], test.index[rows], test.normalisation), None
+        part._ranked = None
+        return part
 
     def network(self, name: str = "") -> nn.Module:
         if name:
@@ -94,11 +125,14 @@ class GivenArtefacts:
 
     def explainer(self, method: MethodSpec, model: nn.Module) -> tuple[Method, nn.Module]:
         if method in self.methods:
-            return self.methods[method], model
+            own = self.methods[method]
+            return (own if model is self.model else OfOtherWeights(own, self.model, model)), model
         return method.build(model, **({"black": self.test.normalisation.black} if method.method == "IG" else {})), model
 
     def make_maps(self, method: MethodSpec, explain: str, rank: str) -> None:
-        """Rank the pixels by the maps of `method`."""
+        """Rank the pixels by the maps of `method`, unless that was done last."""
+        if self._ranked == (method, explain, rank):
+            return
         explainer, model = self.explainer(method, self.model)
         maps, targets = [], []
         for rows in self.test.batches():
@@ -108,6 +142,7 @@ class GivenArtefacts:
             targets.append(batch.prediction if explain == "prediction" else labels.cpu().numpy())
         ranks, _tied = ranks_of_maps(maps, inputs.shape[1], "pixel", rank, self.device)
         self.maps = {"ranks": ranks.cpu().numpy(), "target": np.concatenate(targets)}
+        self._ranked = method, explain, rank
 
 
 def measure_given(

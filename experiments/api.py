@@ -1,27 +1,30 @@
 """Evaluations for the public Python API: of a network that is given, or of one that is trained and stored here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from itertools import count
+from dataclasses import fields, replace
+from functools import partial
+from itertools import count, product
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attribution import CONTROLS, canonical_ensemble, canonical_method
+from attribution import CONTROLS, ENSEMBLES, METHODS, canonical_ensemble, canonical_method
+from attribution.maps import compute_maps
 from attribution.method import Method
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.imports import is_user_code
 from common.progress import progress_bar
-from evaluation import RETRAINING
+from evaluation import RETRAINING, TRUST
 from evaluation.given import GivenArtefacts, Preprocessing
 from evaluation.given import measure_given as measure
 from evaluation.options import options_of
 from evaluation.registry import EVALUATIONS as MEASURED
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
+from experiments.effort import BUDGET, ENSEMBLES_AROUND, TIMED_IMAGES, Timing, choose_effort, summarize_trust
 from experiments.engine import Local
 from experiments.measurements import summarize_measurements
 from experiments.options import NONE
@@ -30,7 +33,9 @@ from experiments.request import Request
 from experiments.runner import Experiment, run
 from models import ATTENTIONS, NO_ATTENTION
 from reporting.evaluation_summary import ModelSummary
+from reporting.trust_summary import TrustSummary
 
+USUAL_METHODS = ("VBP", "IG", "GC")
 GIVEN = "given images"  # in the place of a data set's name
 OF_GIVEN = ("ROAD", "insertion-deletion", "selectivity", "sanity", "learned")
 
@@ -39,7 +44,7 @@ def evaluate_given(
     model: nn.Module,
     images: Tensor,
     labels: Any,
-    methods: Sequence[str | Method],
+    methods: Sequence[str | Method] | None,
     evaluation: str,
     ensemble: str | None,
     preprocessing: Preprocessing | None,
@@ -53,14 +58,69 @@ def evaluate_given(
     protocol = load_evaluation(evaluation)
     config = protocol.configure(**{"by_image": len(images) > 1, **options, "limit_test": len(images)})
     of_config = {field.name for field in fields(protocol.config)}
-    specs = _specs(methods, ensemble, {name: value for name, value in options.items() if name not in of_config})
-    labels = torch.as_tensor(np.asarray(labels)) if not isinstance(labels, Tensor) else labels
+    specs = _specs(
+        methods or USUAL_METHODS, ensemble, {name: value for name, value in options.items() if name not in of_config}
+    )
     own = {spec: method for spec, method in specs.items() if not isinstance(method, str)}
-    artefacts = GivenArtefacts(model, images, labels, own, preprocessing)
+    artefacts = GivenArtefacts(model, images, _as_tensor(labels), own, preprocessing)
     with progress_bar(len(specs) * protocol.images(config), protocol.name, "images") as bar:
         results = {(spec, 0): measure(evaluation, config, artefacts, spec, bar.update) for spec in specs}
     facts = config, GIVEN, type(model).__name__, tuple(specs), (0,), results
     return summarize_measurements(protocol, *facts)
+
+
+def _as_tensor(labels: Any) -> Tensor | None:
+    return labels if labels is None or isinstance(labels, Tensor) else torch.as_tensor(np.asarray(labels))
+
+
+def _answer(
+    model: nn.Module,
+    images: Tensor,
+    labels: Any,
+    methods: Sequence[str | Method] | None,
+    ensemble: str | None,
+    preprocessing: Preprocessing | None,
+    options: dict[str, Any],
+) -> TrustSummary:
+    """Answer which explanation of a network in memory can be trusted, within a budget of time."""
+    budget = float(options.pop("budget", BUDGET))
+    known = {name for evaluation in OF_GIVEN for name in options_of(load_evaluation(evaluation).config)}
+    parameters = {name: value for name, value in options.items() if name not in known}
+    specs = _specs(methods or METHODS, ensemble, parameters)
+    if methods is None and ensemble is None:
+        specs |= {MethodSpec.of(ENSEMBLES_AROUND, each, **parameters): ENSEMBLES_AROUND for each in ENSEMBLES}
+    own = {spec: method for spec, method in specs.items() if not isinstance(method, str)}
+    artefacts = GivenArtefacts(model, images, _as_tensor(labels), own, preprocessing)
+    few = artefacts.subset(min(len(images), TIMED_IMAGES)).test.images
+    inputs = few.batch(torch.arange(len(few), device=artefacts.device))
+    left_out, usable = {}, {}
+    for spec in specs:
+        build = partial(lambda spec: artefacts.explainer(spec, artefacts.model)[0], spec)
+        try:
+            compute_maps(build(), inputs[:1], torch.zeros(1, dtype=torch.int64, device=inputs.device))
+            usable[spec] = build
+        except InputError as error:
+            if methods is not None:
+                raise
+            left_out[spec.label] = str(error)
+    effort, remarks, over = choose_effort(Timing.measure(artefacts.model, inputs, usable), len(images), 60 * budget)
+    left_out |= {spec.label: reason for spec, reason in over.items()}
+    measured = [spec for spec in usable if spec not in over]
+    configs = effort.configs({name: value for name, value in options.items() if name in known})
+    parts = {limit: artefacts.subset(limit) for limit in {config.limit_test for config in configs.values()}}
+    total = len(measured) * sum(load_evaluation(name).images(config) for name, config in configs.items())
+    results: dict[str, Any] = {name: {} for name in configs}
+    with progress_bar(total, TRUST, "images") as bar:
+        for spec, (name, config) in product(measured, configs.items()):
+            part = parts[config.limit_test]
+            results[name][spec, 0] = measure(name, config, part, spec, bar.update)
+    facts = GIVEN, type(model).__name__, tuple(measured), (0,)
+    summaries = {
+        name: summarize_measurements(load_evaluation(name), config, *facts, results[name])
+        for name, config in configs.items()
+    }
+    summary = summarize_trust(summaries, left_out, remarks)
+    return summary if labels is not None else replace(summary, baseline=None)
 
 
 def _specs(
@@ -88,12 +148,13 @@ def _specs(
 def evaluate_stored(
     model: str,
     dataset: str,
-    methods: Sequence[str | Method],
+    methods: Sequence[str | Method] | None,
     evaluation: str,
     ensemble: str | None,
     options: Mapping[str, Any],
 ) -> ModelSummary:
     """Evaluate methods on a classifier of this project, as the command line does; what is missing is made, and kept."""
+    methods = methods or USUAL_METHODS
     places = [method for method in methods if isinstance(method, str)]
     if len(places) < len(methods):
         raise InputError("a stored classifier needs methods with names: give package.module:Name for your own")

@@ -14,12 +14,16 @@ from attribution.method import Method
 from attribution.spec import MethodSpec
 from evaluation.imputation import imputation_seconds
 from evaluation.registry import load_evaluation
+from reporting.evaluation_summary import MeasurementSummary
 from reporting.labels import quantity
+from reporting.trust_summary import TrustSummary
 
 DECIDING, ASIDE = ("ROAD", "insertion-deletion", "learned"), ("selectivity", "sanity")
 TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SHARE = 0.05  # of the pixels, that each removal of selectivity takes
 TIMED_IMAGES = 4
+BUDGET = 20.0  # minutes
+ENSEMBLES_AROUND = "VBP"  # unless they are chosen
 
 
 @dataclass(frozen=True)
@@ -146,3 +150,17 @@ def choose_effort(
     if len(limited.ratios) < len(efforts[0].ratios):
         remarks.append(f"To stay within the budget the curves have {len(limited.ratios)} fractions removed.")
     return limited, remarks, left_out
+
+
+def summarize_trust(
+    summaries: Mapping[str, MeasurementSummary],
+    left_out: Mapping[str, str],
+    remarks: Sequence[str],
+    words: Sequence[str] = (),
+) -> TrustSummary:
+    """Return the answer of several evaluations of one network, by name."""
+    road = summaries["ROAD"]
+    values = [part for summary in summaries.values() for part in summary.image_values]
+    charts = [chart for summary in summaries.values() for chart in summary.charts]
+    facts = road.dataset, road.model, road.config.limit_test, road.baseline, road.chance
+    return TrustSummary(*facts, values, charts, left_out, remarks, words)

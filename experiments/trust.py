@@ -1,6 +1,5 @@
 """--eval=trust: several evaluations of one network in one run, and the answer that they give together."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,7 +11,16 @@ from attribution import ANY_MODEL_METHODS, CONTROLS, ENSEMBLES, METHODS
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.hashing import json_sha256
-from experiments.effort import EFFORTS, Effort, Timing, choose_effort
+from experiments.effort import (
+    BUDGET,
+    EFFORTS,
+    ENSEMBLES_AROUND,
+    TIMED_IMAGES,
+    Effort,
+    Timing,
+    choose_effort,
+    summarize_trust,
+)
 from experiments.engine import Engine, threads_per_job
 from experiments.measurements import Measurements
 from experiments.pictures import Subject
@@ -21,13 +29,10 @@ from experiments.records import find_result, write_record
 from experiments.request import Request
 from experiments.runner import run
 from reporting.answer import write_answer
-from reporting.evaluation_summary import MeasurementSummary
 from reporting.pictures import SCALE_NOTE, Column, draw_grid
 from reporting.trust_summary import TrustSummary
 
-TIMED, SHOWN = 4, 6  # images
-BUDGET = 20.0  # minutes
-WITH_ENSEMBLES = "VBP"  # the method that the ensembles are around, unless they are chosen
+SHOWN = 6  # images
 
 
 class Trust:
@@ -52,7 +57,7 @@ class Trust:
             return list(request.methods_and_controls)
         methods = replace(request, method=METHODS).methods
         if request.ensemble == ("none",):
-            methods += replace(request, method=(WITH_ENSEMBLES,), ensemble=ENSEMBLES).methods
+            methods += replace(request, method=(ENSEMBLES_AROUND,), ensemble=ENSEMBLES).methods
         return list(dict.fromkeys((*methods, *map(MethodSpec, CONTROLS))))
 
     @cached_property
@@ -109,7 +114,7 @@ class Trust:
     def timing(self) -> Timing:
         """Time the network and its methods on some images, as in a process of the run."""
         subject = Subject(self.pipeline)
-        subject.examples = self.pipeline.whole.test.subset(TIMED)
+        subject.examples = self.pipeline.whole.test.subset(TIMED_IMAGES)
         explainers = {}
         for method in self.methods:
             network = subject.network(method)
@@ -174,17 +179,3 @@ class Trust:
         names = [self.pipeline.whole.classes[label] for label in subject.examples.labels]
         title = f"Maps of {self.pipeline.model} on {self.pipeline.config.dataset}"
         return draw_grid(names, columns, title, f"Below an image: prediction and probability. {SCALE_NOTE}", path)
-
-
-def summarize_trust(
-    summaries: Mapping[str, MeasurementSummary],
-    left_out: Mapping[str, str],
-    remarks: Sequence[str],
-    words: Sequence[str] = (),
-) -> TrustSummary:
-    """Return the answer of several evaluations of one network, by name."""
-    road = summaries["ROAD"]
-    values = [part for summary in summaries.values() for part in summary.image_values]
-    charts = [chart for summary in summaries.values() for chart in summary.charts]
-    facts = road.dataset, road.model, road.config.limit_test, road.baseline, road.chance
-    return TrustSummary(*facts, values, charts, left_out, remarks, words)
