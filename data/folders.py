@@ -59,7 +59,8 @@ def folder_name(target: str, data_dir: Path, options: FolderOptions | None = Non
     if len(name) > LONGEST_NAME:
         mend = "run from a nearer folder, or link to it"
         raise InputError(f"--target={TARGET_PREFIX}{path} is too long for the names of files: {mend}")
-    os.environ[DATA_VARIABLE] = str(data_dir.absolute())
+    if is_lazy(name):
+        os.environ[DATA_VARIABLE] = str(data_dir.absolute())
     return name
 
 
@@ -198,7 +199,7 @@ def _require_one_size(path: Path, pictures: dict[str, list[Picture]]) -> None:
         height, width = picture.values.shape[:2]
         if (height, width) != size:
             sizes = f"{width}×{height} pixels, others {size[1]}×{size[0]}"
-            raise InputError(f"{picture.path} has {sizes}: bring all to one size")
+            raise InputError(f"{picture.path} has {sizes}: bring all to one size, or give --image-size")
     if min(size) < MIN_SIDE:
         raise InputError(f"{path} has images of {size[1]}×{size[0]} pixels: {MIN_SIDE} or more are needed each way")
 
