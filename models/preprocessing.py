@@ -28,9 +28,9 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        if self.mean is not None and self.std is not None and len(self.mean) != len(self.std):
+        if len(self.mean or ()) != len(self.std or ()):
             raise InputError(
-                f"{len(self.mean)} means and {len(self.std)} standard deviations: give one for each channel"
+                f"{len(self.mean or ())} means and {len(self.std or ())} standard deviations: give one for each channel"
             )
         if self.std is not None and not all(value > 0 for value in self.std):
             raise InputError(f"standard deviations {', '.join(map(str, self.std))}: all must be positive")

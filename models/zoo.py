@@ -5,6 +5,7 @@ The libraries are imported when a name is looked up, timm only if it is named.
 
 import importlib
 import importlib.metadata
+import logging
 import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -106,7 +107,7 @@ def create_zoo_model(place: str, shape: tuple[int, int, int], classes: int, pret
             else _create(name, shape, options, pretrained)
         )
     except Exception as error:  # whatever a constructor or a download raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         if pretrained:
             raise InputError(f"no pretrained weights of {place}: {reason}; give a file with --weights=FILE") from error
         raise InputError(f"{place} can't be built for images of {shape}: {reason}; try another --image-size") from error
@@ -125,6 +126,7 @@ def _create(name: str, shape: tuple[int, int, int], options: dict[str, Any], pre
 def _create_timm(name: str, shape: tuple[int, int, int], options: dict[str, Any], pretrained: bool) -> "nn.Module":
     import timm
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns of each of its attempts without a network
     options = {**options, "in_chans": shape[0], "pretrained": pretrained}
     try:
         model: nn.Module = timm.create_model(name, img_size=shape[1:], **options)

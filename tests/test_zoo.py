@@ -4,10 +4,12 @@ import builtins
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -17,6 +19,7 @@ from torchvision.models import ResNet50_Weights, shufflenet_v2_x0_5
 from torchvision.transforms.functional import InterpolationMode
 
 from common.errors import InputError
+from data import Dataset, Split
 from models import (
     build_model,
     model_code,
@@ -29,10 +32,12 @@ from models import (
 from models.preprocessing import Preprocessing, preprocessing_of
 from models.zoo import require_library
 from tests.own_model import Small
-from training.classifier import restore
+from training.classifier import restore, train_classifier
 from training.config import TrainingConfig
 from training.device import device_name, has_bfloat16, resolve_device
-from training.given import load_given
+from training.finetuning import finetune
+from training.given import load_given, normalisation_for
+from training.inputs import Normalisation
 from training.recipe import recipe_for
 
 CPU = torch.device("cpu")
@@ -271,6 +276,34 @@ def test_preprocessing_of_other_networks():
 def test_preprocessing_that_is_none(fields):
     with pytest.raises(InputError):
         Preprocessing(**fields)
+
+
+def random_dataset() -> Dataset:
+    generator = np.random.default_rng(0)
+    train, test = (
+        Split(generator.integers(0, 256, (count, 16, 16, 1), np.uint8), np.arange(count) % 10, np.arange(count))
+        for count in (40, 10)
+    )
+    return Dataset("planted", train, test, tuple("abcdefghij"), "0")
+
+
+def test_trainings_begin_with_given_weights_and_their_normalisation(tmp_path):
+    dataset, source = random_dataset(), Small(1, 12)
+    torch.save(source.state_dict(), tmp_path / "weights.pt")
+    checkpoint = load_given("tests.own_model:small", tmp_path / "weights.pt", (1, 16, 16), mean=(0.5,), std=(0.25,))
+    normalisation = normalisation_for(checkpoint.metadata, dataset, CPU)
+    white = torch.full((1, 1, 1, 1), 255, dtype=torch.uint8)
+    assert normalisation(white).item() == (1 - 0.5) / 0.25
+    assert normalisation_for({}, dataset, CPU).mean == Normalisation.from_dataset(dataset, CPU).mean
+
+    recipe = replace(recipe_for("planted"), epochs=1, batch_size=10, learning_rate=1e-9)
+    config = TrainingConfig("planted", "tests.own_model:small", 0, recipe, validation_rate=0.0)
+    trained = train_classifier(config, dataset, CPU, initial_weights=checkpoint.weights, normalisation=normalisation)
+    record = {"seed": 0, "limit_train": None, "most": 0.5, "fill": "mean"}
+    for result in (trained, finetune(checkpoint, dataset, record, recipe, CPU)):
+        for name, weight in source.state_dict().items():
+            torch.testing.assert_close(result.weights[name], weight, rtol=0, atol=1e-6)
+            assert not torch.equal(result.weights[name], weight) or name != "head.weight"
 
 
 def test_mps_is_taken_where_there_is_one(monkeypatch):

@@ -26,6 +26,7 @@ def train_classifier(
     resume_from: TrainingState | None = None,
     on_epoch: OnEpoch | None = None,
     initial_weights: Mapping[str, Tensor] | None = None,
+    normalisation: Normalisation | None = None,
 ) -> Checkpoint:
     """Train a classifier and test it once.
 
@@ -33,11 +34,12 @@ def train_classifier(
         resume_from: the last state of an interrupted training.
         on_epoch: called with the state after each epoch.
         initial_weights: the training begins with these, of the last layer too.
+        normalisation: by default with the training images' mean and deviation.
 
     Raises:
         InputError: the training diverged, or the weights don't fit.
     """
-    normalisation = Normalisation.from_dataset(dataset, device)
+    normalisation = normalisation or Normalisation.from_dataset(dataset, device)
     training = dataset.train.subset(config.limit_train)
     images, labels = Images(training, normalisation, device), load_labels(training, device)
     model = initialise(lambda: new_model(config.dataset, config.attention, initial_weights), config.seed, device)

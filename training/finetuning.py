@@ -15,7 +15,8 @@ from data import Dataset
 from training.checkpoint import Checkpoint, versions
 from training.classifier import restore
 from training.device import device_name
-from training.inputs import Images, Normalisation, load_labels
+from training.given import normalisation_for
+from training.inputs import Images, load_labels
 from training.loop import predict, seed_for, train
 from training.recipe import Recipe
 
@@ -72,7 +73,7 @@ def finetune(
     Raises:
         InputError: the training diverged.
     """
-    normalisation = Normalisation.from_dataset(dataset, device)
+    normalisation = normalisation_for(checkpoint.metadata, dataset, device)
     training = dataset.train.subset(record["limit_train"])
     seed = seed_for(record["seed"], "finetuning")
     images, labels = Images(training, normalisation, device), load_labels(training, device)

@@ -1,6 +1,7 @@
 """Networks with weights that are not trained here, as checkpoints."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import torch
 from common.errors import InputError
 from common.hashing import json_sha256
 from common.random_state import seeded
+from data import Dataset
 from models import build_model, model_code, model_name, with_weights
-from models.preprocessing import preprocessing_of
+from models.preprocessing import Preprocessing, preprocessing_of
 from models.weights import build_with_weights, read_weights
 from training.checkpoint import Checkpoint, versions
+from training.inputs import Normalisation
 
 PRETRAINED = "pretrained"
 USUAL_CLASSES = 1000  # tried first
@@ -82,6 +85,15 @@ def load_given(
     identity = json_sha256([checkpoint.sha256, metadata["preprocessing"]])
     metadata["model"] = model_name(with_weights(place, identity))
     return replace(checkpoint, sha256=identity)
+
+
+def normalisation_for(metadata: Mapping[str, Any], dataset: Dataset, device: torch.device) -> Normalisation:
+    """Return the normalisation with which a checkpoint's network was trained: its own, else the training images'."""
+    preprocessing = Preprocessing.read(metadata["preprocessing"]) if "preprocessing" in metadata else Preprocessing()
+    if preprocessing.mean is None:
+        return Normalisation.from_dataset(dataset, device)
+    mean, std = (torch.tensor(values, device=device) for values in (preprocessing.mean, preprocessing.std))
+    return Normalisation(mean, std)
 
 
 def _usual_shape(place: str | None, size: tuple[int, int] | None) -> tuple[int, int, int]:
