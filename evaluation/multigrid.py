@@ -1,0 +1,359 @@
+"""Iterative solution of the imputation's equations for large images on the CPU, by Numba.
+
+Conjugate gradients (Hestenes and Stiefel 1952) in double precision are preconditioned by a multigrid V-cycle in single
+precision (Briggs, Henson and McCormick 2000, chapters 3 and 8). Each grid has every second row and column of the finer
+one. Bilinear interpolation P, 0 at known pixels, carries corrections to the finer grid, and the coarse matrix is
+Pᵀ A P, which again links a point to its eight neighbours. The smoother is one damped Jacobi sweep before and one after
+the coarse correction. The work grows with the number of pixels: four to ten iterations suffice for any mask.
+
+All grids lie behind one another in flat arrays, each with a margin of zeros, so that each point has its neighbours.
+Of each row only the span from the first to the last removed pixel is visited; the rest stays 0.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from evaluation.imputation import BESIDE, DIAGONAL
+
+DAMPING = 0.9  # of Jacobi's sweeps
+TOLERANCE = 5e-6  # of the estimated error before the last correction, relative to the range of the known pixels
+ITERATIONS = 50
+EAST, SOUTH_WEST, SOUTH, SOUTH_EAST, SELF = range(5)  # a point's links to its later neighbours, and its diagonal
+Array = npt.NDArray[Any]
+# A reduction may be summed in any order, so that it runs in vector registers.
+compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
+
+
+@compiled
+def fill_in_group(images: Array, removed: Array, width: int) -> None:
+    """Fill in one image after the other: (N, K, H · W) and (N, H · W)."""
+    height, stride = removed.shape[1] // width, width + 2
+    grids = _grids(height, width)
+    fine, points = (height + 2) * stride, grids[-1, 2] + 9
+    spans = np.empty((grids[-1, 3] + 1, 2), np.int64)
+    mask, smoothing = np.empty(fine, np.float32), np.empty((2, points), np.float32)
+    links, exact = np.empty((4, points), np.float32), np.empty((5, points))
+    cycle, vectors = np.empty((3, points), np.float32), np.empty((4, fine))
+    for n in range(len(images)):
+        gone = removed[n]
+        count = np.count_nonzero(gone)
+        if count == len(gone):
+            images[n] = 0
+        if count == 0 or count == len(gone):
+            continue
+        mask[:] = 0
+        smoothing[:] = 0
+        links[:] = 0
+        exact[:] = 0
+        cycle[:] = 0
+        for row in range(height):
+            there = mask[(row + 1) * stride + 1 :]
+            for column in range(width):
+                there[column] = gone[row * width + column]
+        _set_up(grids, spans, mask, smoothing, links, exact)
+        for k in range(images.shape[1]):
+            values = images[n, k]
+            least, most = np.inf, -np.inf
+            for place in range(len(gone)):
+                if not gone[place]:
+                    least, most = min(least, values[place]), max(most, values[place])
+            middle = (least + most) / 2
+            solution, residual, direction, _image = vectors
+            vectors[:] = 0
+            for row in range(height):
+                there = direction[(row + 1) * stride + 1 :]
+                for column in range(width):
+                    if not gone[row * width + column]:
+                        there[column] = values[row * width + column] - middle
+            for row in range(height):
+                start, length = _span(grids[0], spans, row)
+                _weigh_neighbours(direction, mask, start, length, stride, residual[start:])
+            direction[:] = 0
+            _solve(grids, spans, mask, smoothing, links, cycle, vectors, TOLERANCE * (most - least))
+            for row in range(height):
+                there = solution[(row + 1) * stride + 1 :]
+                for column in range(width):
+                    if gone[row * width + column]:
+                        values[row * width + column] = there[column] + middle
+
+
+@compiled
+def _grids(height: int, width: int) -> Array:
+    """Return height, width, first point and first row of each grid in the flat arrays, down to a single point."""
+    grids = np.empty((64, 4), np.int64)
+    count, point, row = 0, 0, 0
+    while True:
+        grids[count] = height, width, point, row
+        count, point, row = count + 1, point + (height + 2) * (width + 2), row + height
+        if height * width == 1:
+            return grids[:count]
+        height, width = (height + 1) // 2, (width + 1) // 2
+
+
+@compiled
+def _span(grid: Array, spans: Array, row: int) -> tuple[int, int]:
+    """Return where the visited points of a row begin in the flat arrays, and their number."""
+    first, last = spans[grid[3] + row]
+    return grid[2] + (row + 1) * (grid[1] + 2) + 1 + first, last - first
+
+
+@compiled
+def _weigh_neighbours(x: Array, mask: Array, start: int, length: int, stride: int, out: Array) -> None:
+    """Write Σ_j w_ij x_j over the neighbours j of each removed pixel i of a row, 0 for the other pixels."""
+    above, beside, below = x[start - stride - 1 :], x[start - 1 :], x[start + stride - 1 :]
+    gone, column = mask[start:], np.empty(length + 2, x.dtype)
+    for j in range(length + 2):
+        column[j] = above[j] + 2 * beside[j] + below[j]
+    diagonal, centre = x.dtype.type(DIAGONAL), x.dtype.type(4 * DIAGONAL)
+    for j in range(length):
+        out[j] = gone[j] * (diagonal * (column[j] + 2 * column[j + 1] + column[j + 2]) - centre * beside[j + 1])
+
+
+@compiled
+def _weigh_linked(x: Array, links: Array, start: int, length: int, stride: int, out: Array) -> None:
+    """Write Σ_j a_ij x_j over the neighbours j of each point i of a row of a coarse grid."""
+    beside, east = x[start - 1 :], links[EAST, start - 1 :]
+    for j in range(length):
+        out[j] = east[j] * beside[j] + east[j + 1] * beside[j + 2]
+    for step, west, middle, eastern in ((stride, SOUTH_WEST, SOUTH, SOUTH_EAST), (-stride, SOUTH_EAST, SOUTH, SOUTH_WEST)):
+        other = x[start + step - 1 :]
+        base = start + min(step, 0)  # the link belongs to the earlier point
+        to_west, to_middle, to_east = links[west, base - (step < 0) :], links[middle, base:], links[eastern, base + (step < 0) :]
+        for j in range(length):
+            out[j] += to_west[j] * other[j] + to_middle[j] * other[j + 1] + to_east[j] * other[j + 2]
+
+
+@compiled
+def _set_up(grids: Array, spans: Array, mask: Array, smoothing: Array, links: Array, exact: Array) -> None:
+    """Write the spans, the matrix of each grid, and in `smoothing` its diagonal and the factor of Jacobi's sweeps."""
+    height, width = grids[0, :2]
+    stride = width + 2
+    for row in range(height):
+        gone = mask[(row + 1) * stride + 1 :]
+        first, last = 0, width
+        while first < width and gone[first] == 0:
+            first += 1
+        while last > first and gone[last - 1] == 0:
+            last -= 1
+        spans[row] = first & ~1, min((last + 1) & ~1, width)
+        start, length = _span(grids[0], spans, row)
+        gone, below = mask[start:], mask[start + stride - 1 :]
+        rows, column = (row > 0) + (row < height - 1), spans[row, 0]
+        diagonal, inverse = smoothing[0, start:], smoothing[1, start:]
+        self, east, south = exact[SELF, start:], exact[EAST, start:], exact[SOUTH, start:]
+        south_west, south_east = exact[SOUTH_WEST, start:], exact[SOUTH_EAST, start:]
+        for j in range(length):
+            columns = (column + j > 0) + (column + j < width - 1)
+            weight = BESIDE * (rows + columns) + DIAGONAL * rows * columns
+            self[j] = gone[j] * weight
+            diagonal[j] = self[j]
+            inverse[j] = gone[j] * DAMPING / weight
+        for j in range(length):
+            east[j] = -BESIDE * gone[j] * gone[j + 1]
+            south[j] = -BESIDE * gone[j] * below[j + 1]
+        for j in range(length):
+            south_west[j] = -DIAGONAL * gone[j] * below[j]
+            south_east[j] = -DIAGONAL * gone[j] * below[j + 2]
+    for level in range(1, len(grids)):
+        _coarsen(grids[level - 1], grids[level], spans, smoothing, links, exact)
+    smoothing[1, grids[-1, 2] + 4] /= DAMPING  # a single point is solved
+
+
+@compiled
+def _coarsen(fine: Array, grid: Array, spans: Array, smoothing: Array, links: Array, exact: Array) -> None:
+    """Write the spans of a grid and its matrix, Pᵀ A P: first of the columns, then of the rows."""
+    height, width = fine[:2]
+    stride, rows = width + 2, grid[0]
+    half = np.zeros((5, stride + 1))  # every second row of A
+    for row in range(rows):
+        first, last = grid[1], 0
+        for other in range(max(2 * row - 1, 0), min(2 * row + 2, height)):
+            begin, end = spans[fine[3] + other]
+            if begin < end:
+                first, last = min(first, begin // 2), max(last, end // 2 + 1)
+        spans[grid[3] + row] = first & ~1, min((last + 1) & ~1, grid[1])
+        start, length = _span(grid, spans, row)
+        if length <= 0:
+            spans[grid[3] + row] = 0, 0
+            continue
+        first = spans[grid[3] + row, 0]
+        upper = fine[2] + 2 * row * stride + 2 * first  # the margin or the point before
+        middle, lower = upper + stride, upper + 2 * stride
+        edge = 2 * row + 1 == height - 1
+        p, inner = (1.0, 0.0) if edge else (0.5, 0.5)
+        self, east, south_west, south, south_east = half[SELF], half[EAST], half[SOUTH_WEST], half[SOUTH], half[SOUTH_EAST]
+        u, m, v = exact[:, upper:], exact[:, middle:], exact[:, lower:]
+        for j in range(2 * length + 1):
+            self[j] = 0.25 * u[SELF, j] + m[SELF, j] + p * p * v[SELF, j] + u[SOUTH, j] + 2 * p * m[SOUTH, j]
+        for j in range(2 * length + 1):
+            east[j] = 0.25 * u[EAST, j] + m[EAST, j] + p * p * v[EAST, j]
+        for j in range(2 * length + 1):
+            east[j] += 0.5 * (u[SOUTH_EAST, j] + u[SOUTH_WEST, j + 1]) + p * (m[SOUTH_EAST, j] + m[SOUTH_WEST, j + 1])
+        for j in range(2 * length + 1):
+            south[j] = inner * (0.5 * v[SELF, j] + m[SOUTH, j] + v[SOUTH, j])
+        before = exact[EAST, lower - 1 :]
+        for j in range(2 * length + 1):
+            south_east[j] = inner * (0.5 * v[EAST, j] + m[SOUTH_EAST, j] + v[SOUTH_EAST, j])
+            south_west[j] = inner * (0.5 * before[j] + m[SOUTH_WEST, j] + v[SOUTH_WEST, j])
+        a = exact[:, start:]
+        for j in range(length):
+            i = 2 * j  # the point before, in `half`
+            edge = 2 * (first + j) + 1 == width - 1
+            p, inner = (1.0, 0.0) if edge else (0.5, 0.5)
+            a[SELF, j] = 0.25 * self[i] + self[i + 1] + p * p * self[i + 2] + east[i] + 2 * p * east[i + 1]
+            a[EAST, j] = inner * (0.5 * self[i + 2] + east[i + 1] + east[i + 2])
+            a[SOUTH, j] = 0.25 * south[i] + south[i + 1] + p * p * south[i + 2]
+            a[SOUTH, j] += 0.5 * (south_east[i] + south_west[i + 1]) + p * (south_east[i + 1] + south_west[i + 2])
+            a[SOUTH_EAST, j] = inner * (0.5 * south[i + 2] + south_east[i + 1] + south_east[i + 2])
+            a[SOUTH_WEST, j] = 0.5 * (0.5 * south[i] + south_west[i] + south_west[i + 1])
+        above = start - grid[1] - 2
+        for j in range(length):
+            total = a[SELF, j] + abs(a[EAST, j]) + abs(exact[EAST, start + j - 1])
+            total += abs(a[SOUTH_WEST, j]) + abs(a[SOUTH, j]) + abs(a[SOUTH_EAST, j])
+            total += abs(exact[SOUTH_WEST, above + j + 1]) + abs(exact[SOUTH, above + j])
+            total += abs(exact[SOUTH_EAST, above + j - 1])
+            smoothing[0, start + j] = a[SELF, j]
+            # no eigenvalue of the matrix divided by this is above 2, so that the sweeps converge
+            smoothing[1, start + j] = DAMPING / max(a[SELF, j], total / 2) if a[SELF, j] > 0 else 0
+            for link in range(4):
+                links[link, start + j] = a[link, j]
+
+
+@compiled
+def _cycle(grids: Array, spans: Array, mask: Array, smoothing: Array, links: Array, cycle: Array) -> None:
+    """Write an approximate solution y of A y = b, by one V-cycle."""
+    (diagonal, inverse), (x, y, b) = smoothing, cycle
+    column, around = np.zeros(grids[0, 1] + 3, np.float32), np.zeros(grids[0, 1] + 3, np.float32)
+    for level in range(len(grids)):
+        grid, last = grids[level], level == len(grids) - 1
+        height, width = grid[:2]
+        stride = width + 2
+        for row in range(height):
+            start, length = _span(grid, spans, row)
+            into, factor, right = (y if last else x)[start:], inverse[start:], b[start:]
+            for j in range(length):
+                into[j] = factor[j] * right[j]
+        if last:
+            break
+        for row in range(height):
+            start, length = _span(grid, spans, row)
+            _neighbours(level, x, mask, links, start, length, stride, around)
+            into, own, here, right = y[start:], diagonal[start:], x[start:], b[start:]
+            for j in range(length):
+                into[j] = right[j] - own[j] * here[j] - around[j]
+        coarse = grids[level + 1]
+        for row in range(coarse[0]):
+            start, length = _span(coarse, spans, row)
+            if length <= 0:
+                continue
+            first = spans[coarse[3] + row, 0]
+            middle = grid[2] + (2 * row + 1) * stride + 2 * first
+            above, beside, below = y[middle - stride :], y[middle:], y[middle + stride :]
+            p = np.float32(1 if 2 * row + 1 == height - 1 else 0.5)
+            for j in range(2 * length + 1):
+                column[j] = np.float32(0.5) * above[j] + beside[j] + p * below[j]
+            right = b[start:]
+            for j in range(length):
+                right[j] = np.float32(0.5) * (column[2 * j] + column[2 * j + 2]) + column[2 * j + 1]
+            if 2 * (first + length) == width:
+                right[length - 1] += np.float32(0.5) * column[2 * length]
+    for level in range(len(grids) - 2, -1, -1):
+        grid, coarse = grids[level], grids[level + 1]
+        height, width = grid[:2]
+        stride = width + 2
+        for row in range(height):
+            start, length = _span(grid, spans, row)
+            if length <= 0:
+                continue
+            first, pairs = spans[grid[3] + row, 0], length // 2
+            place = coarse[2] + (row // 2 + 1) * (coarse[1] + 2) + 1 + first // 2
+            upper, lower = y[place:], y[place + (coarse[1] + 2 if row % 2 and row < height - 1 else 0) :]
+            for j in range(pairs + 1):
+                column[j] = np.float32(0.5) * (upper[j] + lower[j])
+            if first + 2 * pairs == width:
+                column[pairs] = column[pairs - 1]
+            into = x[start:]
+            for j in range(pairs):
+                into[2 * j] += column[j]
+                into[2 * j + 1] += np.float32(0.5) * (column[j] + column[j + 1])
+            if length % 2:
+                into[length - 1] += column[pairs]
+            if level == 0:
+                gone = mask[start:]
+                for j in range(length):
+                    into[j] *= gone[j]
+        for row in range(height):
+            start, length = _span(grid, spans, row)
+            _neighbours(level, x, mask, links, start, length, stride, around)
+            into, own, here = y[start:], diagonal[start:], x[start:]
+            factor, right = inverse[start:], b[start:]
+            for j in range(length):
+                into[j] = here[j] + factor[j] * (right[j] - own[j] * here[j] - around[j])
+
+
+@compiled
+def _neighbours(
+    level: int, x: Array, mask: Array, links: Array, start: int, length: int, stride: int, out: Array
+) -> None:
+    """Write Σ_j a_ij x_j over the neighbours j of each point i of a row."""
+    if level:
+        _weigh_linked(x, links, start, length, stride, out)
+        return
+    _weigh_neighbours(x, mask, start, length, stride, out)
+    for j in range(length):
+        out[j] = -out[j]
+
+
+@compiled
+def _solve(
+    grids: Array, spans: Array, mask: Array, smoothing: Array, links: Array, cycle: Array, vectors: Array, enough: float
+) -> None:
+    """Improve the solution from 0 by conjugate gradients until a V-cycle changes no pixel by more than `enough`."""
+    solution, residual, direction, image = vectors
+    height, width = grids[0, :2]
+    correction, right = cycle[1], cycle[2]
+    before = 1.0
+    for iteration in range(ITERATIONS):
+        for row in range(height):
+            start, length = _span(grids[0], spans, row)
+            rest, into = residual[start:], right[start:]
+            for j in range(length):
+                into[j] = rest[j]
+        _cycle(grids, spans, mask, smoothing, links, cycle)
+        product, largest = 0.0, np.float32(0)
+        for row in range(height):
+            start, length = _span(grids[0], spans, row)
+            rest, z = residual[start:], correction[start:]
+            for j in range(length):
+                product += rest[j] * z[j]
+            for j in range(length):
+                largest = max(largest, abs(z[j]))
+        if product == 0:
+            return
+        share, curvature = product / before if iteration else 0.0, 0.0
+        before = product
+        for row in range(height):
+            start, length = _span(grids[0], spans, row)
+            towards, z = direction[start:], correction[start:]
+            for j in range(length):
+                towards[j] = z[j] + share * towards[j]
+        for row in range(height):
+            start, length = _span(grids[0], spans, row)
+            into, towards, own = image[start:], direction[start:], smoothing[0, start:]
+            _weigh_neighbours(direction, mask, start, length, width + 2, into)
+            for j in range(length):
+                into[j] = own[j] * towards[j] - into[j]
+                curvature += into[j] * towards[j]
+        step = product / curvature
+        for row in range(height):
+            start, length = _span(grids[0], spans, row)
+            so_far, rest, into, towards = solution[start:], residual[start:], image[start:], direction[start:]
+            for j in range(length):
+                so_far[j] += step * towards[j]
+            for j in range(length):
+                rest[j] -= step * into[j]
+        if largest <= enough:
+            return
