@@ -7,7 +7,7 @@ Pᵀ A P, which again links a point to its eight neighbours. The smoother is one
 the coarse correction. The work grows with the number of pixels: four to ten iterations suffice for any mask.
 
 All grids lie behind one another in flat arrays, each with a margin of zeros, so that each point has its neighbours.
-Of each row only the span from the first to the last removed pixel is visited; the rest stays 0.
+Blocks of points without a removed pixel are skipped, and stay 0.
 """
 
 from typing import Any
@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from evaluation.imputation import BESIDE, DIAGONAL
-
+BESIDE, DIAGONAL = 2, 1  # twelve times the weights of `evaluation.imputation`: single precision holds them exactly
 DAMPING = 0.9  # of Jacobi's sweeps
 TOLERANCE = 5e-6  # of the estimated error before the last correction, relative to the range of the known pixels
 ITERATIONS = 50
+BLOCK, LONGEST = 32, 1024  # points
 EAST, SOUTH_WEST, SOUTH, SOUTH_EAST, SELF = range(5)  # a point's links to its later neighbours, and its diagonal
 Array = npt.NDArray[Any]
 # A reduction may be summed in any order, so that it runs in vector registers.
@@ -32,8 +32,10 @@ def fill_in_group(images: Array, removed: Array, width: int) -> None:
     """Fill in one image after the other: (N, K, H · W) and (N, H · W)."""
     height, stride = removed.shape[1] // width, width + 2
     grids = _grids(height, width)
-    fine, points = (height + 2) * stride, grids[-1, 2] + 9
+    first, points = grids[0, 2], grids[-1, 2] + grids[0, 2]
+    fine = first + (height + 2) * stride + BLOCK + stride
     spans = np.empty((grids[-1, 3] + 1, 2), np.int64)
+    runs, limits = np.empty((points // BLOCK, 2), np.int64), np.empty(len(grids) + 1, np.int64)
     mask, smoothing = np.empty(fine, np.float32), np.empty((2, points), np.float32)
     links, exact = np.empty((4, points), np.float32), np.empty((5, points))
     cycle, vectors = np.empty((3, points), np.float32), np.empty((4, fine))
@@ -50,10 +52,11 @@ def fill_in_group(images: Array, removed: Array, width: int) -> None:
         exact[:] = 0
         cycle[:] = 0
         for row in range(height):
-            there = mask[(row + 1) * stride + 1 :]
+            there = mask[first + (row + 1) * stride + 1 :]
             for column in range(width):
                 there[column] = gone[row * width + column]
         _set_up(grids, spans, mask, smoothing, links, exact)
+        _find_runs(grids, smoothing[1], runs, limits)
         for k in range(images.shape[1]):
             values = images[n, k]
             least, most = np.inf, -np.inf
@@ -61,20 +64,20 @@ def fill_in_group(images: Array, removed: Array, width: int) -> None:
                 if not gone[place]:
                     least, most = min(least, values[place]), max(most, values[place])
             middle = (least + most) / 2
-            solution, residual, direction, _image = vectors
+            solution, residual, direction, column_sums = vectors
             vectors[:] = 0
             for row in range(height):
-                there = direction[(row + 1) * stride + 1 :]
+                there = direction[first + (row + 1) * stride + 1 :]
                 for column in range(width):
                     if not gone[row * width + column]:
                         there[column] = values[row * width + column] - middle
-            for row in range(height):
-                start, length = _span(grids[0], spans, row)
-                _weigh_neighbours(direction, mask, start, length, stride, residual[start:])
+            for start, stop in runs[: limits[1]]:
+                _weigh_neighbours(direction, mask, column_sums, start, stop - start, stride, residual[start:])
             direction[:] = 0
-            _solve(grids, spans, mask, smoothing, links, cycle, vectors, TOLERANCE * (most - least))
+            column_sums[:] = 0
+            _solve(grids, spans, runs, limits, mask, smoothing, links, cycle, vectors, TOLERANCE * (most - least))
             for row in range(height):
-                there = solution[(row + 1) * stride + 1 :]
+                there = solution[first + (row + 1) * stride + 1 :]
                 for column in range(width):
                     if gone[row * width + column]:
                         values[row * width + column] = there[column] + middle
@@ -84,46 +87,69 @@ def fill_in_group(images: Array, removed: Array, width: int) -> None:
 def _grids(height: int, width: int) -> Array:
     """Return height, width, first point and first row of each grid in the flat arrays, down to a single point."""
     grids = np.empty((64, 4), np.int64)
-    count, point, row = 0, 0, 0
+    count, point, row = 0, (width + 2 + BLOCK) // BLOCK * BLOCK, 0
     while True:
         grids[count] = height, width, point, row
-        count, point, row = count + 1, point + (height + 2) * (width + 2), row + height
+        blocks = ((height + 2) * (width + 2) + BLOCK - 1) // BLOCK
+        count, point, row = count + 1, point + blocks * BLOCK, row + height
         if height * width == 1:
             return grids[:count]
         height, width = (height + 1) // 2, (width + 1) // 2
 
 
 @compiled
+def _find_runs(grids: Array, inverse: Array, runs: Array, limits: Array) -> None:
+    """Write start and stop of all runs of blocks with an equation, and the number of runs before each grid."""
+    count = limits[0] = 0
+    for level in range(len(grids)):
+        height, width, start = grids[level, :3]
+        fresh = True
+        for block in range(start, start + (height + 2) * (width + 2), BLOCK):
+            busy = False
+            for factor in inverse[block : block + BLOCK]:
+                busy |= factor != 0
+            if busy and not fresh and block == runs[count - 1, 1] and block - runs[count - 1, 0] < LONGEST:
+                runs[count - 1, 1] += BLOCK
+            elif busy:
+                runs[count] = block, block + BLOCK
+                count, fresh = count + 1, False
+        limits[level + 1] = count
+
+
+@compiled
 def _span(grid: Array, spans: Array, row: int) -> tuple[int, int]:
-    """Return where the visited points of a row begin in the flat arrays, and their number."""
+    """Return where the points of a row with an equation begin in the flat arrays, and their number."""
     first, last = spans[grid[3] + row]
     return grid[2] + (row + 1) * (grid[1] + 2) + 1 + first, last - first
 
 
 @compiled
-def _weigh_neighbours(x: Array, mask: Array, start: int, length: int, stride: int, out: Array) -> None:
-    """Write Σ_j w_ij x_j over the neighbours j of each removed pixel i of a row, 0 for the other pixels."""
+def _weigh_neighbours(
+    x: Array, mask: Array, sums: Array, start: int, length: int, stride: int, out: Array
+) -> None:
+    """Write Σ_j w_ij x_j over the neighbours j of each removed pixel i of a run, 0 for the other pixels."""
     above, beside, below = x[start - stride - 1 :], x[start - 1 :], x[start + stride - 1 :]
-    gone, column = mask[start:], np.empty(length + 2, x.dtype)
+    gone = mask[start:]
     for j in range(length + 2):
-        column[j] = above[j] + 2 * beside[j] + below[j]
-    diagonal, centre = x.dtype.type(DIAGONAL), x.dtype.type(4 * DIAGONAL)
+        sums[j] = above[j] + 2 * beside[j] + below[j]
     for j in range(length):
-        out[j] = gone[j] * (diagonal * (column[j] + 2 * column[j + 1] + column[j + 2]) - centre * beside[j + 1])
+        out[j] = gone[j] * (sums[j] + 2 * sums[j + 1] + sums[j + 2] - 4 * beside[j + 1])
 
 
 @compiled
 def _weigh_linked(x: Array, links: Array, start: int, length: int, stride: int, out: Array) -> None:
-    """Write Σ_j a_ij x_j over the neighbours j of each point i of a row of a coarse grid."""
+    """Write −Σ_j a_ij x_j over the neighbours j of each point i of a run of a coarse grid."""
     beside, east = x[start - 1 :], links[EAST, start - 1 :]
     for j in range(length):
         out[j] = east[j] * beside[j] + east[j + 1] * beside[j + 2]
-    for step, west, middle, eastern in ((stride, SOUTH_WEST, SOUTH, SOUTH_EAST), (-stride, SOUTH_EAST, SOUTH, SOUTH_WEST)):
-        other = x[start + step - 1 :]
-        base = start + min(step, 0)  # the link belongs to the earlier point
-        to_west, to_middle, to_east = links[west, base - (step < 0) :], links[middle, base:], links[eastern, base + (step < 0) :]
-        for j in range(length):
-            out[j] += to_west[j] * other[j] + to_middle[j] * other[j + 1] + to_east[j] * other[j + 2]
+    after, before = x[start + stride - 1 :], x[start - stride - 1 :]
+    west, middle, east = links[SOUTH_WEST, start:], links[SOUTH, start:], links[SOUTH_EAST, start:]
+    for j in range(length):
+        out[j] += west[j] * after[j] + middle[j] * after[j + 1] + east[j] * after[j + 2]
+    base = start - stride - 1  # the links belong to the earlier point
+    west, middle, east = links[SOUTH_EAST, base:], links[SOUTH, base:], links[SOUTH_WEST, base:]
+    for j in range(length):
+        out[j] += west[j] * before[j] + middle[j + 1] * before[j + 1] + east[j + 2] * before[j + 2]
 
 
 @compiled
@@ -132,7 +158,7 @@ def _set_up(grids: Array, spans: Array, mask: Array, smoothing: Array, links: Ar
     height, width = grids[0, :2]
     stride = width + 2
     for row in range(height):
-        gone = mask[(row + 1) * stride + 1 :]
+        gone = mask[grids[0, 2] + (row + 1) * stride + 1 :]
         first, last = 0, width
         while first < width and gone[first] == 0:
             first += 1
@@ -159,7 +185,8 @@ def _set_up(grids: Array, spans: Array, mask: Array, smoothing: Array, links: Ar
             south_east[j] = -DIAGONAL * gone[j] * below[j + 2]
     for level in range(1, len(grids)):
         _coarsen(grids[level - 1], grids[level], spans, smoothing, links, exact)
-    smoothing[1, grids[-1, 2] + 4] /= DAMPING  # a single point is solved
+    point = grids[-1, 2] + 4
+    smoothing[1, point] = 1 / exact[SELF, point]  # a single point is solved
 
 
 @compiled
@@ -219,141 +246,150 @@ def _coarsen(fine: Array, grid: Array, spans: Array, smoothing: Array, links: Ar
             # no eigenvalue of the matrix divided by this is above 2, so that the sweeps converge
             smoothing[1, start + j] = DAMPING / max(a[SELF, j], total / 2) if a[SELF, j] > 0 else 0
             for link in range(4):
-                links[link, start + j] = a[link, j]
+                links[link, start + j] = -a[link, j]
 
 
 @compiled
-def _cycle(grids: Array, spans: Array, mask: Array, smoothing: Array, links: Array, cycle: Array) -> None:
+def _cycle(
+    grids: Array, spans: Array, runs: Array, limits: Array, mask: Array, smoothing: Array, links: Array, cycle: Array
+) -> None:
     """Write an approximate solution y of A y = b, by one V-cycle."""
     (diagonal, inverse), (x, y, b) = smoothing, cycle
-    column, around = np.zeros(grids[0, 1] + 3, np.float32), np.zeros(grids[0, 1] + 3, np.float32)
-    for level in range(len(grids)):
-        grid, last = grids[level], level == len(grids) - 1
-        height, width = grid[:2]
-        stride = width + 2
-        for row in range(height):
-            start, length = _span(grid, spans, row)
-            into, factor, right = (y if last else x)[start:], inverse[start:], b[start:]
-            for j in range(length):
+    around, sums = np.zeros(LONGEST + 2, np.float32), np.zeros(max(LONGEST, grids[0, 1]) + 2, np.float32)
+    bottom = len(grids) - 1
+    for level in range(bottom):
+        stride = grids[level, 1] + 2
+        for start, stop in runs[limits[level] : limits[level + 1]]:
+            into, factor, right = x[start:], inverse[start:], b[start:]
+            for j in range(stop - start):
                 into[j] = factor[j] * right[j]
-        if last:
-            break
-        for row in range(height):
-            start, length = _span(grid, spans, row)
-            _neighbours(level, x, mask, links, start, length, stride, around)
+        for start, stop in runs[limits[level] : limits[level + 1]]:
+            if level:
+                _weigh_linked(x, links, start, stop - start, stride, around)
+            else:
+                _weigh_neighbours(x, mask, sums, start, stop - start, stride, around)
             into, own, here, right = y[start:], diagonal[start:], x[start:], b[start:]
-            for j in range(length):
-                into[j] = right[j] - own[j] * here[j] - around[j]
-        coarse = grids[level + 1]
-        for row in range(coarse[0]):
-            start, length = _span(coarse, spans, row)
-            if length <= 0:
-                continue
-            first = spans[coarse[3] + row, 0]
-            middle = grid[2] + (2 * row + 1) * stride + 2 * first
-            above, beside, below = y[middle - stride :], y[middle:], y[middle + stride :]
-            p = np.float32(1 if 2 * row + 1 == height - 1 else 0.5)
-            for j in range(2 * length + 1):
-                column[j] = np.float32(0.5) * above[j] + beside[j] + p * below[j]
-            right = b[start:]
-            for j in range(length):
-                right[j] = np.float32(0.5) * (column[2 * j] + column[2 * j + 2]) + column[2 * j + 1]
-            if 2 * (first + length) == width:
-                right[length - 1] += np.float32(0.5) * column[2 * length]
-    for level in range(len(grids) - 2, -1, -1):
-        grid, coarse = grids[level], grids[level + 1]
-        height, width = grid[:2]
-        stride = width + 2
-        for row in range(height):
-            start, length = _span(grid, spans, row)
-            if length <= 0:
-                continue
-            first, pairs = spans[grid[3] + row, 0], length // 2
-            place = coarse[2] + (row // 2 + 1) * (coarse[1] + 2) + 1 + first // 2
-            upper, lower = y[place:], y[place + (coarse[1] + 2 if row % 2 and row < height - 1 else 0) :]
-            for j in range(pairs + 1):
-                column[j] = np.float32(0.5) * (upper[j] + lower[j])
-            if first + 2 * pairs == width:
-                column[pairs] = column[pairs - 1]
-            into = x[start:]
-            for j in range(pairs):
-                into[2 * j] += column[j]
-                into[2 * j + 1] += np.float32(0.5) * (column[j] + column[j + 1])
-            if length % 2:
-                into[length - 1] += column[pairs]
-            if level == 0:
-                gone = mask[start:]
+            for j in range(stop - start):
+                into[j] = right[j] - own[j] * here[j] + around[j]
+        _restrict(grids[level], grids[level + 1], spans, y, b, sums)
+    point = grids[bottom, 2] + 4
+    y[point] = inverse[point] * b[point]
+    for level in range(bottom - 1, -1, -1):
+        _prolong(grids[level], grids[level + 1], spans, y, x, sums)
+        stride = grids[level, 1] + 2
+        if level == 0:
+            for row in range(grids[0, 0]):
+                start, length = _span(grids[0], spans, row)
+                into, gone = x[start:], mask[start:]
                 for j in range(length):
                     into[j] *= gone[j]
-        for row in range(height):
-            start, length = _span(grid, spans, row)
-            _neighbours(level, x, mask, links, start, length, stride, around)
+        for start, stop in runs[limits[level] : limits[level + 1]]:
+            if level:
+                _weigh_linked(x, links, start, stop - start, stride, around)
+            else:
+                _weigh_neighbours(x, mask, sums, start, stop - start, stride, around)
             into, own, here = y[start:], diagonal[start:], x[start:]
             factor, right = inverse[start:], b[start:]
-            for j in range(length):
-                into[j] = here[j] + factor[j] * (right[j] - own[j] * here[j] - around[j])
+            for j in range(stop - start):
+                into[j] = here[j] + factor[j] * (right[j] - own[j] * here[j] + around[j])
 
 
 @compiled
-def _neighbours(
-    level: int, x: Array, mask: Array, links: Array, start: int, length: int, stride: int, out: Array
-) -> None:
-    """Write Σ_j a_ij x_j over the neighbours j of each point i of a row."""
-    if level:
-        _weigh_linked(x, links, start, length, stride, out)
-        return
-    _weigh_neighbours(x, mask, start, length, stride, out)
-    for j in range(length):
-        out[j] = -out[j]
+def _restrict(fine: Array, coarse: Array, spans: Array, y: Array, b: Array, sums: Array) -> None:
+    """Write the coarse right-hand side, Pᵀ y."""
+    height, width, stride, half = fine[0], fine[1], fine[1] + 2, np.float32(0.5)
+    for row in range(coarse[0]):
+        start, length = _span(coarse, spans, row)
+        if length <= 0:
+            continue
+        first = spans[coarse[3] + row, 0]
+        middle = fine[2] + (2 * row + 1) * stride + 2 * first
+        above, beside, below = y[middle - stride :], y[middle:], y[middle + stride :]
+        p = np.float32(1 if 2 * row + 1 == height - 1 else 0.5)
+        for j in range(2 * length + 1):
+            sums[j] = half * above[j] + beside[j] + p * below[j]
+        right = b[start:]
+        for j in range(length):
+            right[j] = half * (sums[2 * j] + sums[2 * j + 2]) + sums[2 * j + 1]
+        if 2 * (first + length) == width:
+            right[length - 1] += half * sums[2 * length]
+
+
+@compiled
+def _prolong(fine: Array, coarse: Array, spans: Array, y: Array, x: Array, sums: Array) -> None:
+    """Add the interpolated coarse solution, P y, to x."""
+    height, width, half = fine[0], fine[1], np.float32(0.5)
+    for row in range(height):
+        start, length = _span(fine, spans, row)
+        if length <= 0:
+            continue
+        first, pairs = spans[fine[3] + row, 0], length // 2
+        place = coarse[2] + (row // 2 + 1) * (coarse[1] + 2) + 1 + first // 2
+        upper, lower = y[place:], y[place + (coarse[1] + 2 if row % 2 and row < height - 1 else 0) :]
+        for j in range(pairs + 1):
+            sums[j] = half * (upper[j] + lower[j])
+        if first + 2 * pairs == width:
+            sums[pairs] = sums[pairs - 1]
+        into = x[start:]
+        for j in range(pairs):
+            into[2 * j] += sums[j]
+            into[2 * j + 1] += half * (sums[j] + sums[j + 1])
+        if length % 2:
+            into[length - 1] += sums[pairs]
 
 
 @compiled
 def _solve(
-    grids: Array, spans: Array, mask: Array, smoothing: Array, links: Array, cycle: Array, vectors: Array, enough: float
+    grids: Array,
+    spans: Array,
+    runs: Array,
+    limits: Array,
+    mask: Array,
+    smoothing: Array,
+    links: Array,
+    cycle: Array,
+    vectors: Array,
+    enough: float,
 ) -> None:
     """Improve the solution from 0 by conjugate gradients until a V-cycle changes no pixel by more than `enough`."""
     solution, residual, direction, image = vectors
-    height, width = grids[0, :2]
     correction, right = cycle[1], cycle[2]
-    before = 1.0
+    sums, before = np.zeros(LONGEST + 2), 1.0
+    for start, stop in runs[: limits[1]]:
+        rest, into = residual[start:], right[start:]
+        for j in range(stop - start):
+            into[j] = rest[j]
     for iteration in range(ITERATIONS):
-        for row in range(height):
-            start, length = _span(grids[0], spans, row)
-            rest, into = residual[start:], right[start:]
-            for j in range(length):
-                into[j] = rest[j]
-        _cycle(grids, spans, mask, smoothing, links, cycle)
+        _cycle(grids, spans, runs, limits, mask, smoothing, links, cycle)
         product, largest = 0.0, np.float32(0)
-        for row in range(height):
-            start, length = _span(grids[0], spans, row)
+        for start, stop in runs[: limits[1]]:
             rest, z = residual[start:], correction[start:]
-            for j in range(length):
+            for j in range(stop - start):
                 product += rest[j] * z[j]
-            for j in range(length):
+            for j in range(stop - start):
                 largest = max(largest, abs(z[j]))
         if product == 0:
             return
         share, curvature = product / before if iteration else 0.0, 0.0
         before = product
-        for row in range(height):
-            start, length = _span(grids[0], spans, row)
+        for start, stop in runs[: limits[1]]:
             towards, z = direction[start:], correction[start:]
-            for j in range(length):
+            for j in range(stop - start):
                 towards[j] = z[j] + share * towards[j]
-        for row in range(height):
-            start, length = _span(grids[0], spans, row)
+        for start, stop in runs[: limits[1]]:
             into, towards, own = image[start:], direction[start:], smoothing[0, start:]
-            _weigh_neighbours(direction, mask, start, length, width + 2, into)
-            for j in range(length):
+            _weigh_neighbours(direction, mask, sums, start, stop - start, grids[0, 1] + 2, into)
+            for j in range(stop - start):
                 into[j] = own[j] * towards[j] - into[j]
                 curvature += into[j] * towards[j]
         step = product / curvature
-        for row in range(height):
-            start, length = _span(grids[0], spans, row)
-            so_far, rest, into, towards = solution[start:], residual[start:], image[start:], direction[start:]
-            for j in range(length):
+        for start, stop in runs[: limits[1]]:
+            so_far, towards = solution[start:], direction[start:]
+            for j in range(stop - start):
                 so_far[j] += step * towards[j]
-            for j in range(length):
+            rest, into, rounded = residual[start:], image[start:], right[start:]
+            for j in range(stop - start):
                 rest[j] -= step * into[j]
+                rounded[j] = rest[j]
         if largest <= enough:
             return
