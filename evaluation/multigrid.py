@@ -64,7 +64,7 @@ def fill_in_group(images: Array, removed: Array, width: int) -> None:
                 if not gone[place]:
                     least, most = min(least, values[place]), max(most, values[place])
             middle = (least + most) / 2
-            solution, residual, direction, column_sums = vectors
+            solution, residual, direction, column_sums = vectors[0], vectors[1], vectors[2], vectors[3]
             vectors[:] = 0
             for row in range(height):
                 there = direction[first + (row + 1) * stride + 1 :]
@@ -129,11 +129,11 @@ def _weigh_neighbours(
 ) -> None:
     """Write Σ_j w_ij x_j over the neighbours j of each removed pixel i of a run, 0 for the other pixels."""
     above, beside, below = x[start - stride - 1 :], x[start - 1 :], x[start + stride - 1 :]
-    gone = mask[start:]
+    gone, four = mask[start:], x.dtype.type(4)
     for j in range(length + 2):
-        sums[j] = above[j] + 2 * beside[j] + below[j]
+        sums[j] = above[j] + below[j] + beside[j] + beside[j]
     for j in range(length):
-        out[j] = gone[j] * (sums[j] + 2 * sums[j + 1] + sums[j + 2] - 4 * beside[j + 1])
+        out[j] = gone[j] * (sums[j] + sums[j + 1] + sums[j + 1] + sums[j + 2] - four * beside[j + 1])
 
 
 @compiled
@@ -254,7 +254,7 @@ def _cycle(
     grids: Array, spans: Array, runs: Array, limits: Array, mask: Array, smoothing: Array, links: Array, cycle: Array
 ) -> None:
     """Write an approximate solution y of A y = b, by one V-cycle."""
-    (diagonal, inverse), (x, y, b) = smoothing, cycle
+    diagonal, inverse, x, y, b = smoothing[0], smoothing[1], cycle[0], cycle[1], cycle[2]
     around, sums = np.zeros(LONGEST + 2, np.float32), np.zeros(max(LONGEST, grids[0, 1]) + 2, np.float32)
     bottom = len(grids) - 1
     for level in range(bottom):
@@ -352,7 +352,7 @@ def _solve(
     enough: float,
 ) -> None:
     """Improve the solution from 0 by conjugate gradients until a V-cycle changes no pixel by more than `enough`."""
-    solution, residual, direction, image = vectors
+    solution, residual, direction, image = vectors[0], vectors[1], vectors[2], vectors[3]
     correction, right = cycle[1], cycle[2]
     sums, before = np.zeros(LONGEST + 2), 1.0
     for start, stop in runs[: limits[1]]:
