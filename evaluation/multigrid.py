@@ -27,74 +27,171 @@ Array = npt.NDArray[Any]
 compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
 
 
-@compiled
 def fill_in_group(images: Array, removed: Array, width: int) -> None:
     """Fill in one image after the other: (N, K, H · W) and (N, H · W)."""
-    height, stride = removed.shape[1] // width, width + 2
-    grids = _grids(height, width)
-    first, points = grids[0, 2], grids[-1, 2] + grids[0, 2]
-    fine = first + (height + 2) * stride + BLOCK + stride
-    spans = np.empty((grids[-1, 3] + 1, 2), np.int64)
-    runs, limits = np.empty((points // BLOCK, 2), np.int64), np.empty(len(grids) + 1, np.int64)
-    mask, smoothing = np.empty(fine, np.float32), np.empty((2, points), np.float32)
-    links, exact = np.empty((4, points), np.float32), np.empty((5, points))
-    cycle, vectors = np.empty((3, points), np.float32), np.empty((4, fine))
-    for n in range(len(images)):
-        gone = removed[n]
-        count = np.count_nonzero(gone)
-        if count == len(gone):
-            images[n] = 0
-        if count == 0 or count == len(gone):
-            continue
-        mask[:] = 0
-        smoothing[:] = 0
-        links[:] = 0
-        exact[:] = 0
-        cycle[:] = 0
-        for row in range(height):
-            there = mask[first + (row + 1) * stride + 1 :]
-            for column in range(width):
-                there[column] = gone[row * width + column]
-        _set_up(grids, spans, mask, smoothing, links, exact)
-        _find_runs(grids, smoothing[1], runs, limits)
-        for k in range(images.shape[1]):
-            values = images[n, k]
-            least, most = np.inf, -np.inf
-            for place in range(len(gone)):
-                if not gone[place]:
-                    least, most = min(least, values[place]), max(most, values[place])
-            middle = (least + most) / 2
-            solution, residual, direction, column_sums = vectors[0], vectors[1], vectors[2], vectors[3]
-            vectors[:] = 0
-            for row in range(height):
-                there = direction[first + (row + 1) * stride + 1 :]
-                for column in range(width):
-                    if not gone[row * width + column]:
-                        there[column] = values[row * width + column] - middle
-            for start, stop in runs[: limits[1]]:
-                _weigh_neighbours(direction, mask, column_sums, start, stop - start, stride, residual[start:])
-            direction[:] = 0
-            column_sums[:] = 0
-            _solve(grids, spans, runs, limits, mask, smoothing, links, cycle, vectors, TOLERANCE * (most - least))
-            for row in range(height):
-                there = solution[first + (row + 1) * stride + 1 :]
-                for column in range(width):
-                    if gone[row * width + column]:
-                        values[row * width + column] = there[column] + middle
+    count, channels, pixels = images.shape
+    shape, system = (pixels // width, width), System(pixels // width, width)
+    for image, gone in zip(images.reshape(count, channels, *shape), removed.reshape(count, *shape), strict=True):
+        if gone.all():
+            image[:] = 0
+        elif gone.any():
+            system.set_up(gone)
+            for values in image:
+                known = values[~gone]
+                least, most = float(known.min()), float(known.max())
+                middle = (least + most) / 2
+                solution = system.solve(np.where(gone, 0, values - middle), TOLERANCE * (most - least))
+                np.copyto(values, solution + middle, where=gone, casting="same_kind")
+            system.clear()
+
+
+class System:
+    """The equations of one image, in buffers that serve many images.
+
+    Attributes:
+        grids: height, width, first point and first row of each grid in the flat arrays, down to a single point.
+        spans: of each row, from the first point with an equation to the last.
+        runs, limits: start and stop of runs of blocks, and the number of runs before each grid.
+        smoothing: the matrix's diagonal, and the factor of Jacobi's sweeps.
+        links, exact: the matrix in single and in double precision.
+        cycle: solutions before and after the coarse correction, and the right-hand side, of all grids.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        grids, point, row = [(height, width, (width + 2 + BLOCK) // BLOCK * BLOCK, 0)], 0, 0
+        while height * width > 1:
+            _, _, point, row = grids[-1]
+            blocks = ((height + 2) * (width + 2) + BLOCK - 1) // BLOCK
+            point, row = point + blocks * BLOCK, row + height
+            height, width = (height + 1) // 2, (width + 1) // 2
+            grids.append((height, width, point, row))
+        self.grids = np.array(grids)
+        height, width, start, _ = grids[0]
+        points, self.stride = grids[-1][2] + start, width + 2
+        fine = start + (height + 2) * self.stride + BLOCK + self.stride
+        self.spans = np.zeros((grids[-1][3] + 1, 2), np.int64)
+        self.runs, self.limits = np.zeros((points // BLOCK, 2), np.int64), np.zeros(len(grids) + 1, np.int64)
+        self.mask, self.known = np.zeros(fine, np.float32), np.zeros(fine)
+        self.smoothing, self.cycle = np.zeros((2, points), np.float32), np.zeros((3, points), np.float32)
+        self.links, self.exact = np.zeros((4, points), np.float32), np.zeros((5, points))
+        self.solution, self.residual, self.direction, self.image = np.zeros((4, fine))
+
+    def _inside(self, points: Array) -> Array:
+        """Return the image (H, W) within a flat array of the finest grid."""
+        height, width, start, _ = self.grids[0]
+        return points[start : start + (height + 2) * (width + 2)].reshape(height + 2, width + 2)[1:-1, 1:-1]
+
+    def set_up(self, gone: Array) -> None:
+        """Write the equations of an image whose pixels `gone` (H, W) are removed."""
+        self._inside(self.mask)[:] = gone
+        _link_removed(self.grids[0], self.spans, self.mask, self.smoothing, self.exact)
+        for fine, coarse in zip(self.grids[:-1], self.grids[1:], strict=True):
+            _coarsen(fine, coarse, self.spans, self.smoothing, self.links, self.exact)
+        _find_runs(self.grids, self.smoothing[1], self.runs, self.limits)
+
+    def clear(self) -> None:
+        """Make the buffers ready for the next image."""
+        self.cycle[:] = 0
+        _clear(self.runs[: self.limits[-1]], self.smoothing, self.links, self.exact)
+
+    def solve(self, known: Array, enough: float) -> Array:
+        """Return the removed pixels of (H, W) by conjugate gradients.
+
+        Args:
+            known: 0 at removed pixels.
+            enough: the iteration ends when a V-cycle changes no pixel by more than this.
+        """
+        runs = self.runs[: self.limits[1]]
+        self._inside(self.known)[:] = known
+        for vector in (self.solution, self.direction):
+            vector[:] = 0
+        _weigh_known(self.known, self.mask, runs, self.stride, self.image, self.residual, self.cycle[2])
+        before = 0.0
+        for _ in range(ITERATIONS):
+            _cycle(
+                *(self.grids, self.spans, self.runs, self.limits, self.mask, self.smoothing[0], self.smoothing[1]),
+                *(self.links, self.cycle[0], self.cycle[1], self.cycle[2]),
+            )
+            product, largest = _product(self.residual, self.cycle[1], runs)
+            if product == 0:
+                break
+            share = product / before if before else 0.0
+            curvature = _search(
+                *(self.cycle[1], share, self.smoothing[0], self.mask, runs, self.stride),
+                *(self.direction, self.image),
+            )
+            before, step = product, product / curvature
+            _advance(step, self.direction, self.image, runs, self.solution, self.residual, self.cycle[2])
+            if largest <= enough:
+                break
+        return self._inside(self.solution)
 
 
 @compiled
-def _grids(height: int, width: int) -> Array:
-    """Return height, width, first point and first row of each grid in the flat arrays, down to a single point."""
-    grids = np.empty((64, 4), np.int64)
-    count, point, row = 0, (width + 2 + BLOCK) // BLOCK * BLOCK, 0
-    while True:
-        grids[count] = height, width, point, row
-        blocks = ((height + 2) * (width + 2) + BLOCK - 1) // BLOCK
-        count, point, row = count + 1, point + blocks * BLOCK, row + height
-        if height * width == 1:
-            return grids[:count]
-        height, width = (height + 1) // 2, (width + 1) // 2
+def _clear(runs: Array, smoothing: Array, links: Array, exact: Array) -> None:
+    for start, stop in runs:
+        smoothing[:, start:stop] = 0
+        links[:, start:stop] = 0
+        exact[:, start:stop] = 0
+
+
+@compiled
+def _weigh_known(
+    known: Array, mask: Array, runs: Array, stride: int, sums: Array, residual: Array, right: Array
+) -> None:
+    """Write the right-hand side of the equations."""
+    for start, stop in runs:
+        into, rounded = residual[start:], right[start:]
+        _weigh_neighbours(known, mask, sums, start, stop - start, stride, into)
+        for j in range(stop - start):
+            rounded[j] = into[j]
+
+
+@compiled
+def _product(residual: Array, correction: Array, runs: Array) -> tuple[float, float]:
+    """Return the product of residual and correction, and the largest correction."""
+    product, largest = 0.0, np.float32(0)
+    for start, stop in runs:
+        rest, z = residual[start:], correction[start:]
+        for j in range(stop - start):
+            product += rest[j] * z[j]
+        for j in range(stop - start):
+            largest = max(largest, abs(z[j]))
+    return product, largest
+
+
+@compiled
+def _search(
+    correction: Array, share: float, diagonal: Array, mask: Array, runs: Array, stride: int, direction: Array, image: Array
+) -> float:
+    """Write the next direction and its image A · direction, and return the product of both."""
+    curvature, sums = 0.0, np.zeros(2 * LONGEST)
+    for start, stop in runs:
+        towards, z = direction[start:], correction[start:]
+        for j in range(stop - start):
+            towards[j] = z[j] + share * towards[j]
+    for start, stop in runs:
+        into, towards, own = image[start:], direction[start:], diagonal[start:]
+        _weigh_neighbours(direction, mask, sums, start, stop - start, stride, into)
+        for j in range(stop - start):
+            into[j] = own[j] * towards[j] - into[j]
+            curvature += into[j] * towards[j]
+    return curvature
+
+
+@compiled
+def _advance(
+    step: float, direction: Array, image: Array, runs: Array, solution: Array, residual: Array, right: Array
+) -> None:
+    """Take a step, and write the residual in both precisions."""
+    for start, stop in runs:
+        so_far, towards = solution[start:], direction[start:]
+        for j in range(stop - start):
+            so_far[j] += step * towards[j]
+        rest, into, rounded = residual[start:], image[start:], right[start:]
+        for j in range(stop - start):
+            rest[j] -= step * into[j]
+            rounded[j] = rest[j]
 
 
 @compiled
@@ -153,19 +250,19 @@ def _weigh_linked(x: Array, links: Array, start: int, length: int, stride: int, 
 
 
 @compiled
-def _set_up(grids: Array, spans: Array, mask: Array, smoothing: Array, links: Array, exact: Array) -> None:
-    """Write the spans, the matrix of each grid, and in `smoothing` its diagonal and the factor of Jacobi's sweeps."""
-    height, width = grids[0, :2]
+def _link_removed(grid: Array, spans: Array, mask: Array, smoothing: Array, exact: Array) -> None:
+    """Write the spans and the matrix of the finest grid."""
+    height, width = grid[:2]
     stride = width + 2
     for row in range(height):
-        gone = mask[grids[0, 2] + (row + 1) * stride + 1 :]
+        gone = mask[grid[2] + (row + 1) * stride + 1 :]
         first, last = 0, width
         while first < width and gone[first] == 0:
             first += 1
         while last > first and gone[last - 1] == 0:
             last -= 1
         spans[row] = first & ~1, min((last + 1) & ~1, width)
-        start, length = _span(grids[0], spans, row)
+        start, length = _span(grid, spans, row)
         gone, below = mask[start:], mask[start + stride - 1 :]
         rows, column = (row > 0) + (row < height - 1), spans[row, 0]
         diagonal, inverse = smoothing[0, start:], smoothing[1, start:]
@@ -183,10 +280,6 @@ def _set_up(grids: Array, spans: Array, mask: Array, smoothing: Array, links: Ar
         for j in range(length):
             south_west[j] = -DIAGONAL * gone[j] * below[j]
             south_east[j] = -DIAGONAL * gone[j] * below[j + 2]
-    for level in range(1, len(grids)):
-        _coarsen(grids[level - 1], grids[level], spans, smoothing, links, exact)
-    point = grids[-1, 2] + 4
-    smoothing[1, point] = 1 / exact[SELF, point]  # a single point is solved
 
 
 @compiled
@@ -212,49 +305,56 @@ def _coarsen(fine: Array, grid: Array, spans: Array, smoothing: Array, links: Ar
         edge = 2 * row + 1 == height - 1
         p, inner = (1.0, 0.0) if edge else (0.5, 0.5)
         self, east, south_west, south, south_east = half[SELF], half[EAST], half[SOUTH_WEST], half[SOUTH], half[SOUTH_EAST]
-        u, m, v = exact[:, upper:], exact[:, middle:], exact[:, lower:]
         for j in range(2 * length + 1):
-            self[j] = 0.25 * u[SELF, j] + m[SELF, j] + p * p * v[SELF, j] + u[SOUTH, j] + 2 * p * m[SOUTH, j]
+            self[j] = 0.25 * exact[SELF, upper + j] + exact[SELF, middle + j] + p * p * exact[SELF, lower + j] + exact[SOUTH, upper + j] + 2 * p * exact[SOUTH, middle + j]
         for j in range(2 * length + 1):
-            east[j] = 0.25 * u[EAST, j] + m[EAST, j] + p * p * v[EAST, j]
+            east[j] = 0.25 * exact[EAST, upper + j] + exact[EAST, middle + j] + p * p * exact[EAST, lower + j]
         for j in range(2 * length + 1):
-            east[j] += 0.5 * (u[SOUTH_EAST, j] + u[SOUTH_WEST, j + 1]) + p * (m[SOUTH_EAST, j] + m[SOUTH_WEST, j + 1])
+            east[j] += 0.5 * (exact[SOUTH_EAST, upper + j] + exact[SOUTH_WEST, upper + j + 1]) + p * (exact[SOUTH_EAST, middle + j] + exact[SOUTH_WEST, middle + j + 1])
         for j in range(2 * length + 1):
-            south[j] = inner * (0.5 * v[SELF, j] + m[SOUTH, j] + v[SOUTH, j])
+            south[j] = inner * (0.5 * exact[SELF, lower + j] + exact[SOUTH, middle + j] + exact[SOUTH, lower + j])
         before = exact[EAST, lower - 1 :]
         for j in range(2 * length + 1):
-            south_east[j] = inner * (0.5 * v[EAST, j] + m[SOUTH_EAST, j] + v[SOUTH_EAST, j])
-            south_west[j] = inner * (0.5 * before[j] + m[SOUTH_WEST, j] + v[SOUTH_WEST, j])
-        a = exact[:, start:]
+            south_east[j] = inner * (0.5 * exact[EAST, lower + j] + exact[SOUTH_EAST, middle + j] + exact[SOUTH_EAST, lower + j])
+            south_west[j] = inner * (0.5 * before[j] + exact[SOUTH_WEST, middle + j] + exact[SOUTH_WEST, lower + j])
         for j in range(length):
             i = 2 * j  # the point before, in `half`
             edge = 2 * (first + j) + 1 == width - 1
             p, inner = (1.0, 0.0) if edge else (0.5, 0.5)
-            a[SELF, j] = 0.25 * self[i] + self[i + 1] + p * p * self[i + 2] + east[i] + 2 * p * east[i + 1]
-            a[EAST, j] = inner * (0.5 * self[i + 2] + east[i + 1] + east[i + 2])
-            a[SOUTH, j] = 0.25 * south[i] + south[i + 1] + p * p * south[i + 2]
-            a[SOUTH, j] += 0.5 * (south_east[i] + south_west[i + 1]) + p * (south_east[i + 1] + south_west[i + 2])
-            a[SOUTH_EAST, j] = inner * (0.5 * south[i + 2] + south_east[i + 1] + south_east[i + 2])
-            a[SOUTH_WEST, j] = 0.5 * (0.5 * south[i] + south_west[i] + south_west[i + 1])
+            exact[SELF, start + j] = 0.25 * self[i] + self[i + 1] + p * p * self[i + 2] + east[i] + 2 * p * east[i + 1]
+            exact[EAST, start + j] = inner * (0.5 * self[i + 2] + east[i + 1] + east[i + 2])
+            exact[SOUTH, start + j] = 0.25 * south[i] + south[i + 1] + p * p * south[i + 2]
+            exact[SOUTH, start + j] += 0.5 * (south_east[i] + south_west[i + 1]) + p * (south_east[i + 1] + south_west[i + 2])
+            exact[SOUTH_EAST, start + j] = inner * (0.5 * south[i + 2] + south_east[i + 1] + south_east[i + 2])
+            exact[SOUTH_WEST, start + j] = 0.5 * (0.5 * south[i] + south_west[i] + south_west[i + 1])
         above = start - grid[1] - 2
         for j in range(length):
-            total = a[SELF, j] + abs(a[EAST, j]) + abs(exact[EAST, start + j - 1])
-            total += abs(a[SOUTH_WEST, j]) + abs(a[SOUTH, j]) + abs(a[SOUTH_EAST, j])
+            total = exact[SELF, start + j] + abs(exact[EAST, start + j]) + abs(exact[EAST, start + j - 1])
+            total += abs(exact[SOUTH_WEST, start + j]) + abs(exact[SOUTH, start + j]) + abs(exact[SOUTH_EAST, start + j])
             total += abs(exact[SOUTH_WEST, above + j + 1]) + abs(exact[SOUTH, above + j])
             total += abs(exact[SOUTH_EAST, above + j - 1])
-            smoothing[0, start + j] = a[SELF, j]
+            smoothing[0, start + j] = exact[SELF, start + j]
             # no eigenvalue of the matrix divided by this is above 2, so that the sweeps converge
-            smoothing[1, start + j] = DAMPING / max(a[SELF, j], total / 2) if a[SELF, j] > 0 else 0
+            smoothing[1, start + j] = DAMPING / max(exact[SELF, start + j], total / 2) if exact[SELF, start + j] > 0 else 0
             for link in range(4):
-                links[link, start + j] = -a[link, j]
+                links[link, start + j] = -exact[link, start + j]
 
 
 @compiled
 def _cycle(
-    grids: Array, spans: Array, runs: Array, limits: Array, mask: Array, smoothing: Array, links: Array, cycle: Array
+    grids: Array,
+    spans: Array,
+    runs: Array,
+    limits: Array,
+    mask: Array,
+    diagonal: Array,
+    inverse: Array,
+    links: Array,
+    x: Array,
+    y: Array,
+    b: Array,
 ) -> None:
     """Write an approximate solution y of A y = b, by one V-cycle."""
-    diagonal, inverse, x, y, b = smoothing[0], smoothing[1], cycle[0], cycle[1], cycle[2]
     around, sums = np.zeros(LONGEST + 2, np.float32), np.zeros(max(LONGEST, grids[0, 1]) + 2, np.float32)
     bottom = len(grids) - 1
     for level in range(bottom):
@@ -273,7 +373,7 @@ def _cycle(
                 into[j] = right[j] - own[j] * here[j] + around[j]
         _restrict(grids[level], grids[level + 1], spans, y, b, sums)
     point = grids[bottom, 2] + 4
-    y[point] = inverse[point] * b[point]
+    y[point] = b[point] / diagonal[point]
     for level in range(bottom - 1, -1, -1):
         _prolong(grids[level], grids[level + 1], spans, y, x, sums)
         stride = grids[level, 1] + 2
@@ -336,60 +436,3 @@ def _prolong(fine: Array, coarse: Array, spans: Array, y: Array, x: Array, sums:
             into[2 * j + 1] += half * (sums[j] + sums[j + 1])
         if length % 2:
             into[length - 1] += sums[pairs]
-
-
-@compiled
-def _solve(
-    grids: Array,
-    spans: Array,
-    runs: Array,
-    limits: Array,
-    mask: Array,
-    smoothing: Array,
-    links: Array,
-    cycle: Array,
-    vectors: Array,
-    enough: float,
-) -> None:
-    """Improve the solution from 0 by conjugate gradients until a V-cycle changes no pixel by more than `enough`."""
-    solution, residual, direction, image = vectors[0], vectors[1], vectors[2], vectors[3]
-    correction, right = cycle[1], cycle[2]
-    sums, before = np.zeros(LONGEST + 2), 1.0
-    for start, stop in runs[: limits[1]]:
-        rest, into = residual[start:], right[start:]
-        for j in range(stop - start):
-            into[j] = rest[j]
-    for iteration in range(ITERATIONS):
-        _cycle(grids, spans, runs, limits, mask, smoothing, links, cycle)
-        product, largest = 0.0, np.float32(0)
-        for start, stop in runs[: limits[1]]:
-            rest, z = residual[start:], correction[start:]
-            for j in range(stop - start):
-                product += rest[j] * z[j]
-            for j in range(stop - start):
-                largest = max(largest, abs(z[j]))
-        if product == 0:
-            return
-        share, curvature = product / before if iteration else 0.0, 0.0
-        before = product
-        for start, stop in runs[: limits[1]]:
-            towards, z = direction[start:], correction[start:]
-            for j in range(stop - start):
-                towards[j] = z[j] + share * towards[j]
-        for start, stop in runs[: limits[1]]:
-            into, towards, own = image[start:], direction[start:], smoothing[0, start:]
-            _weigh_neighbours(direction, mask, sums, start, stop - start, grids[0, 1] + 2, into)
-            for j in range(stop - start):
-                into[j] = own[j] * towards[j] - into[j]
-                curvature += into[j] * towards[j]
-        step = product / curvature
-        for start, stop in runs[: limits[1]]:
-            so_far, towards = solution[start:], direction[start:]
-            for j in range(stop - start):
-                so_far[j] += step * towards[j]
-            rest, into, rounded = residual[start:], image[start:], right[start:]
-            for j in range(stop - start):
-                rest[j] -= step * into[j]
-                rounded[j] = rest[j]
-        if largest <= enough:
-            return
