@@ -24,6 +24,7 @@ BLOCK, LONGEST = 32, 1024  # points
 EAST, SOUTH_WEST, SOUTH, SOUTH_EAST, SELF = range(5)  # a point's links to its later neighbours, and its diagonal
 Array = npt.NDArray[Any]
 # A reduction may be summed in any order, so that it runs in vector registers.
+unordered = njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
 compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
 
 
@@ -37,11 +38,7 @@ def fill_in_group(images: Array, removed: Array, width: int) -> None:
         elif gone.any():
             system.set_up(gone)
             for values in image:
-                known = values[~gone]
-                least, most = float(known.min()), float(known.max())
-                middle = (least + most) / 2
-                solution = system.solve(np.where(gone, 0, values - middle), TOLERANCE * (most - least))
-                np.copyto(values, solution + middle, where=gone, casting="same_kind")
+                system.solve(values, gone)
             system.clear()
 
 
@@ -74,7 +71,9 @@ class System:
         self.mask, self.known = np.zeros(fine, np.float32), np.zeros(fine)
         self.smoothing, self.cycle = np.zeros((2, points), np.float32), np.zeros((3, points), np.float32)
         self.links, self.exact = np.zeros((4, points), np.float32), np.zeros((5, points))
-        self.solution, self.residual, self.direction, self.image = np.zeros((4, fine))
+        self.vectors = np.zeros((2, fine))
+        self.solution, self.direction = self.vectors
+        self.residual, self.image = np.zeros((2, fine))
 
     def _inside(self, points: Array) -> Array:
         """Return the image (H, W) within a flat array of the finest grid."""
@@ -92,19 +91,13 @@ class System:
     def clear(self) -> None:
         """Make the buffers ready for the next image."""
         self.cycle[:] = 0
-        _clear(self.runs[: self.limits[-1]], self.smoothing, self.links, self.exact)
+        for arrays in (self.smoothing, self.links, self.exact):
+            _clear(self.runs[: self.limits[-1]], arrays)
 
-    def solve(self, known: Array, enough: float) -> Array:
-        """Return the removed pixels of (H, W) by conjugate gradients.
-
-        Args:
-            known: 0 at removed pixels.
-            enough: the iteration ends when a V-cycle changes no pixel by more than this.
-        """
-        runs = self.runs[: self.limits[1]]
-        self._inside(self.known)[:] = known
-        for vector in (self.solution, self.direction):
-            vector[:] = 0
+    def solve(self, values: Array, gone: Array) -> None:
+        """Fill in the removed pixels of one channel (H, W) by conjugate gradients."""
+        runs, first = self.runs[: self.limits[1]], self.grids[0, 2] + self.stride + 1
+        middle, extent = _centre(values, gone, self.known[first:], self.stride)
         _weigh_known(self.known, self.mask, runs, self.stride, self.image, self.residual, self.cycle[2])
         before = 0.0
         for _ in range(ITERATIONS):
@@ -122,17 +115,43 @@ class System:
             )
             before, step = product, product / curvature
             _advance(step, self.direction, self.image, runs, self.solution, self.residual, self.cycle[2])
-            if largest <= enough:
+            if largest <= TOLERANCE * extent:
                 break
-        return self._inside(self.solution)
+        _move(self.solution[first:], middle, values, gone, self.stride)
+        _clear(runs, self.vectors)
 
 
 @compiled
-def _clear(runs: Array, smoothing: Array, links: Array, exact: Array) -> None:
-    for start, stop in runs:
-        smoothing[:, start:stop] = 0
-        links[:, start:stop] = 0
-        exact[:, start:stop] = 0
+def _clear(runs: Array, arrays: Array) -> None:
+    for array in arrays:
+        for start, stop in runs:
+            array[start:stop] = 0
+
+
+@unordered
+def _centre(values: Array, gone: Array, known: Array, stride: int) -> tuple[float, float]:
+    """Write the known pixels less their middle, and return the middle and the extent of their range."""
+    least, most = np.inf, -np.inf
+    for row in range(len(values)):
+        pixels, own = values[row], gone[row]
+        for column in range(len(pixels)):
+            least = min(least, np.inf if own[column] else pixels[column])
+            most = max(most, -np.inf if own[column] else pixels[column])
+    middle = (least + most) / 2
+    for row in range(len(values)):
+        pixels, own, into = values[row], gone[row], known[row * stride :]
+        for column in range(len(pixels)):
+            into[column] = 0.0 if own[column] else pixels[column] - middle
+    return middle, most - least
+
+
+@compiled
+def _move(solution: Array, middle: float, values: Array, gone: Array, stride: int) -> None:
+    """Write the solution to the removed pixels."""
+    for row in range(len(values)):
+        pixels, own, here = values[row], gone[row], solution[row * stride :]
+        for column in range(len(pixels)):
+            pixels[column] = here[column] + middle if own[column] else pixels[column]
 
 
 @compiled
@@ -147,7 +166,7 @@ def _weigh_known(
             rounded[j] = into[j]
 
 
-@compiled
+@unordered
 def _product(residual: Array, correction: Array, runs: Array) -> tuple[float, float]:
     """Return the product of residual and correction, and the largest correction."""
     product, largest = 0.0, np.float32(0)
@@ -304,19 +323,23 @@ def _coarsen(fine: Array, grid: Array, spans: Array, smoothing: Array, links: Ar
         middle, lower = upper + stride, upper + 2 * stride
         edge = 2 * row + 1 == height - 1
         p, inner = (1.0, 0.0) if edge else (0.5, 0.5)
+        u_self, m_self, v_self = exact[SELF, upper:], exact[SELF, middle:], exact[SELF, lower:]
+        u_east, m_east, v_east = exact[EAST, upper:], exact[EAST, middle:], exact[EAST, lower - 1 :]
+        u_south, m_south, v_south = exact[SOUTH, upper:], exact[SOUTH, middle:], exact[SOUTH, lower:]
+        u_left, m_left, v_left = exact[SOUTH_WEST, upper:], exact[SOUTH_WEST, middle:], exact[SOUTH_WEST, lower:]
+        u_right, m_right, v_right = exact[SOUTH_EAST, upper:], exact[SOUTH_EAST, middle:], exact[SOUTH_EAST, lower:]
         self, east, south_west, south, south_east = half[SELF], half[EAST], half[SOUTH_WEST], half[SOUTH], half[SOUTH_EAST]
         for j in range(2 * length + 1):
-            self[j] = 0.25 * exact[SELF, upper + j] + exact[SELF, middle + j] + p * p * exact[SELF, lower + j] + exact[SOUTH, upper + j] + 2 * p * exact[SOUTH, middle + j]
+            self[j] = 0.25 * u_self[j] + m_self[j] + p * p * v_self[j] + u_south[j] + 2 * p * m_south[j]
         for j in range(2 * length + 1):
-            east[j] = 0.25 * exact[EAST, upper + j] + exact[EAST, middle + j] + p * p * exact[EAST, lower + j]
+            east[j] = 0.25 * u_east[j] + m_east[j] + p * p * v_east[j + 1]
         for j in range(2 * length + 1):
-            east[j] += 0.5 * (exact[SOUTH_EAST, upper + j] + exact[SOUTH_WEST, upper + j + 1]) + p * (exact[SOUTH_EAST, middle + j] + exact[SOUTH_WEST, middle + j + 1])
+            east[j] += 0.5 * (u_right[j] + u_left[j + 1]) + p * (m_right[j] + m_left[j + 1])
         for j in range(2 * length + 1):
-            south[j] = inner * (0.5 * exact[SELF, lower + j] + exact[SOUTH, middle + j] + exact[SOUTH, lower + j])
-        before = exact[EAST, lower - 1 :]
+            south[j] = inner * (0.5 * v_self[j] + m_south[j] + v_south[j])
         for j in range(2 * length + 1):
-            south_east[j] = inner * (0.5 * exact[EAST, lower + j] + exact[SOUTH_EAST, middle + j] + exact[SOUTH_EAST, lower + j])
-            south_west[j] = inner * (0.5 * before[j] + exact[SOUTH_WEST, middle + j] + exact[SOUTH_WEST, lower + j])
+            south_east[j] = inner * (0.5 * v_east[j + 1] + m_right[j] + v_right[j])
+            south_west[j] = inner * (0.5 * v_east[j] + m_left[j] + v_left[j])
         for j in range(length):
             i = 2 * j  # the point before, in `half`
             edge = 2 * (first + j) + 1 == width - 1
