@@ -16,10 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from evaluation.banded import direct_work
+from evaluation.banded import fill_in_group as fill_in_directly
+
 BESIDE, DIAGONAL = 2, 1  # twelve times the weights of `evaluation.imputation`: single precision holds them exactly
 DAMPING = 0.9  # of Jacobi's sweeps
 TOLERANCE = 5e-6  # of the estimated error before the last correction, relative to the range of the known pixels
 ITERATIONS = 50
+DIRECT = 600  # `direct_work` for each pixel, up to which the direct solution is faster
 BLOCK, LONGEST = 32, 1024  # points
 EAST, SOUTH_WEST, SOUTH, SOUTH_EAST, SELF = range(5)  # a point's links to its later neighbours, and its diagonal
 Array = npt.NDArray[Any]
@@ -29,17 +33,23 @@ compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract
 
 
 def fill_in_group(images: Array, removed: Array, width: int) -> None:
-    """Fill in one image after the other: (N, K, H · W) and (N, H · W)."""
-    count, channels, pixels = images.shape
-    shape, system = (pixels // width, width), System(pixels // width, width)
-    for image, gone in zip(images.reshape(count, channels, *shape), removed.reshape(count, *shape), strict=True):
+    """Fill in one image after the other, directly where that is faster: (N, K, H · W) and (N, H · W)."""
+    pixels = removed.shape[1]
+    direct = np.array([direct_work(gone, width) <= DIRECT * pixels for gone in removed])
+    filled = images[direct]
+    fill_in_directly(filled, removed[direct], width)
+    images[direct] = filled
+    system = None
+    for n in np.flatnonzero(~direct):
+        gone, image = removed[n].reshape(-1, width), images[n].reshape(-1, pixels // width, width)
         if gone.all():
             image[:] = 0
-        elif gone.any():
-            system.set_up(gone)
-            for values in image:
-                system.solve(values, gone)
-            system.clear()
+            continue
+        system = system or System(*gone.shape)
+        system.set_up(gone)
+        for values in image:
+            system.solve(values, gone)
+        system.clear()
 
 
 class System:
@@ -181,7 +191,14 @@ def _product(residual: Array, correction: Array, runs: Array) -> tuple[float, fl
 
 @compiled
 def _search(
-    correction: Array, share: float, diagonal: Array, mask: Array, runs: Array, stride: int, direction: Array, image: Array
+    correction: Array,
+    share: float,
+    diagonal: Array,
+    mask: Array,
+    runs: Array,
+    stride: int,
+    direction: Array,
+    image: Array,
 ) -> float:
     """Write the next direction and its image A · direction, and return the product of both."""
     curvature, sums = 0.0, np.zeros(2 * LONGEST)
@@ -240,9 +257,7 @@ def _span(grid: Array, spans: Array, row: int) -> tuple[int, int]:
 
 
 @compiled
-def _weigh_neighbours(
-    x: Array, mask: Array, sums: Array, start: int, length: int, stride: int, out: Array
-) -> None:
+def _weigh_neighbours(x: Array, mask: Array, sums: Array, start: int, length: int, stride: int, out: Array) -> None:
     """Write Σ_j w_ij x_j over the neighbours j of each removed pixel i of a run, 0 for the other pixels."""
     above, beside, below = x[start - stride - 1 :], x[start - 1 :], x[start + stride - 1 :]
     gone, four = mask[start:], x.dtype.type(4)
@@ -328,7 +343,13 @@ def _coarsen(fine: Array, grid: Array, spans: Array, smoothing: Array, links: Ar
         u_south, m_south, v_south = exact[SOUTH, upper:], exact[SOUTH, middle:], exact[SOUTH, lower:]
         u_left, m_left, v_left = exact[SOUTH_WEST, upper:], exact[SOUTH_WEST, middle:], exact[SOUTH_WEST, lower:]
         u_right, m_right, v_right = exact[SOUTH_EAST, upper:], exact[SOUTH_EAST, middle:], exact[SOUTH_EAST, lower:]
-        self, east, south_west, south, south_east = half[SELF], half[EAST], half[SOUTH_WEST], half[SOUTH], half[SOUTH_EAST]
+        self, east, south_west, south, south_east = (
+            half[SELF],
+            half[EAST],
+            half[SOUTH_WEST],
+            half[SOUTH],
+            half[SOUTH_EAST],
+        )
         for j in range(2 * length + 1):
             self[j] = 0.25 * u_self[j] + m_self[j] + p * p * v_self[j] + u_south[j] + 2 * p * m_south[j]
         for j in range(2 * length + 1):
@@ -347,18 +368,24 @@ def _coarsen(fine: Array, grid: Array, spans: Array, smoothing: Array, links: Ar
             exact[SELF, start + j] = 0.25 * self[i] + self[i + 1] + p * p * self[i + 2] + east[i] + 2 * p * east[i + 1]
             exact[EAST, start + j] = inner * (0.5 * self[i + 2] + east[i + 1] + east[i + 2])
             exact[SOUTH, start + j] = 0.25 * south[i] + south[i + 1] + p * p * south[i + 2]
-            exact[SOUTH, start + j] += 0.5 * (south_east[i] + south_west[i + 1]) + p * (south_east[i + 1] + south_west[i + 2])
+            exact[SOUTH, start + j] += 0.5 * (south_east[i] + south_west[i + 1]) + p * (
+                south_east[i + 1] + south_west[i + 2]
+            )
             exact[SOUTH_EAST, start + j] = inner * (0.5 * south[i + 2] + south_east[i + 1] + south_east[i + 2])
             exact[SOUTH_WEST, start + j] = 0.5 * (0.5 * south[i] + south_west[i] + south_west[i + 1])
         above = start - grid[1] - 2
         for j in range(length):
             total = exact[SELF, start + j] + abs(exact[EAST, start + j]) + abs(exact[EAST, start + j - 1])
-            total += abs(exact[SOUTH_WEST, start + j]) + abs(exact[SOUTH, start + j]) + abs(exact[SOUTH_EAST, start + j])
+            total += (
+                abs(exact[SOUTH_WEST, start + j]) + abs(exact[SOUTH, start + j]) + abs(exact[SOUTH_EAST, start + j])
+            )
             total += abs(exact[SOUTH_WEST, above + j + 1]) + abs(exact[SOUTH, above + j])
             total += abs(exact[SOUTH_EAST, above + j - 1])
             smoothing[0, start + j] = exact[SELF, start + j]
             # no eigenvalue of the matrix divided by this is above 2, so that the sweeps converge
-            smoothing[1, start + j] = DAMPING / max(exact[SELF, start + j], total / 2) if exact[SELF, start + j] > 0 else 0
+            smoothing[1, start + j] = (
+                DAMPING / max(exact[SELF, start + j], total / 2) if exact[SELF, start + j] > 0 else 0
+            )
             for link in range(4):
                 links[link, start + j] = -exact[link, start + j]
 
