@@ -52,15 +52,16 @@ def ranks(importances: Tensor, index: Tensor, seed: int = TIE_SEED) -> Tensor:
         index: (N,) int64, the images' numbers, on which the permutations depend.
 
     Returns:
-        (N, C, H, W) int16, a permutation of 0 … C·H·W − 1 in each image.
+        (N, C, H, W), a permutation of 0 … C·H·W − 1 in each image: int16, or int32 where that is too small.
     """
     flat = (importances.flatten(1) + 0.0).contiguous()  # −0 becomes +0: they are equal, but their bits differ
     bits = flat.view(torch.int32).long()
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # integers in the order of the floats
     tie = pixel_hash(index, flat.shape[1], seed)
     order = ((ordered << 32) | tie).argsort(dim=1, descending=True)
-    places = torch.arange(flat.shape[1], dtype=torch.int16, device=flat.device).expand_as(order)
-    return torch.empty_like(order, dtype=torch.int16).scatter_(1, order, places).view(importances.shape)
+    kind = torch.int16 if flat.shape[1] <= torch.iinfo(torch.int16).max else torch.int32
+    places = torch.arange(flat.shape[1], dtype=kind, device=flat.device).expand_as(order)
+    return torch.empty_like(order, dtype=kind).scatter_(1, order, places).view(importances.shape)
 
 
 @dataclass(frozen=True)
