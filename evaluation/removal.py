@@ -20,6 +20,7 @@ from evaluation.tasks import OnImages
 from training.loop import TEST_BATCH
 
 DRAW_SEED = 1
+PIXELS_AT_ONCE = TEST_BATCH * 96 * 96  # batches of larger images are smaller, so that their activations fit in memory
 
 
 class Perturbation(Protocol):
@@ -144,7 +145,8 @@ def measure(
         score = logits.softmax(dim=1).gather(1, target[rows].view(-1, 1)).double().sum()
         return torch.stack([(logits.argmax(dim=1) == labels[rows]).double().sum(), score]).cpu()
 
-    for rows in torch.arange(len(labels), device=labels.device).split(TEST_BATCH):
+    at_once = min(TEST_BATCH, max(1, PIXELS_AT_ONCE // ranks.shape[2:].numel()))
+    for rows in torch.arange(len(labels), device=labels.device).split(at_once):
         batch = images.batch(rows)
         whole += hits_and_score(batch, rows)
         for order, removals in points.items():
