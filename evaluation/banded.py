@@ -5,41 +5,34 @@ that the factor of n equations needs about n W²/2 multiplications and additions
 One factor serves all channels of an image.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from numba import njit
 
 from evaluation.imputation import BESIDE, DIAGONAL
 
-AT_ONCE = 16  # images of one piece of work
 Array = npt.NDArray[Any]
 # A reduction may be summed in any order, so that it runs in vector registers.
 compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
 
 
-def fill_in(images: Array, removed: Array) -> None:
-    """Fill the removed pixels in, with as many threads as PyTorch has.
-
-    Args:
-        images: (N, G, K, H, W) float, contiguous, changed in place; their values at removed pixels have no influence.
-        removed: (N, G, H, W) bool; the K channels of a group lose the same pixels, and are 0 where all are removed.
-    """
-    n, groups, channels, height, width = images.shape
-    flat, gone = images.reshape(n * groups, channels, height * width), removed.reshape(n * groups, height * width)
-    pieces = [slice(start, start + AT_ONCE) for start in range(0, n * groups, AT_ONCE)]
-    if min(len(pieces), torch.get_num_threads()) < 2:
-        _fill_in(flat, gone, width)
-        return
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        list(threads.map(lambda piece: _fill_in(flat[piece], gone[piece], width), pieces))
+@compiled
+def direct_work(removed: Array, width: int) -> int:
+    """Return at least the number of multiplications that the factor of an image (H · W) needs, twice."""
+    work = ahead = later = 0
+    for place in range(len(removed)):
+        while later < min(place + width + 2, len(removed)):
+            ahead += removed[later]
+            later += 1
+        ahead -= removed[place]
+        work += removed[place] * ahead**2
+    return work
 
 
 @compiled
-def _fill_in(images: Array, removed: Array, width: int) -> None:
+def fill_in_group(images: Array, removed: Array, width: int) -> None:
     """Fill in one image after the other: (N, K, H · W) and (N, H · W)."""
     channels, pixels = images.shape[1:]
     height, wide = pixels // width, width + 2  # with a margin, so that each pixel has all its neighbours
@@ -53,7 +46,7 @@ def _fill_in(images: Array, removed: Array, width: int) -> None:
     padded = np.empty(pixels + 1, np.int32)  # and in the image with its margin
     number = np.full((height + 2) * wide, -1, np.int32)  # of a removed pixel's equation
     known = np.zeros((channels, (height + 2) * wide))
-    band = np.empty((pixels, wide + 1))  # band[i, d] is the matrix's element (i + d, i); the last one is never read
+    memory = np.empty(pixels * (wide + 1))
     right = np.empty((channels, pixels))
     reach = np.empty(pixels, np.int32)  # the last d that may differ from 0
     for n in range(len(images)):
@@ -74,17 +67,22 @@ def _fill_in(images: Array, removed: Array, width: int) -> None:
                 inside, there = known[k, (row + 1) * wide + 1 :], row * width
                 for column in range(width):
                     inside[column] = 0.0 if removed[n, there + column] else images[n, k, there + column]
-        band[:count] = 0
-        last = 0
+        last = widest = 0
+        for i in range(count):
+            last = max(last, i)
+            for step, _share in steps:
+                last = max(last, number[padded[i] + step])
+            reach[i] = last - i
+            widest = max(widest, reach[i])
+        # band[i, d] is the matrix's element (i + d, i); the last one is never read
+        band = memory[: count * (widest + 2)].reshape(count, widest + 2)
+        band[:] = 0
         for i in range(count):
             there, equation = padded[i], band[i]
             equation[0] = weight[places[i]]
-            last = max(last, i)
             for step, share in steps:
                 other = number[there + step]
-                equation[other - i if other >= 0 else wide] = -share
-                last = max(last, other)
-            reach[i] = last - i
+                equation[other - i if other >= 0 else widest + 1] = -share
         for k in range(channels):
             x = known[k]
             for i in range(count):
@@ -104,7 +102,7 @@ def _factor(band: Array, right: Array, reach: Array) -> None:
     """Solve A = L Lᵀ and L y = b in place, column by column; 1 / L_ii replaces L_ii.
 
     Args:
-        band: (n or more, widest + 2), A below its diagonal, as in `_fill_in`.
+        band: (n, widest + 2), A below its diagonal, as in `fill_in_group`.
         right: (K, n or more), b.
         reach: (n,), the number of elements below the diagonal in each column of L.
     """

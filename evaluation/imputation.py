@@ -3,11 +3,13 @@
 Each removed pixel is the weighted mean of its eight neighbours: 1/6 for those beside it, 1/12 for the diagonal ones,
 without those outside the image. These equations form one symmetric, positive definite system for each image and
 channel. On a GPU all of them are solved together by conjugate gradients (Hestenes and Stiefel 1952) in tensor
-operations; on a CPU each image is solved directly (`evaluation.banded`) where that is faster.
+operations; on a CPU each image is solved directly if it is small (`evaluation.banded`), and by multigrid if it is large
+(`evaluation.multigrid`).
 """
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -24,7 +26,10 @@ NOISE_SEED = 0
 TOLERANCE = 2e-6  # of the residual, relative to the right-hand side
 PLANES_AT_ONCE = {"cpu": 128}  # more don't fit the processor's cache; a GPU takes all
 ITERATIONS = 1000
-WIDEST = 96  # pixels: the work of the direct solution grows with the third power of the image's width
+WIDEST = (
+    40  # pixels: the work of the direct solution grows with the fourth power of the size, of multigrid with the second
+)
+AT_ONCE = 16  # images of one piece of work
 TIMED = 200  # images
 
 
@@ -47,24 +52,46 @@ def impute(images: Tensor, removed: Tensor) -> Tensor:
     """
     if len(images) == 0:
         return images.clone()
-    if images.device.type == "cpu" and images.shape[3] <= WIDEST:
-        fill_in = direct_solution()
-        if fill_in is not None:
-            # numpy copies: PyTorch's threads would spin for a while on the cores that are needed now
-            groups, filled = removed.shape[1], images.detach().numpy().copy(order="C")
-            fill_in(filled.reshape(len(filled), groups, -1, *filled.shape[2:]), removed.numpy())
-            return torch.from_numpy(filled)
-    return impute_by_gradients(images, removed)
+    solver = compiled_solver(images.shape[3] > WIDEST) if images.device.type == "cpu" else None
+    if solver is None:
+        return impute_by_gradients(images, removed)
+    # numpy copies: PyTorch's threads would spin for a while on the cores that are needed now
+    filled, (height, width) = images.detach().numpy().copy(order="C"), images.shape[2:]
+    flat, gone = (
+        filled.reshape(removed.shape[0] * removed.shape[1], -1, height * width),
+        removed.flatten(2).flatten(0, 1),
+    )
+    fill_in(solver, flat, gone.numpy(), width)
+    return torch.from_numpy(filled)
 
 
 @cache
-def direct_solution() -> Callable[[Any, Any], None] | None:
-    """Return `evaluation.banded.fill_in`; None where Numba is missing, or cannot store its compiled code."""
-    try:
-        from evaluation.banded import fill_in  # here: Numba is heavy, and few commands impute
+def compiled_solver(large: bool) -> Callable[[Any, Any, int], None] | None:
+    """Return a `fill_in_group`, for large or small images; None where Numba is missing or cannot store compiled code.
+
+    It changes images (N, K, H · W) in place: the K channels lose the pixels of the mask (N, H · W), and are 0 where all
+    are removed.
+    """
+    try:  # here: Numba is heavy, and few commands impute
+        if large:
+            from evaluation.multigrid import fill_in_group
+        else:
+            from evaluation.banded import fill_in_group
     except (ImportError, RuntimeError):
         return None
-    return fill_in
+    return fill_in_group
+
+
+def fill_in(solver: Callable[[Any, Any, int], None], images: Any, removed: Any, width: int) -> None:
+    """Fill the removed pixels in, with as many threads as PyTorch has."""
+    threads = torch.get_num_threads()
+    at_once = min(AT_ONCE, -(-len(images) // threads)) if width > WIDEST else AT_ONCE
+    pieces = [slice(start, start + at_once) for start in range(0, len(images), at_once)]
+    if min(len(pieces), threads) < 2:
+        solver(images, removed, width)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda piece: solver(images[piece], removed[piece], width), pieces))
 
 
 def impute_by_gradients(images: Tensor, removed: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 
 from evaluation import imputation
 from evaluation.imputation import BESIDE, DIAGONAL, NOISE, impute, impute_by_gradients, noisy_impute
-from evaluation.masking import Removal
+from evaluation.masking import Removal, gaussian_blur
 from tests.samples import sample_arrays
 
 
@@ -106,15 +106,91 @@ def test_the_direct_solution_equals_conjugate_gradients(shape, shared):
     torch.testing.assert_close(impute(images, removed), impute_by_gradients(images, removed), rtol=0, atol=1e-4)
 
 
-def test_without_numba_and_for_wide_images_by_gradients(monkeypatch):
+def test_without_numba_by_gradients(monkeypatch):
     images = images_of("mnist", 2)
     removed = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(5)) < 0.5
-    want = impute_by_gradients(images, removed)
+    monkeypatch.setattr(imputation, "compiled_solver", lambda large: None)
+    assert torch.equal(impute(images, removed), impute_by_gradients(images, removed))
+
+
+def solved_together(image: np.ndarray, removed: np.ndarray) -> np.ndarray:
+    """All channels (C, H, W) by scipy's sparse direct solver, the matrix from those of a row and of a column."""
+    paths = [scipy.sparse.diags([np.ones(size - 1)] * 2, [-1, 1], shape=(size, size)) for size in removed.shape]
+    rows, columns = (scipy.sparse.csr_array(path) for path in paths)
+    ones = [scipy.sparse.eye_array(size) for size in removed.shape]
+    beside = scipy.sparse.kron(rows, ones[1]) + scipy.sparse.kron(ones[0], columns)
+    weights = BESIDE * beside + DIAGONAL * scipy.sparse.kron(rows, columns)
+    matrix = scipy.sparse.csr_array(scipy.sparse.diags_array(weights.sum(axis=1)) - weights)
+    unknown = np.flatnonzero(removed)
+    filled = image.reshape(len(image), -1).astype(np.float64)
+    filled[:, unknown] = 0
+    right = -(matrix @ filled.T)[unknown]
+    filled[:, unknown] = scipy.sparse.linalg.splu(matrix[unknown][:, unknown].tocsc()).solve(right).T
+    return filled.reshape(image.shape)
+
+
+def large_masks(height: int, width: int) -> dict[str, torch.Tensor]:
+    """Masks (H, W) on which a solver for large images may stumble."""
+    random = torch.rand(height, width, generator=torch.Generator().manual_seed(6))
+    smooth = gaussian_blur(random[None, None], min(height, width) / 12)[0, 0]
+    islands = torch.zeros(height, width, dtype=torch.bool)
+    islands[: height // 3, : width // 2] = True  # at a corner
+    islands[-height // 4 :, -1] = islands[height // 2, :] = islands[height // 2 + 3 : -1, 5:9] = True
+    one_left = torch.ones(height, width, dtype=torch.bool)
+    one_left[height // 2, width // 3] = False
+    two_left = one_left.clone()
+    two_left[0, -1] = False
+    at_random = {f"random {share}": random < share for share in (0.1, 0.5, 0.9, 0.99)}
+    in_patches = {f"smooth {share}": smooth < smooth.flatten().quantile(share) for share in (0.1, 0.5, 0.9)}
+    edges = {"islands": islands, "one left": one_left, "two left": two_left, "known columns": random[:1] < 0.9}
+    whole = {"none": torch.zeros_like(islands), "all": torch.ones_like(islands)}
+    return at_random | in_patches | edges | {name: mask.expand(height, width) for name, mask in whole.items()}
+
+
+@pytest.fixture
+def only_multigrid(monkeypatch):
+    multigrid = pytest.importorskip("evaluation.multigrid")
+    monkeypatch.setattr(multigrid, "DIRECT", -1)
+    monkeypatch.setattr(imputation, "WIDEST", 0)
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 61, 90), (3, 130, 41), (2, 3, 70), (1, 1, 50), (1, 50, 1)])
+def test_multigrid_equals_the_sparse_direct_solution(shape, only_multigrid):
+    images = 5 + gaussian_blur(torch.randn(1, *shape, generator=torch.Generator().manual_seed(7)), 1.5)
+    masks = large_masks(*shape[1:])
+    removed = torch.stack([mask.expand(shape[1:]) for mask in masks.values()]).unsqueeze(1)
+    got = impute(images.expand(len(masks), -1, -1, -1), removed)  # all in one batch
+    for name, filled, mask in zip(masks, got, removed[:, 0], strict=True):
+        if mask.all() or not mask.any():
+            want = images[0].numpy() * (not mask.any())
+        else:
+            want = solved_together(images[0].numpy(), mask.numpy())
+        assert np.abs(filled.numpy() - want).max() < 1e-5 * np.ptp(images.numpy()), name
+
+
+def test_large_images_are_the_same_in_any_batch_and_with_any_number_of_threads(two_threads):
+    pytest.importorskip("numba")
+    masks = torch.stack([mask.expand(60, 75) for mask in large_masks(60, 75).values()]).unsqueeze(1)
+    images = torch.randn(len(masks), 3, 60, 75, generator=torch.Generator().manual_seed(8))
+    together = impute(images, masks)
+    alone = torch.cat([impute(image, mask) for image, mask in zip(images.split(1), masks.split(1), strict=True)])
+    assert torch.equal(together, alone)
+    torch.set_num_threads(1)
+    assert torch.equal(together, impute(images, masks))
+
+
+def test_large_images_with_few_removed_pixels_are_solved_directly(monkeypatch):
+    multigrid = pytest.importorskip("evaluation.multigrid")
+    images = torch.randn(2, 3, 50, 50, generator=torch.Generator().manual_seed(9))
+    removed = torch.zeros(2, 1, 50, 50, dtype=torch.bool)
+    removed[0, 0, 10:12], removed[1] = True, True
+    removed[1, 0, 4, 5:9] = False
+    want = impute(images, removed)
     with monkeypatch.context() as patch:
-        patch.setattr(imputation, "direct_solution", lambda: None)
-        assert torch.equal(impute(images, removed), want)
-    monkeypatch.setattr(imputation, "WIDEST", 27)
-    assert torch.equal(impute(images, removed), want)
+        patch.setattr(multigrid, "System", None)
+        torch.testing.assert_close(impute(images[:1], removed[:1]), want[:1])
+        with pytest.raises(TypeError):
+            impute(images[1:], removed[1:])
 
 
 def test_noise_has_its_deviation_and_is_fixed():

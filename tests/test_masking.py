@@ -42,6 +42,11 @@ def test_ranks_order_each_image_for_itself():
         np.testing.assert_array_equal(got[n], want)
 
 
+def test_ranks_of_more_positions_than_16_bits_count():
+    values = torch.arange(200 * 200.0).view(1, 1, 200, 200)
+    assert torch.equal(ranks(values, torch.zeros(1, dtype=torch.int64)).long(), 39999 - values.long())
+
+
 def test_ranks_by_hand():
     values = torch.tensor([[0.5, -3.0], [2.0, 1e-30]]).view(1, 1, 2, 2)
     assert ranks(values, torch.tensor([0])).tolist() == [[[[1, 3], [0, 2]]]]
