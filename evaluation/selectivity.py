@@ -21,6 +21,7 @@ from evaluation.configs import SelectivityConfig
 from evaluation.masking import TIE_SEED, importance, ranks
 from evaluation.protocol import Artefacts, Evaluation
 from evaluation.tasks import OnImages
+from training.inputs import Normalisation
 
 Array = npt.NDArray[Any]
 
@@ -158,14 +159,13 @@ class Selectivity(Evaluation):
         test, normalisation = artefacts.test, artefacts.test.normalisation
         explainer, model = artefacts.explainer(method, artefacts.network())
         fill = normalisation.fill(config.fill)
-        mean, std = normalisation.mean.view(-1, 1, 1), normalisation.std.view(-1, 1, 1)
         parts = []
         for rows in test.batches():
             batch = test.images.batch(rows).contiguous(memory_format=torch.channels_last)
             score, correct, pixel, images, maps = remove_one_by_one(
                 *(explainer, model, batch, test.labels[rows], test.index[rows], fill, config, on_images)
             )
-            levels = ((torch.stack(images, 1) * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+            levels = to_uint8(images, normalisation)
             values = torch.stack(maps, 1)
             largest = values.abs().amax(dim=(2, 3), keepdim=True)
             scaled = (values / torch.where(largest > 0, largest, 1)).half()
@@ -173,3 +173,9 @@ class Selectivity(Evaluation):
         names = ("score", "correct", "pixel", "images", "maps")
         arrays = {name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
         return arrays | {"label": test.labels.cpu().numpy(), "index": test.index.cpu().numpy()}
+
+
+def to_uint8(images: list[Tensor], normalisation: Normalisation) -> Tensor:
+    """Convert images as the network sees them, (n, C, H, W) each, to (n, kept, C, H, W) uint8."""
+    mean, std = normalisation.mean.view(-1, 1, 1), normalisation.std.view(-1, 1, 1)
+    return ((torch.stack(images, 1) * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)

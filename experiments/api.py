@@ -24,7 +24,7 @@ from evaluation.options import options_of
 from evaluation.registry import EVALUATIONS as MEASURED
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
-from experiments.effort import BUDGET, ENSEMBLES_AROUND, TIMED_IMAGES, Timing, choose_effort, summarize_trust
+from experiments.effort import BUDGET, ENSEMBLES_AROUND, Timing, choose_effort, summarize_trust, timed_images
 from experiments.engine import Local
 from experiments.measurements import summarize_measurements
 from experiments.options import NONE
@@ -91,7 +91,7 @@ def _answer(
         specs |= {MethodSpec.of(ENSEMBLES_AROUND, each, **parameters): ENSEMBLES_AROUND for each in ENSEMBLES}
     own = {spec: method for spec, method in specs.items() if not isinstance(method, str)}
     artefacts = GivenArtefacts(model, images, _as_tensor(labels), own, preprocessing)
-    few = artefacts.subset(min(len(images), TIMED_IMAGES)).test.images
+    few = artefacts.subset(timed_images(images[0].numel(), len(images))).test.images
     inputs = few.batch(torch.arange(len(few), device=artefacts.device))
     left_out, usable = {}, {}
     for spec in specs:

@@ -15,13 +15,13 @@ from attribution.spec import MethodSpec
 from evaluation.imputation import imputation_seconds
 from evaluation.registry import load_evaluation
 from reporting.evaluation_summary import MeasurementSummary
-from reporting.labels import quantity
+from reporting.labels import duration, quantity
 from reporting.trust_summary import TrustSummary
 
 DECIDING, ASIDE = ("ROAD", "insertion-deletion", "learned"), ("selectivity", "sanity")
 TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SHARE = 0.05  # of the pixels, that each removal of selectivity takes
-TIMED_IMAGES = 4
+TIMED_IMAGES, TIMED_VALUES = 16, 2**20  # the images that are timed: fewer of large ones
 BUDGET = 20.0  # minutes
 ENSEMBLES_AROUND = "VBP"  # unless they are chosen
 
@@ -109,6 +109,11 @@ class Timing:
         )
 
 
+def timed_images(values: int, available: int) -> int:
+    """Return the number of images to time, each of so many values."""
+    return min(available, TIMED_IMAGES, max(2, TIMED_VALUES // values))
+
+
 def choose_effort(
     timing: Timing, available: int, seconds: float, efforts: Sequence[Effort] = EFFORTS
 ) -> tuple[Effort, list[str], dict[MethodSpec, str]]:
@@ -134,9 +139,7 @@ def choose_effort(
         if len(optional) <= 1:
             break
         costliest = max(optional, key=lambda spec: costs[spec])
-        left_out[costliest] = (
-            f"over the budget: it would take about {costs.pop(costliest) / 60:.0f} minutes of computing"
-        )
+        left_out[costliest] = f"over the budget: it would take about {duration(costs.pop(costliest))} of computing"
     remarks = []
     if limited.images < whole:
         remarks.append(f"To stay within the budget {limited.images} of {whole} images are used.")

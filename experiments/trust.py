@@ -1,5 +1,6 @@
 """--eval=trust: several evaluations of one network in one run, and the answer that they give together."""
 
+import math
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,11 +16,11 @@ from experiments.effort import (
     BUDGET,
     EFFORTS,
     ENSEMBLES_AROUND,
-    TIMED_IMAGES,
     Effort,
     Timing,
     choose_effort,
     summarize_trust,
+    timed_images,
 )
 from experiments.engine import Engine, threads_per_job
 from experiments.measurements import Measurements
@@ -114,7 +115,8 @@ class Trust:
     def timing(self) -> Timing:
         """Time the network and its methods on some images, as in a process of the run."""
         subject = Subject(self.pipeline)
-        subject.examples = self.pipeline.whole.test.subset(TIMED_IMAGES)
+        test = self.pipeline.whole.test
+        subject.examples = test.subset(timed_images(math.prod(test.source.shape[1:]), len(test)))
         explainers = {}
         for method in self.methods:
             network = subject.network(method)
