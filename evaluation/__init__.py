@@ -10,6 +10,7 @@ RANKS = ("signed", "absolute", "square")
 FILLS = ("mean", "black", "linear")
 CONTROL_CURVES = ("blur",)
 MASK_SPLITS = ("both", "train")
+RETRAIN_FROM = ("scratch", "weights")
 ORDERS = ("MoRF", "LeRF")  # the most, or the least relevant first
 RECORDED_ORDERS = {"MoRF": "most", "LeRF": "least"}  # in records, file names and tables
 ORDER_OF = {"ROAR": "MoRF", "KAR": "LeRF"}

@@ -1,8 +1,10 @@
 """ROAR and KAR: remove pixels by a map, retrain, and measure the accuracy."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import torch
+from torch import Tensor
 
 from data import Dataset
 from evaluation import ORDER_OF
@@ -31,17 +33,20 @@ class Retraining:
         self.device = device
         self._imputed = lru_cache(2)(impute_images)  # both splits, for all seeds
 
-    def execute(self, run: Run, ranks: SplitRanks | None, on_images: OnImages) -> RunResult:
+    def execute(
+        self, run: Run, ranks: SplitRanks | None, on_images: OnImages, weights: Mapping[str, Tensor] | None = None
+    ) -> RunResult:
         """Retrain from a new initialisation and test once.
 
         The seed decides on initialisation, order and augmentation, which are the same for every method and ratio.
 
         Args:
             ranks: those of the run's method; None for the baseline.
+            weights: those with which the network begins; None for new ones.
         """
         seed, attention = seed_for(run.seed, "retraining"), parse_model_name(run.model)
         require_unchanged_model(attention, run.model_code)
-        model = initialise(lambda: new_model(run.dataset, attention), seed, self.device)
+        model = initialise(lambda: new_model(run.dataset, attention, weights), seed, self.device)
         inputs, tests = (self.inputs(run, ranks, split) for split in ("train", "test"))
         trained = train(model, inputs, self.labels["train"], run.recipe, seed, on_step=lambda n, _: on_images(n))
         correct = predict(model, tests) == self.labels["test"]
@@ -88,12 +93,18 @@ def _ranks(shared: SharedArrays, device: torch.device) -> SplitRanks:
 
 
 def retrain(
-    run: Run, data: SharedArrays, ranks: SharedArrays | None, device: torch.device, on_images: OnImages
+    run: Run,
+    data: SharedArrays,
+    ranks: SharedArrays | None,
+    device: torch.device,
+    weights: Mapping[str, Tensor] | None,
+    on_images: OnImages,
 ) -> RunResult:
     """Carry out one retraining: a task.
 
     Args:
         data: see `tasks.arrays_of`.
         ranks: `train` and `test` (N, C|1, H, W) int16, and `tied`.
+        weights: see `Retraining.execute`.
     """
-    return _retraining(data, device).execute(run, _ranks(ranks, device) if ranks else None, on_images)
+    return _retraining(data, device).execute(run, _ranks(ranks, device) if ranks else None, on_images, weights)

@@ -9,7 +9,18 @@ from attribution import MAP_DTYPES
 from attribution.spec import MethodSpec
 from common.hashing import json_sha256
 from common.parsing import fractions, positive
-from evaluation import ALL_FILLS, EXPLAIN, FILLS, FILLS_OF, GRANULARITIES, MASK_SPLITS, QUICK_RATIOS, RANKS, RATIOS
+from evaluation import (
+    ALL_FILLS,
+    EXPLAIN,
+    FILLS,
+    FILLS_OF,
+    GRANULARITIES,
+    MASK_SPLITS,
+    QUICK_RATIOS,
+    RANKS,
+    RATIOS,
+    RETRAIN_FROM,
+)
 from evaluation.options import from_record, option, options_of, record_of
 from models import model_name
 from training.recipe import Recipe
@@ -65,6 +76,15 @@ class MaskOptions:
     )
     explain: str = explain_option()
     map_dtype: str = option(MAP_DTYPES[0], "in which maps are kept; float16 takes half the space", choices=MAP_DTYPES)
+
+    retrain_from: str = option(
+        RETRAIN_FROM[0],
+        "networks of ROAR and KAR begin with new weights, or with those of --weights",
+        choices=RETRAIN_FROM,
+        word="from-{}",
+        note="Retrained from the given weights.",
+        is_new=True,
+    )
 
     def without(self, *names: str) -> "MaskOptions":
         """Return the same with None for the options `names`, which have no influence."""
@@ -189,7 +209,8 @@ class RetrainingConfig:
         """Return the run on unmasked images, which all methods share."""
         model, limits = model_name(self.attention), (self.limit_train, self.limit_test)
         facts = self.dataset, dataset_sha256, model, seed, self.recipe, *limits
-        return Run("baseline", *facts, model_code=self.model_code)
+        no_mask = replace(NO_MASK, retrain_from=self.masks.retrain_from)
+        return Run("baseline", *facts, model_code=self.model_code, masks=no_mask)
 
     def run(
         self,

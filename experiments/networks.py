@@ -28,8 +28,9 @@ def provide_finetuned(pipeline: Pipeline, config: Any) -> Checkpoint:
                 facts = pipeline.whole, record, config.tuning
                 checkpoint = finetune(pipeline.checkpoint, *facts, pipeline.device, bar.update)
             save_checkpoint(path, checkpoint)
-            before, after = (network.metadata["test_accuracy"] for network in (pipeline.checkpoint, checkpoint))
-            print(f"fine-tuned: {path}: test accuracy {after:.4f}, {before:.4f} before", flush=True)
+            before, after = (each.metadata.get("test_accuracy") for each in (pipeline.checkpoint, checkpoint))
+            earlier = "" if before is None else f", {before:.4f} before"
+            print(f"fine-tuned: {path}: test accuracy {after:.4f}{earlier}", flush=True)
     return checkpoint
 
 
@@ -55,7 +56,8 @@ def finetuned_path(pipeline: Pipeline) -> Path:
 
 def _record(pipeline: Pipeline, config: Any) -> dict[str, Any]:
     limit = pipeline.config.limit_train
-    return finetuning_record(pipeline.checkpoint, config.tuning, config.beta, config.fill, limit)
+    record = finetuning_record(pipeline.checkpoint, config.tuning, config.beta, config.fill, limit)
+    return {"dataset": pipeline.config.dataset, "dataset_sum": pipeline.dataset_sha256} | record
 
 
 def provide_random_labels(pipeline: Pipeline) -> Checkpoint:

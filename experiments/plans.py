@@ -64,6 +64,14 @@ def plan_evaluations(request: Request) -> tuple[list["Coherence"], list[Measurem
 
 
 def _require_options_fit(request: Request) -> None:
+    training = [name for name in request.eval if name in (*RETRAINING, "F-Fidelity")]
+    for target in request.target or () if training else ():
+        if dataset_info(target).shapes["train_images"][0] == 0:
+            raise InputError(f"--eval={','.join(training)} needs training images: leave out --split=test")
+    if request.options.get("retrain_from") == "weights" and not request.weights:
+        raise InputError("--retrain-from=weights is for a network with --weights=FILE")
+    if request.weights and request.options_for(SanityConfig).get("random_labels"):
+        raise InputError("--random-labels trains the network: it is not for one with --weights")
     if request.control and not set(request.eval) & set(RETRAINING):
         raise InputError(f"--control is for --eval={','.join(RETRAINING)}")
     if request.options_for(SanityConfig).get("random_labels") and "sanity" not in request.eval:

@@ -87,7 +87,8 @@ class Sweep(Experiment[Run]):
         pipeline, masks = self.pipeline, self.config.masks
         ranks = pipeline.ranks(config.method, masks.granularity, masks.rank) if config.method else None
         shared = (pipeline.arrays, ranks) if ranks else (pipeline.arrays,)
-        arguments = config, pipeline.arrays, ranks, pipeline.device
+        weights = pipeline.checkpoint.weights if config.masks.retrain_from == "weights" else None
+        arguments = config, pipeline.arrays, ranks, pipeline.device, weights
         return Task(config.name, retrain, arguments, self.images(config), shared)
 
     @property

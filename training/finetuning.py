@@ -50,7 +50,7 @@ def finetuning_record(
     checkpoint: Checkpoint, recipe: Recipe, beta: float, fill: str, limit_train: int | None
 ) -> dict[str, Any]:
     """Return all that decides on a fine-tuned network, for its record."""
-    names = ("dataset", "dataset_sum", "model", "seed", "model_code")
+    names = ("dataset", "dataset_sum", "model", "seed", "model_code", "image_shape", "built_classes", "preprocessing")
     metadata = {name: checkpoint.metadata[name] for name in names if name in checkpoint.metadata}
     settings = {"recipe": recipe.plain(), "most": beta, "fill": fill, "limit_train": limit_train}
     return metadata | settings | {"classifier_sum": checkpoint.sha256}
