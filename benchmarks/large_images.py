@@ -10,6 +10,7 @@ solve in a vectorised form (SciPy's LU factors) and Quantus's.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,9 +85,8 @@ class Subject:
         import quantus
 
         step = 3 * SIZE * SIZE // STEPS  # values
-        metric = quantus.PixelFlipping(
-            features_in_step=step, perturb_baseline=0.0, normalise=False, disable_warnings=True
-        )
+        options: dict[str, Any] = {"perturb_baseline": 0.0, "normalise": False, "disable_warnings": True}
+        metric = quantus.PixelFlipping(features_in_step=step, **options)
         return self._quantus(metric, self.maps)
 
     def _quantus(self, metric: Callable[..., object], maps: Tensor) -> object:
@@ -149,7 +149,8 @@ def sparse_direct(image: Array, removed: npt.NDArray[np.bool_]) -> Array:
 def quantus_imputation(image: Array, removed: npt.NDArray[np.bool_]) -> object:
     from quantus import noisy_linear_imputation
 
-    return noisy_linear_imputation(image, np.flatnonzero(removed), noise=0.0)
+    indices: Any = np.flatnonzero(removed)
+    return noisy_linear_imputation(image, indices, noise=0.0)
 
 
 def imputation_rows(repeats: int) -> tuple[list[list[str]], list[dict[str, object]]]:
