@@ -10,6 +10,7 @@ solve in a vectorised form (SciPy's LU factors) and Quantus's.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import Side, alternated, goal_cell, parser_of, published
-from evaluation.given import GivenImages
 from evaluation.imputation import BESIDE, DIAGONAL, impute
 from evaluation.masking import Removal, gaussian_blur, ranks
-from evaluation.removal import NoisyImputation, Perturbation, RemovalScores, Replacement, measure
+from evaluation.protocol import TestImages
+from evaluation.removal import RemovalEvaluation, measure
 from training.device import device_name, resolve_device
+from training.inputs import Normalisation, TensorInputs
 
 SIZE, IMAGES, REPEATS = 224, 4, 3
 ROAD_RATIOS = tuple(tenth / 10 for tenth in range(1, 10))
@@ -65,11 +67,12 @@ class Subject:
             target = model(images).argmax(dim=1)
         return cls(model, images / images.std(), target, smooth_maps(count, generator))
 
-    def ours(self, perturb: Perturbation, ratios: tuple[float, ...]) -> RemovalScores:
-        index = torch.arange(len(self.images))
-        order = ranks(self.maps, index)
-        images = GivenImages(self.images)
-        return measure(self.model, images, self.target, self.target, index, order, ratios, perturb)
+    def ours(self, evaluation: str, ratios: tuple[float, ...]) -> dict[str, Any]:
+        index, zeros = torch.arange(len(self.images)), torch.zeros(3)
+        inputs, normalisation = TensorInputs(self.images, zeros), Normalisation(zeros, torch.ones(3))
+        test = TestImages(inputs, self.target, index, normalisation)
+        config = RemovalEvaluation(evaluation).configure(ratios=ratios, fill="mean", by_image=True)
+        return measure(self.model, test, self.target, ranks(self.maps, index), config)
 
     def quantus_road(self) -> object:
         import quantus
@@ -84,9 +87,8 @@ class Subject:
         import quantus
 
         step = 3 * SIZE * SIZE // STEPS  # values
-        metric = quantus.PixelFlipping(
-            features_in_step=step, perturb_baseline=0.0, normalise=False, disable_warnings=True
-        )
+        options: dict[str, Any] = {"perturb_baseline": 0.0, "normalise": False, "disable_warnings": True}
+        metric = quantus.PixelFlipping(features_in_step=step, **options)
         return self._quantus(metric, self.maps)
 
     def _quantus(self, metric: Callable[..., object], maps: Tensor) -> object:
@@ -146,14 +148,10 @@ def sparse_direct(image: Array, removed: npt.NDArray[np.bool_]) -> Array:
     return filled
 
 
-def quantus_imputation(image: Array, removed: npt.NDArray[np.bool_]) -> object:
-    from quantus import noisy_linear_imputation
-
-    return noisy_linear_imputation(image, np.flatnonzero(removed), noise=0.0)
-
-
 def imputation_rows(repeats: int) -> tuple[list[list[str]], list[dict[str, object]]]:
     """Milliseconds of an image, at three ratios of pixels removed in patches or at random."""
+    from quantus import noisy_linear_imputation  # only in an environment for benchmarks
+
     generator = torch.Generator().manual_seed(1)
     images = gaussian_blur(torch.randn(IMPUTED, 3, SIZE, SIZE, generator=generator), 1.5)
     maps = {
@@ -174,8 +172,9 @@ def imputation_rows(repeats: int) -> tuple[list[list[str]], list[dict[str, objec
             }
             times = alternated(sides, repeats, torch.device("cpu"))
             ours, direct = 1000 * times["ours"].median / IMPUTED, 1000 * times["direct"].median
+            indices: Any = np.flatnonzero(mask)
             started = time.perf_counter()
-            quantus_imputation(first, mask)
+            noisy_linear_imputation(first, indices.copy(), noise=0.0)
             quantus = 1000 * (time.perf_counter() - started)
             reached = goal_cell(direct / ours, GOALS["imputation"])
             times_ms = [f"{ours:.2f}", f"{direct:.1f}", reached, f"{quantus:.0f}", f"{quantus / ours:.0f}"]
@@ -186,18 +185,17 @@ def imputation_rows(repeats: int) -> tuple[list[list[str]], list[dict[str, objec
 
 def evaluation_rows(subject: Subject, network: str, repeats: int) -> tuple[list[list[str]], list[dict[str, object]]]:
     steps = tuple(step / STEPS for step in range(1, STEPS + 1))
-    fill = Replacement(torch.zeros(3))
     road: dict[str, Side] = {
-        "ours": lambda: subject.ours(NoisyImputation(), ROAD_RATIOS),
+        "ours": lambda: subject.ours("ROAD", ROAD_RATIOS),
         "Quantus, ROAD": subject.quantus_road,
     }
     deletion: dict[str, Side] = {
-        "ours": lambda: subject.ours(fill, steps),
+        "ours": lambda: subject.ours("insertion-deletion", steps),
         "Quantus, PixelFlipping": subject.quantus_deletion,
         "pytorch-grad-cam": subject.gradcam_deletion,
     }
     theirs = np.asarray(subject.quantus_deletion()).mean(axis=0)
-    apart = float(np.abs(theirs - subject.ours(fill, steps).score["most"]).max())
+    apart = float(np.abs(theirs - subject.ours("insertion-deletion", steps)["score"]["most"]).max())
     rows, facts = [], []
     for name, sides in {"ROAD": road, "deletion": deletion}.items():
         times = alternated(sides, repeats, torch.device("cpu"))

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from attribution.ensembles import normal
 from attribution.pixel_hash import image_number
@@ -26,10 +27,9 @@ NOISE_SEED = 0
 TOLERANCE = 2e-6  # of the residual, relative to the right-hand side
 PLANES_AT_ONCE = {"cpu": 128}  # more don't fit the processor's cache; a GPU takes all
 ITERATIONS = 1000
-WIDEST = (
-    40  # pixels: the work of the direct solution grows with the fourth power of the size, of multigrid with the second
-)
+WIDEST = 40  # pixels: the direct work grows with the fourth power of the size, that of multigrid with the second
 AT_ONCE = 16  # images of one piece of work
+_noises = WeakTensorKeyDictionary()
 TIMED = 200  # images
 
 
@@ -145,8 +145,18 @@ def _solve(known: Tensor, unknown: Tensor) -> Tensor:
 
 def noisy_impute(images: Tensor, removed: Tensor, noise: float = NOISE, seed: int = NOISE_SEED) -> Tensor:
     """`impute`, with normal noise at the removed pixels, a function of the image's pixels and the seed."""
-    noises = normal(image_number(images), images.shape[1:].numel(), seed).view_as(images)
-    return torch.where(removed, impute(images, removed) + noise * noises, images)
+    return torch.where(removed, impute(images, removed) + noise * image_noise(images, seed), images)
+
+
+def image_noise(images: Tensor, seed: int) -> Tensor:
+    """Return normal noise for (N, C, H, W). It is stored as long as the images live and don't change."""
+    version = None if images.is_inference() else images._version
+    stored = _noises.get(images)
+    if stored is None or version is None or stored[:2] != (version, seed):
+        stored = version, seed, normal(image_number(images), images.shape[1:].numel(), seed).view_as(images)
+        _noises[images] = stored
+    noise: Tensor = stored[2]
+    return noise
 
 
 def imputation_seconds(shape: tuple[int, int, int], device: torch.device) -> float:

@@ -11,7 +11,6 @@ Blocks of points without a removed pixel are skipped, and stay 0.
 """
 
 import numpy as np
-from numba import njit
 
 from evaluation.banded import direct_work
 from evaluation.banded import fill_in_group as fill_in_directly
@@ -21,7 +20,6 @@ from evaluation.multigrid_grids import BLOCK, LONGEST, Array, clear, coarsen, co
 TOLERANCE = 5e-6  # of the estimated error before the last correction, relative to the range of the known pixels
 ITERATIONS = 50
 DIRECT = 600  # `direct_work` for each pixel, up to which the direct solution is faster
-unordered = njit(nogil=True, cache=True, error_model="numpy", fastmath=True)  # for extrema in vector registers
 
 
 def fill_in_group(images: Array, removed: Array, width: int) -> None:
@@ -123,21 +121,22 @@ class System:
         clear(runs, self.vectors)
 
 
-@unordered
+@compiled
 def _centre(values: Array, gone: Array, known: Array, stride: int) -> tuple[float, float]:
     """Write the known pixels less their middle, and return the middle and the extent of their range."""
-    least, most = np.inf, -np.inf
+    least, most = np.full(values.shape[1], np.inf, values.dtype), np.full(values.shape[1], -np.inf, values.dtype)
     for row in range(len(values)):
         pixels, own = values[row], gone[row]
         for column in range(len(pixels)):
-            least = min(least, np.inf if own[column] else pixels[column])
-            most = max(most, -np.inf if own[column] else pixels[column])
-    middle = (least + most) / 2
+            least[column] = min(least[column], np.inf if own[column] else pixels[column])
+            most[column] = max(most[column], -np.inf if own[column] else pixels[column])
+    lowest, highest = float(least.min()), float(most.max())
+    middle = (lowest + highest) / 2
     for row in range(len(values)):
         pixels, own, into = values[row], gone[row], known[row * stride :]
         for column in range(len(pixels)):
             into[column] = 0.0 if own[column] else pixels[column] - middle
-    return middle, most - least
+    return middle, highest - lowest
 
 
 @compiled
@@ -161,17 +160,17 @@ def _weigh_known(
             rounded[j] = into[j]
 
 
-@unordered
+@compiled
 def _product(residual: Array, correction: Array, runs: Array) -> tuple[float, float]:
     """Return the product of residual and correction, and the largest correction."""
-    product, largest = 0.0, np.float32(0)
+    product, largest = 0.0, np.zeros(LONGEST, np.float32)
     for start, stop in runs:
         rest, z = residual[start:], correction[start:]
         for j in range(stop - start):
             product += rest[j] * z[j]
         for j in range(stop - start):
-            largest = max(largest, abs(z[j]))
-    return product, largest
+            largest[j] = max(largest[j], abs(z[j]))
+    return product, largest.max()
 
 
 @compiled

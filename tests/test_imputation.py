@@ -202,3 +202,17 @@ def test_noise_has_its_deviation_and_is_fixed():
     assert abs(noise.mean().item()) < NOISE / 50
     torch.testing.assert_close(noisy_impute(images, removed), got)
     assert not torch.equal(noisy_impute(images, removed, seed=1), got)
+
+
+def test_noise_is_that_of_the_images_as_they_are_now():
+    images = images_of("cifar10", 2)
+    removed = torch.ones(2, 1, 32, 32, dtype=torch.bool)
+    removed[:, :, 0] = False
+    before = noisy_impute(images, removed)
+    assert torch.equal(noisy_impute(images, removed), before)
+    images += 1
+    after = noisy_impute(images, removed)
+    assert torch.equal(after, noisy_impute(images.clone(), removed))
+    assert (after - before - 1).abs().max() > NOISE
+    with torch.inference_mode():
+        assert torch.equal(noisy_impute(images.clone(), removed), after)
