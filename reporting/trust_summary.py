@@ -9,7 +9,7 @@ from attribution import CONTROLS
 from evaluation.statistics import Estimate, at_chance, chance_words, mean_interval
 from evaluation.trust import DECIDING, LEARNED, Comparison, ImageValues, Judgement, compare_family, judge, recommend
 from reporting.evaluation_summary import Chart, EvaluationSummary
-from reporting.labels import file_name_part
+from reporting.labels import file_name_part, readable_dataset, readable_model
 from reporting.tables import cell, csv_text, markdown_table
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class TrustSummary(EvaluationSummary):
 
     @property
     def title(self) -> str:
-        return f"Which explanation of {self.model} on {self.dataset} can be trusted?"
+        return f"Which explanation of {readable_model(self.model)} on {readable_dataset(self.dataset)} can be trusted?"
 
     @property
     def stem(self) -> str:
