@@ -10,7 +10,6 @@ import numpy as np
 
 from attribution import ANY_MODEL_METHODS, CONTROLS, ENSEMBLES, METHODS
 from attribution.spec import MethodSpec
-from common.errors import InputError
 from common.hashing import json_sha256
 from experiments.effort import (
     BUDGET,
@@ -26,6 +25,7 @@ from experiments.engine import Engine, threads_per_job
 from experiments.measurements import Measurements
 from experiments.pictures import Subject
 from experiments.pipeline import Pipeline, method_kwargs
+from experiments.plans import methods_for
 from experiments.records import find_result, write_record
 from experiments.request import Request
 from experiments.runner import run
@@ -64,15 +64,8 @@ class Trust:
     @cached_property
     def methods(self) -> list[MethodSpec]:
         """The candidates that can explain the network."""
-        methods = []
-        for method in self.candidates:
-            try:
-                self.pipeline.try_method(method)
-                methods.append(method)
-            except InputError as error:
-                if method.method in self.request.method and self.request.method != ANY_MODEL_METHODS:
-                    raise
-                self.left_out[method.label] = str(error)
+        methods, left_out = methods_for(self.pipeline, self.request, self.candidates)
+        self.left_out |= left_out
         return methods
 
     @property
