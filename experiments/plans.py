@@ -9,7 +9,7 @@ from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.imports import is_user_code
 from data import dataset_info
-from evaluation import FILLS_OF, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
+from evaluation import FILLS_OF, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING, TRUST
 from evaluation.configs import ExampleFilter, SanityConfig
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
@@ -117,6 +117,8 @@ def _require_options_fit(request: Request) -> None:
         raise InputError("--retrain-from=weights is for a network with --weights=FILE")
     if request.weights and request.options_for(SanityConfig).get("random_labels"):
         raise InputError("--random-labels trains the network: it is not for one with --weights")
+    if "budget" in request.options and TRUST not in request.eval:
+        raise InputError(f"--budget is for --eval={TRUST}")
     if request.control and not set(request.eval) & set(RETRAINING):
         raise InputError(f"--control is for --eval={','.join(RETRAINING)}")
     if request.options_for(SanityConfig).get("random_labels") and "sanity" not in request.eval:

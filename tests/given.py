@@ -43,7 +43,7 @@ def noisy(shape, classes):
     return Noisy(classes)
 
 
-def same_maps_only(shape, classes):
+def linear(shape, classes):
     network = tiny(shape, classes)
     return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes))
 """
