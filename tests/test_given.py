@@ -207,3 +207,50 @@ def test_trust_goes_on_after_ctrl_c(place, trusted, tmp_path, monkeypatch, capsy
     assert evaluate(place, tmp_path, *TRUST) == 0
     assert [path.stat().st_mtime_ns for path in finished] == times
     assert "Use IB." in answer(tmp_path)
+
+
+def test_default_methods_that_cannot_explain_the_network_are_left_out(place, tmp_path, capsys):
+    """Grad-CAM needs a feature map, which one linear layer has not."""
+    names: dict = {}
+    exec(FACTORY, names)
+    torch.manual_seed(0)
+    torch.save(names["linear"]((3, SIDE, SIDE), 3).state_dict(), tmp_path / "linear.pt")
+    usual = [f"--weights={tmp_path / 'linear.pt'}", "--method=all", "--steps=2"]
+    assert evaluate(place, tmp_path / "out", *usual, "--eval=ROAD,sanity", factory="linear") == 0
+    for path in ("ROAD_*.md", "sanity_*.md"):
+        (table,) = (tmp_path / "out" / "results").glob(path)
+        text = table.read_text()
+        assert re.search(r"^- GC: the network has no feature map", text, re.MULTILINE)
+        assert re.search(r"^\| VBP ", text, re.MULTILINE)
+        assert not re.search(r"^\| GC ", text, re.MULTILINE)
+    capsys.readouterr()
+    assert evaluate(place, tmp_path / "out", *usual, "--method=VBP,GC", factory="linear") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def divided(place) -> list[str]:
+    """Options of a folder with training images."""
+    for part, count in (("train", 10), ("test", 5)):
+        write_images(place / "divided" / part, count=count)
+    base = ["--method=IB", "--ratios=0.5", f"--target=folder:{place / 'divided'}", *NUMBERS, f"--image-size={SIDE}"]
+    return [*base, f"--model={place / 'tiny.py'}:tiny", f"--weights={place / 'weights.pt'}", "--epochs=1"]
+
+
+def test_roar_begins_from_the_weights(divided, tmp_path):
+    """With hardly any learning rate the retrained network is the given one, and new weights stay at chance."""
+    accuracies = {}
+    for begin in ("weights", "scratch"):
+        options = [*divided, "--eval=ROAR", "--quick", "--lr=1e-9", f"--retrain-from={begin}", "--limit-train=30"]
+        assert run(tmp_path / "data", tmp_path / begin, options) == 0
+        results = [(record, result) for _, record, result in load_records(tmp_path / begin / "results", "runs")]
+        (accuracies[begin],) = {result["accuracy"] for record, result in results if record["method"] is None}
+    assert accuracies["weights"] == 1.0
+    assert accuracies["scratch"] < 0.7
+
+
+def test_f_fidelity_finetunes_the_given_network(divided, tmp_path, capsys):
+    options = [*divided[:-1], "--eval=F-Fidelity", "--draws=2", "--quick"]
+    assert run(tmp_path / "data", tmp_path, options) == 0
+    assert accuracies(tmp_path, "F-Fidelity").pop() > 0.9
+    assert "FFid" in capsys.readouterr().out
