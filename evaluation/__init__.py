@@ -22,7 +22,7 @@ FILLS_OF = {  # what a removed pixel becomes
     **dict.fromkeys(RETRAINING, FILLS),
     "ROAD": ("linear",),
     "F-Fidelity": ("mean", "black"),
-    **dict.fromkeys(("insertion-deletion", "learned"), ("blur", "mean", "black")),
+    **dict.fromkeys(("insertion-deletion", "learned", TRUST), ("blur", "mean", "black")),
 }
 ALL_FILLS = (*FILLS, "blur")
 QUICK_CONTROLS = ("RANDOM",)  # every other evaluation has all of `attribution.CONTROLS`

@@ -28,7 +28,7 @@ from experiments.effort import BUDGET, ENSEMBLES_AROUND, Timing, choose_effort, 
 from experiments.engine import Local
 from experiments.measurements import summarize_measurements
 from experiments.options import NONE
-from experiments.plans import plan_evaluations
+from experiments.plans import plan_evaluations, usable_methods
 from experiments.request import Request
 from experiments.runner import Experiment, run
 from models import ATTENTIONS, NO_ATTENTION
@@ -93,16 +93,15 @@ def _answer(
     artefacts = GivenArtefacts(model, images, _as_tensor(labels), own, preprocessing)
     few = artefacts.subset(timed_images(images[0].numel(), len(images))).test.images
     inputs = few.batch(torch.arange(len(few), device=artefacts.device))
-    left_out, usable = {}, {}
-    for spec in specs:
-        build = partial(lambda spec: artefacts.explainer(spec, artefacts.model)[0], spec)
-        try:
-            compute_maps(build(), inputs[:1], torch.zeros(1, dtype=torch.int64, device=inputs.device))
-            usable[spec] = build
-        except InputError as error:
-            if methods is not None:
-                raise
-            left_out[spec.label] = str(error)
+    target = torch.zeros(1, dtype=torch.int64, device=inputs.device)
+
+    def build(spec: MethodSpec) -> Method:
+        return artefacts.explainer(spec, artefacts.model)[0]
+
+    candidates, left_out = usable_methods(
+        specs, lambda spec: compute_maps(build(spec), inputs[:1], target), methods is not None
+    )
+    usable = {spec: partial(build, spec) for spec in candidates}
     effort, remarks, over = choose_effort(Timing.measure(artefacts.model, inputs, usable), len(images), 60 * budget)
     left_out |= {spec.label: reason for spec, reason in over.items()}
     measured = [spec for spec in usable if spec not in over]

@@ -15,13 +15,14 @@ from evaluation import TRUST
 from experiments.checkpoints import find_classifier, train_and_save
 from experiments.engine import Local
 from experiments.map_files import MapReader
-from experiments.plans import plan_evaluations
+from experiments.plans import methods_for, plan_evaluations
 from experiments.reproduction import steps
 from experiments.request import Request
 from experiments.runner import Experiment
 from experiments.runner import run as run_experiments
 from experiments.scalars import require_tensorboard, scalars
 from experiments.store import Folders
+from reporting.evaluation_summary import left_out_lines
 from reporting.labels import classifier_line
 from reporting.retraining_summary import Gap
 from training.checkpoint import Checkpoint
@@ -141,7 +142,9 @@ def write_maps(request: Request, costs: "Costs | None") -> None:
     """--saliency: make the maps of each method for each data set and network."""
     size = 0
     for pipeline in list(request.pipelines()):
-        for method in request.methods:
+        methods, left_out = methods_for(pipeline, request, request.methods)
+        print(left_out_lines(left_out), end="", flush=True)
+        for method in methods:
             if pipeline.find_maps(method) is None:
                 pipeline.try_method(method)
             if not costs:
@@ -185,13 +188,16 @@ def evaluate(request: Request, costs: "Costs | None") -> None:
             print(coherence.plan())
             for pipeline in coherence.pipelines:
                 costs.add_classifier(pipeline)
+            print(left_out_lines(coherence.left_out), end="")
         for experiment in experiments:
             costs.add_experiment(experiment)
+            print(left_out_lines(experiment.left_out), end="")
         planned: set[Hashable] = set()
         print("\n".join([*(trust.plan() for trust in trusts), *(each.plan(planned) for each in experiments)]))
         return
     for coherence in pictures:
         print("\n".join(f"figure: {path}" for path in coherence.draw()), flush=True)
+        print(left_out_lines(coherence.left_out), end="", flush=True)
     engine = Local(request.processes)
     for trust in trusts:
         trust.run(engine)

@@ -12,8 +12,11 @@ from attribution import CONTROLS
 from attribution.maps import compute_maps
 from attribution.method import Method
 from attribution.spec import MethodSpec
+from common.errors import InputError
+from evaluation import FILLS_OF
 from evaluation.imputation import imputation_seconds
 from evaluation.registry import load_evaluation
+from evaluation.trust import FEWEST_IMAGES
 from reporting.evaluation_summary import MeasurementSummary
 from reporting.labels import duration, quantity
 from reporting.trust_summary import TrustSummary
@@ -48,12 +51,12 @@ class Effort:
         """Return the configuration of each evaluation; `values` are options that the user gives."""
         shared = {"by_image": True, "ratios": self.ratios, **values, "limit_test": self.images}
         whole = {**shared, "ratios": (0.0, *shared["ratios"], 1.0)}
-        configs = {name: load_evaluation(name).configure(**(shared if name == "ROAD" else whole)) for name in DECIDING}
+        options = {name: shared if name == "ROAD" else whole for name in DECIDING}
         if self.images_aside:
             aside = {"removals": self.removals, "share": SHARE, "samples": self.samples, "stages": 1}
             aside |= {**shared, "limit_test": min(self.images, self.images_aside)}
-            configs |= {name: load_evaluation(name).configure(**aside) for name in ASIDE}
-        return configs
+            options |= dict.fromkeys(ASIDE, aside)
+        return {name: load_evaluation(name).configure(**_without_other_fill(name, of)) for name, of in options.items()}
 
     def seconds(self, explain: float, forward: float, impute: float) -> float:
         """Return the seconds of all evaluations of one method, by those of one image."""
@@ -61,6 +64,12 @@ class Effort:
         deciding = 2 * explain + 2 * ratios * (forward + impute) + 3 * 2 * (ratios + 2) * forward
         aside = (self.removals + 3 + self.samples) * explain + (self.removals + self.samples) * forward
         return self.images * deciding + min(self.images, self.images_aside) * aside
+
+
+def _without_other_fill(evaluation: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options without a fill that the evaluation doesn't have, which then takes its own."""
+    has_fill = options.get("fill") in FILLS_OF.get(evaluation, ())
+    return {name: value for name, value in options.items() if name != "fill" or has_fill}
 
 
 EFFORTS = (
@@ -126,9 +135,14 @@ def choose_effort(
 
     Returns:
         the effort, sentences on what was thinned, and the reason why a method is left out.
+
+    Raises:
+        InputError: there are too few images for a judgement.
     """
     methods, left_out = dict(timing.explain), {}
     whole = min(available, efforts[0].images)
+    if whole < FEWEST_IMAGES:
+        raise InputError(f"{quantity(whole, 'image')}: an answer needs {FEWEST_IMAGES} or more, give more images")
     for effort in efforts:
         limited = Effort(min(effort.images, available), *list(vars(effort).values())[1:])
         costs = {spec: limited.seconds(each, timing.forward, timing.impute) for spec, each in methods.items()}

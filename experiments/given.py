@@ -1,6 +1,7 @@
 """Networks with given weights, and the image folders that fit them."""
 
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.errors import InputError
@@ -10,7 +11,7 @@ from data.folders import TARGET_PREFIX, is_folder
 from models.preprocessing import preprocessing_of
 from models.zoo import is_zoo_model
 from training.checkpoint import Checkpoint
-from training.given import load_given
+from training.given import PRETRAINED, load_given
 
 if TYPE_CHECKING:
     from experiments.request import Request
@@ -35,6 +36,8 @@ def require_given_options_fit(request: "Request") -> None:
             raise InputError("--weights is for a network that is trained already: leave out --train or --weights")
         if request.seeds > 1:
             raise InputError("--seeds is for networks that are trained here: --weights gives one network")
+        if request.weights != PRETRAINED and not Path(request.weights).expanduser().exists():
+            raise InputError(f"--weights={request.weights}: there is no such file")
         if len(request.attentions) > 1:
             raise InputError("--weights is for one network: give one --attention, or --model")
 

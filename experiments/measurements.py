@@ -1,7 +1,7 @@
 """Measurements of methods on trained classifiers by one `Evaluation`."""
 
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,11 +46,13 @@ class Measurements(Experiment[Measurement]):
         methods: Sequence[MethodSpec],
         config: Any,
         overwrite: bool = False,
+        left_out: Mapping[str, str] | None = None,
     ) -> None:
         """Find the finished measurements.
 
         Args:
             config: the configuration of the evaluation.
+            left_out: the reason why a method is not among `methods`, by its label.
 
         Raises:
             InputError: a method that the model refuses, maps of something else, a damaged result.
@@ -58,7 +60,7 @@ class Measurements(Experiment[Measurement]):
         self.name, self.evaluation, self.config = evaluation, load_evaluation(evaluation), config
         self.title, self.needs_maps = self.evaluation.name, self.evaluation.needs_maps
         self.code = source_sha256(evaluation)[:16] if is_user_code(evaluation) else None
-        self.methods = methods
+        self.methods, self.left_out = methods, left_out or {}
         self.is_selectivity = evaluation == "selectivity"  # whose results are arrays
         self._networks: dict[Pipeline, dict[str, Checkpoint]] = {}
         self._data: dict[Pipeline, SharedArrays] = {}
@@ -170,7 +172,7 @@ class Measurements(Experiment[Measurement]):
         results = {(method, pipeline.config.seed): result for (pipeline, method), result in self.results.items()}
         facts = self.config, first.config.dataset, first.model, methods, seeds, results
         data = first.config.quick, first.dataset_sha256, self.folders.data
-        return summarize_measurements(self.evaluation, *facts, *data)
+        return replace(summarize_measurements(self.evaluation, *facts, *data), left_out=self.left_out)
 
 
 def summarize_measurements(evaluation: Evaluation, *facts: Any) -> MeasurementSummary:

@@ -62,8 +62,8 @@ def factory_place(text: str) -> str:
 
 def image_size(text: str) -> tuple[int, int]:
     """Read "224" or "224x192" as height and width."""
-    height, _, width = text.lower().partition("x")
-    return positive(height), positive(width or height)
+    height, separator, width = text.lower().partition("x")
+    return positive(height), positive(width if separator else height)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Coherence: pictures of the maps of several methods, layers and networks on the same images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -98,13 +98,23 @@ class Subject:
 class Coherence:
     """All pictures of one data set: of each model its methods and its layers, and of each method all models."""
 
-    def __init__(self, pipelines: Sequence[Pipeline], methods: Sequence[MethodSpec], examples: ExampleFilter) -> None:
+    def __init__(
+        self,
+        pipelines: Sequence[Pipeline],
+        methods: Sequence[MethodSpec],
+        examples: ExampleFilter,
+        left_out: Mapping[str, str] | None = None,
+    ) -> None:
         """Try every method on every model.
+
+        Args:
+            left_out: the reason why a method is not among `methods`, by its label.
 
         Raises:
             InputError: a method that a model refuses.
         """
         self.pipelines, self.methods, self.examples = list(pipelines), list(methods), examples
+        self.left_out = left_out or {}
         self.dataset = pipelines[0].config.dataset
         self.folder = pipelines[0].folders.results
         self.quick = "_quick" if pipelines[0].config.quick else ""

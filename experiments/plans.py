@@ -1,11 +1,15 @@
 """The experiments of a request."""
 
+from collections.abc import Callable, Iterable
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from attribution import ANY_MODEL_METHODS, CONTROLS
+from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.imports import is_user_code
 from data import dataset_info
-from evaluation import FILLS_OF, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
+from evaluation import FILLS_OF, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING, TRUST
 from evaluation.configs import ExampleFilter, SanityConfig
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
@@ -18,6 +22,44 @@ from training.recipe import finetuning_recipe
 
 if TYPE_CHECKING:
     from experiments.pictures import Coherence
+
+
+def usable_methods(
+    methods: Iterable[MethodSpec], attempt: Callable[[MethodSpec], object], are_chosen: bool
+) -> tuple[list[MethodSpec], dict[str, str]]:
+    """Return the methods that can explain a network, and the reason against each of the others by its label.
+
+    Args:
+        attempt: raises `InputError` for a method that can't.
+        are_chosen: the user named the methods, so that none is left out.
+
+    Raises:
+        InputError: a chosen method can't explain the network, or none can but the controls.
+    """
+    usable, left_out = [], {}
+    for method in methods:
+        try:
+            attempt(method)
+            usable.append(method)
+        except InputError as error:
+            if are_chosen:
+                raise
+            left_out[method.label] = str(error)
+    if left_out and all(method.method in CONTROLS for method in usable):
+        raise InputError(f"no method can explain the network: {next(iter(left_out.values()))}")
+    return usable, left_out
+
+
+def methods_for(
+    pipeline: Pipeline, request: Request, methods: Iterable[MethodSpec]
+) -> tuple[list[MethodSpec], dict[str, str]]:
+    """Return those of `methods` that can explain the network of `pipeline`, see `usable_methods`.
+
+    All can explain the networks of --attention, whose own runs refuse a method that can't.
+    """
+    if request.model is None:
+        return list(methods), {}
+    return usable_methods(methods, pipeline.try_method, request.method != ANY_MODEL_METHODS)
 
 
 def plan_evaluations(request: Request) -> tuple[list["Coherence"], list[Measurements], list[Sweep]]:
@@ -34,16 +76,19 @@ def plan_evaluations(request: Request) -> tuple[list["Coherence"], list[Measurem
     """
     _require_options_fit(request)
     pipelines, names = list(request.pipelines()), request.eval
-    methods, overwrite = request.methods_and_controls, request.overwrite
+    overwrite = request.overwrite
     pictures, measurements = [], []
     for target in request.target or () if "coherence" in names else ():
         from experiments.pictures import Coherence  # here, since other evaluations don't need it
 
         of_target = [pipeline for pipeline in pipelines if pipeline.config.dataset == target]
-        pictures.append(Coherence(of_target, methods, ExampleFilter(**request.options_for(ExampleFilter))))
+        methods, left_out = methods_for(of_target[0], request, request.methods_and_controls)
+        examples = ExampleFilter(**request.options_for(ExampleFilter))
+        pictures.append(Coherence(of_target, methods, examples, left_out))
     for pipeline in pipelines if "selectivity" in names else ():
         config = _selectivity_config(request, pipeline.config.dataset)
-        measurements.append(Measurements("selectivity", [pipeline], methods, config, overwrite))
+        methods, left_out = methods_for(pipeline, request, request.methods_and_controls)
+        measurements.append(Measurements("selectivity", [pipeline], methods, config, overwrite, left_out))
     own = [name for name in names if is_user_code(name)]
     for evaluation in [*(name for name in (*REMOVING, "sanity", "learned") if name in names), *own]:
         for of_seeds in request.pipelines_of_seeds():
@@ -53,13 +98,13 @@ def plan_evaluations(request: Request) -> tuple[list["Coherence"], list[Measurem
             if evaluation == "F-Fidelity":
                 values["tuning"] = finetuning_recipe(first.config.recipe)
             config = load_evaluation(evaluation).configure(**values)
-            measurements.append(Measurements(evaluation, of_seeds, methods, config, overwrite))
-    sweeps = [
-        Sweep(_retraining_config(request, evaluation, pipeline), pipeline, overwrite)
-        for pipeline in pipelines
-        for evaluation in names
-        if evaluation in RETRAINING
-    ]
+            methods, left_out = methods_for(first, request, request.methods_and_controls)
+            measurements.append(Measurements(evaluation, of_seeds, methods, config, overwrite, left_out))
+    sweeps = []
+    for pipeline, evaluation in product(pipelines, (name for name in names if name in RETRAINING)):
+        methods, left_out = methods_for(pipeline, request, request.curves)
+        protocol = _retraining_config(request, evaluation, pipeline, methods)
+        sweeps.append(Sweep(protocol, pipeline, overwrite, left_out))
     return pictures, measurements, sweeps
 
 
@@ -72,6 +117,8 @@ def _require_options_fit(request: Request) -> None:
         raise InputError("--retrain-from=weights is for a network with --weights=FILE")
     if request.weights and request.options_for(SanityConfig).get("random_labels"):
         raise InputError("--random-labels trains the network: it is not for one with --weights")
+    if "budget" in request.options and TRUST not in request.eval:
+        raise InputError(f"--budget is for --eval={TRUST}")
     if request.control and not set(request.eval) & set(RETRAINING):
         raise InputError(f"--control is for --eval={','.join(RETRAINING)}")
     if request.options_for(SanityConfig).get("random_labels") and "sanity" not in request.eval:
@@ -95,13 +142,15 @@ def _selectivity_config(request: Request, dataset: str) -> Any:
     return config
 
 
-def _retraining_config(request: Request, evaluation: str, pipeline: Pipeline) -> RetrainingConfig:
+def _retraining_config(
+    request: Request, evaluation: str, pipeline: Pipeline, methods: Iterable[MethodSpec]
+) -> RetrainingConfig:
     dataset, attention = pipeline.config.dataset, pipeline.config.attention
     return RetrainingConfig(
         evaluation=evaluation,
         dataset=dataset,
         attention=attention,
-        methods=request.curves,
+        methods=tuple(methods),
         recipe=request.recipe(dataset, attention),
         seeds=request.seeds,
         limit_train=pipeline.limit_train,

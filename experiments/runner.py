@@ -1,7 +1,7 @@
 """The runner: every experiment is planned, resumed, carried out and stored in the same way."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -27,9 +27,11 @@ class Experiment(ABC, Generic[Config]):
         config: the configuration of the evaluation.
         results: the finished ones.
         overwrite: do everything again.
+        left_out: the reason why a method is not evaluated, by its label.
     """
 
     config: Any
+    left_out: Mapping[str, str]
     title: str
     unit = "measurements"
     needs_maps = True

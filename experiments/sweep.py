@@ -1,6 +1,6 @@
 """A sweep of retrainings: all points of the curves of one protocol on one classifier."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,22 @@ class Sweep(Experiment[Run]):
 
     title, unit = "runs", "retrainings"
 
-    def __init__(self, protocol: RetrainingConfig, pipeline: Pipeline, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        protocol: RetrainingConfig,
+        pipeline: Pipeline,
+        overwrite: bool = False,
+        left_out: Mapping[str, str] | None = None,
+    ) -> None:
         """Find the finished runs.
+
+        Args:
+            left_out: the reason why a method is not among those of `protocol`, by its label.
 
         Raises:
             InputError: a ratio that removes nothing or everything, a method that the model refuses, a damaged result.
         """
-        self.config, self.pipeline = protocol, pipeline
+        self.config, self.pipeline, self.left_out = protocol, pipeline, left_out or {}
         channels, height, width = dataset_info(protocol.dataset).image_shape
         positions = height * width * (channels if protocol.masks.granularity == "element" else 1)
         for ratio in protocol.ratios:
@@ -95,4 +104,5 @@ class Sweep(Experiment[Run]):
     def summary(self) -> RetrainingSummary:
         pipeline = self.pipeline
         sums = pipeline.dataset_sha256, pipeline.checkpoint_sha256
-        return RetrainingSummary(self.config, *sums, self.results, pipeline.config.quick, data_dir=self.folders.data)
+        facts = *sums, self.results, pipeline.config.quick
+        return RetrainingSummary(self.config, *facts, data_dir=self.folders.data, left_out=self.left_out)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from attribution import ANY_MODEL_METHODS, CONTROLS, ENSEMBLES, METHODS
 from attribution.spec import MethodSpec
-from common.errors import InputError
 from common.hashing import json_sha256
+from data import dataset_info
 from experiments.effort import (
     BUDGET,
     EFFORTS,
@@ -26,6 +27,7 @@ from experiments.engine import Engine, threads_per_job
 from experiments.measurements import Measurements
 from experiments.pictures import Subject
 from experiments.pipeline import Pipeline, method_kwargs
+from experiments.plans import methods_for
 from experiments.records import find_result, write_record
 from experiments.request import Request
 from experiments.runner import run
@@ -33,8 +35,11 @@ from reporting.answer import write_answer
 from reporting.labels import readable_dataset, readable_model
 from reporting.pictures import SCALE_NOTE, Column, draw_grid
 from reporting.trust_summary import TrustSummary
+from training.classifier import restore
+from training.inputs import Images
 
 SHOWN = 6  # images
+OURS = MethodSpec("VBP")  # explains the network as our methods do
 
 
 class Trust:
@@ -65,15 +70,8 @@ class Trust:
     @cached_property
     def methods(self) -> list[MethodSpec]:
         """The candidates that can explain the network."""
-        methods = []
-        for method in self.candidates:
-            try:
-                self.pipeline.try_method(method)
-                methods.append(method)
-            except InputError as error:
-                if method.method in self.request.method and self.request.method != ANY_MODEL_METHODS:
-                    raise
-                self.left_out[method.label] = str(error)
+        methods, left_out = methods_for(self.pipeline, self.request, self.candidates)
+        self.left_out |= left_out
         return methods
 
     @property
@@ -102,7 +100,7 @@ class Trust:
         path = self.pipeline.folders.results / "trust" / name
         stored = None if self.request.overwrite else find_result(path, self.record)
         if stored is None:
-            limit, available = self.request.limit_test, len(self.pipeline.whole.test)
+            limit, available = self.request.limit_test, self.images
             efforts = tuple(replace(effort, images=limit) for effort in EFFORTS) if limit else EFFORTS
             seconds = self.budget * 60 * self.request.processes
             effort, remarks, left_out = choose_effort(self.timing(), available, seconds, efforts)
@@ -113,18 +111,32 @@ class Trust:
         effort = Effort(**stored["effort"] | {"ratios": tuple(stored["effort"]["ratios"])})
         return effort, stored["remarks"], stored["left_out"]
 
+    @property
+    def images(self) -> int:
+        """The number of test images."""
+        return int(dataset_info(self.pipeline.config.dataset).shapes["test_images"][0])
+
     def timing(self) -> Timing:
-        """Time the network and its methods on some images, as in a process of the run."""
-        subject = Subject(self.pipeline)
-        test = self.pipeline.whole.test
-        subject.examples = test.subset(timed_images(math.prod(test.source.shape[1:]), len(test)))
+        """Time the network and its methods on some images, as in a process of the run; a dry run makes them up."""
+        pipeline = self.pipeline
+        shape = dataset_info(pipeline.config.dataset).image_shape
+        count = timed_images(math.prod(shape), self.images)
+        networks = {
+            itself: spec.network(restore(pipeline.checkpoint, pipeline.device))
+            for itself, spec in {spec.explains_network_itself: spec for spec in (*self.methods, OURS)}.items()
+        }
+        if self.request.dry_run:  # decoding the images would write them
+            inputs, black = torch.rand(count, *shape, device=pipeline.device), torch.zeros(shape[0])
+        else:
+            images = Images(pipeline.whole.test.subset(count), pipeline.normalisation, pipeline.device)
+            inputs, black = images.batch(torch.arange(count, device=pipeline.device)), pipeline.normalisation.black
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
         explainers = {}
         for method in self.methods:
-            network = subject.network(method)
-            kwargs = method_kwargs(method, network, self.pipeline.normalisation.black)
-            explainers[method] = partial(method.build, network, **kwargs)
+            network = networks[method.explains_network_itself]
+            explainers[method] = partial(method.build, network, **method_kwargs(method, network, black))
         with threads_per_job(self.request.processes):
-            return Timing.measure(subject.model, subject.inputs, explainers)
+            return Timing.measure(networks[OURS.explains_network_itself], inputs, explainers)
 
     def prepare(self) -> None:
         """Choose the effort and the methods, and find the finished measurements."""

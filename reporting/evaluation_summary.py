@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -94,6 +94,12 @@ def estimate_seeds(values: Values) -> Estimate:
     return mean_interval(values) if len(values) > 1 else Estimate(values[0], values[0], values[0])
 
 
+def left_out_lines(left_out: Mapping[str, str]) -> str:
+    """Return a list of the methods that were not measured, by label, with the reasons; empty without any."""
+    lines = "".join(f"- {method}: {reason}\n" for method, reason in left_out.items())
+    return f"\nLeft out\n\n{lines}" if lines else ""
+
+
 class EvaluationSummary(ABC):
     """Base of all summaries: a subclass gives the parts, `write` makes the files."""
 
@@ -169,7 +175,13 @@ class EvaluationSummary(ABC):
 
 
 class ModelSummary(EvaluationSummary):
-    """Base of the summaries of one model, which must be better than chance."""
+    """Base of the summaries of one model, which must be better than chance.
+
+    Attributes:
+        left_out: the reason why a method was not measured, by its label.
+    """
+
+    left_out: Mapping[str, str]
 
     @property
     def curves(self) -> Sequence[Any]:
@@ -181,6 +193,10 @@ class ModelSummary(EvaluationSummary):
         """The labels of the methods, the best first."""
         places = self.columns[0].places if self.columns else {}
         return sorted(places, key=lambda method: places[method])
+
+    @property
+    def text(self) -> str:
+        return f"{super().text}{left_out_lines(self.left_out)}"
 
     @property
     @abstractmethod
@@ -241,6 +257,7 @@ class MeasurementSummary(ModelSummary):
     quick: bool = False
     dataset_sha256: str = ""
     data_dir: Path = DATA_DIR
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     @abstractmethod

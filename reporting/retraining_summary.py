@@ -1,7 +1,7 @@
 """The summary of the finished retrainings of one configuration: curves, table, verdicts and a figure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -54,6 +54,7 @@ class RetrainingSummary(ModelSummary):
     quick: bool = False
     model: str = ""
     data_dir: Path = DATA_DIR
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", self.model or model_name(self.config.attention))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from attribution import CONTROLS
 from evaluation.statistics import Estimate, at_chance, chance_words, mean_interval
 from evaluation.trust import DECIDING, LEARNED, Comparison, ImageValues, Judgement, compare_family, judge, recommend
-from reporting.evaluation_summary import Chart, EvaluationSummary
+from reporting.evaluation_summary import Chart, EvaluationSummary, left_out_lines
 from reporting.labels import file_name_part, readable_dataset, readable_model
 from reporting.tables import cell, csv_text, markdown_table
 
@@ -201,11 +201,10 @@ class TrustSummary(EvaluationSummary):
     @property
     def body(self) -> str:
         against = "".join(f"- {method}: {reason}\n" for method, reason in self.refusals.items())
-        left_out = "".join(f"- {method}: {reason}\n" for method, reason in self.left_out.items())
         parts = [
             f"{self.headline} {self.explanation}\n",
             f"Don't use\n\n{against}" if against else "",
-            f"Left out\n\n{left_out}" if left_out else "",
+            left_out_lines(self.left_out).lstrip(),
             self.table,
             "The best first; ≈ joins those that can't be told apart from the first of their group\n\n"
             + "".join(f"- {line}\n" for line in self.groups),

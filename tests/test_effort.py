@@ -3,6 +3,7 @@
 import pytest
 
 from attribution.spec import MethodSpec
+from common.errors import InputError
 from experiments.effort import EFFORTS, Effort, Timing, choose_effort
 
 METHODS = {MethodSpec("VBP"): 0.01, MethodSpec("IG"): 0.5, MethodSpec("RANDOM"): 0.0001, MethodSpec("SOBEL"): 0.0001}
@@ -51,3 +52,17 @@ def test_no_more_images_than_there_are():
     assert configs["sanity"].limit_test == 30
     assert configs["insertion-deletion"].ratios[0] == 0
     assert configs["ROAD"].by_image
+
+
+def test_a_fill_goes_only_where_an_evaluation_has_it():
+    configs = Effort().configs({"fill": "blur"})
+    fills = {name: config.fill for name, config in configs.items() if hasattr(config, "fill")}
+    assert fills["ROAD"] == "linear"
+    assert fills["insertion-deletion"] == fills["learned"] == "blur"
+    assert fills["selectivity"] == Effort().configs({})["selectivity"].fill
+    assert Effort().configs({"fill": "black"})["selectivity"].fill == "black"
+
+
+def test_too_few_images_are_refused():
+    with pytest.raises(InputError, match="9 images: an answer needs 10"):
+        choose_effort(TIMING, 9, 1e9)
