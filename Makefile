@@ -42,11 +42,11 @@ benchmark: .venv-benchmark/run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.venv/dev: requirements-dev.txt .venv/run
+.venv/dev: requirements-dev.txt requirements-methods.txt requirements-networks.txt .venv/run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
-.venv/notebooks: requirements-notebooks.txt .venv/run
+.venv/notebooks: requirements-notebooks.txt requirements-networks.txt .venv/run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-notebooks.txt
 	touch $@
 

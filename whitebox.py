@@ -32,8 +32,10 @@ def explain(
         model: a module in evaluation mode, or another callable that returns logits; it stays as it is.
         images: (N, C, H, W) floats, as the network sees them, or as `preprocessing` takes them.
         target: the class to explain: an integer for all images, or one for each.
-        method: "VBP", "IB", "IG", "DeconvNet", "GB", "GC", "GB-GC", "CAM", "CO", "RANDOM", "SOBEL", a name of the field
-            such as "GradCAM", or `package.module:Name`.
+        method: "VBP", "IB", "IG", "DeconvNet", "GB", "GC", "GB-GC", "CAM", "CO", "ROLLOUT", "GRAD-ROLLOUT", "RANDOM",
+            "SOBEL"; a name of the field such as "GradCAM"; a method of another library such as "captum.attr:DeepLift",
+            "zennit:EpsilonPlusFlat", "pytorch_grad_cam:LayerCAM" or "torchcam.methods:LayerCAM"; or
+            `package.module:Name`.
         ensemble: "SG", "SG-SQ" or "SG-VAR", around the method.
         preprocessing: makes of images in 0 … 1 what the network sees, such as torchvision's `Normalize(mean, std)`.
         parameters: of the method and the ensemble, such as `steps=`, `baseline=`, `layer=`, `samples=`, `level=`. A
@@ -92,7 +94,8 @@ def evaluate(
 
     Returns:
         the summary: `.table` (Markdown), `.curves`, `.ranking` (the best method first), `.figure()` (matplotlib),
-        `.text`. A given network has no seeds: intervals are over the images.
+        `.text`; of "trust" `.headline`, `.explanation`, `.recommended` and `.refusals`, too. A given network has no
+        seeds: intervals are over the images.
 
     Raises:
         common.errors.InputError: unknown names or options, images that don't fit, a network in training mode.

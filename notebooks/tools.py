@@ -124,6 +124,11 @@ def grid(
     """
     columns = image_columns(one) + [Column(name, cells, from_minimum=from_minimum) for name, cells in maps.items()]
     rows = [one.pipeline.whole.classes[label] for label in one.examples.labels]
+    return grid_of(rows, columns, title, note)
+
+
+def grid_of(rows: Sequence[str], columns: Sequence[Column], title: str, note: str = "") -> Picture:
+    """A picture of `columns`, each with a cell for every name in `rows`."""
     with tempfile.TemporaryDirectory() as folder:
         return Picture(draw_grid(rows, columns, title, note, Path(folder) / "grid")[0])
 

@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 PLACES = re.compile(r"(?<![\w.])/(tmp|home|root|work|Users)\b|\bC:\\")
 SHOWS = re.compile(r"^(print|grid|drawn|Picture|print_evaluations)\(|^    +print\(", re.M)
-EXECUTED = ("CAM", "VBP", "sample_images", "evaluations_without_retraining")
+EXECUTED = ("CAM", "VBP", "sample_images", "evaluations_without_retraining", "which_explanation")
 SIZE = 650_000
 
 

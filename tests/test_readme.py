@@ -5,7 +5,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
+import torchvision
 from PIL import Image
+from torch import nn
 
 from main import build_parser
 from tests.run_main import run
@@ -23,7 +26,7 @@ OWN_IMAGES = re.findall(r"`python main.py (--eval=ROAR [^`]*--target=folder:bird
 
 
 def test_there_is_an_example_of_a_method_and_of_a_model():
-    assert [name for name, _code, _command in EXAMPLES] == ["border.py", "strided.py"]
+    assert sorted(name for name, _code, _command in EXAMPLES) == ["border.py", "strided.py"]
 
 
 @pytest.mark.parametrize(("name", "code", "command"), EXAMPLES)
@@ -60,12 +63,18 @@ def test_the_readme_is_short():
     assert len(README.splitlines()) <= 200
 
 
-def test_the_python_of_the_readme_explains_a_network():
+def test_the_python_of_the_readme_explains_a_network(monkeypatch):
+    def small(num_classes: int) -> nn.Module:
+        torch.manual_seed(0)
+        layers = nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        return nn.Sequential(*layers, nn.Linear(8, num_classes))
+
+    monkeypatch.setattr(torchvision.models, "resnet18", small)  # which takes half a minute
     (code,) = re.findall(r"```python\n(.+?)```", README, re.S)
     names = {}
     exec(code, names)
     assert names["maps"].shape == (8, 1, 64, 64)
-    assert set(names["result"].ranking) == {"IB", "GC", "RANDOM", "SOBEL"}
+    assert set(names["answer"].ranking) == {"IB", "GC"}
 
 
 @pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
