@@ -167,6 +167,13 @@ class Network:
         self._state = state
 
     @torch.no_grad()
+    def needs_contiguous(self, images: Tensor) -> bool:
+        """Return whether the network can't read `images` (N, …) in their layout, but contiguous ones."""
+        self._needs_contiguous = False
+        self._first_call(images)
+        return self._needs_contiguous
+
+    @torch.no_grad()
     def _compare(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return two images (2, …) and their logits (2, K), which are the same in every call and batch."""
         other = 3 - 5 * image  # with another mean and other extremes

@@ -12,6 +12,7 @@ from attribution import CONTROLS
 from attribution.maps import compute_maps
 from attribution.method import Method
 from attribution.spec import MethodSpec
+from common.errors import InputError
 from evaluation.imputation import imputation_seconds
 from evaluation.registry import load_evaluation
 from reporting.evaluation_summary import MeasurementSummary
@@ -126,7 +127,12 @@ def choose_effort(
 
     Returns:
         the effort, sentences on what was thinned, and the reason why a method is left out.
+
+    Raises:
+        InputError: fewer than two images.
     """
+    if available < 2:
+        raise InputError(f"methods are compared on several images, and {available} is given: give 10 or more")
     methods, left_out = dict(timing.explain), {}
     whole = min(available, efforts[0].images)
     for effort in efforts:
