@@ -103,7 +103,9 @@ class GivenArtefacts:
             InputError: no network in evaluation mode, or images and labels that don't fit.
         """
         if images.ndim != 4 or len(images) == 0 or (labels is not None and labels.shape != images.shape[:1]):
-            shapes = f"images {tuple(images.shape)}" + (f" and labels {tuple(labels.shape)}" if labels is not None else "")
+            shapes = f"images {tuple(images.shape)}" + (
+                f" and labels {tuple(labels.shape)}" if labels is not None else ""
+            )
             raise InputError(f"{shapes}: (N, C, H, W) and (N,) are needed, N above 0")
         images = images.detach()
         kind: type[Normalisation] = UnknownBlack
@@ -150,7 +152,9 @@ class GivenArtefacts:
             return OwnMethod(self.methods[method], self.model, model), model
         # of the network itself, so that its layers have their own names
         network = model.model if isinstance(model, Logits) and not model.is_binary else model
-        return method.build(network, **({"black": self.test.normalisation.black} if method.method == "IG" else {})), model
+        return method.build(
+            network, **({"black": self.test.normalisation.black} if method.method == "IG" else {})
+        ), model
 
     def make_maps(self, method: MethodSpec, explain: str, rank: str) -> None:
         """Rank the pixels by the maps of `method`, unless that was done last."""

@@ -144,7 +144,9 @@ def test_every_network_is_judged_as_by_a_plain_loop(model, images):
     for name in ("VBP", "Gradient"):
         result = summary.results[MethodSpec(name), 0]
         assert result["whole_accuracy"] == 1
-        np.testing.assert_allclose(result["image_gap"], gaps(model, images, maps, target), atol=0.1 if is_coarse else 1e-5)
+        np.testing.assert_allclose(
+            result["image_gap"], gaps(model, images, maps, target), atol=0.1 if is_coarse else 1e-5
+        )
     assert equal(state_of(model), before)
 
 

@@ -243,7 +243,9 @@ def test_shuffled_labels_are_the_same_ones_in_another_order():
 
 def with_hidden_weights(kind: str) -> nn.Module:
     """A network whose first convolution computes its weights from others, or has its norm's in buffers."""
-    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6, affine=False), nn.ReLU(), nn.Flatten(), nn.Linear(96, 4))
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6, affine=False), nn.ReLU(), nn.Flatten(), nn.Linear(96, 4)
+    )
     if kind == "weight norm":
         nn.utils.weight_norm(model[0])
     elif kind == "spectral norm":
