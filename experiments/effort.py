@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -170,6 +170,11 @@ def summarize_trust(
     """Return the answer of several evaluations of one network, by name."""
     road = summaries["ROAD"]
     values = [part for summary in summaries.values() for part in summary.image_values]
-    charts = [chart for summary in summaries.values() for chart in summary.charts]
+    where = f" on {road.dataset}, {road.model}"  # which the answer has in its title
+    charts = [
+        replace(chart, page_title=chart.page_title.replace(where, ""))
+        for summary in summaries.values()
+        for chart in summary.charts
+    ]
     facts = road.dataset, road.model, road.config.limit_test, road.baseline, road.chance
     return TrustSummary(*facts, values, charts, left_out, remarks, words)

@@ -30,6 +30,7 @@ from experiments.records import find_result, write_record
 from experiments.request import Request
 from experiments.runner import run
 from reporting.answer import write_answer
+from reporting.labels import readable_dataset, readable_model
 from reporting.pictures import SCALE_NOTE, Column, draw_grid
 from reporting.trust_summary import TrustSummary
 
@@ -179,5 +180,5 @@ class Trust:
             Column(method.label, subject.maps(method)) for method in next(iter(self.experiments.values())).methods
         ]
         names = [self.pipeline.whole.classes[label] for label in subject.examples.labels]
-        title = f"Maps of {self.pipeline.model} on {self.pipeline.config.dataset}"
+        title = f"Maps of {readable_model(self.pipeline.model)} on {readable_dataset(self.pipeline.config.dataset)}"
         return draw_grid(names, columns, title, f"Below an image: prediction and probability. {SCALE_NOTE}", path)

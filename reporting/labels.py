@@ -9,7 +9,9 @@ from attribution import BASELINES, CONTROLS, LEVEL, SAMPLES, STEPS
 from attribution.spec import MethodSpec
 from common.hashing import json_sha256
 from data import dataset_info
+from data.folders import is_folder, parse_folder_name
 from evaluation import TEST_SHARE
+from models import NO_ATTENTION, parse_model_name, split_weights
 
 FEWEST_IMAGES = 100  # where there are as many
 LONGEST_VALUE = 40  # letters of a parameter in file names
@@ -76,6 +78,17 @@ def _file_name_value(text: str) -> str:
     """Return `text`, or, if a file name can't have it, its letters with a hash of it."""
     plain = re.sub(r"[^\w.-]+", "-", text).strip("-")
     return text if plain == text and len(text) <= LONGEST_VALUE else f"{plain[:LONGEST_VALUE]}-{json_sha256(text)[:6]}"
+
+
+def readable_dataset(name: str) -> str:
+    """Return a data set's name in a sentence: of an image folder its last part, without the options."""
+    return parse_folder_name(name)[0].name if is_folder(name) else name
+
+
+def readable_model(name: str) -> str:
+    """Return a model's name in a sentence: without the sum of given weights."""
+    place, weights = split_weights(parse_model_name(name)) if "+" in name else (None, None)
+    return name if weights is None else place or NO_ATTENTION
 
 
 def usual_images(dataset: str) -> int:

@@ -19,7 +19,7 @@ from evaluation.trust import (
     recommend,
 )
 from reporting.evaluation_summary import Chart, EvaluationSummary
-from reporting.labels import file_name_part
+from reporting.labels import file_name_part, readable_dataset, readable_model
 from reporting.tables import cell, csv_text, markdown_table
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class TrustSummary(EvaluationSummary):
 
     @property
     def title(self) -> str:
-        return f"Which explanation of {self.model} on {self.dataset} can be trusted?"
+        return f"Which explanation of {readable_model(self.model)} on {readable_dataset(self.dataset)} can be trusted?"
 
     @property
     def stem(self) -> str:

@@ -175,7 +175,8 @@ def test_given_weights_are_restored_from_the_checkpoint_alone(tmp_path):
     assert metadata["preprocessing"]["mean"] == [0.1, 0.2, 0.3]
     assert metadata["weights"]["file"] == "weights.safetensors"
     torch.save(source.state_dict(), tmp_path / "same.pt")
-    assert load_given(TINY, tmp_path / "same.pt", SHAPE).metadata["model"] == metadata["model"]
+    assert load_given(TINY, tmp_path / "same.pt", SHAPE, mean=(0.1, 0.2, 0.3)).metadata["model"] == metadata["model"]
+    assert load_given(TINY, tmp_path / "same.pt", SHAPE).metadata["model"] != metadata["model"], "other normalisation"
     shipped = pickle.loads(pickle.dumps(checkpoint))
     torch.testing.assert_close(restore(shipped, CPU)(images), source(images))
 

@@ -39,7 +39,8 @@ def load_given(
         preprocessing: fields of `Preprocessing` that override the network's own configuration.
 
     Returns:
-        Weights and metadata. `model` names the network and the weights, see `models.with_weights`. `image_shape` is
+        Weights, their SHA-256 with that of mean and std, and metadata. `model` names the network and this sum, see
+        `models.with_weights`. `image_shape` is
         `shape`; `outputs` counts the logits; `built_classes` is the factory's number (1 for a network with one logit,
         which has two outputs). `preprocessing` is plain. `weights` has the file's name and its SHA-256.
 
@@ -82,7 +83,7 @@ def load_given(
         **({"model_code": own_code} if own_code else {}),
     }
     checkpoint = Checkpoint.from_model(model, metadata)
-    identity = json_sha256([checkpoint.sha256, metadata["preprocessing"]])
+    identity = json_sha256([checkpoint.sha256, prepared.plain()["mean"], prepared.plain()["std"]])
     metadata["model"] = model_name(with_weights(place, identity))
     return replace(checkpoint, sha256=identity)
 
