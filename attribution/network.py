@@ -9,11 +9,10 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from attribution.fusing import fuse_batchnorm, has_hooks, is_fused
 from attribution.network_state import BufferState
-from attribution.preparation import Description, Preparation, pool
+from attribution.preparation import Description, Preparation, pool, remember
 from attribution.random_state import watch_draws
 from common.errors import InputError
 from common.outputs import LogitsChoice, find_logits
@@ -59,6 +58,7 @@ class Network:
         self._fuses = fuse and self.module is not None and not is_fused(self.module)
         self._shares = self._fuses and logits is None
         self._state: tuple[object, ...] | None = None  # at the last check
+        self._alive: Any = None
         self._changes_buffers = False
         self._needs_contiguous = False
 
@@ -135,7 +135,7 @@ class Network:
         try:
             yield
         finally:
-            pool[model] = preparation
+            remember(model, preparation)
 
     def check(self, inputs: Tensor, again: bool = False) -> None:
         """Check the network with the first of `inputs` (N, …), N ≥ 1: at the first call, after changes, and `again`.
@@ -144,7 +144,7 @@ class Network:
             InputError: logits for an image that depend on chance or on the other images, or training mode.
         """
         original = self.original if isinstance(self.original, nn.Module) else module_behind(self.original)
-        weights = fingerprint(original) if self._fuses and original is not None else ()
+        weights, alive = fingerprint(original) if self._fuses and original is not None else ((), None)
         modes = () if original is None else tuple(module.training for module in original.modules())
         state = inputs.shape[1:], inputs.is_contiguous(), modes, weights
         if state == self._state and not again:
@@ -164,7 +164,14 @@ class Network:
             buffers.restore()
         if self._fuses and not self._changes_buffers:
             self._explain_fused_copy(pair, logits)
-        self._state = state
+        self._state, self._alive = state, alive
+
+    @torch.no_grad()
+    def needs_contiguous(self, images: Tensor) -> bool:
+        """Return whether the network can't read `images` (N, …) in their layout, but contiguous ones."""
+        self._needs_contiguous = False
+        self._first_call(images)
+        return self._needs_contiguous
 
     @torch.no_grad()
     def _compare(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -232,11 +239,14 @@ def module_behind(call: Any) -> nn.Module | None:
     return nn.ModuleList(modules) if len(modules) > 1 else next(iter(modules), None)
 
 
-def fingerprint(model: nn.Module) -> tuple[object, ...]:
-    """Return what changes with the weights, buffers, hooks or classes of `model`."""
-    modules = [(type(module), has_hooks(module)) for module in model.modules()]
-    tensors = [tensor.detach() for tensor in (*model.parameters(), *model.buffers()) if not is_lazy(tensor)]
-    return (*modules, *((tensor.dtype, tensor.device, tensor.sum().item()) for tensor in tensors))
+def fingerprint(model: nn.Module) -> tuple[Any, ...]:
+    """Return what changes with the tensors, hooks, attributes, functions or classes of `model`.
+
+    The first part decides; the second keeps alive what the first refers to.
+    """
+    description = Description(model)
+    sums = [tensor.detach().sum().item() for tensor in description.tensors]
+    return (description.structure, sums), description
 
 
 def gradients(score: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tuple[Tensor | None, ...]:

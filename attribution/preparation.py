@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import Buffer, is_lazy
 
 MOST_BYTES = 64 * 2**20  # of weights that are remembered; preparing a larger network takes little of an explanation
+MOST_NETWORKS = 8  # that are remembered, those of the latest calls
 CONSTANTS = {bool, int, float, complex, str, bytes, type(None), type(...), torch.dtype, torch.device, torch.Size, slice}
 
 
@@ -112,3 +113,10 @@ class Preparation:
 
 pool: WeakKeyDictionary[nn.Module, Preparation] = WeakKeyDictionary()
 """A preparation of each network that no call uses at the moment."""
+
+
+def remember(model: nn.Module, preparation: Preparation) -> None:
+    """Keep the preparation of a network for its next call, and forget those of the oldest calls."""
+    pool[model] = preparation
+    for old in list(pool)[:-MOST_NETWORKS]:
+        pool.pop(old, None)

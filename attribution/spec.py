@@ -48,7 +48,8 @@ class MethodSpec:
         IG takes `steps` and `baseline`, ensembles `level` and `samples`, and any method those of
         `parameters_by_method`.
         """
-        names = {"layer", "arguments", *(REGISTRY[method].parameters if method in REGISTRY else ())}
+        names = {*REGISTRY[method].parameters} if method in REGISTRY else {"layer", "arguments"}
+        names |= {"layer"} if method in LAYER_METHODS else set()
         names |= set(ENSEMBLE_PARAMETERS) if ensemble else set()
         parameters = {name: known[name] for name in names & set(known)}
         code = None

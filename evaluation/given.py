@@ -1,7 +1,9 @@
 """Evaluations of a network and images that are given, in memory: nothing is trained, nothing is written."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ from torch import Tensor, nn
 from attribution.integrated import black_pixel
 from attribution.maps import explain_batch
 from attribution.method import Method
-from attribution.network import require_evaluation_mode
+from attribution.network import Network
+from attribution.network_state import changes_undone
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.outputs import find_logits
@@ -21,9 +24,9 @@ from evaluation.protocol import TestImages
 from evaluation.registry import load_evaluation
 from evaluation.tasks import Arrays, OnImages
 from training.inputs import Normalisation, TensorInputs
-from training.loop import predict
 
 Preprocessing = Callable[[Tensor], Tensor]
+CHANNELS_LAST = torch.channels_last
 
 
 class UnknownBlack(Normalisation):
@@ -41,29 +44,40 @@ class UnknownBlack(Normalisation):
 
 
 class Logits(nn.Module):
-    """A module that returns only the logits of the output of another."""
+    """The logits (N, K) of a network in float32, K ≥ 2, whatever its precision, memory layout and output.
 
-    def __init__(self, model: nn.Module) -> None:
+    Attributes:
+        is_binary: the network has one logit z, which stands for the logits −z/2 and z/2.
+    """
+
+    def __init__(self, model: nn.Module, layout: torch.memory_format, is_binary: bool) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.layout, self.is_binary = model, layout, is_binary
 
     def forward(self, images: Tensor) -> Tensor:
-        return find_logits(self.model(images))
+        dtype = next((weight.dtype for weight in self.model.parameters() if weight.is_floating_point()), images.dtype)
+        logits = find_logits(self.model(images.to(dtype, memory_format=self.layout))).float()
+        return torch.cat([-logits / 2, logits / 2], dim=1) if self.is_binary else logits
 
 
-class OfOtherWeights:
-    """The caller's own method, of the network to which it is bound with the weights of another for each call."""
+class OwnMethod:
+    """The caller's own method, of the network to which it is bound, perhaps with the weights of another for each call.
+
+    It gets images in the network's precision, contiguous in memory, and leaves nothing behind in the network.
+    """
 
     def __init__(self, method: Method, model: nn.Module, other: nn.Module) -> None:
         self.method, self.model, self.other = method, model, other
 
     def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
-        own = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.other.state_dict())
-        try:
-            return self.method.attribute(inputs, target)
-        finally:
-            self.model.load_state_dict(own)
+        tensors, others = ((*model.parameters(), *model.buffers()) for model in (self.model, self.other))
+        images = inputs.to(Network(self.model).dtype or inputs.dtype).contiguous()
+        with changes_undone(self.model):
+            if self.other is not self.model:
+                with torch.no_grad():
+                    for tensor, other in zip(tensors, others, strict=True):
+                        tensor.copy_(other)
+            return self.method.attribute(images, target=target)
 
 
 class GivenArtefacts:
@@ -88,26 +102,36 @@ class GivenArtefacts:
         Raises:
             InputError: no network in evaluation mode, or images and labels that don't fit.
         """
-        require_evaluation_mode(model)
-        count = len(images) if labels is None else len(labels)
-        if len(images) != count or images.ndim != 4:
-            raise InputError(f"images {tuple(images.shape)} and {count} labels: (N, C, H, W) and N are needed")
+        if images.ndim != 4 or len(images) == 0 or (labels is not None and labels.shape != images.shape[:1]):
+            shapes = f"images {tuple(images.shape)}" + (
+                f" and labels {tuple(labels.shape)}" if labels is not None else ""
+            )
+            raise InputError(f"{shapes}: (N, C, H, W) and (N,) are needed, N above 0")
+        images = images.detach()
         kind: type[Normalisation] = UnknownBlack
-        black = images.new_zeros(images.shape[1])
+        black = images.new_zeros(images.shape[1], dtype=torch.float32)
         if preprocessing is not None:
             kind, black = Normalisation, black_pixel(preprocessing, images)
             images = preprocessing(images)
-        with torch.no_grad():
-            output = model(images[:1])
-        self.model, self.methods = model if isinstance(output, Tensor) else Logits(model), methods
+        if not images.is_floating_point() or not images.isfinite().all():
+            raise InputError(f"images are finite floats as the network sees them, and {images.dtype} is given")
+        images = images.float()
+        self.model, classes = as_classifier(model, images)
+        self.methods = methods
+        if labels is not None:
+            _require_classes(labels, classes)
         self.device = images.device
         self.maps: Arrays | None = None  # of the method that is measured next
         self._ranked: tuple[MethodSpec, str, str] | None = None
         index = torch.arange(len(images), device=self.device)
         normalisation = kind(-black, torch.ones_like(black), mean_pixel=images.mean(dim=(0, 2, 3)))
         inputs = TensorInputs(images, black)
-        numbers = predict(self.model, inputs) if labels is None else labels.to(self.device).long()
-        self.test = TestImages(inputs, numbers, index, normalisation)
+        self.test = TestImages(inputs, index if labels is None else labels.to(self.device).long(), index, normalisation)
+        if labels is None:
+            with torch.no_grad():
+                batches = (inputs.batch(rows) for rows in self.test.batches())
+                predicted = [self.model(batch.contiguous(memory_format=CHANNELS_LAST)).argmax(1) for batch in batches]
+            self.test = replace(self.test, labels=torch.cat(predicted))
 
     def subset(self, limit: int) -> "GivenArtefacts":
         """Return the same with a random subset of `limit` images."""
@@ -125,9 +149,12 @@ class GivenArtefacts:
 
     def explainer(self, method: MethodSpec, model: nn.Module) -> tuple[Method, nn.Module]:
         if method in self.methods:
-            own = self.methods[method]
-            return (own if model is self.model else OfOtherWeights(own, self.model, model)), model
-        return method.build(model, **({"black": self.test.normalisation.black} if method.method == "IG" else {})), model
+            return OwnMethod(self.methods[method], self.model, model), model
+        # of the network itself, so that its layers have their own names
+        network = model.model if isinstance(model, Logits) and not model.is_binary else model
+        return method.build(
+            network, **({"black": self.test.normalisation.black} if method.method == "IG" else {})
+        ), model
 
     def make_maps(self, method: MethodSpec, explain: str, rank: str) -> None:
         """Rank the pixels by the maps of `method`, unless that was done last."""
@@ -143,6 +170,31 @@ class GivenArtefacts:
         ranks, _tied = ranks_of_maps(maps, inputs.shape[1], "pixel", rank, self.device)
         self.maps = {"ranks": ranks.cpu().numpy(), "target": np.concatenate(targets)}
         self._ranked = method, explain, rank
+
+
+def as_classifier(model: nn.Module, images: Tensor) -> tuple[nn.Module, int]:
+    """Return `model`, or a module around it, that takes float32 images in any layout, and the number of its logits.
+
+    Raises:
+        InputError: the network can't be explained with such images, see `Network.check`.
+    """
+    network = Network(model)
+    with network.prepared(images):
+        is_binary = network.classes == 1
+    image = images[:1].contiguous(memory_format=CHANNELS_LAST)
+    with torch.no_grad(), suppress(RuntimeError):
+        output = model(image)
+        if isinstance(output, Tensor) and output.dtype == torch.float32 and not is_binary:
+            return model, network.classes
+    layout = torch.contiguous_format if network.needs_contiguous(image) else torch.preserve_format
+    return Logits(model, layout, is_binary), 2 if is_binary else network.classes
+
+
+def _require_classes(labels: Tensor, classes: int) -> None:
+    if labels.is_complex() or not torch.equal(labels.long().to(labels.dtype), labels):
+        raise InputError("labels are whole numbers, the class of each image, and others are given")
+    if not bool(((labels >= 0) & (labels < classes)).all()):
+        raise InputError(f"labels from {labels.min()} to {labels.max()}: the network's classes are 0 to {classes - 1}")
 
 
 def measure_given(

@@ -39,7 +39,7 @@ def randomization_cascade(model: nn.Module, stages: int) -> list[list[str]]:
     """
     groups: list[list[str]] = []
     for name, module in model.named_modules():
-        if not list(module.parameters(recurse=False)):
+        if not _weights(module):
             continue
         if isinstance(module, nn.modules.batchnorm._NormBase) and groups:
             groups[-1].append(name)
@@ -56,23 +56,35 @@ def randomization_cascade(model: nn.Module, stages: int) -> list[list[str]]:
 def randomise(model: nn.Module, names: Sequence[str], seed: int) -> nn.Module:
     """Return a copy with random weights in the modules `names`; the global random state stays.
 
-    A layer draws its initial weights anew. Of weights that no layer draws, such as class tokens, position embeddings
-    and the projections of `nn.MultiheadAttention`, the values are shuffled.
+    A layer draws its initial weights anew. Of weights that no layer draws, such as class tokens, position embeddings,
+    the projections of `nn.MultiheadAttention`, and the weights behind a weight norm or a pruned layer, the values are
+    shuffled.
     """
-    copied = copy.deepcopy(model)
+    attributes = (value for module in model.modules() for value in vars(module).values())
+    computed = [value for value in attributes if isinstance(value, Tensor) and not value.is_leaf]  # can't be copied
+    copied = copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
     with seeded(seed), torch.no_grad():
         for name in names:
             layer: Any = copied.get_submodule(name)
+            before = [weight.clone() for weight in _weights(layer)]
             if hasattr(layer, "reset_parameters"):
-                device = next(layer.parameters()).device
+                device = before[0].device
                 layer.cpu()
                 layer.reset_parameters()
                 layer.to(device)
-                continue
-            for weight in layer.parameters(recurse=False):
-                order = torch.randperm(weight.numel()).to(weight.device)
-                weight.copy_(weight.flatten()[order].view_as(weight))
+            for weight, value in zip(_weights(layer), before, strict=True):
+                if torch.equal(weight, value) and bool((value != value.flatten()[0]).any()):
+                    order = torch.randperm(weight.numel()).to(weight.device)
+                    weight.copy_(weight.flatten()[order].view_as(weight))
     return copied.eval()
+
+
+def _weights(module: nn.Module) -> list[Tensor]:
+    """Return what a module itself has learned: parameters, and all tensors of a normalisation without parameters."""
+    weights: list[Tensor] = list(module.parameters(recurse=False))
+    buffers = dict(module.named_buffers(recurse=False))
+    is_norm = buffers.get("running_mean") is not None
+    return weights or [buffer for buffer in buffers.values() if is_norm and buffer.is_floating_point()]
 
 
 class Sanity(Evaluation):

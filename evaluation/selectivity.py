@@ -17,6 +17,7 @@ from attribution.maps import compute_maps
 from attribution.method import Method
 from attribution.pixel_hash import pixel_hash
 from attribution.spec import MethodSpec
+from common.errors import InputError
 from evaluation.configs import SelectivityConfig
 from evaluation.masking import TIE_SEED, importance, ranks
 from evaluation.protocol import Artefacts, Evaluation
@@ -56,6 +57,9 @@ def remove_one_by_one(
     tie = pixel_hash(index, height * width, TIE_SEED)
     rows = torch.arange(n, device=inputs.device).view(-1, 1)
     count = max(1, round(config.share * height * width))  # pixels that each step removes
+    if count * config.removals > height * width:
+        pixels = f"{config.removals} removals of {count} pixels" if count > 1 else f"{config.removals} removals"
+        raise InputError(f"{pixels} are more than an image's {height * width} pixels: give fewer --removals")
     sign = 1 if config.order == "MoRF" else -1
     scores, correct, pixels, snapshots, maps = [], [], [], [], []
     with torch.no_grad():

@@ -50,7 +50,7 @@ def folder_options(request: "Request", place: str | None) -> FolderOptions:
         usual = preprocessing_of(place) if is_zoo_model(place) else None
         if usual is not None and usual.size is not None:
             own = {"image_size": usual.size, "crop": usual.crop, "interpolation": usual.interpolation}
-            sizes = {**own, **sizes}
+            sizes = {**own, "squash": usual.squash, **sizes}
         others["rgb"] = is_zoo_model(place)
     return FolderOptions(**sizes, **others)
 

@@ -41,7 +41,7 @@ def build_model(
             `shape` and `classes`; the weights in a name (`with_weights`) are not loaded.
         shape: (C, H, W) of an image of another data set. torchvision's networks see grey images as three equal
             channels; timm's are built for one channel.
-        classes: number of logits; a network of another's with one logit z has two classes, of logits 0 and z.
+        classes: number of logits; a network of another's with one logit z has two classes, of logits −z/2 and z/2.
         pretrained: load the weights of the library, or call the factory with `pretrained=True`.
         options: depth=56 or 92 of RAN, width=4 or 10 of WARN.
 

@@ -32,11 +32,14 @@ class ContiguousLayout:
 
 
 class TwoClasses:
-    """Mixin for a network with one logit z: softmax of the logits 0 and z is 1 − sigmoid(z) and sigmoid(z)."""
+    """Mixin for a network with one logit z: softmax of the logits −z/2 and z/2 is 1 − sigmoid(z) and sigmoid(z).
+
+    Of the logits 0 and z all maps of the first class would be zero.
+    """
 
     def forward(self, *arguments: Any, **options: Any) -> Tensor:
         logit: Tensor = super().forward(*arguments, **options)  # type: ignore[misc]
-        return torch.cat([torch.zeros_like(logit), logit], dim=1)
+        return torch.cat([-logit / 2, logit / 2], dim=1)
 
 
 class GreyAsColour:

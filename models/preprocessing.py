@@ -19,6 +19,7 @@ class Preprocessing:
         mean, std: for each channel; None if they are not known.
         size: height and width of the network's images; None if they are not known.
         crop: size of the cut, divided by the size before it, in (0, 1].
+        squash: both sides are resized, without keeping their ratio (timm's crop_mode "squash").
     """
 
     mean: tuple[float, ...] | None = None
@@ -26,6 +27,7 @@ class Preprocessing:
     size: tuple[int, int] | None = None
     crop: float = 1.0
     interpolation: str = "bilinear"
+    squash: bool = False
 
     def __post_init__(self) -> None:
         if len(self.mean or ()) != len(self.std or ()):
@@ -48,12 +50,12 @@ class Preprocessing:
     def plain(self) -> dict[str, Any]:
         """Return the fields as JSON has them."""
         values = asdict(self).items()
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values if name != "squash" or v}
 
     @classmethod
     def read(cls, plain: Mapping[str, Any]) -> "Preprocessing":
         """Invert `plain`."""
-        values: dict[str, Any] = {field.name: plain[field.name] for field in fields(cls)}
+        values: dict[str, Any] = {field.name: plain[field.name] for field in fields(cls) if field.name in plain}
         for name, value in values.items():
             values[name] = tuple(value) if isinstance(value, list) else value
         return cls(**values)
@@ -92,6 +94,7 @@ def preprocessing_of(place: str | None, model: Any = None) -> Preprocessing:
             size=(config["input_size"][1], config["input_size"][2]),
             crop=float(config["crop_pct"]),
             interpolation=config["interpolation"],
+            squash=config["crop_mode"] == "squash",
         )
     size = getattr(getattr(model, "config", None), "image_size", None)
     if isinstance(size, int):

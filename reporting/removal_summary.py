@@ -13,7 +13,7 @@ from evaluation.options import notes_of, words_of
 from evaluation.statistics import Curve, Estimate, difference, estimate
 from evaluation.trust import ImageValues
 from reporting.evaluation_summary import Chart, Column, MeasurementSummary, estimate_seeds
-from reporting.labels import explained_class, parameter_sentences, quantity
+from reporting.labels import explained_class, interval_kind, parameter_sentences, quantity
 from reporting.tables import cell, csv_text, difference_cell, markdown_table, numbers, random_differences
 
 DESCRIPTIONS = {
@@ -143,6 +143,8 @@ class RemovalSummary(MeasurementSummary):
         if self.is_by_image and seeds == 1:
             networks = "one network"
         pairs = ", differences paired by image" if self.is_by_image else ", differences paired by seed" * (seeds > 1)
+        if self.is_by_image and seeds > 1:
+            pairs += f"; of the curves, {interval_kind(seeds)}"
         value = "probability of the explained class" if config.value == "score" else "accuracy"
         if config.tuning is not None:
             epochs = quantity(config.tuning.epochs, "epoch")

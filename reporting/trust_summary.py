@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 from attribution import CONTROLS
 from evaluation.statistics import Estimate, at_chance, chance_words, mean_interval
-from evaluation.trust import DECIDING, LEARNED, Comparison, ImageValues, Judgement, compare_family, judge, recommend
+from evaluation.trust import (
+    DECIDING,
+    FEWEST_IMAGES,
+    LEARNED,
+    Comparison,
+    ImageValues,
+    Judgement,
+    compare_family,
+    judge,
+    recommend,
+)
 from reporting.evaluation_summary import Chart, EvaluationSummary, left_out_lines
 from reporting.labels import file_name_part, readable_dataset, readable_model
 from reporting.tables import cell, csv_text, markdown_table
@@ -64,8 +74,15 @@ class TrustSummary(EvaluationSummary):
 
     @property
     def doubt(self) -> str:
-        """The reason why no method can be judged; empty for a network that is better than chance."""
-        if self.baseline is None or self.chance is None or not at_chance(self.baseline, self.chance):
+        """The reason why no method can be judged; empty for a network that is better than chance.
+
+        Images of a single class have no chance to compare with: there the network must be right on one image.
+        """
+        if self.images < FEWEST_IMAGES:
+            return f"{self.images} images are too few: give {FEWEST_IMAGES} or more"
+        if self.baseline is None or self.chance is None:
+            return ""
+        if not at_chance(self.baseline, self.chance if self.chance < 1 else 0.0):
             return ""
         words = chance_words(self.baseline, self.chance)
         return f"{words}. Preprocessing or the order of the classes may be wrong"

@@ -10,7 +10,7 @@ from torch import nn
 
 import attribution.network
 import whitebox
-from attribution import ANY_MODEL_METHODS, preparation
+from attribution import ANY_MODEL_METHODS, build_method, preparation
 from attribution.fusing import is_fused
 from attribution.network import Network
 from common.errors import InputError
@@ -249,3 +249,45 @@ def test_no_two_calls_use_a_copy_at_the_same_time(model):
         assert len(copies) == 2 and all(map(is_fused, copies))
     with third.prepared(images):
         assert third.module in copies
+
+
+EDITS = {
+    "the list that it reads": lambda model: model.factors.__setitem__(0, -2.0),
+    "epsilon": lambda model: setattr(model.norm, "eps", 2.0),
+    "stride": lambda model: setattr(model.last, "stride", (2, 2)),
+    "a forward pass": lambda model: setattr(model.relu, "forward", torch.sigmoid),
+}
+
+
+class Edited(nn.Module):
+    """A network that is too large to be shared between methods."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.relu = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()
+        self.last, self.factors = nn.Conv2d(4, 5, 3), [1.0]
+
+    def forward(self, images):
+        return self.last(self.relu(self.norm(self.first(images))) * self.factors[0]).mean((2, 3))
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_a_method_sees_edits_of_a_large_network(monkeypatch, edit):
+    monkeypatch.setattr(preparation, "MOST_BYTES", 0)
+    torch.manual_seed(0)
+    model, images = Edited().eval(), torch.randn(2, 3, 9, 9)
+    method = build_method("VBP", model)
+    method.attribute(images, 1)
+    edit(model)
+    leaf = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(model(leaf)[:, 1].sum(), leaf)
+    torch.testing.assert_close(method.attribute(images, 1), gradient)
+
+
+def test_few_networks_are_remembered():
+    networks = [nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.LazyLinear(2)).eval() for _ in range(12)]
+    images = torch.randn(2, 3, 6, 6)
+    for network in networks:
+        network(images)
+        build_method("VBP", network).attribute(images, 1)
+    assert len(preparation.pool) <= preparation.MOST_NETWORKS

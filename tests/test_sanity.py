@@ -5,9 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch.nn.utils.prune
 from captum.metrics import infidelity as captum_infidelity
 from captum.metrics import sensitivity_max
 from scipy.stats import spearmanr
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from attribution import build_method
 from attribution.spec import MethodSpec
@@ -236,3 +239,35 @@ def test_shuffled_labels_are_the_same_ones_in_another_order():
     assert (shuffled.train.labels != dataset.train.labels).mean() > 0.8
     assert shuffled.test is dataset.test
     assert (with_random_labels(dataset, 3).train.labels == shuffled.train.labels).all()
+
+
+def with_hidden_weights(kind: str) -> nn.Module:
+    """A network whose first convolution computes its weights from others, or has its norm's in buffers."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6, affine=False), nn.ReLU(), nn.Flatten(), nn.Linear(96, 4)
+    )
+    if kind == "weight norm":
+        nn.utils.weight_norm(model[0])
+    elif kind == "spectral norm":
+        nn.utils.spectral_norm(model[0])
+    elif kind == "pruned":
+        nn.utils.prune.l1_unstructured(model[0], "weight", 0.3)
+    else:
+        model[1] = FrozenBatchNorm2d(6)
+        model[1].weight.copy_(torch.rand(6))
+    for statistics in (model[1].running_mean, model[1].running_var):
+        statistics.copy_(torch.rand(6) + 0.5)
+    return model.eval()
+
+
+@pytest.mark.parametrize("kind", ["weight norm", "spectral norm", "pruned", "frozen norm"])
+def test_weights_behind_others_become_random(kind):
+    model = with_hidden_weights(kind)
+    model(torch.randn(2, 3, 6, 6))  # which leaves computed weights with a graph
+    (names,) = randomization_cascade(model, 1)
+    copied = randomise(model, names, 0)
+    same = [name for name, weight in model.named_parameters() if torch.equal(weight, copied.get_parameter(name))]
+    assert same == []
+    assert not torch.equal(model[1].running_var, copied[1].running_var)
+    copied(torch.zeros(1, 3, 6, 6))
+    assert not torch.equal(model[0].weight, copied[0].weight), "as it is computed"

@@ -157,7 +157,11 @@ def test_methods_that_return_nonsense_are_refused(network):
 
     model, inputs, label = network
     with pytest.raises(InputError, match="not finite"):
-        remove_one_by_one(Nan(), model, inputs, label, torch.arange(9), torch.zeros(2), SelectivityConfig(9))
+        remove_one_by_one(
+            Nan(), model, inputs, label, torch.arange(9), torch.zeros(2), SelectivityConfig(9, removals=9)
+        )
+    with pytest.raises(InputError, match="fewer --removals"):
+        remove_one_by_one(Nan(), model, inputs, label, torch.arange(9), torch.zeros(2), SelectivityConfig(9, share=0.1))
 
 
 def test_areas_and_table_by_hand():

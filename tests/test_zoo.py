@@ -18,8 +18,11 @@ from torch import nn
 from torchvision.models import ResNet50_Weights, shufflenet_v2_x0_5
 from torchvision.transforms.functional import InterpolationMode
 
+from attribution import build_method
 from common.errors import InputError
 from data import Dataset, Split
+from experiments.given import folder_options
+from experiments.request import Request
 from models import (
     build_model,
     model_code,
@@ -206,6 +209,9 @@ def test_one_logit_counts_as_two_classes(tmp_path):
         assert checkpoint.metadata["outputs"] == 2
         probabilities = restore(checkpoint, CPU)(images).softmax(1)
         torch.testing.assert_close(probabilities[:, 1], source(images).sigmoid().flatten())
+        maps = [build_method("VBP", restore(checkpoint, CPU)).attribute(images, target) for target in (0, 1)]
+        assert maps[1].any()
+        torch.testing.assert_close(maps[0], -maps[1])
 
 
 def test_weights_of_a_factory():
@@ -256,6 +262,12 @@ def test_preprocessing_is_that_of_the_library():
     model = timm.create_model("test_resnet")
     assert preprocessing_of(None, model).plain() == preprocessing_of("timm:test_resnet").plain()
     assert Preprocessing.read(vit.plain()) == vit
+    squashed = preprocessing_of("timm:convnextv2_nano.fcmae_ft_in22k_in1k_384")  # as the library resizes for it
+    assert squashed.squash
+    assert Preprocessing.read(squashed.plain()) == squashed
+    request = Request.of({"target": ("folder:images",), "weights": "weights.pt"})
+    assert folder_options(request, "timm:convnextv2_nano.fcmae_ft_in22k_in1k_384").squash
+    assert not folder_options(request, "timm:vit_small_patch16_224").squash
     assert vit.override(size=(96, 96), mean=None) == Preprocessing((0.5,) * 3, (0.5,) * 3, (96, 96), 0.9, "bicubic")
 
 
