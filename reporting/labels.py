@@ -86,9 +86,9 @@ def readable_dataset(name: str) -> str:
 
 
 def readable_model(name: str) -> str:
-    """Return a model's name in a sentence: without the sum of given weights."""
+    """Return a model's name in a sentence: without the sum of given weights, and the folder of a user's file."""
     place, weights = split_weights(parse_model_name(name)) if "+" in name else (None, None)
-    return name if weights is None else place or NO_ATTENTION
+    return name if weights is None else (place or NO_ATTENTION).rpartition("/")[2]
 
 
 def usual_images(dataset: str) -> int:

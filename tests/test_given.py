@@ -154,7 +154,6 @@ def trusted(place, tmp_path_factory) -> Path:
 def test_trust_ends_with_an_answer_and_a_page(trusted):
     text = answer(trusted)
     assert "Use IB." in text, "the planted network adds up pixels, so that its input times gradient is right"
-    assert "To stay within the budget" in text
     assert "1.000 ± " in text and "24 images" in text
     assert (trusted / "results" / "report.html").exists()
 
