@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from common.errors import InputError
 from common.parsing import ALL, one_or_more
-from evaluation import EVALUATIONS
+from evaluation import EVALUATIONS, TRUST
 from evaluation.options import defaults_of, options_of
 from experiments.options import GROUPS, evaluation_name
 
@@ -89,8 +89,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--eval",
         metavar="NAME",
         type=value(one_or_more(evaluation_name, EVALUATIONS)),
-        help=f"evaluate methods: {', '.join(EVALUATIONS)}, several with commas, or {ALL}; or PACKAGE.MODULE:NAME or "
-        "FILE.py:NAME of your own",
+        help=f"evaluate methods: {', '.join(EVALUATIONS)}, several with commas, or {ALL}; or {TRUST}, the answer that "
+        "those without retraining give together; or PACKAGE.MODULE:NAME or FILE.py:NAME of your own",
     )
     known: set[str] = set()
     for title, configs in GROUPS.items():
