@@ -73,7 +73,7 @@ def test_the_python_of_the_readme_explains_a_network(monkeypatch):
     (code,) = re.findall(r"```python\n(.+?)```", README, re.S)
     names = {}
     exec(code, names)
-    assert names["maps"].shape == (8, 1, 64, 64)
+    assert names["maps"].shape == (20, 1, 64, 64)
     assert set(names["answer"].ranking) == {"IB", "GC"}
 
 
