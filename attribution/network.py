@@ -244,7 +244,7 @@ def fingerprint(model: nn.Module) -> tuple[Any, ...]:
 
     The first part decides; the second keeps alive what the first refers to.
     """
-    description = Description(model)
+    description = Description(model, with_hooks=False)
     sums = [tensor.detach().sum().item() for tensor in description.tensors]
     return (description.structure, sums), description
 

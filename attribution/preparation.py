@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import Buffer, is_lazy
 
+from attribution.fusing import HOOKS
+
 MOST_BYTES = 64 * 2**20  # of weights that are remembered; preparing a larger network takes little of an explanation
 MOST_NETWORKS = 8  # that are remembered, those of the latest calls
 CONSTANTS = {bool, int, float, complex, str, bytes, type(None), type(...), torch.dtype, torch.device, torch.Size, slice}
@@ -23,8 +25,9 @@ class Description:
         is_lasting: it can outlive the network: nothing in it may change unnoticed, or keep the network alive.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.is_lasting = True
+    def __init__(self, model: nn.Module, with_hooks: bool = True) -> None:
+        """`with_hooks`: else it only holds which modules have hooks, for a network that is copied only without any."""
+        self.is_lasting, self._with_hooks = True, with_hooks
         self.tensors: list[Tensor] = []
         self._numbers: dict[int, int] = {}  # by `id`, of what was reached before
         self._alive: list[Any] = []  # so that no `id` is given twice
@@ -56,7 +59,11 @@ class Description:
         if isinstance(value, dict):
             return kind, *map(self._describe, value), *map(self._describe, value.values())
         if isinstance(value, nn.Module):
-            return self._describe(kind), self._describe(vars(value))
+            attributes = vars(value)
+            if not self._with_hooks:
+                attributes = {name: bool(part) if name in HOOKS else part for name, part in attributes.items()}
+                self._alive.append(attributes)
+            return self._describe(kind), self._describe(attributes)
         if isinstance(value, type):
             is_own = value.__module__.partition(".")[0] not in ("torch", "builtins")
             functions = [part for part in vars(value).values() if is_own and type(part) is FunctionType]

@@ -58,8 +58,8 @@ def remove_one_by_one(
     rows = torch.arange(n, device=inputs.device).view(-1, 1)
     count = max(1, round(config.share * height * width))  # pixels that each step removes
     if count * config.removals > height * width:
-        removed = f"{config.removals} removals of {count} pixels" if count > 1 else f"{config.removals} removals"
-        raise InputError(f"{removed} are more than an image's {height * width} pixels: give fewer --removals")
+        amount = f"{config.removals} removals of {count} pixels" if count > 1 else f"{config.removals} removals"
+        raise InputError(f"{amount} are more than an image's {height * width} pixels: give fewer --removals")
     sign = 1 if config.order == "MoRF" else -1
     scores, correct, pixels, snapshots, maps = [], [], [], [], []
     with torch.no_grad():
