@@ -17,6 +17,7 @@ from attribution.maps import explain_batch
 from attribution.spec import MethodSpec
 from common.files import require_not_in_use
 from common.progress import progress_bar
+from common.random_state import seeded
 from data import Dataset, dataset_info, dataset_sha256, load_dataset
 from data.load import subset_index
 from evaluation.chance import chance_of
@@ -214,8 +215,9 @@ class Pipeline:
             InputError: the method doesn't work on this model.
         """
         if method not in self._map_sizes:
-            untrained = self.given is None
-            model = new_model(self.config.dataset, self.config.attention).eval() if untrained else self._given_model
+            with seeded(0):  # so that a method is refused, or taken, in every run
+                untrained = self.given is None
+                model = new_model(self.config.dataset, self.config.attention).eval() if untrained else self._given_model
             black = torch.zeros(1, *dataset_info(self.config.dataset).image_shape)
             built = method.build(model, **method_kwargs(method, model, torch.zeros(len(black[0]))))
             batch = explain_batch(built, model, black, torch.zeros(1, dtype=torch.int64), self.explain)

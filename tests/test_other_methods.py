@@ -487,6 +487,8 @@ def test_wrong_input_is_one_line_and_nothing_is_written(data_dir, tmp_path, caps
         (f"{MINE}:ByTheBatch", [], "by itself"),
     ):
         assert run(data_dir, tmp_path / "out", ["--saliency", *QUICK, f"--method={method}", *options]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, (method, lines)
+        (line,) = lines
         assert words in line
     assert not (tmp_path / "out").exists()
