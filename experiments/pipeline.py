@@ -215,7 +215,7 @@ class Pipeline:
             InputError: the method doesn't work on this model.
         """
         if method not in self._map_sizes:
-            with seeded(0):  # so that a method is refused, or taken, in every run
+            with seeded(1):  # so that a method is refused, or taken, in every run
                 untrained = self.given is None
                 model = new_model(self.config.dataset, self.config.attention).eval() if untrained else self._given_model
             black = torch.zeros(1, *dataset_info(self.config.dataset).image_shape)
