@@ -114,13 +114,14 @@ class Trust:
 
     def timing(self) -> Timing:
         """Time the network and its methods on some images, as in a process of the run."""
-        subject = Subject(self.pipeline)
         test = self.pipeline.whole.test
-        subject.examples = test.subset(timed_images(math.prod(test.source.shape[1:]), len(test)))
+        count = timed_images(math.prod(test.source.shape[1:]), len(test))
+        subject = Subject(replace(self.pipeline, limit_train=0, limit_test=count))  # so that no other is decoded
+        subject.examples = subject.pipeline.dataset.test
         explainers = {}
         for method in self.methods:
             network = subject.network(method)
-            kwargs = method_kwargs(method, network, self.pipeline.normalisation.black)
+            kwargs = method_kwargs(method, network, subject.pipeline.normalisation.black)
             explainers[method] = partial(method.build, network, **kwargs)
         with threads_per_job(self.request.processes):
             return Timing.measure(subject.model, subject.inputs, explainers)
