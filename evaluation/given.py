@@ -1,6 +1,6 @@
 """Evaluations of a network and images that are given, in memory: nothing is trained, nothing is written."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
@@ -161,13 +161,17 @@ class GivenArtefacts:
         if self._ranked == (method, explain, rank):
             return
         explainer, model = self.explainer(method, self.model)
-        maps, targets = [], []
-        for rows in self.test.batches():
-            inputs, labels = self.test.images.batch(rows), self.test.labels[rows]
-            batch = explain_batch(explainer, model, inputs, labels, explain)
-            maps.append((batch.attribution, rows.cpu().numpy()))
-            targets.append(batch.prediction if explain == "prediction" else labels.cpu().numpy())
-        ranks, _tied = ranks_of_maps(maps, inputs.shape[1], "pixel", rank, self.device)
+        targets: list[Any] = []
+
+        def maps() -> Iterator[tuple[Any, Any]]:
+            for rows in self.test.batches():
+                inputs, labels = self.test.images.batch(rows), self.test.labels[rows]
+                batch = explain_batch(explainer, model, inputs, labels, explain)
+                targets.append(batch.prediction if explain == "prediction" else labels.cpu().numpy())
+                yield batch.attribution, rows.cpu().numpy()
+
+        channels = len(self.test.images.border)
+        ranks, _tied = ranks_of_maps(maps(), channels, "pixel", rank, self.device)
         self.maps = {"ranks": ranks.cpu().numpy(), "target": np.concatenate(targets)}
         self._ranked = method, explain, rank
 

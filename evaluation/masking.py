@@ -1,5 +1,6 @@
 """Ranks and masks of pixels, and masked images (ROAR and KAR, Hooker et al., NeurIPS 2019)."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ Array = npt.NDArray[Any]
 
 TIE_SEED = 0
 IMPUTED_AT_ONCE = 500
+RANKED_AT_ONCE = 2**22  # positions, each of which takes some 50 bytes
 BLUR_SIGMA = 2.0  # pixels
 _TRANSFORMS = {"signed": lambda values: values, "absolute": torch.abs, "square": torch.square}
 
@@ -96,12 +98,15 @@ def ranks_of_maps(
     """
     all_ranks, tied, positions = [], 0, 0
     for attribution, index in maps:
-        values = importance(torch.from_numpy(attribution).to(device), channels, granularity, rank)
-        if blur:
-            values = gaussian_blur(values)
-        all_ranks.append(ranks(values, torch.from_numpy(index).to(device)))
-        tied += count_ties(values)
-        positions += values.numel()
+        at_once = max(1, RANKED_AT_ONCE // (channels * math.prod(attribution.shape[2:])))
+        for start in range(0, len(index), at_once):
+            part = slice(start, start + at_once)
+            values = importance(torch.from_numpy(attribution[part]).to(device), channels, granularity, rank)
+            if blur:
+                values = gaussian_blur(values)
+            all_ranks.append(ranks(values, torch.from_numpy(index[part]).to(device)))
+            tied += count_ties(values)
+            positions += values.numel()
     require_images(positions)
     return torch.cat(all_ranks), tied / positions
 

@@ -31,6 +31,7 @@ def perturb(
     draw: int,
     config: RemovalConfig,
     normalisation: Normalisation,
+    base: Tensor | None = None,
 ) -> Tensor:
     """Return images of which a part is removed.
 
@@ -45,6 +46,7 @@ def perturb(
         ranks: (n, 1, H, W), the place of each pixel in its image's order.
         index: (n,) int64, the images' numbers, on which random draws depend.
         draw: 0 … `config.draws` − 1.
+        base: the `replacement` of these images, if it is known.
     """
     removed = removal.mask(ranks)
     if config.evaluation == "ROAD":
@@ -54,9 +56,12 @@ def perturb(
         keys = pixel_hash(index, candidates.shape[1], DRAW_SEED + draw).masked_fill(~candidates, -1)
         k = round(min(config.alpha * removal.ratio, config.beta) * candidates.shape[1])
         removed = torch.zeros_like(candidates).scatter_(1, keys.topk(k, dim=1).indices, True).view_as(ranks)
-    is_blurred = config.fill == "blur"
-    base = gaussian_blur(images, SIGMA) if is_blurred else normalisation.fill(config.fill).view(-1, 1, 1)
-    return torch.where(removed, base, images)
+    return torch.where(removed, replacement(images, config, normalisation) if base is None else base, images)
+
+
+def replacement(images: Tensor, config: RemovalConfig, normalisation: Normalisation) -> Tensor:
+    """Return the values that replace removed pixels, broadcastable to `images`: the blurred image or a fixed pixel."""
+    return gaussian_blur(images, SIGMA) if config.fill == "blur" else normalisation.fill(config.fill).view(-1, 1, 1)
 
 
 @torch.no_grad()
@@ -99,13 +104,22 @@ def measure(
 
     for rows in test.batches():
         batch = test.images.batch(rows)
-        whole += hits_and_score(batch, rows).sum(dim=1)
+        unchanged = hits_and_score(batch, rows)
+        whole += unchanged.sum(dim=1)
+        positions = ranks.shape[1:].numel()
+        equal = {(0, draw): unchanged for draw in range(config.draws)}  # in both orders, by pixels removed and draw
+        base = None if config.evaluation == "ROAD" else replacement(batch, config, test.normalisation)
         for order, removals in points.items():
             for place, removal in enumerate(removals):
+                count = removal.count(positions)
                 for draw in range(config.draws):
-                    part = ranks[rows], test.index[rows], removal, draw
-                    perturbed = perturb(batch, *part, config, test.normalisation)
-                    values = hits_and_score(perturbed, rows)
+                    values = equal.get((count, draw))
+                    if values is None:
+                        part = ranks[rows], test.index[rows], removal, draw
+                        perturbed = perturb(batch, *part, config, test.normalisation, base)
+                        values = hits_and_score(perturbed, rows)
+                    if count == positions:
+                        equal[count, draw] = values
                     sums[order][:, place] += values.sum(dim=1) / config.draws
                     scores[order][place, rows.cpu()] += values[1] / config.draws
         on_images(len(rows))

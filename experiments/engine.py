@@ -23,7 +23,7 @@ import torch
 
 from common.errors import InputError
 from evaluation.tasks import OnImages, Task
-from training.device import set_up_process
+from training.device import release_freed_memory, set_up_process
 
 MAX_JOBS = 16  # by default: each process holds the images
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -164,4 +164,7 @@ def _run_pickled(task: bytes) -> Any:
         redirect_stdout(nowhere),
         redirect_stderr(nowhere),
     ):
-        return pickle.loads(task).run(_count_images)
+        try:
+            return pickle.loads(task).run(_count_images)
+        finally:
+            release_freed_memory()

@@ -1,9 +1,10 @@
 """Files of maps in HDF5, with their provenance."""
 
+import math
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from common.errors import InputError
 from common.files import atomic_write, catch_read_errors, require_not_in_use, require_space
 from common.hashing import json_sha256
 from evaluation.tasks import OnImages
+from training.device import release_freed_memory
 from training.inputs import Inputs, batch_size
 
 FORMAT = 2  # 1: IG by one Gauss–Legendre rule
-PART_ROWS = 2000
+PART_ROWS, PART_VALUES = 2000, 2**24  # the most images of a part, and values of their maps
 SPARE_BYTES = 2**20
 SPLITS = ("train", "test")
 DAMAGED_PART = "is damaged: delete it, and the same command makes it anew"
@@ -40,6 +42,12 @@ def map_bytes(images: int, values: int, dtype: str) -> int:
     return images * (values * np.dtype(dtype).itemsize + 4 * 8) + SPARE_BYTES
 
 
+def rows_of_part(shape: Sequence[int]) -> int:
+    """Return the number of images or maps (C, H, W) that are in memory together: whole batches of large ones."""
+    at_once = batch_size(shape)
+    return max(min(at_once, PART_ROWS), min(PART_ROWS, PART_VALUES // math.prod(shape) // at_once * at_once))
+
+
 class MapWriter:
     """Collects maps part by part and makes one file of them at the end, since HDF5 does not survive a kill.
 
@@ -47,11 +55,17 @@ class MapWriter:
     finds the others.
     """
 
-    def __init__(self, path: Path, provenance: Provenance, index: dict[str, Array]) -> None:
-        """`index`: positions of the images in each split."""
-        self.path, self.provenance, self.index = path, provenance, index
+    def __init__(
+        self, path: Path, provenance: Provenance, index: dict[str, Array], shape: Sequence[int] = (1, 1, 1)
+    ) -> None:
+        """
+        Args:
+            index: positions of the images in each split.
+            shape: (C, H, W) of an image, which decides on the size of the parts.
+        """
+        self.path, self.provenance, self.index, self.part_rows = path, provenance, index, rows_of_part(shape)
         identity = provenance | {split: rows.tolist() for split, rows in index.items()}
-        self.parts = path.with_name(f".{path.name}.parts") / json_sha256([identity, PART_ROWS])[:16]
+        self.parts = path.with_name(f".{path.name}.parts") / json_sha256([identity, self.part_rows])[:16]
 
     def forget(self) -> None:
         """Remove the parts of earlier writers."""
@@ -102,8 +116,8 @@ class MapWriter:
 
     def _all_parts(self) -> Iterator[tuple[str, slice]]:
         for split, index in self.index.items():
-            for start in range(0, len(index), PART_ROWS):
-                yield split, slice(start, min(start + PART_ROWS, len(index)))
+            for start in range(0, len(index), self.part_rows):
+                yield split, slice(start, min(start + self.part_rows, len(index)))
 
     def _part(self, split: str, part: slice) -> Path:
         return self.parts / f"{split}_{part.start:07d}.npz"
@@ -170,11 +184,16 @@ class MapReader:
         with self._reading():
             file = h5py.File(self.path, "r")
         with file:
-            for start in range(0, len(positions), PART_ROWS):
-                part = positions[start : start + PART_ROWS]
+            at_once = rows_of_part(file[split]["attribution"].shape[1:]) if len(positions) else 1
+            for start in range(0, len(positions), at_once):
+                part = positions[start : start + at_once]
                 block = slice(part[0], part[-1] + 1)
+                is_whole = len(part) == part[-1] + 1 - part[0]
                 with self._reading():
-                    rows = {name: values[block][part - part[0]] for name, values in file[split].items()}
+                    rows = {
+                        name: values[block] if is_whole else values[block][part - part[0]]
+                        for name, values in file[split].items()
+                    }
                 if (scale := rows.pop("scale", None)) is not None:
                     rows["attribution"] = rows["attribution"].astype(np.float32) * scale[:, None, None, None]
                 yield rows
@@ -225,3 +244,4 @@ def write_maps(
         arrays = {name: np.concatenate([vars(batch)[name] for batch in batches]) for name in names}
         writer.write(split, part, arrays | {"label": labels[split][part], "index": writer.index[split][part]})
     writer.finish()
+    release_freed_memory()

@@ -1,7 +1,7 @@
 """Data, classifier and maps of one classifier: each is loaded, or made and stored, at its first use."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -240,7 +240,7 @@ class Pipeline:
                 reader = MapReader(path, provenance)
                 if reader.has_all(self._index):
                     return reader
-            writer = MapWriter(path, provenance, self._index)
+            writer = MapWriter(path, provenance, self._index, self.whole.shape)
             if self.overwrite:
                 writer.forget()
             model = method.network(restore(checkpoint, self.device))
@@ -266,9 +266,15 @@ class Pipeline:
 
     def test_maps(self, method: MethodSpec, rank: str) -> SharedArrays:
         """Return the test images' `ranks` (N, 1, H, W) of pixels, and `target` (N,), the class explained."""
-        rows = list(self.maps(method).rows("test", self.dataset.test.index))
-        target = np.concatenate([part[self.explain] for part in rows])
-        ranks, _tied = self._rank(rows, method, "pixel", rank)
+        targets: list[Any] = []
+
+        def rows() -> Iterator[Rows]:
+            for part in self.maps(method).rows("test", self.dataset.test.index):
+                targets.append(part[self.explain])
+                yield part
+
+        ranks, _tied = self._rank(rows(), method, "pixel", rank)
+        target = np.concatenate(targets)
         return SharedArrays(f"{self.map_path(method)} {rank} {method.blur}", {"ranks": ranks, "target": target})
 
     def ranks(self, method: MethodSpec, granularity: str, rank: str) -> SharedArrays:

@@ -128,8 +128,9 @@ class Trust:
         if self.request.dry_run:  # decoding the images would write them
             inputs, black = torch.rand(count, *shape, device=pipeline.device), torch.zeros(shape[0])
         else:
-            images = Images(pipeline.whole.test.subset(count), pipeline.normalisation, pipeline.device)
-            inputs, black = images.batch(torch.arange(count, device=pipeline.device)), pipeline.normalisation.black
+            few = replace(pipeline, limit_train=0, limit_test=count)  # so that no other images are decoded
+            images = Images(few.dataset.test, few.normalisation, pipeline.device)
+            inputs, black = images.batch(torch.arange(count, device=pipeline.device)), few.normalisation.black
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         explainers = {}
         for method in self.methods:

@@ -494,7 +494,7 @@ def test_mapped_images_are_normalised_as_those_in_memory(birds, monkeypatch):
     normalisation = Normalisation.from_dataset(dataset, CPU)
     index = torch.tensor([7, 0, 3])
     held = Images(dataset.train, normalisation, CPU)
-    monkeypatch.setattr(training.inputs, "LARGEST_COPY", 0)
+    monkeypatch.setattr(training.inputs, "LARGEST_COPY", {"cpu": 0})
     mapped = Images(dataset.train, normalisation, CPU)
     assert len(mapped) == len(held) == 12
     torch.testing.assert_close(mapped.batch(index), held.batch(index), rtol=0, atol=0)

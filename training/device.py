@@ -1,6 +1,7 @@
 """The device that computes, and its abilities."""
 
 import ctypes
+import os
 import platform
 import re
 from functools import cache
@@ -13,6 +14,7 @@ from common.errors import InputError
 # Parameters of glibc's mallopt: larger blocks return to the system when freed, and so does a longer end of the heap.
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
 LARGEST_THRESHOLD = 32 * 2**20  # that every version accepts
+MUCH_MEMORY = 2**29  # bytes
 
 
 def resolve_device(name: str) -> torch.device:
@@ -61,6 +63,17 @@ def keep_freed_memory() -> bool:
     if mallopt is None or not mallopt(M_TRIM_THRESHOLD, 2**31 - 1):
         return False
     return any(mallopt(M_MMAP_THRESHOLD, size) for size in (2**30, LARGEST_THRESHOLD))
+
+
+def release_freed_memory() -> None:
+    """Return freed memory to the system if this process holds much, between pieces of work of different shapes."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return
+    _size, resident, shared = map(int, statm.read_text(encoding="utf-8").split()[:3])
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None and (resident - shared) * os.sysconf("SC_PAGE_SIZE") > MUCH_MEMORY:
+        trim(0)
 
 
 @cache

@@ -15,7 +15,7 @@ from data import Dataset, Split
 from data.formats import Pixels
 
 STATISTICS_BATCH = 512  # images
-LARGEST_COPY = 1 << 30  # bytes of a mapped array that is copied to the device
+LARGEST_COPY = {"cpu": 1 << 28, "cuda": 1 << 30}  # bytes of a mapped array that is copied to the device
 BATCH = 250  # images at once, of small ones; larger batches are hardly faster on a processor
 VALUES_AT_ONCE = 2**22  # of larger ones, so that memory stays bounded
 
@@ -128,7 +128,8 @@ class Images:
     """
 
     def __init__(self, split: Split, normalisation: Normalisation, device: torch.device) -> None:
-        self.is_mapped = isinstance(split.images, np.memmap) and split.images.nbytes > LARGEST_COPY
+        limit = LARGEST_COPY.get(device.type, LARGEST_COPY["cpu"])
+        self.is_mapped = isinstance(split.images, np.memmap) and split.images.nbytes > limit
         self.rows, self.device = split.images, device
         if not self.is_mapped:
             self.images = torch.tensor(split.images, device=device).permute(0, 3, 1, 2)  # NHWC is channels_last
