@@ -7,7 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-BENCHMARKS := start_up "training --to-accuracy" explaining selectivity side_by_side retrainings imputation
+BENCHMARKS := start_up "training --to-accuracy" explaining selectivity side_by_side retrainings imputation large_images
 
 .PHONY: demo test test-long reproduce notebooks benchmark clean
 
