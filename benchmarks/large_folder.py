@@ -39,6 +39,9 @@ class Phase:
     seconds: float
     peak_mb: float
 
+    def __str__(self) -> str:
+        return f"{self.seconds:7.1f} s {self.peak_mb:7,.0f} MB  {self.line}"
+
 
 def write_class(folder: Path, number: int) -> None:
     """Write the images of one class: smooth colours, every fifth a PNG and the others JPEG."""
@@ -109,10 +112,12 @@ def watch(command: list[str]) -> list[Phase]:
             with lock:
                 phases.append(Phase(line, time.perf_counter() - start, peak))
                 peak, line, start = 0.0, text.strip(), time.perf_counter()
+            print(phases[-1], flush=True)
         code = process.wait()
         ended.set()
         watcher.join()
         phases.append(Phase(line, time.perf_counter() - start, peak))
+        print(phases[-1], flush=True)
         if code:
             errors.seek(0)
             raise subprocess.CalledProcessError(code, command, stderr=errors.read()[-2000:])
@@ -137,8 +142,6 @@ def main() -> None:
         for case in options.case or CASES:
             command = [sys.executable, "main.py", *CASES[case], *shared, f"--output-dir={scratch}/{case}", "--jobs=2"]
             phases = watch(command)
-            for phase in phases:
-                print(f"{case}: {phase.seconds:7.1f} s {phase.peak_mb:7,.0f} MB  {phase.line}", flush=True)
             peak, seconds = max(phase.peak_mb for phase in phases), sum(phase.seconds for phase in phases)
             reached = "yes" if peak < LIMIT_MB else "no"
             rows.append([" ".join(CASES[case]), f"{seconds:.0f}", f"{peak:,.0f}", reached])
