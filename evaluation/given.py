@@ -122,6 +122,7 @@ class GivenArtefacts:
             _require_classes(labels, classes)
         self.device = images.device
         self.maps: Arrays | None = None  # of the method that is measured next
+        self.included: dict[str, Any] | None = None
         self._ranked: tuple[MethodSpec, str, str] | None = None
         index = torch.arange(len(images), device=self.device)
         normalisation = kind(-black, torch.ones_like(black), mean_pixel=images.mean(dim=(0, 2, 3)))

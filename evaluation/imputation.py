@@ -7,6 +7,7 @@ operations; on a CPU each image is solved directly if it is small (`evaluation.b
 (`evaluation.multigrid`).
 """
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,7 @@ ITERATIONS = 1000
 WIDEST = 40  # pixels: the direct work grows with the fourth power of the size, that of multigrid with the second
 AT_ONCE = 16  # images of one piece of work
 _noises = WeakTensorKeyDictionary()
-TIMED = 200  # images
+TIMED, TIMED_VALUES = 200, 2**22  # images; fewer of large ones
 
 
 def neighbour_mean(planes: Tensor) -> Tensor:
@@ -162,8 +163,9 @@ def image_noise(images: Tensor, seed: int) -> Tensor:
 def imputation_seconds(shape: tuple[int, int, int], device: torch.device) -> float:
     """Measure the seconds of the imputation of one image (C, H, W), half of its pixels removed."""
     generator = torch.Generator().manual_seed(0)
-    images, removed = (torch.rand(TIMED, channels, *shape[1:], generator=generator) for channels in (shape[0], 1))
+    count = min(TIMED, max(AT_ONCE, TIMED_VALUES // math.prod(shape)))
+    images, removed = (torch.rand(count, channels, *shape[1:], generator=generator) for channels in (shape[0], 1))
     noisy_impute(images[:1].to(device), (removed[:1] < 0.5).to(device))  # compiles
     started = time.perf_counter()
     noisy_impute(images.to(device), (removed < 0.5).to(device)).sum().item()  # waits for the device
-    return (time.perf_counter() - started) / TIMED
+    return (time.perf_counter() - started) / count

@@ -32,6 +32,9 @@ class Learned(RemovalEvaluation):
     def images(self, config: RemovalConfig) -> int:
         return 2 * config.limit_test
 
+    def includes(self, config: RemovalConfig) -> tuple[str, RemovalConfig]:
+        return "insertion-deletion", replace(config, evaluation="insertion-deletion", by_image=True)
+
     def networks(self, config: RemovalConfig) -> Sequence[str]:
         return ()
 
@@ -48,8 +51,15 @@ class Learned(RemovalEvaluation):
             batch = test.images.batch(rows).contiguous(memory_format=torch.channels_last)
             values = importance(compute_maps(explainer, batch, target[rows]), batch.shape[1], rank=config.rank)
             places.append(ranks(values, test.index[rows]))
-        gaps = [
-            np.array(measure(model, test, target, of_map, config, on_images)["image_gap"])
-            for of_map in (trained, torch.cat(places))
-        ]
-        return {"learned": (gaps[0] - gaps[1]).round(DIGITS).tolist(), "test_images": len(target)}
+        random, whole = torch.cat(places), artefacts.included
+        if whole is None:
+            whole = measure(model, test, target, trained, config, on_images)
+        else:
+            on_images(len(target))
+        if torch.equal(random, trained):  # of maps that don't depend on the network
+            other = whole
+            on_images(len(target))
+        else:
+            other = measure(model, test, target, random, config, on_images)
+        difference = np.array(whole["image_gap"]) - np.array(other["image_gap"])
+        return {"learned": difference.round(DIGITS).tolist(), "test_images": len(target)}

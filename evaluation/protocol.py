@@ -49,6 +49,7 @@ class Artefacts(Protocol):
     Attributes:
         seed: of the classifier.
         maps: of the test images, if the evaluation needs them: `ranks` (N, 1, H, W) and `target` (N,) int64.
+        included: the finished result of what `Evaluation.includes` returns; None if there is none.
     """
 
     @property
@@ -57,6 +58,8 @@ class Artefacts(Protocol):
     def device(self) -> torch.device: ...
     @property
     def maps(self) -> Arrays | None: ...
+    @property
+    def included(self) -> Result | None: ...
     @property
     def test(self) -> TestImages: ...
 
@@ -86,6 +89,7 @@ class StoredArtefacts:
     shared_maps: SharedArrays | None
     device: torch.device
     method_kwargs: Callable[[MethodSpec, nn.Module, Tensor], dict[str, Any]]
+    included: Result | None = None
 
     @property
     def maps(self) -> Arrays | None:
@@ -150,6 +154,10 @@ class Evaluation(ABC):
     def ranking(self, config: Any) -> tuple[str, str]:
         """Return the class that stored maps explain, and the values of theirs that rank the pixels."""
         return getattr(config, "explain", EXPLAIN[0]), getattr(config, "rank", RANKS[0])
+
+    def includes(self, config: Any) -> tuple[str, Any] | None:
+        """Return the evaluation, with its configuration, that measuring repeats unless it is finished; None if none."""
+        return None
 
     def networks(self, config: Any) -> Sequence[str]:
         """Return the names of the other networks that it needs: "finetuned", "random_labels"."""

@@ -111,7 +111,9 @@ def _answer(
     results: dict[str, Any] = {name: {} for name in configs}
     with progress_bar(total, TRUST, "images") as bar:
         for spec, (name, config) in product(measured, configs.items()):
-            part = parts[config.limit_test]
+            part, included = parts[config.limit_test], load_evaluation(name).includes(config)
+            is_finished = included is not None and configs.get(included[0]) == included[1]
+            part.included = results[included[0]].get((spec, 0)) if included and is_finished else None
             results[name][spec, 0] = measure(name, config, part, spec, bar.update)
     facts = GIVEN, type(model).__name__, tuple(measured), (0,)
     summaries = {

@@ -58,11 +58,17 @@ class Effort:
             options |= dict.fromkeys(ASIDE, aside)
         return {name: load_evaluation(name).configure(**_without_other_fill(name, of)) for name, of in options.items()}
 
-    def seconds(self, explain: float, forward: float, impute: float) -> float:
-        """Return the seconds of all evaluations of one method, by those of one image."""
+    def seconds(self, explain: float, forward: float, impute: float, is_control: bool = False) -> float:
+        """Return the seconds of all evaluations of one method, by those of one image.
+
+        Args:
+            is_control: the map does not depend on the network, and `learned` classifies nothing.
+        """
         ratios = len(self.ratios)
-        deciding = 2 * explain + 2 * ratios * (forward + impute) + 3 * 2 * (ratios + 2) * forward
-        aside = (self.removals + 3 + self.samples) * explain + (self.removals + self.samples) * forward
+        curve = (2 * ratios + 2) * forward  # the whole image and the empty one once for both orders
+        road = (2 * ratios + 1) * forward + 2 * ratios * impute
+        deciding = 2 * explain + forward + road + curve * (1 if is_control else 2)
+        aside = (self.removals + 3 + self.samples) * explain + (self.removals + self.samples + 3) * forward
         return self.images * deciding + min(self.images, self.images_aside) * aside
 
 
@@ -145,7 +151,10 @@ def choose_effort(
         raise InputError(f"{quantity(whole, 'image')}: an answer needs {FEWEST_IMAGES} or more, give more images")
     for effort in efforts:
         limited = Effort(min(effort.images, available), *list(vars(effort).values())[1:])
-        costs = {spec: limited.seconds(each, timing.forward, timing.impute) for spec, each in methods.items()}
+        costs = {
+            spec: limited.seconds(each, timing.forward, timing.impute, spec.method in CONTROLS)
+            for spec, each in methods.items()
+        }
         if sum(costs.values()) <= seconds:
             break
     while sum(costs.values()) > seconds:

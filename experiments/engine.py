@@ -81,6 +81,7 @@ class Local:
                 yield task, task.run(on_images)
 
     def _run_side_by_side(self, tasks: Iterable[Task | None], on_images: OnImages) -> Iterator[tuple[Task, Any]]:
+        release_freed_memory()  # this process has little to do now
         context = multiprocessing.get_context("spawn")
         reader, writer = context.Pipe(duplex=False)  # workers end when it closes, however this process ends
         images, counted = context.Value("q"), 0
@@ -100,6 +101,7 @@ class Local:
                             break
                         for arrays in task.shared:
                             arrays.write(Path(folder))
+                        release_freed_memory()
                         with _ignore_interrupts():  # by the processes that this starts
                             running[pool.submit(_run_pickled, pickle.dumps(task))] = task
                     ended, _ = wait(running, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Hashable, Mapping, Sequence
+from copy import copy
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,11 +145,23 @@ class Measurements(Experiment[Measurement]):
             shared_maps=maps,
             device=pipeline.device,
             method_kwargs=method_kwargs,
+            included=self.included(config),
         )
         shared = (artefacts.data, maps) if maps else (artefacts.data,)
         values = {field.name: getattr(self.config, field.name) for field in fields(self.config)}
         arguments = self.name, self.code, values, method, artefacts
         return Task(f"{method.label} seed {pipeline.config.seed}", measure, arguments, self.images(config), shared)
+
+    def included(self, config: Measurement) -> Result | None:
+        """Return the stored result of what the evaluation includes; None if there is none."""
+        part = self.evaluation.includes(self.config)
+        if part is None or self.code:
+            return None
+        other = copy(self)
+        other.name, other.config = part
+        other.evaluation = load_evaluation(other.name)
+        other.title, other.needs_maps = other.evaluation.name, other.evaluation.needs_maps
+        return other.load(config)
 
     def plan(self, planned: set[Hashable]) -> str:
         lines = [line for pipeline in self.pipelines for line in pipeline.plan_training()]

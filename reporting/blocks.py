@@ -253,6 +253,26 @@ def speed(published: Published) -> str:
     return f"{markdown_table(rows)}\n{small_print(note)}"
 
 
+def large(published: Published) -> str:
+    """Return ratios to other people's code at 224 pixels, and the memory that many images take."""
+    curves, solves, folder = (
+        published.json(f"benchmarks/{name}") for name in ("large_images", "large_imputation", "large_folder")
+    )
+    rows = [["at 224 pixels, on two cores", "beside", "times as fast"]]
+    for row in curves["rows"]:
+        name = f"{row['evaluation']} curve, {row['network']}"
+        rows.append([name, row["side"], f"{row['theirs'] / row['ours']:.1f}"])
+    for side, words in (("direct_ms", "a sparse direct solve of each image"), ("quantus_ms", "Quantus")):
+        rows.append(["imputation", words, _span(row[side] / row["ours_ms"] for row in solves["rows"])])
+    peaks = {row["name"]: max(phase["peak_mb"] for phase in row["phases"]) for row in folder["rows"]}
+    memory = ", ".join(f"{name} {peak / 1000:.1f} GB" for name, peak in peaks.items())
+    note = (
+        f"`python -m benchmarks.large_images`, {curves['device']}; ratios of medians of one run. Anonymous memory "
+        f"of all processes on a folder of 50,000 images (`python -m benchmarks.large_folder`), at most: {memory}."
+    )
+    return f"{markdown_table(rows)}\n{small_print(note)}"
+
+
 def _span(ratios: Iterable[float]) -> str:
     values: Sequence[float] = list(ratios)
     return f"{min(values):.1f} to {max(values):.1f}"
@@ -260,5 +280,5 @@ def _span(ratios: Iterable[float]) -> str:
 
 _BLOCKS = (demo, retraining, verdicts, original, everything, removing, sanity, selectivity)
 BLOCKS: Mapping[str, Callable[[Published], str]] = {
-    block.__name__: block for block in (*_BLOCKS, models, trained, agreement, speed)
+    block.__name__: block for block in (*_BLOCKS, models, trained, agreement, speed, large)
 }

@@ -2,6 +2,7 @@
 
 import pytest
 
+from attribution import CONTROLS
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from experiments.effort import EFFORTS, Effort, Timing, choose_effort
@@ -11,14 +12,20 @@ TIMING = Timing(METHODS, forward=0.005, impute=0.002)
 
 
 def seconds_of(effort: Effort, methods=METHODS) -> float:
-    return sum(effort.seconds(each, TIMING.forward, TIMING.impute) for each in methods.values())
+    facts = TIMING.forward, TIMING.impute
+    return sum(effort.seconds(each, *facts, spec.method in CONTROLS) for spec, each in methods.items())
 
 
 def test_seconds_by_hand():
     effort = Effort(images=10, ratios=(0.2, 0.5), images_aside=4, removals=3, samples=2)
-    deciding = 2 * 1.0 + 4 * (0.1 + 0.01) + 3 * 8 * 0.1  # two maps; ROAD; insertion-deletion, and learned twice
-    aside = (3 + 1 + 1 + 1 + 2) * 1.0 + (3 + 2) * 0.1  # selectivity's maps; the map, the random one, perturbed ones
-    assert effort.seconds(1.0, 0.1, 0.01) == pytest.approx(10 * deciding + 4 * aside)
+    maps, road = 2 * 1.0 + 0.1, 5 * 0.1 + 4 * 0.01  # the map's class; the whole image, and two ratios in two orders
+    curves = 2 * 6 * 0.1  # insertion-deletion, and learned for the random map: whole, empty, and two ratios
+    aside = (3 + 1 + 1 + 1 + 2) * 1.0  # selectivity's maps; the map, the random one, perturbed ones
+    passes = (3 + 1 + 2 + 2) * 0.1  # selectivity's; the class, and infidelity's whole image and perturbed ones
+    assert effort.seconds(1.0, 0.1, 0.01) == pytest.approx(10 * (maps + road + curves) + 4 * (aside + passes))
+    assert effort.seconds(1.0, 0.1, 0.01, is_control=True) == pytest.approx(
+        10 * (maps + road + curves / 2) + 4 * (aside + passes)
+    )
 
 
 @pytest.mark.parametrize("place", range(len(EFFORTS)))

@@ -51,6 +51,25 @@ def test_the_map_of_a_learned_gradient_beats_that_of_random_weights(artefacts):
     assert values.mean() > 3 * values.std() / 40**0.5
 
 
+def test_a_finished_curve_is_not_measured_again(artefacts):
+    config = load_evaluation("learned").configure(limit_test=40, fill="mean")
+    other, of_map = load_evaluation("learned").includes(config)
+    finished, results, calls, told = [], [], [], []
+    hook = artefacts.model.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        for included in (None, measure_given(other, of_map, artefacts, MethodSpec("IB"), lambda images: None)):
+            artefacts.included = included
+            calls.clear()
+            results.append(measure_given("learned", config, artefacts, MethodSpec("IB"), told.append))
+            finished.append(len(calls))
+    finally:
+        hook.remove()
+        artefacts.included = None
+    assert results[0] == results[1]
+    assert sum(told) == 2 * 80
+    assert finished[0] - finished[1] == 2 * len(config.ratios) - 2, "whole and empty images once"
+
+
 @pytest.mark.parametrize("method", ["RANDOM", "SOBEL", f"{__name__}:Edges"])
 def test_maps_of_the_image_alone_do_not_depend_on_learning(artefacts, method):
     assert (learned(artefacts, method) == 0).all()

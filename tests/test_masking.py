@@ -3,6 +3,7 @@ import pytest
 import scipy.ndimage
 import torch
 
+from evaluation import masking
 from evaluation.imputation import noisy_impute
 from evaluation.masking import (
     BLUR_SIGMA,
@@ -115,6 +116,16 @@ def test_importance_of_pixels_and_elements():
     assert importance(values, 3, rank="square").tolist() == [[[[5.25]]]]
     assert torch.equal(importance(values, 3, "element"), values)
     assert importance(torch.ones(1, 1, 2, 2), 3, "element").shape == (1, 3, 2, 2)
+
+
+def test_ranks_do_not_depend_on_the_pieces_in_which_they_are_computed(monkeypatch):
+    maps = torch.randn(7, 3, 8, 8, generator=torch.Generator().manual_seed(0)).round(decimals=1).numpy()
+    parts = [(maps, np.arange(7))]
+    whole, tied = ranks_of_maps(parts, 3, "pixel", "signed", CPU)
+    monkeypatch.setattr(masking, "RANKED_AT_ONCE", 3 * 64 * 2)
+    pieces, tied_in_pieces = ranks_of_maps(parts, 3, "pixel", "signed", CPU)
+    assert torch.equal(pieces, whole)
+    assert tied_in_pieces == tied > 0
 
 
 def masked_sample(cifar10, granularity="pixel", fill="mean"):

@@ -218,3 +218,25 @@ def test_gap_and_verdict_are_paired_by_seed():
     single = replace(one, seeds=(0,))
     assert "better than" not in single.text
     assert "+0.600" in single.text
+
+
+@pytest.mark.parametrize("evaluation", ["insertion-deletion", "F-Fidelity"])
+def test_whole_and_empty_images_are_classified_once_for_both_orders(images, evaluation):
+    held, labels, index, places = images
+    torch.manual_seed(0)
+    model, calls = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 3)).eval(), []
+    test = TestImages(held, labels, index, held.normalisation)
+    config = RemovalEvaluation(evaluation).configure(ratios=(0.0, 0.5, 1.0), draws=2, fill="mean")
+    hook = model.register_forward_hook(lambda *_: calls.append(1))
+    result = measure(model, test, labels % 3, places, config)
+    hook.remove()
+    assert len(calls) == 1 + config.draws * 3
+    batch = held.batch(torch.arange(60))
+    for order, name in RECORDED_ORDERS.items():
+        for place, ratio in enumerate(config.ratios):
+            parts = [
+                perturb(batch, places, index, Removal(order, ratio), draw, config, held.normalisation)
+                for draw in range(config.draws)
+            ]
+            scores = [model(part).softmax(1).gather(1, labels.view(-1, 1) % 3).mean().item() for part in parts]
+            assert result["score"][name][place] == pytest.approx(np.mean(scores), abs=1e-6)

@@ -11,6 +11,7 @@ from experiments.map_files import MapReader, MapWriter, map_bytes, scale_maps, w
 from experiments.pipeline import Pipeline
 from experiments.store import Folders
 from training.config import TrainingConfig
+from training.inputs import batch_size
 from training.recipe import recipe_for
 
 PROVENANCE = {
@@ -280,3 +281,9 @@ def test_completeness_gaps_are_kept_with_the_maps(tmp_path, small_parts):
 def test_a_file_is_no_larger_than_said(tmp_path, dtype):
     make(tmp_path / "maps.h5", Gapped(), dict(PROVENANCE, dtype=dtype))
     assert (tmp_path / "maps.h5").stat().st_size <= map_bytes(10, 16, dtype)
+
+
+@pytest.mark.parametrize(("shape", "rows"), [((1, 28, 28), 2000), ((3, 32, 32), 2000), ((3, 224, 224), 108)])
+def test_parts_of_large_maps_are_whole_batches_that_fit_into_memory(shape, rows):
+    assert store.rows_of_part(shape) == rows
+    assert rows % batch_size(shape) == 0
