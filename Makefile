@@ -1,6 +1,7 @@
 # make demo   an honest ROAR curve on real MNIST, from nothing
 # make test   ruff, mypy, the rules of import and the tests, in minutes
 # make test-long   the tests that take long: processes killed in the middle, a full disk, notebooks executed
+# make test-cluster   the tests of --engine=ray, on clusters of several nodes on this machine; installs Ray
 # make reproduce   all that the published tables need, many hours on two cores; OPTIONS=--quick in small, OPTIONS=--dry-run how long
 # make notebooks   execute every notebook, into results/notebooks
 # make benchmark   speed, side by side with other people's code
@@ -9,7 +10,7 @@ BIN := .venv/bin
 
 BENCHMARKS := start_up "training --to-accuracy" explaining selectivity side_by_side retrainings imputation large_images
 
-.PHONY: demo test test-long reproduce notebooks benchmark clean
+.PHONY: demo test test-long test-cluster reproduce notebooks benchmark clean
 
 demo: .venv/run
 	$(BIN)/python main.py --eval=ROAR --method=GC --target=mnist --quick
@@ -23,6 +24,9 @@ test: .venv/dev
 
 test-long: .venv/dev
 	$(BIN)/python -m pytest -m long
+
+test-cluster: .venv/cluster
+	$(BIN)/python -m pytest -m cluster
 
 reproduce: .venv/run
 	$(BIN)/python main.py --reproduce $(OPTIONS)
@@ -44,6 +48,10 @@ benchmark: .venv-benchmark/run
 
 .venv/dev: requirements-dev.txt requirements-methods.txt requirements-networks.txt .venv/run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+.venv/cluster: requirements-cluster.txt .venv/dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
 	touch $@
 
 .venv/notebooks: requirements-notebooks.txt requirements-networks.txt .venv/run

@@ -93,12 +93,22 @@ class Dataset:
         return replace(self, train=self.train.subset(train), test=self.test.subset(test))
 
 
+_registered: dict[str, DatasetInfo] = {}  # of folders that lie on another machine
+
+
+def register(info: DatasetInfo) -> None:
+    """Let this process know a data set whose files it may not have."""
+    _registered[info.name] = info
+
+
 def dataset_info(name: str) -> DatasetInfo:
     """Return the entry of `name` in the catalog, or that of an image folder.
 
     Raises:
         InputError: the name is unknown, or the folder is no image folder.
     """
+    if name in _registered:
+        return _registered[name]
     if is_folder(name):
         return folder_info(name)
     if name not in CATALOG:

@@ -14,6 +14,8 @@ from evaluation.removal import RemovalEvaluation
 from evaluation.sanity import Sanity
 from evaluation.selectivity import Selectivity
 from evaluation.tasks import OnImages
+from training.checkpoint import versions
+from training.device import device_name
 
 EVALUATIONS: dict[str, Evaluation] = {
     **{name: RemovalEvaluation(name) for name in ("ROAD", "F-Fidelity", "insertion-deletion")},
@@ -49,6 +51,8 @@ def measure(
 ) -> Result:
     """Carry out one measurement: a task for any process, which loads a user's own evaluation by its name.
 
+    The result says on which device and with which versions it was computed.
+
     Args:
         code: stands for the code of a user's own evaluation.
         fields: of the configuration.
@@ -59,4 +63,5 @@ def measure(
     evaluation = load_evaluation(name)
     if code:
         require_unchanged(name, code)
-    return evaluation.measure(evaluation.config(**fields), method, artefacts, on_images)
+    result = evaluation.measure(evaluation.config(**fields), method, artefacts, on_images)
+    return result | {"device": device_name(artefacts.device), "versions": versions()}

@@ -1,6 +1,7 @@
 """Tasks: pure functions of configurations and arrays, which an engine carries out in any process."""
 
 import tempfile
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from mmap import mmap
@@ -11,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from common.errors import InputError
 from data import Dataset, Split
+from data.catalog import DatasetInfo
 from training.inputs import Normalisation
 
 PARTS_OF_SPLIT = ("images", "labels", "index")
@@ -69,6 +72,7 @@ class Task:
         function: takes the arguments and `on_images=`, which it calls with numbers of images that are done.
         images: their sum.
         shared: the arrays among its arguments.
+        dataset: what the function looks up about a data set, which a process elsewhere may not have.
     """
 
     name: str
@@ -76,9 +80,36 @@ class Task:
     arguments: tuple[Any, ...] = field(repr=False)
     images: int
     shared: tuple[SharedArrays, ...] = field(default=(), repr=False)
+    dataset: DatasetInfo | None = field(default=None, repr=False)
 
     def run(self, on_images: OnImages) -> Any:
         return self.function(*self.arguments, on_images=on_images)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The reason why a task has no result.
+
+    Attributes:
+        is_of_input: it can't do with its input, and would end in the same way again.
+    """
+
+    task: str
+    reason: str
+    is_of_input: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.task}: {self.reason}"
+
+    @classmethod
+    def of(cls, task: Task, error: BaseException) -> "Failure":
+        """Return the last line of the traceback, and the place of a fault that is not an input's."""
+        text = " ".join(str(error).split())
+        if isinstance(error, InputError):
+            return cls(task.name, text, is_of_input=True)
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+        return cls(task.name, f"{type(error).__name__}: {text}{place}")
 
 
 def arrays_of(dataset: Dataset, normalisation: Normalisation) -> Arrays:

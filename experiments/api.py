@@ -25,7 +25,6 @@ from evaluation.registry import EVALUATIONS as MEASURED
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
 from experiments.effort import BUDGET, ENSEMBLES_AROUND, Timing, choose_effort, summarize_trust, timed_images
-from experiments.engine import Local
 from experiments.measurements import summarize_measurements
 from experiments.options import NONE
 from experiments.plans import plan_evaluations, usable_methods
@@ -180,6 +179,6 @@ def evaluate_stored(
     request = request.with_known_targets()
     _pictures, measurements, sweeps = plan_evaluations(request)
     experiments: list[Experiment[Any]] = [*measurements, *sweeps]
-    run(experiments, Local(request.processes))
+    run(experiments, request.make_engine())
     summary: ModelSummary = experiments[0].summary
     return summary

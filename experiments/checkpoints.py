@@ -15,11 +15,9 @@ import torch
 from common.errors import InputError
 from common.files import atomic_write, catch_read_errors
 from common.fingerprint import report_code_change
-from data import Dataset
 from models import model_name, parse_model_name
 from reporting.accuracy import load_trainings
 from training.checkpoint import Checkpoint, TrainingState, weights_sha256
-from training.classifier import OnEpoch, train_classifier
 from training.config import TrainingConfig
 
 FORMAT = 1
@@ -149,38 +147,3 @@ class ResumeFile:
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
-
-
-def train_and_save(
-    config: TrainingConfig,
-    dataset: Dataset,
-    folder: Path,
-    device: torch.device,
-    resume: bool = False,
-    on_epoch: OnEpoch | None = None,
-) -> Checkpoint:
-    """Train a classifier and save it; after each epoch save the state beside its place.
-
-    Args:
-        resume: continue an interrupted training if there is one.
-        on_epoch: called with each state after it is saved.
-
-    Raises:
-        InputError: the training diverged; the state to resume is damaged or of another training.
-    """
-    file = ResumeFile.of(config, dataset.sha256, folder)
-
-    def save_state(state: TrainingState) -> None:
-        file.save(state)
-        if on_epoch is not None:
-            on_epoch(state)
-
-    state = file.load() if resume else None
-    try:
-        checkpoint = train_classifier(config, dataset, device, state, save_state)
-    except InputError:
-        file.remove()  # continuing would end in the same way
-        raise
-    save_checkpoint(config.path(folder), checkpoint)
-    file.remove()
-    return checkpoint

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,16 +13,17 @@ from common.files import free_bytes
 from common.fingerprint import forget_fingerprints
 from data import dataset_sha256, load_dataset
 from evaluation import TRUST
-from experiments.checkpoints import find_classifier, train_and_save
-from experiments.engine import Local
+from experiments.checkpoints import find_classifier
+from experiments.jobs import Job, make_large, require_success
 from experiments.map_files import MapReader
 from experiments.plans import methods_for, plan_evaluations
 from experiments.reproduction import steps
 from experiments.request import Request
-from experiments.runner import Experiment
+from experiments.runner import Experiment, prepare
 from experiments.runner import run as run_experiments
 from experiments.scalars import require_tensorboard, scalars
 from experiments.store import Folders
+from experiments.trainings import Training
 from reporting.evaluation_summary import left_out_lines
 from reporting.labels import classifier_line
 from reporting.retraining_summary import Gap
@@ -104,21 +106,31 @@ def train(request: Request, costs: "Costs | None") -> None:
     ]
     if request.tensorboard:
         require_tensorboard()
-    trained = {} if request.overwrite else {config: find_trained(config, folders) for config in configs}
+    missing: list[Job] = []
     for config in configs:
-        path, checkpoint = config.path(folders.checkpoints), trained.get(config)
-        if checkpoint is None and costs:
+        path, checkpoint = config.path(folders.checkpoints), None
+        if not request.overwrite and (checkpoint := find_trained(config, folders)):
+            print(classifier_line(checkpoint.metadata, path), flush=True)
+        elif costs:
             print(f"train   {path}: {config.recipe}")
             costs.add_training(config)
-            continue
-        if checkpoint is None:
-            dataset = load_dataset(config.dataset, folders.data)
-            with scalars(folders.tensorboard / path.stem if request.tensorboard else None) as on_epoch:
-                device, resume = request.torch_device, request.resume
-                checkpoint = train_and_save(config, dataset, folders.checkpoints, device, resume, on_epoch)
-        print(classifier_line(checkpoint.metadata, path), flush=True)
+        else:
+            missing.append(training(request, config))
+    failures = make_large(missing, request.make_engine(), folders, "classifiers")
+    require_success(failures, len(missing), "trainings")
     if request.tensorboard:
         print(f"scalars: tensorboard --logdir {folders.tensorboard}", flush=True)
+
+
+def training(request: Request, config: TrainingConfig) -> Training:
+    """Return the training of one classifier as --train does it."""
+    folders = request.folders
+    scalars_folder = folders.tensorboard / config.path(Path()).stem if request.tensorboard else None
+    return Training(
+        *(config, lambda: load_dataset(config.dataset, folders.data), folders.checkpoints, request.torch_device),
+        resume=request.resume,
+        watch=lambda: scalars(scalars_folder),
+    )
 
 
 def find_trained(config: TrainingConfig, folders: Folders) -> Checkpoint | None:
@@ -140,13 +152,19 @@ def find_trained(config: TrainingConfig, folders: Folders) -> Checkpoint | None:
 
 def write_maps(request: Request, costs: "Costs | None") -> None:
     """--saliency: make the maps of each method for each data set and network."""
-    size = 0
+    size, engine = 0, request.make_engine()
     for pipeline in list(request.pipelines()):
         methods, left_out = methods_for(pipeline, request, request.methods)
         print(left_out_lines(left_out), end="", flush=True)
         for method in methods:
             if pipeline.find_maps(method) is None:
                 pipeline.try_method(method)
+        if not (costs or engine.large.is_here):
+            prepare([pipeline], engine)
+            missing = [pipeline.explaining(method) for method in methods if not pipeline.has_maps(method)]
+            failures = make_large(missing, engine, request.folders, "maps")
+            require_success(failures, len(missing), "files of maps")
+        for method in methods:
             if not costs:
                 print(describe_maps(pipeline.maps(method)), flush=True)
             elif pipeline.has_maps(method):
@@ -198,7 +216,7 @@ def evaluate(request: Request, costs: "Costs | None") -> None:
     for coherence in pictures:
         print("\n".join(f"figure: {path}" for path in coherence.draw()), flush=True)
         print(left_out_lines(coherence.left_out), end="", flush=True)
-    engine = Local(request.processes)
+    engine = request.make_engine()
     for trust in trusts:
         trust.run(engine)
         print(trust.report(), flush=True)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import torch
 
 from common.errors import InputError
-from evaluation.tasks import OnImages, Task
+from evaluation.tasks import Failure, OnImages, Task
 from training.device import release_freed_memory, set_up_process
 
 MAX_JOBS = 16  # by default: each process holds the images
@@ -32,8 +32,18 @@ SECONDS_BETWEEN_LOOKS = 0.2
 class Engine(Protocol):
     """Carries out tasks."""
 
+    @property
+    def is_here(self) -> bool:
+        """Tasks run in this process, one after the other."""
+        ...
+
+    @property
+    def large(self) -> "Engine":
+        """The engine for tasks that use a whole machine."""
+        ...
+
     def run(self, tasks: Iterable[Task | None], on_images: OnImages) -> Iterator[tuple[Task, Any]]:
-        """Yield each task with its result, in the order in which they end.
+        """Yield each task with its result, or with the `Failure` that ended it, in the order in which they end.
 
         Args:
             tasks: the next one is taken when there is room for it; None means that there is none at the moment.
@@ -47,11 +57,16 @@ def default_jobs(device: torch.device) -> int:
     return min(MAX_JOBS, torch.get_num_threads()) if device.type == "cpu" else 1
 
 
-@contextmanager
-def threads_per_job(jobs: int) -> Iterator[None]:
+def threads_per_job(jobs: int) -> AbstractContextManager[None]:
     """Give this process the threads of one of `jobs` processes: the last digits of a result depend on their number."""
+    return threads_set_to(max(1, torch.get_num_threads() // jobs))
+
+
+@contextmanager
+def threads_set_to(count: int) -> Iterator[None]:
+    """Compute with `count` threads in the `with` block."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // jobs))
+    torch.set_num_threads(count)
     try:
         yield
     finally:
@@ -63,6 +78,14 @@ class Local:
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
+
+    @property
+    def is_here(self) -> bool:
+        return self.jobs == 1
+
+    @property
+    def large(self) -> "Local":
+        return Local(1)
 
     def run(self, tasks: Iterable[Task | None], on_images: OnImages) -> Iterator[tuple[Task, Any]]:
         """See `Engine.run`.
@@ -78,7 +101,7 @@ class Local:
             if task is None:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
             else:
-                yield task, task.run(on_images)
+                yield task, _run_safely(task, on_images)
 
     def _run_side_by_side(self, tasks: Iterable[Task | None], on_images: OnImages) -> Iterator[tuple[Task, Any]]:
         release_freed_memory()  # this process has little to do now
@@ -111,7 +134,7 @@ class Local:
                     on_images(done - counted)
                     counted = done
                     for future in ended:
-                        yield running.pop(future), future.result()
+                        yield running.pop(future), future.result()  # raises if a process was killed
             except BrokenProcessPool as error:
                 raise InputError(
                     "a worker process was killed (out of memory?): give fewer --jobs; what is finished is kept"
@@ -167,6 +190,16 @@ def _run_pickled(task: bytes) -> Any:
         redirect_stderr(nowhere),
     ):
         try:
-            return pickle.loads(task).run(_count_images)
+            return _run_safely(pickle.loads(task), _count_images)
         finally:
             release_freed_memory()
+
+
+def _run_safely(task: Task, on_images: OnImages) -> Any:
+    """Return the result of a task, or the `Failure` of one that raises; a full disk ends the command."""
+    try:
+        return task.run(on_images)
+    except OSError:
+        raise
+    except Exception as error:  # users' code may raise anything
+        return Failure.of(task, error)

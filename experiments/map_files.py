@@ -4,7 +4,7 @@ import math
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,12 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import nn
 
 from attribution import MAP_DTYPES
-from attribution.maps import explain_batch
-from attribution.method import Method
 from common.errors import InputError
 from common.files import atomic_write, catch_read_errors, require_not_in_use, require_space
 from common.hashing import json_sha256
-from evaluation.tasks import OnImages
-from training.device import release_freed_memory
-from training.inputs import Inputs, batch_size
+from training.inputs import batch_size
 
 FORMAT = 2  # 1: IG by one Gauss–Legendre rule
 PART_ROWS, PART_VALUES = 2000, 2**24  # the most images of a part, and values of their maps
@@ -212,36 +206,3 @@ class MapReader:
 
     def _reading(self) -> AbstractContextManager[None]:
         return catch_read_errors(self.path, "is damaged or no HDF5 file: --overwrite makes it anew", (KeyError,))
-
-
-def write_maps(
-    writer: MapWriter,
-    method: Method,
-    model: nn.Module,
-    images: Mapping[str, Inputs],
-    labels: Mapping[str, Array],
-    on_images: OnImages,
-) -> None:
-    """Explain every image that `writer` misses, and finish the file.
-
-    Args:
-        model: in evaluation mode; decides on the predicted class.
-        images, labels: by split, in the order of the writer's index.
-        on_images: called with the number of images of each batch.
-    """
-    device = next(model.parameters()).device
-    missing = list(writer.missing())
-    on_images(sum(map(len, labels.values())) - sum(part.stop - part.start for _split, part in missing))
-    for split, part in missing:
-        batches = []
-        at_once = batch_size(images[split].batch(torch.tensor([part.start], device=device)).shape[1:])
-        for rows in torch.arange(part.start, part.stop, device=device).split(at_once):
-            label = torch.from_numpy(labels[split][rows.cpu().numpy()]).to(device)
-            inputs = images[split].batch(rows)
-            batches.append(explain_batch(method, model, inputs, label, writer.provenance["explain"]))
-            on_images(len(rows))
-        names = [name for name, values in vars(batches[0]).items() if values is not None]
-        arrays = {name: np.concatenate([vars(batch)[name] for batch in batches]) for name in names}
-        writer.write(split, part, arrays | {"label": labels[split][part], "index": writer.index[split][part]})
-    writer.finish()
-    release_freed_memory()

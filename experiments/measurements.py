@@ -12,20 +12,21 @@ from common.files import require_not_in_use
 from common.fingerprint import source_sha256
 from common.hashing import json_sha256
 from common.imports import is_user_code
+from data import dataset_info
 from evaluation.options import record_of
 from evaluation.protocol import Evaluation, StoredArtefacts
 from evaluation.registry import load_evaluation, measure
 from evaluation.tasks import SharedArrays, Task
-from experiments.networks import find_finetuned, finetuned_path, provide_network
+from experiments.jobs import Job
+from experiments.networks import FineTuning, find_finetuned, finetuned_path, network_job
 from experiments.pipeline import Pipeline, method_kwargs
 from experiments.records import StoredRecords, write_arrays, write_record
 from experiments.runner import Experiment
+from experiments.trainings import Training
 from reporting.evaluation_summary import MeasurementSummary
 from reporting.groups import MEASUREMENTS
 from reporting.numbers_summary import NumbersSummary
 from reporting.records import load_selectivity, read_result
-from training.checkpoint import Checkpoint, versions
-from training.device import device_name
 
 Result = dict[str, Any]
 
@@ -63,7 +64,7 @@ class Measurements(Experiment[Measurement]):
         self.code = source_sha256(evaluation)[:16] if is_user_code(evaluation) else None
         self.methods, self.left_out = methods, left_out or {}
         self.is_selectivity = evaluation == "selectivity"  # whose results are arrays
-        self._networks: dict[Pipeline, dict[str, Checkpoint]] = {}
+        self._networks: dict[Pipeline, dict[str, FineTuning | Training]] = {}
         self._data: dict[Pipeline, SharedArrays] = {}
         super().__init__(pipelines, overwrite)
 
@@ -115,19 +116,19 @@ class Measurements(Experiment[Measurement]):
         return read_result(path) if path.exists() else None
 
     def save(self, config: Measurement, result: Result) -> Result:
-        path, record, device = self.path(config), self.record(config), device_name(config.pipeline.device)
+        path, record = self.path(config), self.record(config)
         if self.is_selectivity:
-            write_arrays(path, record, result, device=device, versions=json.dumps(versions()))
+            facts = {"device": result.pop("device"), "versions": json.dumps(result.pop("versions"))}
+            write_arrays(path, record, result, **facts)
             return {name: result[name] for name in ("score", "correct")}
-        result = result | {"device": device, "versions": versions()}
         write_record(path, record, result)
         return result
 
-    def prepare(self) -> None:
-        super().prepare()
+    def networks(self) -> list[Job]:
+        names = self.evaluation.networks(self.config)
         for pipeline in dict.fromkeys(measurement.pipeline for measurement in self.todo):
-            names = self.evaluation.networks(self.config)
-            self._networks[pipeline] = {name: provide_network(name, pipeline, self.config) for name in names}
+            self._networks[pipeline] = {name: network_job(name, pipeline, self.config) for name in names}
+        return [job for jobs in self._networks.values() for job in jobs.values()]
 
     def images(self, config: Measurement) -> int:
         return self.evaluation.images(self.config)
@@ -140,17 +141,18 @@ class Measurements(Experiment[Measurement]):
         artefacts = StoredArtefacts(
             seed=pipeline.config.seed,
             classifier=pipeline.checkpoint,
-            networks=self._networks[pipeline],
+            networks={name: job.checkpoint for name, job in self._networks[pipeline].items() if job.checkpoint},
             data=self._data[pipeline],
             shared_maps=maps,
-            device=pipeline.device,
+            device=pipeline.device_of_tasks,
             method_kwargs=method_kwargs,
             included=self.included(config),
         )
         shared = (artefacts.data, maps) if maps else (artefacts.data,)
         values = {field.name: getattr(self.config, field.name) for field in fields(self.config)}
         arguments = self.name, self.code, values, method, artefacts
-        return Task(f"{method.label} seed {pipeline.config.seed}", measure, arguments, self.images(config), shared)
+        name, info = f"{method.label} seed {pipeline.config.seed}", dataset_info(pipeline.config.dataset)
+        return Task(name, measure, arguments, self.images(config), shared, info)
 
     def included(self, config: Measurement) -> Result | None:
         """Return the stored result of what the evaluation includes; None if there is none."""

@@ -1,37 +1,63 @@
 """Networks that evaluations need beside the classifier; each is trained at its first use, and stored."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.progress import progress_bar
+from data import dataset_info
 from evaluation.sanity import with_random_labels
-from experiments.checkpoints import find_classifier, has_code_changed, load_checkpoint, save_checkpoint, train_and_save
+from evaluation.tasks import Task
+from experiments.checkpoints import find_classifier, has_code_changed, load_checkpoint, save_checkpoint
+from experiments.jobs import Job
 from experiments.pipeline import Pipeline
-from reporting.labels import classifier_line
+from experiments.trainings import Training
 from training.checkpoint import Checkpoint
 from training.finetuning import finetune, finetuning_record
 
 
-def provide_network(name: str, pipeline: Pipeline, config: Any) -> Checkpoint:
-    """Return the network that `Evaluation.networks` calls `name`."""
-    return provide_finetuned(pipeline, config) if name == "finetuned" else provide_random_labels(pipeline)
+def network_job(name: str, pipeline: Pipeline, config: Any) -> "FineTuning | Training":
+    """Return the job that makes the network that `Evaluation.networks` calls `name`."""
+    return FineTuning(pipeline, config) if name == "finetuned" else random_labels(pipeline)
 
 
-def provide_finetuned(pipeline: Pipeline, config: Any) -> Checkpoint:
-    """Return the classifier fine-tuned on random masks, which judges in F-Fidelity."""
-    path = finetuned_path(pipeline)
-    with pipeline.folders.exclusive(f"finetuned {path.name}"):
-        checkpoint = find_finetuned(pipeline, config)
-        if checkpoint is None:
-            record, images = _record(pipeline, config), pipeline.config.limit_train or len(pipeline.whole.train)
-            with progress_bar(config.tuning.epochs * images, f"fine-tuning {path.stem}", "images") as bar:
-                facts = pipeline.whole, record, config.tuning
-                checkpoint = finetune(pipeline.checkpoint, *facts, pipeline.device, bar.update)
-            save_checkpoint(path, checkpoint)
-            before, after = (each.metadata.get("test_accuracy") for each in (pipeline.checkpoint, checkpoint))
-            earlier = "" if before is None else f", {before:.4f} before"
-            print(f"fine-tuned: {path}: test accuracy {after:.4f}{earlier}", flush=True)
-    return checkpoint
+@dataclass(eq=False)
+class FineTuning(Job):
+    """Fine-tunes a classifier on random masks; the result judges in F-Fidelity.
+
+    Attributes:
+        checkpoint: the result.
+    """
+
+    pipeline: Pipeline
+    config: Any
+    checkpoint: Checkpoint | None = None
+
+    def __post_init__(self) -> None:
+        self.path = finetuned_path(self.pipeline)
+        self.name, self.title = f"finetuned {self.path.name}", f"fine-tuning {self.path.stem}"
+
+    @property
+    def images(self) -> int:
+        limit = self.pipeline.config.limit_train or len(self.pipeline.whole.train)
+        return int(self.config.tuning.epochs) * limit
+
+    def find(self) -> bool:
+        self.checkpoint = find_finetuned(self.pipeline, self.config)
+        return self.checkpoint is not None
+
+    def tasks(self, is_here: bool) -> Iterator[Task]:
+        pipeline, record = self.pipeline, _record(self.pipeline, self.config)
+        arguments = pipeline.checkpoint, pipeline.whole, record, self.config.tuning, pipeline.device_of_tasks
+        info = dataset_info(pipeline.config.dataset)
+        yield Task(f"fine-tuning {self.path.stem}", finetune, arguments, self.images, dataset=info)
+
+    def save(self, task: Task, result: Checkpoint) -> None:
+        save_checkpoint(self.path, result)
+        self.checkpoint = result
+        before, after = (each.metadata.get("test_accuracy") for each in (self.pipeline.checkpoint, result))
+        earlier = "" if before is None else f", {before:.4f} before"
+        print(f"fine-tuned: {self.path}: test accuracy {after:.4f}{earlier}", flush=True)
 
 
 def find_finetuned(pipeline: Pipeline, config: Any) -> Checkpoint | None:
@@ -60,15 +86,15 @@ def _record(pipeline: Pipeline, config: Any) -> dict[str, Any]:
     return {"dataset": pipeline.config.dataset, "dataset_sum": pipeline.dataset_sha256} | record
 
 
-def provide_random_labels(pipeline: Pipeline) -> Checkpoint:
-    """Return the classifier trained on shuffled labels, stored in `checkpoints/random_labels`."""
+def random_labels(pipeline: Pipeline) -> Training:
+    """Return the training of the classifier on shuffled labels, stored in `checkpoints/random_labels`."""
     folder = pipeline.folders.checkpoints / "random_labels"
     path = pipeline.config.path(folder)
-    with pipeline.folders.exclusive(f"random_labels {path.name}"):
-        checkpoint = find_classifier(pipeline.config, pipeline.dataset_sha256, folder)
-        if checkpoint is None:
-            print(f"model: {path} is not there: training it on shuffled labels ...", flush=True)
-            shuffled = with_random_labels(pipeline.whole, pipeline.config.seed)
-            checkpoint = train_and_save(pipeline.config, shuffled, folder, pipeline.device)
-            print(classifier_line(checkpoint.metadata, path), flush=True)
-    return checkpoint
+    return Training(
+        pipeline.config,
+        lambda: with_random_labels(pipeline.whole, pipeline.config.seed),
+        folder,
+        pipeline.device_of_tasks,
+        look_up=lambda: find_classifier(pipeline.config, pipeline.dataset_sha256, folder),
+        announcement=f"model: {path} is not there: training it on shuffled labels ...",
+    )

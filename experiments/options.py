@@ -204,6 +204,18 @@ class RunningOptions:
         parse=positive,
         metavar="N",
     )
+    engine: str = option(
+        "local", "where tasks run: in processes of this machine, or on a Ray cluster", choices=("local", "ray")
+    )
+    address: str | None = option(
+        None,
+        "of the Ray cluster: auto, or HOST:PORT (default: RAY_ADDRESS, else a Ray is started for this command)",
+        metavar="HOST:PORT",
+    )
+    cpus_per_task: int = option(1, "processors, and threads, of a task on a cluster", parse=positive, metavar="N")
+    gpus_per_task: float = option(
+        0.0, "GPUs of a task on a cluster; 0.25 lets four share one", parse=number(float, 0), metavar="X"
+    )
     data_dir: Path = option(DATA_DIR, "data sets, in torchvision's layout", parse=Path, metavar="DIR")
     output_dir: Path = option(
         Path(), "where checkpoints, saliency_maps and results lie", parse=Path, metavar="DIR", usual="here"

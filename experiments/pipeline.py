@@ -16,7 +16,6 @@ from attribution.custom import construction
 from attribution.maps import explain_batch
 from attribution.spec import MethodSpec
 from common.files import require_not_in_use
-from common.progress import progress_bar
 from common.random_state import seeded
 from data import Dataset, dataset_info, dataset_sha256, load_dataset
 from data.load import subset_index
@@ -24,7 +23,10 @@ from evaluation.chance import chance_of
 from evaluation.masking import ranks_of_maps
 from evaluation.statistics import at_chance, proportion_interval
 from evaluation.tasks import Arrays, SharedArrays, arrays_of
-from experiments.checkpoints import find_classifier, has_code_changed, train_and_save
+from experiments.checkpoints import find_classifier, has_code_changed
+from experiments.engine import Local
+from experiments.explaining import Explained, Explaining
+from experiments.jobs import make_large, require_success
 from experiments.map_files import (
     SPLITS,
     MapReader,
@@ -33,12 +35,11 @@ from experiments.map_files import (
     Rows,
     map_bytes,
     read_attributes,
-    write_maps,
 )
 from experiments.store import Folders
+from experiments.trainings import Training
 from models import model_name
 from models.inspection import Inspectable, last_block
-from reporting.labels import classifier_line
 from training.checkpoint import Checkpoint
 from training.classifier import restore
 from training.config import TrainingConfig
@@ -61,6 +62,7 @@ class Pipeline:
         resume: continue an interrupted training.
         map_dtype: the type in which maps are stored.
         given: a network with weights that are not trained here; None for one of `config`.
+        task_device: that of tasks that run elsewhere; None for the same.
 
     Raises:
         InputError: the stored classifier can't be used.
@@ -76,8 +78,10 @@ class Pipeline:
     resume: bool = False
     map_dtype: str = MAP_DTYPES[0]
     given: Checkpoint | None = None
+    task_device: torch.device | None = None
 
     def __post_init__(self) -> None:
+        self.device_of_tasks = self.task_device or self.device
         self.model = model_name(self.config.attention)
         self.path = self.config.path(self.folders.checkpoints)
         self.dataset_sha256 = dataset_sha256(self.config.dataset)
@@ -133,16 +137,20 @@ class Pipeline:
     def checkpoint(self) -> Checkpoint:
         """The stored classifier, or one that is trained now."""
         if self._checkpoint is None:
-            config, folder = self.config, self.folders.checkpoints
-            with self.folders.exclusive(self.path.name):
-                checkpoint = find_classifier(config, self.dataset_sha256, folder)
-                if checkpoint is None:
-                    epochs = config.recipe.epochs
-                    print(f"model: {self.path} is not there: training it ({epochs} epochs) ...", flush=True)
-                    checkpoint = train_and_save(config, self.whole, folder, self.device, self.resume)
-            print(classifier_line(checkpoint.metadata, self.path), flush=True)
-            self._checkpoint = checkpoint
+            require_success(make_large([self.training()], Local(1), self.folders, ""), 1, "trainings")
+            self._checkpoint = find_classifier(self.config, self.dataset_sha256, self.folders.checkpoints)
+            assert self._checkpoint is not None
         return self._checkpoint
+
+    def training(self) -> Training:
+        """Return the training of the classifier, which is missing."""
+        config, folder = self.config, self.folders.checkpoints
+        return Training(
+            *(config, lambda: self.whole, folder, self.device_of_tasks),
+            look_up=lambda: find_classifier(config, self.dataset_sha256, folder),
+            resume=self.resume,
+            announcement=f"model: {self.path} is not there: training it ({config.recipe.epochs} epochs) ...",
+        )
 
     @property
     def checkpoint_sha256(self) -> str:
@@ -231,28 +239,33 @@ class Pipeline:
 
     def maps(self, method: MethodSpec) -> MapReader:
         """Return the maps of `method` for all images of `dataset`; make them if they are missing."""
-        checkpoint, path = self.checkpoint, self.map_path(method)
-        provenance = self.provenance(method)
-        splits = {split: getattr(self.dataset, split) for split in SPLITS}
-        with self.folders.exclusive(path.name):
-            make_anew = self.overwrite and path not in self._fresh_maps
-            if path.exists() and not make_anew and not _is_of_other_code(path, provenance):
-                reader = MapReader(path, provenance)
-                if reader.has_all(self._index):
-                    return reader
-            writer = MapWriter(path, provenance, self._index, self.whole.shape)
-            if self.overwrite:
-                writer.forget()
-            model = method.network(restore(checkpoint, self.device))
-            built = method.build(model, **method_kwargs(method, model, self.normalisation.black))
-            images = {split: Images(rows, self.normalisation, self.device) for split, rows in splits.items()}
-            labels = {split: rows.labels for split, rows in splits.items()}
-            total = sum(map(len, splits.values()))
-            print(f"maps: {method.label} of {total:,} images -> {path}", flush=True)
-            with progress_bar(total, f"maps {method.label}", "images") as bar:
-                write_maps(writer, built, model, images, labels, bar.update)
-        self._fresh_maps.add(path)
-        return MapReader(path, provenance)
+        _ = self.checkpoint
+        if (reader := self.find_all_maps(method)) is not None:
+            return reader
+        require_success(make_large([self.explaining(method)], Local(1), self.folders, ""), 1, "maps")
+        return MapReader(self.map_path(method), self.provenance(method))
+
+    def explaining(self, method: MethodSpec) -> Explaining:
+        """Return the job that makes the maps of `method`."""
+        checkpoint, provenance = self.checkpoint, self.provenance(method)
+        facts = method, checkpoint.sha256, self.arrays, self.explain, self.device_of_tasks, checkpoint, method_kwargs
+        return Explaining(
+            *(method, self.config.dataset),
+            MapWriter(self.map_path(method), provenance, self._index, self.whole.shape),
+            lambda: self.find_all_maps(method),
+            lambda: Explained(*facts),
+            self.overwrite,
+            self._fresh_maps,
+        )
+
+    def find_all_maps(self, method: MethodSpec) -> MapReader | None:
+        """Return the stored maps if they are of all images and need not be made anew."""
+        path, provenance = self.map_path(method), self.provenance(method)
+        make_anew = self.overwrite and path not in self._fresh_maps
+        if not path.exists() or make_anew or _is_of_other_code(path, provenance):
+            return None
+        reader = MapReader(path, provenance)
+        return reader if reader.has_all(self._index) else None
 
     @cached_property
     def arrays(self) -> SharedArrays:

@@ -14,7 +14,7 @@ from data import dataset_info
 from data.folders import TARGET_PREFIX, folder_name
 from evaluation import QUICK_CONTROLS
 from evaluation.options import options_of
-from experiments.engine import default_jobs
+from experiments.engine import Engine, Local, default_jobs
 from experiments.given import folder_options, load_network, require_given_options_fit
 from experiments.options import RunningOptions, SelectionOptions, TrainingOptions
 from experiments.pipeline import Pipeline
@@ -62,6 +62,34 @@ class Request(SelectionOptions, TrainingOptions, RunningOptions):
     def processes(self) -> int:
         """Number of tasks side by side."""
         return self.jobs or default_jobs(self.torch_device)
+
+    @property
+    def task_device(self) -> torch.device:
+        """The device of tasks: on a cluster the one that they are given, else that of this process."""
+        return torch.device("cuda") if self.engine == "ray" and self.gpus_per_task else self.torch_device
+
+    def make_engine(self) -> Engine:
+        """Return what carries out tasks.
+
+        Raises:
+            InputError: options that don't fit the engine, or Ray is not installed.
+        """
+        of_cluster = {
+            name: getattr(self, name)
+            for name in ("address", "cpus_per_task", "gpus_per_task")
+            if getattr(self, name) != getattr(Request, name)
+        }
+        if self.engine == "local":
+            if of_cluster:
+                raise InputError(f"--{next(iter(of_cluster)).replace('_', '-')} is for --engine=ray")
+            return Local(self.processes)
+        for name, mend in (("device", "--gpus-per-task"), ("jobs", "--cpus-per-task"), ("tensorboard", "nothing")):
+            if getattr(self, name) != getattr(Request, name):
+                raise InputError(f"--{name} is for --engine=local: give {mend} in its place")
+        from experiments.cluster import Cluster  # here, since it needs Ray
+
+        places = [place for place in (*self.method, *self.eval, self.model) if place]
+        return Cluster(self.address, self.cpus_per_task, self.gpus_per_task, places)
 
     def with_known_targets(self) -> "Request":
         """Return the request with image folders under the names that files and tables have for them.
@@ -180,6 +208,7 @@ class Request(SelectionOptions, TrainingOptions, RunningOptions):
             TrainingConfig(target, attention, seed, recipe, quick_limit, quick=self.quick),
             self.folders,
             self.torch_device,
+            task_device=self.task_device,
             limit_train=limit_train,
             limit_test=limit_test,
             overwrite=self.overwrite,

@@ -5,12 +5,10 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from filelock import BaseFileLock, Timeout
-
 from attribution.spec import MethodSpec
-from common.progress import progress_bar
-from evaluation.tasks import Task
+from evaluation.tasks import Failure, Task
 from experiments.engine import Engine
+from experiments.jobs import Job, make, make_large, require_success
 from experiments.pipeline import Pipeline
 from experiments.records import StoredRecords, find_result, report_other_code
 from reporting.records import load_records
@@ -127,19 +125,51 @@ class Experiment(ABC, Generic[Config]):
             if self.subject(config)[0].has_classifier and (result := self.load(config)) is not None:
                 self.results[config] = result
 
-    def prepare(self) -> None:
-        """Make what the tasks need: classifiers and maps."""
-        for pipeline in self.pipelines:
-            pipeline.announce()
-        self.find()
-        for pipeline, method in self.explanations if self.needs_maps else ():
-            pipeline.maps(method)
+    def networks(self) -> Sequence[Job]:
+        """Return the jobs of the other networks that the tasks need."""
+        return ()
+
+
+class ResultJob(Job):
+    """Makes one result of an experiment."""
+
+    def __init__(self, experiment: Experiment[Any], config: Any) -> None:
+        self.experiment, self.config = experiment, config
+        self.name = experiment.path(config).name
+
+    @property
+    def images(self) -> int:
+        return self.experiment.images(self.config)
+
+    def find(self) -> bool:
+        if (result := self.experiment.load(self.config)) is None:
+            return False
+        self.experiment.results[self.config] = result
+        return True
+
+    def tasks(self, is_here: bool) -> Iterator[Task]:
+        yield self.experiment.task(self.config)
+
+    def save(self, task: Task, result: Any) -> None:
+        self.experiment.results[self.config] = self.experiment.save(self.config, result)
 
 
 def run(experiments: Sequence[Experiment[Any]], engine: Engine) -> None:
-    """Do the unfinished work and store each result at once; wait at the end for what another command is doing."""
+    """Make what is missing: classifiers, other networks, maps, results; store each at once.
+
+    Raises:
+        InputError: a part failed; the others are finished.
+    """
+    folders = experiments[0].folders
+    pipelines = dict.fromkeys(pipeline for experiment in experiments for pipeline in experiment.pipelines)
+    prepare(list(pipelines), engine)
     for experiment in experiments:
-        experiment.prepare()
+        experiment.find()
+    networks = [job for experiment in experiments for job in experiment.networks()]
+    failures = make_large(networks, engine, folders, "networks")
+    require_success(failures, len(networks), "networks")
+    explained = explain(experiments, engine)
+    for experiment in experiments:
         experiment.find()
         done, total = len(experiment.results), len(experiment.configs())
         counts = f"{done} of {total} {experiment.unit} are finished, {total - done} to do"
@@ -148,41 +178,28 @@ def run(experiments: Sequence[Experiment[Any]], engine: Engine) -> None:
             experiment.path(config).unlink(missing_ok=True)  # a file from now on is a result of now
         experiment.overwrite = False
     work = [(experiment, config) for experiment in experiments for config in experiment.todo]
-    if not work:
-        return
-    running: dict[int, tuple[Experiment[Any], Any, BaseFileLock]] = {}
-    total = sum(experiment.images(config) for experiment, config in work)
+    jobs = [ResultJob(*one) for one in work if one[0].subject(one[1]) not in explained]
+    failures = make(jobs, engine, folders, experiments[0].title)
+    require_success(explained | failures, len(work), experiments[0].unit)
 
-    def tasks() -> Iterator[Task | None]:
-        """Yield the first task that no other command is doing, until all are done; None while others do the rest."""
-        while work:
-            yield next_task()
 
-    def next_task() -> Task | None:
-        busy = {experiment.path(config) for experiment, config, _lock in running.values()}
-        for item in list(work):
-            experiment, config = item
-            path = experiment.path(config)
-            if path in busy:  # two evaluations need the same result
-                continue
-            lock = experiment.folders.lock(path.name)
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
-                continue
-            work.remove(item)
-            if (result := experiment.load(config)) is None:
-                task = experiment.task(config)
-                running[id(task)] = experiment, config, lock
-                return task
-            experiment.results[config] = result  # another command, or another evaluation, did it
-            lock.release()
-            bar.update(experiment.images(config))
-        return None
+def prepare(pipelines: Sequence[Pipeline], engine: Engine) -> None:
+    """Train the classifiers that are missing, and print a line on each."""
+    missing = [pipeline for pipeline in pipelines if not pipeline.has_classifier]
+    trainings: list[Job] = [pipeline.training() for pipeline in missing]
+    if not engine.large.is_here:
+        failures = make_large(trainings, engine, pipelines[0].folders, "classifiers")
+        require_success(failures, len(trainings), "trainings")
+    for pipeline in pipelines:
+        pipeline.announce()
 
-    with progress_bar(total, experiments[0].title, "images") as bar:
-        for task, result in engine.run(tasks(), bar.update):
-            bar.set_postfix_str(task.name, refresh=False)
-            experiment, config, lock = running.pop(id(task))
-            experiment.results[config] = experiment.save(config, result)
-            lock.release()
+
+def explain(experiments: Sequence[Experiment[Any]], engine: Engine) -> dict[Any, Failure]:
+    """Make the maps that are missing; return the classifiers and methods that failed."""
+    subjects = dict.fromkeys(
+        subject for experiment in experiments if experiment.needs_maps for subject in experiment.explanations
+    )
+    jobs: dict[Job, Any] = {pipeline.explaining(method): (pipeline, method) for pipeline, method in subjects}
+    jobs = {job: subject for job, subject in jobs.items() if not job.find()}
+    failures = make_large(list(jobs), engine, experiments[0].folders, "maps")
+    return {jobs[job]: failure for job, failure in failures.items()}

@@ -97,8 +97,9 @@ class Sweep(Experiment[Run]):
         ranks = pipeline.ranks(config.method, masks.granularity, masks.rank) if config.method else None
         shared = (pipeline.arrays, ranks) if ranks else (pipeline.arrays,)
         weights = pipeline.checkpoint.weights if config.masks.retrain_from == "weights" else None
-        arguments = config, pipeline.arrays, ranks, pipeline.device, weights
-        return Task(config.name, retrain, arguments, self.images(config), shared)
+        arguments = config, pipeline.arrays, ranks, pipeline.device_of_tasks, weights
+        info = dataset_info(pipeline.config.dataset)
+        return Task(config.name, retrain, arguments, self.images(config), shared, info)
 
     @property
     def summary(self) -> RetrainingSummary:

@@ -15,7 +15,8 @@ from data.catalog import CATALOG
 from data.folders import folder_name
 from evaluation.chance import chance_level, chance_of
 from evaluation.statistics import Curve, Estimate, share_of_mask, verdict
-from experiments.checkpoints import load_metadata, train_and_save
+from experiments.checkpoints import load_metadata
+from experiments.trainings import train_and_save
 from reporting.removal_summary import RemovalSummary
 from reporting.retraining_summary import RetrainingSummary
 from reporting.retrainings import Retrainings

@@ -6,7 +6,8 @@ import torch
 import experiments.checkpoints
 import training.step
 from common.errors import InputError
-from experiments.checkpoints import ResumeFile, train_and_save
+from experiments.checkpoints import ResumeFile
+from experiments.trainings import train_and_save
 from training.config import TrainingConfig
 from training.recipe import recipe_for
 

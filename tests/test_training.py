@@ -11,7 +11,8 @@ from torch import nn
 
 from common.errors import InputError
 from data import Dataset
-from experiments.checkpoints import find_classifier, load_checkpoint, save_checkpoint, train_and_save
+from experiments.checkpoints import find_classifier, load_checkpoint, save_checkpoint
+from experiments.trainings import train_and_save
 from models import build_model
 from training.augmentation import augment, sample_augmentation, shift
 from training.checkpoint import Checkpoint, weights_sha256

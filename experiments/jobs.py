@@ -1,0 +1,205 @@
+"""Jobs: whatever is made once, by tasks of an engine and under a lock, and then kept."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from filelock import BaseFileLock, Timeout
+
+from common.errors import InputError
+from common.progress import progress_bar
+from evaluation.tasks import Failure, Task
+from experiments.engine import Engine
+from experiments.store import PATIENCE, Folders
+
+NAMED = 5  # failures in a message
+
+
+class Job(ABC):
+    """One thing to make: a classifier, the maps of a method, a result.
+
+    Attributes:
+        name: of its lock, and for messages.
+        title: of the progress bar if it is made alone; None if its task shows one itself.
+    """
+
+    name: str
+    title: str | None = None
+
+    @property
+    @abstractmethod
+    def images(self) -> int:
+        """The number of images that all of its tasks count."""
+
+    @abstractmethod
+    def find(self) -> bool:
+        """Load it if it is finished; return whether it is.
+
+        Raises:
+            InputError: something else, or something damaged, has its place.
+        """
+
+    @abstractmethod
+    def tasks(self, is_here: bool) -> Iterable[Task]:
+        """Return the work.
+
+        Args:
+            is_here: this process carries it out, so that a task can call back.
+        """
+
+    @abstractmethod
+    def save(self, task: Task, result: Any) -> None:
+        """Store the result of one task."""
+
+    def finish(self) -> None:
+        """Take note that all tasks have ended."""
+        return
+
+    def abandon(self, failure: Failure) -> None:
+        """Take note that a task has failed."""
+        return
+
+
+@dataclass
+class _Started:
+    job: Job
+    lock: BaseFileLock
+    tasks: Iterator[Task]
+    running: int = 0
+    is_exhausted: bool = False
+    failure: Failure | None = None
+
+
+@dataclass
+class _Making:
+    """The jobs of one call of `make` on their way."""
+
+    folders: Folders
+    waiting: list[Job]
+    is_here: bool
+    bar: Any
+    open: list[_Started] = field(default_factory=list)
+    of_task: dict[int, _Started] = field(default_factory=dict)
+    failures: dict[Job, Failure] = field(default_factory=dict)
+    waits_since: float = 0.0
+
+    def tasks(self) -> Iterator[Task | None]:
+        """Yield tasks until all jobs are made; None while other commands make the rest."""
+        while self.waiting or self.open:
+            yield self.next_task()
+
+    def next_task(self) -> Task | None:
+        while self.open or self.start():
+            started = self.open[0]
+            task = None if started.failure else next(started.tasks, None)
+            if task is not None:
+                started.running += 1
+                self.of_task[id(task)] = started
+                self.waits_since = 0.0
+                return task
+            started.is_exhausted = True
+            self.open.pop(0)
+            self.close(started)
+        if self.waiting and not self.of_task:
+            self.say_that_it_waits()
+        return None
+
+    def start(self) -> bool:
+        """Start the first job that nobody else is making."""
+        busy = {started.job.name for started in (*self.open, *self.of_task.values())}
+        for job in list(self.waiting):
+            if job.name in busy:  # two evaluations need the same result
+                continue
+            lock = self.folders.lock(job.name)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                continue
+            self.waiting.remove(job)
+            if not job.find():
+                self.open.append(_Started(job, lock, iter(job.tasks(self.is_here))))
+                return True
+            lock.release()
+            self.bar.update(job.images)  # another command, or another evaluation, did it
+        return False
+
+    def say_that_it_waits(self) -> None:
+        now = time.monotonic()
+        self.waits_since = self.waits_since or now
+        if PATIENCE < now - self.waits_since < float("inf"):
+            print(f"waiting: another command is making {self.waiting[0].name}", flush=True)
+            self.waits_since = float("inf")
+
+    def end(self, task: Task, result: Any) -> None:
+        started = self.of_task.pop(id(task))
+        started.running -= 1
+        if isinstance(result, Failure):
+            started.failure = self.failures[started.job] = result
+            started.job.abandon(result)
+        elif not started.failure:
+            started.job.save(task, result)
+        self.close(started)
+
+    def close(self, started: _Started) -> None:
+        """Finish a job whose tasks have all ended."""
+        if started.running or not (started.is_exhausted or started.failure):
+            return
+        if started in self.open:
+            self.open.remove(started)
+        if not started.failure:
+            started.job.finish()
+        started.lock.release()
+
+
+class _NoBar:
+    def update(self, images: int) -> None:
+        pass
+
+    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
+        pass
+
+
+def make(jobs: Sequence[Job], engine: Engine, folders: Folders, title: str | None) -> dict[Job, Failure]:
+    """Make what is not finished, store each result at once, and wait for what another command is making.
+
+    Args:
+        title: of the progress bar; None for no bar.
+
+    Returns:
+        the jobs that failed; the others are finished.
+    """
+    if not jobs:
+        return {}
+    total = sum(job.images for job in jobs)
+    with progress_bar(total, title, "images") if title else nullcontext(_NoBar()) as bar:
+        making = _Making(folders, list(jobs), engine.is_here, bar)
+        for task, result in engine.run(making.tasks(), bar.update):
+            bar.set_postfix_str(task.name, refresh=False)
+            making.end(task, result)
+    return making.failures
+
+
+def make_large(jobs: Sequence[Job], engine: Engine, folders: Folders, title: str) -> dict[Job, Failure]:
+    """Make what uses a whole machine: in this process one after the other, on a cluster side by side."""
+    engine = engine.large
+    if not engine.is_here:
+        return make(jobs, engine, folders, title)
+    failures: dict[Job, Failure] = {}
+    for job in jobs:
+        failures |= make([job], engine, folders, job.title)
+    return failures
+
+
+def require_success(failures: dict[Job, Failure], total: int, unit: str) -> None:
+    """Raise `InputError` with the names and reasons of what failed, if anything did."""
+    if not failures:
+        return
+    reasons = [str(failure) for failure in failures.values()]
+    if total == 1:
+        raise InputError(reasons[0])
+    more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    text = "; ".join(reasons[:NAMED]) + more
+    raise InputError(f"{len(reasons)} of {total} {unit} failed: {text}. What is finished is kept")
