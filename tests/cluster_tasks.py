@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from attribution.spec import MethodSpec
-from evaluation.protocol import Artefacts, Evaluation
 from evaluation.configs import SanityConfig
+from evaluation.protocol import Artefacts, Evaluation
 from evaluation.tasks import OnImages, SharedArrays
 
 
@@ -27,7 +27,7 @@ def threads(*, on_images):
 
 
 def where(*, on_images):
-    return os.getcwd()
+    return str(Path.cwd())
 
 
 def wrong(*, on_images):

@@ -7,7 +7,8 @@ from torch import nn
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from experiments import map_files as store
-from experiments.map_files import MapReader, MapWriter, map_bytes, scale_maps, write_maps
+from experiments.explaining import explain_rows
+from experiments.map_files import MapReader, MapWriter, map_bytes, scale_maps
 from experiments.pipeline import Pipeline
 from experiments.store import Folders
 from training.config import TrainingConfig
@@ -59,8 +60,12 @@ def make(path, method=None, provenance=PROVENANCE):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
     told = []
-    images = {split: Pictures(index) for split, index in INDEX.items()}
-    write_maps(MapWriter(path, provenance, INDEX), method or Doubled(), model, images, LABELS, told.append)
+    writer, method = MapWriter(path, provenance, INDEX), method or Doubled()
+    for split, part in writer.missing():
+        images, labels = Pictures(INDEX[split]), LABELS[split]
+        rows = explain_rows(method, model, images, labels, part, provenance["explain"], told.append)
+        writer.write(split, part, rows | {"index": INDEX[split][part]})
+    writer.finish()
     return model, sum(told)
 
 
