@@ -19,8 +19,9 @@ from evaluation.imputation import imputation_seconds
 from evaluation.runs import RetrainingConfig
 from evaluation.sanity import randomization_cascade
 from experiments.engine import threads_per_job
+from experiments.explaining import method_kwargs
 from experiments.measurements import Measurements
-from experiments.pipeline import Pipeline, method_kwargs
+from experiments.pipeline import Pipeline
 from experiments.runner import Experiment
 from training.config import TrainingConfig
 from training.networks import new_model

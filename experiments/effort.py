@@ -17,8 +17,8 @@ from evaluation import FILLS_OF
 from evaluation.imputation import imputation_seconds
 from evaluation.registry import load_evaluation
 from evaluation.trust import FEWEST_IMAGES
-from reporting.evaluation_summary import MeasurementSummary
 from reporting.labels import duration, quantity
+from reporting.measurement_summary import MeasurementSummary
 from reporting.trust_summary import TrustSummary
 
 DECIDING, ASIDE = ("ROAD", "insertion-deletion", "learned"), ("selectivity", "sanity")

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attribution import LAYER_METHODS
+from attribution.custom import construction
 from attribution.maps import explain_batch
 from attribution.method import Method
 from attribution.spec import MethodSpec
@@ -17,12 +19,11 @@ from data import dataset_info
 from evaluation.tasks import OnImages, SharedArrays, Task, normalisation_of, split_of
 from experiments.jobs import Job
 from experiments.map_files import SPLITS, Array, MapReader, MapWriter, Rows
+from models.inspection import Inspectable, last_block
 from training.checkpoint import Checkpoint
 from training.classifier import restore
 from training.device import release_freed_memory
 from training.inputs import Images, Inputs, batch_size
-
-MethodKwargs = Callable[[MethodSpec, nn.Module, Tensor], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,6 @@ class Explained:
     Attributes:
         data: see `tasks.arrays_of`.
         explain: "prediction" or "label".
-        kwargs: returns the arguments that depend on network and black pixel.
     """
 
     method: MethodSpec
@@ -41,7 +41,6 @@ class Explained:
     explain: str
     device: torch.device
     checkpoint: Checkpoint = field(compare=False)
-    kwargs: MethodKwargs = field(compare=False)
 
 
 @dataclass(eq=False)
@@ -115,7 +114,7 @@ def explain_part(subject: Explained, split: str, start: int, stop: int, on_image
 def _explainer(subject: Explained) -> tuple[Method, nn.Module]:
     model = subject.method.network(restore(subject.checkpoint, subject.device))
     black = normalisation_of(subject.data.arrays(), subject.device).black
-    return subject.method.build(model, **subject.kwargs(subject.method, model, black)), model
+    return subject.method.build(model, **method_kwargs(subject.method, model, black)), model
 
 
 @lru_cache(len(SPLITS))
@@ -144,3 +143,14 @@ def explain_rows(
     names = [name for name, values in vars(batches[0]).items() if values is not None]
     arrays = {name: np.concatenate([vars(batch)[name] for batch in batches]) for name in names}
     return arrays | {"label": labels[part]}
+
+
+def method_kwargs(method: MethodSpec, model: nn.Module, black: Tensor) -> dict[str, Any]:
+    """Return the arguments of `method` that depend on data and network: a black pixel (C,), the last convolution block.
+
+    WARN's attention convolves after the last block, so that the last feature map is not the one to explain.
+    """
+    if method.method == "IG":
+        return {"black": black}
+    needs_layer = construction(method.method)[1].needs_layer if method.is_external else method.method in LAYER_METHODS
+    return {"layer": last_block(model)} if needs_layer and isinstance(model, Inspectable) else {}

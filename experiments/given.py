@@ -4,14 +4,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from common.errors import InputError
-from data import dataset_info
+from data import Split, dataset_info
 from data.folder_options import FolderOptions
 from data.folders import TARGET_PREFIX, is_folder
+from evaluation.chance import chance_of
+from evaluation.statistics import at_chance, proportion_interval
 from models.preprocessing import preprocessing_of
 from models.zoo import is_zoo_model
 from training.checkpoint import Checkpoint
+from training.classifier import restore
 from training.given import PRETRAINED, load_given
+from training.inputs import Images, Normalisation
+from training.loop import predict
 
 if TYPE_CHECKING:
     from experiments.request import Request
@@ -83,3 +90,13 @@ def _load(
     place: str | None, weights: str, shape: tuple[int, int, int], classes: int, mean: Any, std: Any
 ) -> Checkpoint:
     return load_given(place, weights, shape, classes, mean=mean, std=std)
+
+
+def describe_given(network: Checkpoint, test: Split, normalisation: Normalisation, device: torch.device) -> str:
+    """Return a line on the accuracy of a given network on the test images, and a doubt if it is near chance."""
+    hits = predict(restore(network, device), Images(test, normalisation, device)).cpu().numpy() == test.labels
+    accuracy, chance = proportion_interval(int(hits.sum()), len(hits)), chance_of(torch.from_numpy(test.labels))
+    line = f"model: {network.metadata['model']}, {network.metadata['parameters']:,} parameters: accuracy "
+    line += f"{accuracy.mean:.4f} ± {accuracy.half:.4f} on {len(hits):,} images, chance {chance:.4f}"
+    doubt = "; it is near chance: preprocessing or the order of the classes may be wrong"
+    return line + doubt * at_chance(accuracy, chance)

@@ -17,14 +17,15 @@ from evaluation.options import record_of
 from evaluation.protocol import Evaluation, StoredArtefacts
 from evaluation.registry import load_evaluation, measure
 from evaluation.tasks import SharedArrays, Task
+from experiments.explaining import method_kwargs
 from experiments.jobs import Job
 from experiments.networks import FineTuning, find_finetuned, finetuned_path, network_job
-from experiments.pipeline import Pipeline, method_kwargs
+from experiments.pipeline import Pipeline
 from experiments.records import StoredRecords, write_arrays, write_record
 from experiments.runner import Experiment
 from experiments.trainings import Training
-from reporting.evaluation_summary import MeasurementSummary
 from reporting.groups import MEASUREMENTS
+from reporting.measurement_summary import MeasurementSummary
 from reporting.numbers_summary import NumbersSummary
 from reporting.records import load_selectivity, read_result
 

@@ -17,7 +17,8 @@ from attribution.spec import MethodSpec
 from data import Split
 from evaluation.coherence import choose_examples
 from evaluation.configs import ExampleFilter
-from experiments.pipeline import Pipeline, method_kwargs
+from experiments.explaining import method_kwargs
+from experiments.pipeline import Pipeline
 from models.inspection import attention_maps, layers
 from reporting.labels import explained_class
 from reporting.pictures import SCALE_NOTE, Caption, Column, draw_grid

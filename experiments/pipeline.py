@@ -9,23 +9,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from attribution import LAYER_METHODS, MAP_DTYPES
-from attribution.custom import construction
+from attribution import MAP_DTYPES
 from attribution.maps import explain_batch
 from attribution.spec import MethodSpec
 from common.files import require_not_in_use
 from common.random_state import seeded
 from data import Dataset, dataset_info, dataset_sha256, load_dataset
 from data.load import subset_index
-from evaluation.chance import chance_of
 from evaluation.masking import ranks_of_maps
-from evaluation.statistics import at_chance, proportion_interval
 from evaluation.tasks import Arrays, SharedArrays, arrays_of
 from experiments.checkpoints import find_classifier, has_code_changed
 from experiments.engine import Local
-from experiments.explaining import Explained, Explaining
+from experiments.explaining import Explained, Explaining, method_kwargs
+from experiments.given import describe_given
 from experiments.jobs import make_large, require_success
 from experiments.map_files import (
     SPLITS,
@@ -39,12 +37,10 @@ from experiments.map_files import (
 from experiments.store import Folders
 from experiments.trainings import Training
 from models import model_name
-from models.inspection import Inspectable, last_block
 from training.checkpoint import Checkpoint
 from training.classifier import restore
 from training.config import TrainingConfig
-from training.inputs import Images, Normalisation
-from training.loop import predict
+from training.inputs import Normalisation
 from training.networks import new_model
 
 RANKS_HELD = 4  # methods
@@ -118,20 +114,8 @@ class Pipeline:
         """Make the classifier if it is missing; print a line on a given one, once."""
         _ = self.checkpoint
         if self.given is not None and not self._is_announced:
-            print(self.describe_given(), flush=True)
+            print(describe_given(self.given, self.dataset.test, self.normalisation, self.device), flush=True)
         self._is_announced = True
-
-    def describe_given(self) -> str:
-        """Return a line on the accuracy of a given network on the test images, and a doubt if it is near chance."""
-        assert self.given is not None
-        test, metadata = self.dataset.test, self.given.metadata
-        model = restore(self.given, self.device)
-        hits = predict(model, Images(test, self.normalisation, self.device)).cpu().numpy() == test.labels
-        accuracy, chance = proportion_interval(int(hits.sum()), len(hits)), chance_of(torch.from_numpy(test.labels))
-        line = f"model: {self.model}, {metadata['parameters']:,} parameters: accuracy {accuracy.mean:.4f}"
-        line += f" ± {accuracy.half:.4f} on {len(hits):,} images, chance {chance:.4f}"
-        doubt = "; it is near chance: preprocessing or the order of the classes may be wrong"
-        return line + doubt * at_chance(accuracy, chance)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -139,7 +123,7 @@ class Pipeline:
         if self._checkpoint is None:
             require_success(make_large([self.training()], Local(1), self.folders, ""), 1, "trainings")
             self._checkpoint = find_classifier(self.config, self.dataset_sha256, self.folders.checkpoints)
-            assert self._checkpoint is not None
+        assert self._checkpoint is not None
         return self._checkpoint
 
     def training(self) -> Training:
@@ -315,14 +299,3 @@ def _is_of_other_code(path: Path, provenance: Provenance) -> bool:
     """Return whether a user's own code that made the maps was edited since, and say so."""
     is_own = "code" in provenance or "model_code" in provenance
     return is_own and bool(stored := read_attributes(path)) and has_code_changed(stored, provenance)
-
-
-def method_kwargs(method: MethodSpec, model: nn.Module, black: Tensor) -> dict[str, Any]:
-    """Return the arguments of `method` that depend on data and network: a black pixel (C,), the last convolution block.
-
-    WARN's attention convolves after the last block, so that the last feature map is not the one to explain.
-    """
-    if method.method == "IG":
-        return {"black": black}
-    needs_layer = construction(method.method)[1].needs_layer if method.is_external else method.method in LAYER_METHODS
-    return {"layer": last_block(model)} if needs_layer and isinstance(model, Inspectable) else {}

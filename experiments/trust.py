@@ -24,9 +24,10 @@ from experiments.effort import (
     timed_images,
 )
 from experiments.engine import Engine, threads_per_job
+from experiments.explaining import method_kwargs
 from experiments.measurements import Measurements
 from experiments.pictures import Subject
-from experiments.pipeline import Pipeline, method_kwargs
+from experiments.pipeline import Pipeline
 from experiments.plans import methods_for
 from experiments.records import find_result, write_record
 from experiments.request import Request

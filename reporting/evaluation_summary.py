@@ -1,31 +1,27 @@
 """Base classes of summaries, from which tables, CSV, figures, README blocks and the page are drawn."""
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from attribution.spec import MethodSpec, methods_stem
+from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.files import write_text
-from data import DATA_DIR
-from evaluation.chance import chance_level, known_dataset_info
-from evaluation.options import words_of
 from evaluation.statistics import Curve, Estimate, Values, at_chance, chance_words, mean_interval
-from evaluation.trust import ImageValues
-from reporting.labels import file_name_part, interval_kind, parameter_words, quantity, usual_images
-from reporting.tables import cell, markdown_table
+from reporting.labels import parameter_words, quantity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEAKS = "†"
+THREADS = re.compile(r", \d+ threads?$")  # at the end of a device's name
 
 
 @dataclass(frozen=True)
@@ -196,7 +192,20 @@ class ModelSummary(EvaluationSummary):
 
     @property
     def text(self) -> str:
-        return f"{super().text}{left_out_lines(self.left_out)}"
+        return f"{super().text}{self.mixed_devices}{left_out_lines(self.left_out)}"
+
+    @property
+    def devices(self) -> Iterable[str]:
+        """The device of each result, as its record has it."""
+        return ()
+
+    @property
+    def mixed_devices(self) -> str:
+        """A line if several kinds of processor computed the results: the last digits differ, and so may a training."""
+        kinds = sorted({THREADS.sub("", device) for device in self.devices})
+        return f"- computed on {len(kinds)} kinds of processor, which round differently: {'; '.join(kinds)}\n" * (
+            len(kinds) > 1
+        )
 
     @property
     @abstractmethod
@@ -237,98 +246,3 @@ class ModelSummary(EvaluationSummary):
         """Return the number of seeds, the parameters that are not the default, and a doubt if there is one."""
         words = [quantity(seeds, "seed") + ", interval over the images" * by_image, *parameter_words(methods)]
         return ", ".join(words) + "; at chance on whole images" * bool(self.doubt)
-
-
-@dataclass(frozen=True)
-class MeasurementSummary(ModelSummary):
-    """Base of the summaries of measurements without retraining.
-
-    Attributes:
-        results: of each method and seed, the fields of the record.
-        dataset_sha256, data_dir: hash and folder of the data, from which chance is counted if old records lack it.
-    """
-
-    config: Any
-    dataset: str
-    model: str
-    methods: tuple[MethodSpec, ...]
-    seeds: tuple[int, ...]
-    results: Mapping[tuple[MethodSpec, int], Mapping[str, Any]]
-    quick: bool = False
-    dataset_sha256: str = ""
-    data_dir: Path = DATA_DIR
-    left_out: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    @abstractmethod
-    def evaluation(self) -> str: ...
-
-    @cached_property
-    def chance(self) -> float | None:
-        recorded = (result.get("chance") for result in self.results.values())
-        return chance_level(recorded, self.dataset, self.dataset_sha256, self.config.limit_test, self.data_dir)
-
-    @property
-    def first(self) -> Mapping[str, Any]:
-        """The first result, for what all have in common."""
-        return self.results[self.methods[0], self.seeds[0]]
-
-    def values_by_seed(self, method: MethodSpec, name: str) -> list[Any]:
-        """Return a field of the records of a method, for each seed."""
-        return [self.results[method, seed][name] for seed in self.seeds]
-
-    @property
-    def is_by_image(self) -> bool:
-        """True if the intervals are over the images, not over the seeds."""
-        return bool(getattr(self.config, "by_image", False))
-
-    def values_by_image(self, method: MethodSpec, name: str) -> npt.NDArray[np.float64]:
-        """Return a field of each image (N,), its mean over the seeds."""
-        values: npt.NDArray[np.float64] = np.mean(self.values_by_seed(method, name), axis=0)
-        return values
-
-    @property
-    def image_values(self) -> Sequence[ImageValues]:
-        """The values of each image, for comparisons that are paired by image; none if only means are stored."""
-        return ()
-
-    def compare_images(self, name: str, about: str, field: str, higher: bool, **facts: bool) -> ImageValues:
-        """Return a field of each image for all methods; `facts` are attributes of `ImageValues`."""
-        values = {method.label: self.values_by_image(method, field) for method in self.methods}
-        return ImageValues(name, about, higher, values, **facts)
-
-    @property
-    def interval_words(self) -> str:
-        """The kind of interval in a sentence, for summaries whose interval is over images or over seeds."""
-        if self.is_by_image:
-            return f"Student's t over the images of {'this network' if len(self.seeds) == 1 else 'these networks'}"
-        return interval_kind(len(self.seeds))
-
-    def method_table(self, head: Iterable[str], rows: Iterable[Iterable[Values]]) -> str:
-        """Return a table with a row for each method: the means of some values over the seeds."""
-        named = zip(self.methods, rows, strict=True)
-        return markdown_table([["method", *head], *([method.label, *map(cell, row)] for method, row in named)])
-
-    def method_column(self, name: str, about: str, values: Callable[[MethodSpec], Values], higher: bool) -> Column:
-        """Return the column of a number that each method has for each seed; `higher` is better or worse."""
-        return Column(name, about, higher, {each.label: estimate_seeds(values(each)) for each in self.methods})
-
-    @property
-    def title(self) -> str:
-        return f"{self.evaluation} on {self.dataset}, {self.model}"
-
-    @property
-    def stem(self) -> str:
-        words = [self.evaluation, self.dataset, file_name_part(self.model), methods_stem(self.methods)]
-        words += [*self.config_words, *parameter_words(self.methods)]
-        return "_".join([*words, *[f"{len(self.seeds)}-seeds"] * (len(self.seeds) > 1), *["quick"] * self.quick])
-
-    @property
-    def config_words(self) -> list[str]:
-        """The options that are not the default, as words of file names."""
-        return words_of(self.config, {"limit_test": self.usual_images})
-
-    @property
-    def usual_images(self) -> int | None:
-        """The default number of test images; None for an image folder that is not here."""
-        return usual_images(self.dataset) if known_dataset_info(self.dataset) else None

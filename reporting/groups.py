@@ -13,7 +13,7 @@ from data import DATA_DIR, DATASETS, GENERATED
 from evaluation import REMOVING
 from evaluation.configs import RemovalConfig, SanityConfig, SelectivityConfig
 from evaluation.options import from_record
-from reporting.evaluation_summary import MeasurementSummary
+from reporting.measurement_summary import MeasurementSummary
 from reporting.records import load_records, load_selectivity, read_result
 from reporting.removal_summary import RemovalSummary
 from reporting.sanity_summary import SanitySummary

@@ -9,8 +9,9 @@ import numpy as np
 from attribution.spec import MethodSpec
 from evaluation.options import notes_of
 from evaluation.trust import ImageValues
-from reporting.evaluation_summary import Column, MeasurementSummary
+from reporting.evaluation_summary import Column
 from reporting.labels import parameter_sentences, quantity
+from reporting.measurement_summary import MeasurementSummary
 from reporting.tables import csv_text, numbers
 
 

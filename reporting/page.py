@@ -13,8 +13,9 @@ import numpy as np
 from common.files import write_text
 from evaluation.runs import Run, RunResult
 from evaluation.statistics import Curve
-from reporting.evaluation_summary import Chart, MeasurementSummary
+from reporting.evaluation_summary import Chart
 from reporting.labels import colours_of
+from reporting.measurement_summary import MeasurementSummary
 from reporting.retrainings import Retrainings
 from reporting.summary import Summary
 from reporting.tables import flatten

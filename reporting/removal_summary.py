@@ -12,8 +12,9 @@ from evaluation.configs import RemovalConfig, usual_ratios, usual_removal
 from evaluation.options import notes_of, words_of
 from evaluation.statistics import Curve, Estimate, difference, estimate
 from evaluation.trust import ImageValues
-from reporting.evaluation_summary import Chart, Column, MeasurementSummary, estimate_seeds
+from reporting.evaluation_summary import Chart, Column, estimate_seeds
 from reporting.labels import explained_class, interval_kind, parameter_sentences, quantity
+from reporting.measurement_summary import MeasurementSummary
 from reporting.tables import cell, csv_text, difference_cell, markdown_table, numbers, random_differences
 
 DESCRIPTIONS = {

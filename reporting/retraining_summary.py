@@ -112,6 +112,10 @@ class RetrainingSummary(ModelSummary):
         return chance_level(recorded, self.dataset, self.dataset_sha256, self.config.limit_test, self.data_dir)
 
     @property
+    def devices(self) -> list[str]:
+        return [result.device for result in self.runs_in_order.values()]
+
+    @property
     def title(self) -> str:
         special = f" ({', '.join(self.mask_words)})" if self.mask_words else ""
         return f"{self.evaluation} on {self.dataset}, {self.model}{special}"

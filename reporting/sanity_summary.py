@@ -10,8 +10,9 @@ from evaluation.configs import SanityConfig
 from evaluation.options import notes_of
 from evaluation.statistics import Estimate, estimate
 from evaluation.trust import ImageValues
-from reporting.evaluation_summary import Column, MeasurementSummary
+from reporting.evaluation_summary import Column
 from reporting.labels import parameter_sentences, quantity
+from reporting.measurement_summary import MeasurementSummary
 from reporting.tables import csv_text, numbers
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from evaluation.configs import SelectivityConfig
 from evaluation.options import notes_of
 from evaluation.statistics import Estimate, mean_interval, proportion_interval, trapezoids
 from evaluation.trust import ImageValues
-from reporting.evaluation_summary import Column, MeasurementSummary
+from reporting.evaluation_summary import Column
 from reporting.labels import explained_class, parameter_sentences, parameter_words
+from reporting.measurement_summary import MeasurementSummary
 from reporting.tables import cell, csv_text, markdown_table, numbers, random_differences
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from common.errors import InputError
 from data import DATASETS
 from models import NO_ATTENTION
 from reporting.accuracy import Trainings, group_trainings, load_trainings
-from reporting.evaluation_summary import LEAKS, Column, EvaluationSummary, MeasurementSummary, ModelSummary
+from reporting.evaluation_summary import LEAKS, Column, EvaluationSummary, ModelSummary
 from reporting.groups import MEASUREMENTS, load_measurements, select_largest
 from reporting.labels import file_name_part
+from reporting.measurement_summary import MeasurementSummary
 from reporting.retrainings import Retrainings
 from reporting.tables import csv_text, markdown_table, numbers
 

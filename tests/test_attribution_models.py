@@ -8,7 +8,7 @@ from attribution.fusing import fuse_batchnorm
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from data import load_dataset
-from experiments.pipeline import method_kwargs
+from experiments.explaining import method_kwargs
 from models import ATTENTIONS, build_model
 from training.inputs import Images, Normalisation
 

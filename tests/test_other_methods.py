@@ -15,7 +15,7 @@ from attribution import build_method
 from attribution.gradcam import to_size_of
 from attribution.spec import MethodSpec, parameters_by_method
 from common.errors import InputError
-from experiments.pipeline import method_kwargs
+from experiments.explaining import method_kwargs
 from models import build_model
 from reporting.labels import parameter_sentences, parameter_words
 from tests.other_methods import FORMS, WRONG_FORMS
