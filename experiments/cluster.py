@@ -147,8 +147,10 @@ class Cluster:
             room = there.get("CPU", 0) / self.cpus
             if self.gpus:
                 room = min(room, there.get("GPU", 0) / self.gpus)
-            self._slots, self._counted = max(1, int(room)), time.monotonic()
-        return self._slots
+            if room < 1 <= self._slots:
+                print(f"cluster: no room for a task ({self.cpus} CPUs, {self.gpus:g} GPUs) now: waiting", flush=True)
+            self._slots, self._counted = int(room), time.monotonic()
+        return max(1, self._slots)  # a cluster that grows by demand has to see some
 
     def run(self, tasks: Iterable[Task | None], on_images: OnImages) -> Iterator[tuple[Task, Any]]:
         """See `Engine.run`; images are counted when their task ends.
@@ -185,7 +187,7 @@ class Cluster:
                         else:
                             on_images(attempt.task.images)
                             yield attempt.task, result
-        except (ray.exceptions.RaySystemError, ConnectionError, ray.exceptions.RpcError) as error:
+        except (ray.exceptions.RaySystemError, ray.exceptions.LocalRayletDiedError, ConnectionError) as error:
             raise InputError(
                 f"the cluster was lost ({' '.join(str(error).split())[:200]}): what is finished is kept; the same "
                 "command goes on"
@@ -202,10 +204,13 @@ class Cluster:
         attempt.objects = tuple(pickler.references.values())
         # in lists, so that Ray hands over the references and not what they stand for
         objects = [[key, [reference]] for key, reference in pickler.references.items()]
-        room = {"num_cpus": min(self.cpus * attempt.share, max(self._most("CPU"), self.cpus))}
-        if self.gpus:
-            room["num_gpus"] = min(self.gpus * attempt.share, max(self.gpus, 1))
-        return self._remote.options(**room).remote(file.getvalue(), objects, self._identity, self.cpus)
+        cpus, gpus = float(self.cpus), self.gpus
+        if attempt.share > 1:
+            cpus = min(cpus * attempt.share, max(self._most("CPU"), cpus))
+            gpus = min(gpus * attempt.share, max(gpus, 1)) if gpus else gpus
+        return self._remote.options(num_cpus=cpus, num_gpus=gpus).remote(
+            file.getvalue(), objects, self._identity, self.cpus
+        )
 
     def _put(self, value: Any) -> Any:
         """Put what tasks share into the object store, once; return the reference."""
@@ -216,6 +221,11 @@ class Cluster:
                 self._objects.popitem(last=False)
         self._objects.move_to_end(key)
         return self._objects[key][1]
+
+    @property
+    def _alone(self) -> float:
+        """The share with which a task has a machine, and a GPU, to itself."""
+        return max(self._most("CPU") / self.cpus, 1 / self.gpus if self.gpus else 1)
 
     def _most(self, resource: str) -> float:
         """Return how much of a resource the largest machine has."""
@@ -233,11 +243,13 @@ class Cluster:
             raise InputError(f"the code can't be brought to the cluster: {' '.join(str(error).split())}") from error
         except errors.NodeDiedError:
             return _AGAIN
-        except (errors.WorkerCrashedError, errors.ObjectLostError, errors.OwnerDiedError, errors.LocalRayletDiedError):
+        except (errors.WorkerCrashedError, errors.ObjectLostError):
             attempt.losses += 1
-            if attempt.losses < LOSSES:
-                return _AGAIN
-            return Failure(attempt.task.name, f"its process was lost {LOSSES} times")
+            if attempt.losses >= LOSSES:
+                return Failure(attempt.task.name, f"its process was lost {LOSSES} times")
+            if attempt.losses > 1 and attempt.share < self._alone:  # the system may have had too little memory
+                attempt.share *= 2
+            return _AGAIN
         except errors.RayTaskError as error:  # of this module itself: a task's own is a `Failure`
             cause = error.cause if isinstance(error.cause, BaseException) else error
             return Failure.of(attempt.task, cause)
@@ -249,8 +261,7 @@ class Cluster:
 
     def _with_more_room(self, attempt: _Attempt) -> Any:
         """Let fewer tasks run beside one that had too little memory, at last none."""
-        alone = max(self._most("CPU") / self.cpus, 1 / self.gpus if self.gpus else 1)
-        if attempt.share >= alone:
+        if attempt.share >= self._alone:
             return Failure(attempt.task.name, "out of memory, even alone on a machine")
         attempt.share *= 2
         return _AGAIN
