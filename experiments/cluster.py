@@ -187,10 +187,10 @@ class Cluster:
                         else:
                             on_images(attempt.task.images)
                             yield attempt.task, result
-        except (ray.exceptions.RaySystemError, ray.exceptions.LocalRayletDiedError, ConnectionError) as error:
+        except (ray.exceptions.RayError, ConnectionError) as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise InputError(
-                f"the cluster was lost ({' '.join(str(error).split())[:200]}): what is finished is kept; the same "
-                "command goes on"
+                f"the cluster was lost ({reason}): what is finished is kept; the same command goes on"
             ) from error
         finally:
             for reference in running:
@@ -208,9 +208,8 @@ class Cluster:
         if attempt.share > 1:
             cpus = min(cpus * attempt.share, max(self._most("CPU"), cpus))
             gpus = min(gpus * attempt.share, max(gpus, 1)) if gpus else gpus
-        return self._remote.options(num_cpus=cpus, num_gpus=gpus).remote(
-            file.getvalue(), objects, self._identity, self.cpus
-        )
+        arguments = file.getvalue(), objects, self._identity, self.cpus
+        return self._remote.options(num_cpus=cpus, num_gpus=gpus).remote(*arguments)
 
     def _put(self, value: Any) -> Any:
         """Put what tasks share into the object store, once; return the reference."""
