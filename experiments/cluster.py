@@ -49,6 +49,7 @@ def require_ray() -> Any:
     if importlib.util.find_spec("ray") is None:
         raise InputError(f"--engine=ray needs Ray, which is not installed: {INSTALL}")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # under `ray job submit`: our code, not its whole folder
     import ray
 
     return ray
