@@ -92,7 +92,7 @@ def scale(published: Published) -> str:
         rates = f"{1000 / empty[1000]:,.0f}", f"{empty[10_000]:.1f}", f"{engine['cost'] / each - 1:+.1%}"
         rows.append([engine["name"], *rates, f"{of_one / engine['seconds']:.2f}"])
     note = (
-        f"`python -m benchmarks.scale`, {found['device']}: retrainings of {each:.1f} s on one thread without an engine; "
+        f"`python -m benchmarks.scale`, {found['device']}: {each:.1f} s a retraining on one thread without an engine; "
         f"shared by all {found['bytes']['shared once'] / 1e6:.0f} MB, which are shipped once; each task "
         f"{found['bytes']['each task'] / 1000:.1f} kB. With two, both cores compute, and share caches and memory."
     )
