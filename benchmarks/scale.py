@@ -43,7 +43,7 @@ def cluster(nodes: int) -> Iterator[Engine]:
     import ray
     from ray.cluster_utils import Cluster as Nodes
 
-    place = {"node_ip_address": "127.0.0.1"}
+    place: dict[str, Any] = {"node_ip_address": "127.0.0.2"}  # Ray takes 127.0.0.1 for the address that others see
     machines = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **place})
     for _ in range(nodes):
         machines.add_node(num_cpus=1, **place)

@@ -232,7 +232,7 @@ class Pipeline:
     def explaining(self, method: MethodSpec) -> Explaining:
         """Return the job that makes the maps of `method`."""
         checkpoint, provenance = self.checkpoint, self.provenance(method)
-        facts = method, checkpoint.sha256, self.arrays, self.explain, self.device_of_tasks, checkpoint, method_kwargs
+        facts = method, checkpoint.sha256, self.arrays, self.explain, self.device_of_tasks, checkpoint
         return Explaining(
             *(method, self.config.dataset),
             MapWriter(self.map_path(method), provenance, self._index, self.whole.shape),

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).parent.parent
 PLACES = ["tests/cluster_tasks.py:double"]  # its folder is shipped
-LOOPBACK = {"node_ip_address": "127.0.0.1"}
+LOOPBACK = {"node_ip_address": "127.0.0.2"}  # Ray takes 127.0.0.1 for the address that others see
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_other_versions_are_refused(engine, monkeypatch):
 
     here = engine._identity
     engine._identity = Identity(here.source, tuple((dict(here.versions) | {"torch": "1.0"}).items()))
-    with pytest.raises(InputError, match=r"the machine 127.0.0.1 of the cluster has torch .*, here 1.0"):
+    with pytest.raises(InputError, match=r"the machine .* of the cluster has torch .*, here 1.0"):
         results(engine, [Task("double", cluster_tasks.double, (1,), 1)])
     assert Identity("a", here.versions).difference(Identity("b", here.versions)) == "other code of this project"
     assert not here.difference(Identity.of_this_process())
@@ -190,9 +190,9 @@ def test_a_command_ends_with_what_is_missing(nodes, data_dir, tmp_path):
         assert done.returncode == 2
         line = done.stderr.strip().splitlines()[-1]
         assert re.search(
-            r"1 of 5 measurements failed: GC seed 0: RuntimeError: no layer today \(cluster_tasks.py", line
+            r"1 of 4 measurements failed: GC seed 0: RuntimeError: no layer today \(cluster_tasks.py", line
         )
-        assert len(list((output / "results").rglob("*seed0-*.json"))) == 4, "the others are kept"
+        assert len(list((output / "results").rglob("*seed0-*.json"))) == 3, "the others are kept"
 
 
 def test_ctrl_c_cancels_what_runs(nodes, data_dir, tmp_path):
