@@ -7,6 +7,7 @@ and again if the process, the machine or the memory under them was lost. Ray is 
 import importlib.util
 import io
 import os
+import socket
 import tempfile
 import time
 from collections import OrderedDict
@@ -37,6 +38,7 @@ ADDRESS_VARIABLE = "RAY_ADDRESS"
 THIS_MACHINE = "127.0.0.1"
 AHEAD = 2  # tasks handed over, for each that the cluster has room for, so that no process waits for the next one
 LOSSES = 10  # of the process under one task, before the task itself is blamed
+SECONDS_TO_CONNECT = 10.0
 SECONDS_BETWEEN_COUNTS = 5.0  # of the processors of the cluster, which grows and shrinks
 
 
@@ -53,6 +55,17 @@ def require_ray() -> Any:
     import ray
 
     return ray
+
+
+def require_listener(address: str | None) -> None:
+    """Raise `InputError` if nobody listens at HOST:PORT, for which Ray would wait for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host, int(port)), SECONDS_TO_CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"--address={address}: no Ray cluster there: {error}") from error
 
 
 @dataclass
@@ -121,6 +134,7 @@ class Cluster:
             if not _connections:
                 raise InputError("this process uses Ray already: give --engine=ray to a process of its own")
             ray.shutdown()  # of an earlier command, with the code of that
+        require_listener(self.address)
         try:
             with tempfile.TemporaryDirectory(prefix="whitebox-code-") as code:
                 copy_code(self.places, Path(code))
