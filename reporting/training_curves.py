@@ -15,7 +15,7 @@ from reporting.labels import TITLES, readable_dataset, readable_model
 QUANTITIES = {"validation_accuracy": "accuracy on held-out images", "loss": "training loss"}  # and titles of the panels
 NOTE = (
     "Held out: a part of the training images. Loss: mean over the batches of an epoch, with label smoothing. "
-    "Bold: mean over the seeds; thin: each seed."
+    "Bold: mean over the seeds; thin: each seed; dotted: after the last epoch."
 )
 
 

@@ -112,7 +112,7 @@ def train(
         if held_out:
             accuracy = (predict(model, inputs, validation) == labels[validation]).float().mean().item()
             on_step(0, accuracy)
-        rate = schedule.get_last_lr()[0]
+        rate = float(schedule.get_last_lr()[0])
         history.append({"epoch": epoch + 1, "loss": loss, "validation_accuracy": accuracy, "learning_rate": rate})
         if on_epoch is not None:
             states = {name: part.state_dict() for name, part in parts.items()}
