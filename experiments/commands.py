@@ -128,7 +128,12 @@ def train(request: Request, costs: "Costs | None") -> None:
 def draw_trainings(request: Request) -> None:
     """Draw the training curves of all stored classifiers of the request's data sets."""
     datasets, folders = request.target or (), request.folders
-    stored = {name: each for dataset in datasets for name, each in load_metadata(folders.checkpoints, dataset).items()}
+    try:
+        parts = [load_metadata(folders.checkpoints, dataset) for dataset in datasets]
+    except InputError as error:  # another checkpoint is damaged; what was trained is stored
+        print(f"no figure: {error}", flush=True)
+        return
+    stored = {name: metadata for part in parts for name, metadata in part.items()}
     for path in write_training_curves(datasets, stored, folders.results, request.quick):
         print(f"figure: {path}", flush=True)
 

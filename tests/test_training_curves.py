@@ -157,6 +157,14 @@ def test_training_and_report_draw_the_same_figure(data_dir, tmp_path, capsys):
     assert [len(values) for values in curve.seeds] == [2, 2]
 
 
+def test_a_damaged_checkpoint_of_another_model_costs_the_figure_alone(data_dir, tmp_path, capsys):
+    keep(tmp_path, model="CAM")
+    path = tmp_path / "checkpoints" / "mnist_CAM_seed0.pt"
+    path.write_bytes(path.read_bytes()[:-50])
+    assert run(data_dir, tmp_path, ["--train", "--target=mnist", "--epochs=1", "--batch-size=64"]) == 0
+    assert f"no figure: {path} is damaged" in capsys.readouterr().out
+
+
 def test_published_trainings_have_their_history_and_old_lines_stay(tmp_path):
     keep(tmp_path)
     published = tmp_path / "published"
