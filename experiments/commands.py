@@ -13,7 +13,7 @@ from common.files import free_bytes
 from common.fingerprint import forget_fingerprints
 from data import dataset_sha256, load_dataset
 from evaluation import TRUST
-from experiments.checkpoints import find_classifier
+from experiments.checkpoints import find_classifier, load_metadata
 from experiments.jobs import Job, make_large, require_success
 from experiments.map_files import MapReader
 from experiments.plans import methods_for, plan_evaluations
@@ -27,6 +27,7 @@ from experiments.trainings import Training
 from reporting.evaluation_summary import left_out_lines
 from reporting.labels import classifier_line
 from reporting.retraining_summary import Gap
+from reporting.training_curves import write_training_curves
 from training.checkpoint import Checkpoint
 from training.config import TrainingConfig
 
@@ -118,8 +119,23 @@ def train(request: Request, costs: "Costs | None") -> None:
             missing.append(training(request, config))
     failures = make_large(missing, request.make_engine(), folders, "classifiers")
     require_success(failures, len(missing), "trainings")
+    if not costs:
+        draw_trainings(request)
     if request.tensorboard:
         print(f"scalars: tensorboard --logdir {folders.tensorboard}", flush=True)
+
+
+def draw_trainings(request: Request) -> None:
+    """Draw the training curves of all stored classifiers of the request's data sets."""
+    datasets, folders = request.target or (), request.folders
+    try:
+        parts = [load_metadata(folders.checkpoints, dataset) for dataset in datasets]
+    except InputError as error:  # another checkpoint is damaged; what was trained is stored
+        print(f"no figure: {error}", flush=True)
+        return
+    stored = {name: metadata for part in parts for name, metadata in part.items()}
+    for path in write_training_curves(datasets, stored, folders.results, request.quick):
+        print(f"figure: {path}", flush=True)
 
 
 def training(request: Request, config: TrainingConfig) -> Training:

@@ -22,6 +22,7 @@ from reporting.page import write_page
 from reporting.records import FORMAT, GATHERED, load_gathered, load_records, naming_damage
 from reporting.retrainings import Retrainings
 from reporting.summary import summarize
+from reporting.training_curves import write_training_curves
 
 ROOT = Path(__file__).parents[1]
 README, PUBLISHED = ROOT / "README.md", ROOT / "results" / "published"
@@ -56,7 +57,8 @@ def report(request: Request, folders: Folders) -> None:
     pages = summarize(datasets, retrainings, measurements)
     print("\n\n".join(page.text for page in pages))
     if not request.dry_run:
-        written = retrainings.write(folders.results, suffix)
+        written = write_training_curves(datasets, trained, folders.results, request.quick)
+        written += retrainings.write(folders.results, suffix)
         written += [path for page in pages for path in page.write_files(folders.results)]
         parts: list[EvaluationSummary] = [*retrainings.quick]
         parts += [part for part in measurements if part.evaluation != "selectivity"]  # its evaluation writes them

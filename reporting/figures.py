@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from common.files import atomic_write
 from evaluation.statistics import Estimate
 from reporting.evaluation_summary import Chart
-from reporting.labels import colours_of
+from reporting.labels import colours_of, colours_of_models
 
 if TYPE_CHECKING:
     from reporting.selectivity_summary import SelectivityCurve
     from reporting.summary import Summary
+    from reporting.training_curves import TrainingCurve
 
 LINE_STYLES = {"RANDOM": (0, (5, 3)), "SOBEL": (0, (1, 1.5))}
 LABEL_DISTANCE = 0.045  # of the height of the axes
@@ -146,6 +147,28 @@ def draw_scores(curves: Sequence["SelectivityCurve"], title: str, note: str, ima
     return _with_note(figure, f"{thin}\n{note}")
 
 
+def draw_training(panels: Mapping[str, Sequence["TrainingCurve"]], note: str) -> Figure:
+    """Draw a panel for each quantity (its name is the title): the mean over the seeds by epoch, each seed thin."""
+    figure, (row,) = new_figure((6.2 * len(panels), 4.6), 1, len(panels))
+    colours = colours_of_models(curve.model for curves in panels.values() for curve in curves)
+    for axes, (title, curves) in zip(row, panels.items(), strict=True):
+        last = max(len(curve.means) for curve in curves)
+        for curve in curves:
+            colour, epochs = colours[curve.model], range(1, len(curve.means) + 1)
+            for values in curve.seeds if len(curve.seeds) > 1 else ():
+                axes.plot(epochs, values, color=colour, linewidth=0.6, alpha=0.6)
+            axes.plot(epochs, curve.means, color=colour, linewidth=1.8, marker="o", markersize=3)
+            ends = [epochs[-1], 1.02 * last], [curve.means[-1]] * 2
+            axes.plot(*ends, color=colour, linewidth=0.8, linestyle=(0, (1, 2)))  # from the last epoch to the name
+        axes.set(xlabel="epoch", xlim=(0, 1.02 * last))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        _finish(axes, title)
+        low, high = axes.get_ylim()
+        labels = [(curve.means, curve.label, colours[curve.model], 8.5) for curve in curves]
+        _label_ends(axes, labels, x=1.035 * last, span=high - low)
+    return _with_note(figure, note)
+
+
 def _finish(axes: Axes, title: str, size: float = 11) -> None:
     axes.set_title(title, loc="left", fontsize=size)
     axes.spines[["top", "right"]].set_visible(False)
@@ -177,11 +200,16 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
     return paths
 
 
-def _label_ends(axes: Axes, labels: Sequence[Label], x: float) -> None:
-    """Write each curve's name at its end; where curves meet, in the order of their mean heights."""
-    ordered = sorted(labels, key=lambda label: (round(label[0][-1], 2), sum(label[0])), reverse=True)
-    lowest = axes.get_ylim()[0] + LABEL_DISTANCE
-    heights = spread([float(label[0][-1]) for label in ordered], LABEL_DISTANCE, lowest)
+def _label_ends(axes: Axes, labels: Sequence[Label], x: float, span: float = 1.0) -> None:
+    """Write each curve's name at its end; where curves meet, in the order of their mean heights.
+
+    Args:
+        span: height of the axes in units of the curves.
+    """
+    ordered = sorted(labels, key=lambda label: (round(label[0][-1] / span, 2), sum(label[0])), reverse=True)
+    distance = LABEL_DISTANCE * span
+    lowest = axes.get_ylim()[0] + distance
+    heights = spread([float(label[0][-1]) for label in ordered], distance, lowest)
     for height, (_values, text, colour, size) in zip(heights, ordered, strict=True):
         axes.text(x, height, text, color=colour, fontsize=size, va="center", clip_on=False)
 

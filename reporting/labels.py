@@ -11,7 +11,7 @@ from common.hashing import json_sha256
 from data import dataset_info
 from data.folders import is_folder, parse_folder_name
 from evaluation import TEST_SHARE
-from models import NO_ATTENTION, parse_model_name, split_weights
+from models import ATTENTIONS, NO_ATTENTION, parse_model_name, split_weights
 
 FEWEST_IMAGES = 100  # where there are as many
 LONGEST_VALUE = 40  # letters of a parameter in file names
@@ -30,6 +30,12 @@ def colours_of(methods: Sequence[str]) -> dict[str, str]:
     attributed = [method for method in methods if method not in CONTROLS]
     colours = {method: COLOURS[place % len(COLOURS)] for place, method in enumerate(attributed)}
     return {method: colours.get(method, CONTROL_COLOUR) for method in methods}
+
+
+def colours_of_models(models: Iterable[str]) -> dict[str, str]:
+    """Return a colour for each model; the five of this project have the same in every figure."""
+    names = dict.fromkeys((NO_ATTENTION, *ATTENTIONS, *models))
+    return {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names)}
 
 
 def duration(seconds: float) -> str:

@@ -9,9 +9,18 @@ import pytest
 
 from evaluation.statistics import Curve, Estimate
 from reporting.evaluation_summary import Chart
-from reporting.figures import draw_accuracies, draw_curves, draw_lines, draw_scores, draw_summary, save_figure
+from reporting.figures import (
+    draw_accuracies,
+    draw_curves,
+    draw_lines,
+    draw_scores,
+    draw_summary,
+    draw_training,
+    save_figure,
+)
 from reporting.labels import colours_of
 from reporting.selectivity_summary import SelectivityCurve
+from reporting.training_curves import TrainingCurve
 
 METHODS = ["GC", "RANDOM"]
 CURVES = [
@@ -31,11 +40,13 @@ SUMMARY = SimpleNamespace(
     shares=np.eye(2),
     correlations=np.array([[1, np.nan], [np.nan, 1]]),
 )
+TRAININGS = [TrainingCurve(model, model, ((0.5, 0.7), (0.6, 0.8))) for model in ("SimpleCNN", "CAM")]
 FIGURES = {
     "curves": (lambda: draw_curves([PANEL, PANEL], "a note"), True),
     "lines": (lambda: draw_lines({"rank": {"GC": [1, 0], "RANDOM": [1, 1]}}, ["a", "b"], "x", "a note"), True),
     "summary": (lambda: draw_summary(SUMMARY), False),
     "accuracies": (lambda: draw_accuracies(SELECTIVITY, "a title", "a note"), True),
+    "training": (lambda: draw_training({"accuracy": TRAININGS, "loss": TRAININGS}, "a note"), False),
     "scores": (lambda: draw_scores(SELECTIVITY, "a title", "a note"), False),
 }
 

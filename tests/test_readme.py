@@ -16,7 +16,11 @@ from tests.samples import sample_arrays
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-LINKED = [*PAGES, *(ROOT / room / "README.md" for room in ("results", "benchmarks", "saliency_maps", "checkpoints"))]
+LINKED = [
+    *PAGES,
+    ROOT / "CONTRIBUTING.md",
+    *(ROOT / room / "README.md" for room in ("results", "benchmarks", "saliency_maps", "checkpoints")),
+]
 README = PAGES[0].read_text(encoding="utf-8")
 TEXT = "\n\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 EXAMPLES = re.findall(

@@ -55,6 +55,8 @@ def test_resumed_training_ends_bit_identical(mnist, tmp_path, monkeypatch, atten
         k: v for k, v in unbroken.metadata.items() if k not in changing
     }
     assert resumed.metadata["seconds"] >= round(state.seconds, 2)
+    assert len(resumed.metadata["history"]) == RECIPE.epochs
+    assert state.history == unbroken.metadata["history"][:epochs]
     assert [path.name for path in folder.iterdir()] == [order(attention).path(folder).name]
 
 
@@ -66,6 +68,21 @@ def test_only_the_missing_epochs_are_trained(mnist, tmp_path, monkeypatch):
     monkeypatch.setattr(experiments.checkpoints.ResumeFile, "save", lambda _file, state: epochs.append(state.epochs))
     train_and_save(order(), mnist, tmp_path, CPU, resume=True)
     assert epochs == [4]
+
+
+def test_a_state_of_an_older_version_has_no_history(mnist, tmp_path, monkeypatch):
+    unbroken = train_and_save(order(), mnist, tmp_path / "unbroken", CPU)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3)
+        with pytest.raises(Killed):
+            train_and_save(order(), mnist, tmp_path, CPU)
+    path = ResumeFile.of(order(), mnist.sha256, tmp_path).path
+    content = torch.load(path, weights_only=True)
+    del content["history"]
+    torch.save(content, path)
+    resumed = train_and_save(order(), mnist, tmp_path, CPU, resume=True)
+    assert resumed.sha256 == unbroken.sha256
+    assert resumed.metadata["history"] == unbroken.metadata["history"][3:]
 
 
 def test_without_the_option_a_training_begins_anew(mnist, tmp_path, monkeypatch):

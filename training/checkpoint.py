@@ -3,11 +3,15 @@
 import hashlib
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+History = list[dict[str, float | None]]
+"""The epochs of a training in their order: `epoch` from 1, mean `loss` of its batches, `validation_accuracy` after it
+(None if no image is held out), and `learning_rate` after its last step."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class Checkpoint:
     Attributes:
         weights: the model's state.
         sha256: SHA-256 over the weights, to which maps and records refer.
-        metadata: dataset, dataset_sum, model, seed, recipe, limit_train, test accuracy, seconds, versions.
+        metadata: dataset, dataset_sum, model, seed, recipe, limit_train, test accuracy, history, seconds, versions.
     """
 
     weights: Mapping[str, Tensor]
@@ -41,6 +45,7 @@ class TrainingState:
         loss, validation_accuracy: of the last epoch.
         random: state of the generator of order and augmentation. Models draw from generators seeded anew each epoch.
         parts: states of the model, the optimiser and the schedule.
+        history: of the finished epochs; empty in files of older versions.
     """
 
     epochs: int
@@ -49,6 +54,7 @@ class TrainingState:
     validation_accuracy: float | None
     random: Tensor
     parts: dict[str, Any]
+    history: History = field(default_factory=list)
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:

@@ -69,6 +69,7 @@ def train_classifier(
         "test_images": len(dataset.test),
         "validation_accuracy": result.validation_accuracy,
         "loss": result.loss,
+        "history": result.history,
         "seconds": round(result.seconds, 2),
         "device": device_name(device),
         "versions": versions(),

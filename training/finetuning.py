@@ -86,6 +86,7 @@ def finetune(
     correct = predict(model, Images(dataset.test, normalisation, device)).cpu().numpy() == dataset.test.labels
     metadata = record | {
         "test_accuracy": float(correct.mean()),
+        "history": result.history,
         "seconds": round(result.seconds, 2),
         "device": device_name(device),
         "versions": versions(),

@@ -14,7 +14,7 @@ from common.errors import InputError
 from common.hashing import json_sha256
 from common.random_state import seeded
 from training.augmentation import sample_augmentation
-from training.checkpoint import TrainingState
+from training.checkpoint import History, TrainingState
 from training.inputs import Inputs, batch_size
 from training.recipe import Recipe
 from training.step import TrainingStep
@@ -25,11 +25,12 @@ OnStep = Callable[[int, float | None], object]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Duration, mean loss of the last epoch, and accuracy on held-out training images."""
+    """Duration, mean loss of the last epoch, accuracy on held-out training images, and both by epoch."""
 
     seconds: float
     loss: float
     validation_accuracy: float | None
+    history: History
 
 
 def seed_for(seed: int, purpose: str) -> int:
@@ -86,8 +87,10 @@ def train(
     optimiser, schedule = make_optimiser(model, recipe, steps * recipe.epochs)
     parts: dict[str, Any] = {"model": model, "optimiser": optimiser, "schedule": schedule}
     first_epoch, loss, accuracy = 0, math.nan, None
+    history: History = []
     if resume_from is not None:
         first_epoch, loss, accuracy = resume_from.epochs, resume_from.loss, resume_from.validation_accuracy
+        history.extend(resume_from.history)
         generator.set_state(resume_from.random)
         for name, part in parts.items():
             part.load_state_dict(resume_from.parts[name])
@@ -109,12 +112,15 @@ def train(
         if held_out:
             accuracy = (predict(model, inputs, validation) == labels[validation]).float().mean().item()
             on_step(0, accuracy)
+        rate = float(schedule.get_last_lr()[0])
+        history.append({"epoch": epoch + 1, "loss": loss, "validation_accuracy": accuracy, "learning_rate": rate})
         if on_epoch is not None:
             states = {name: part.state_dict() for name, part in parts.items()}
             seconds = time.perf_counter() - start
-            on_epoch(TrainingState(epoch + 1, seconds, loss, accuracy, generator.get_state(), states))
+            random = generator.get_state()
+            on_epoch(TrainingState(epoch + 1, seconds, loss, accuracy, random, states, history.copy()))
     optimiser.zero_grad(set_to_none=True)
-    return TrainingResult(time.perf_counter() - start, loss, accuracy)
+    return TrainingResult(time.perf_counter() - start, loss, accuracy, history)
 
 
 @torch.no_grad()
