@@ -146,6 +146,7 @@ def training(request: Request, config: TrainingConfig) -> Training:
         *(config, lambda: load_dataset(config.dataset, folders.data), folders.checkpoints, request.torch_device),
         resume=request.resume,
         watch=lambda: scalars(scalars_folder),
+        is_locked=False,  # so that nothing is written for a training that can't begin
     )
 
 

@@ -24,10 +24,12 @@ class Job(ABC):
     Attributes:
         name: of its lock, and for messages.
         title: of the progress bar if it is made alone; None if its task shows one itself.
+        is_locked: two commands don't make it at the same time.
     """
 
     name: str
     title: str | None = None
+    is_locked = True
 
     @property
     @abstractmethod
@@ -66,7 +68,7 @@ class Job(ABC):
 @dataclass
 class _Started:
     job: Job
-    lock: BaseFileLock
+    lock: BaseFileLock | None
     tasks: Iterator[Task]
     running: int = 0
     is_exhausted: bool = False
@@ -113,16 +115,18 @@ class _Making:
         for job in list(self.waiting):
             if job.name in busy:  # two evaluations need the same result
                 continue
-            lock = self.folders.lock(job.name)
+            lock = self.folders.lock(job.name) if job.is_locked else None
             try:
-                lock.acquire(blocking=False)
+                if lock:
+                    lock.acquire(blocking=False)
             except Timeout:
                 continue
             self.waiting.remove(job)
             if not job.find():
                 self.open.append(_Started(job, lock, iter(job.tasks(self.is_here))))
                 return True
-            lock.release()
+            if lock:
+                lock.release()
             self.bar.update(job.images)  # another command, or another evaluation, did it
         return False
 
@@ -151,7 +155,8 @@ class _Making:
             self.open.remove(started)
         if not started.failure:
             started.job.finish()
-        started.lock.release()
+        if started.lock:
+            started.lock.release()
 
 
 class _NoBar:

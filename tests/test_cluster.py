@@ -216,7 +216,7 @@ def test_ctrl_c_cancels_what_runs(nodes, data_dir, tmp_path):
 
 
 FAULTS = 20
-LONG = ["--eval=ROAR", "--method=VBP,GC", "--target=mnist", "--quick", "--epochs=8", "--seeds=5"]
+LONG = ["--eval=ROAR", "--method=VBP,GC", "--target=mnist", "--quick", "--epochs=5", "--seeds=5"]
 LONG += ["--ratios=0.1,0.3,0.5,0.7,0.9"]
 
 
@@ -256,7 +256,7 @@ class Faults:
 
 def test_twenty_faults_leave_the_same_table_and_nothing_is_done_twice(nodes, data_dir, tmp_path):
     local, output = tmp_path / "local", tmp_path / "cluster"
-    carry_out(data_dir, local, [*LONG, "--jobs=1"])
+    carry_out(data_dir, local, [*LONG, "--jobs=2"])
     words = [*LONG, "--engine=ray", f"--address={nodes.address}"]
 
     def start() -> subprocess.Popen:
