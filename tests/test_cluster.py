@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import h5py
@@ -26,7 +27,12 @@ pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).parent.parent
 PLACES = ["tests/cluster_tasks.py:double"]  # its folder is shipped
-LOOPBACK = {"node_ip_address": "127.0.0.2"}  # Ray takes 127.0.0.1 for the address that others see
+HEAD = "127.0.0.2"  # on the loopback interface; Ray takes 127.0.0.1 for the address that others see
+ADDRESSES = (f"127.0.0.{number}" for number in count(3))  # of the nodes: the driver belongs to the head
+
+
+def add_node(cluster, cpus: int = 1):
+    return cluster.add_node(num_cpus=cpus, node_ip_address=next(ADDRESSES))
 
 
 @pytest.fixture
@@ -36,9 +42,9 @@ def nodes(monkeypatch) -> Iterator:
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    head = {"num_cpus": 0, "include_dashboard": False, **LOOPBACK}
+    head = {"num_cpus": 0, "include_dashboard": False, "node_ip_address": HEAD}
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    cluster.workers = [cluster.add_node(num_cpus=1, **LOOPBACK) for _ in range(2)]
+    cluster.workers = [add_node(cluster) for _ in range(2)]
     cluster.wait_for_nodes()
     yield cluster
     ray.shutdown()
@@ -87,7 +93,7 @@ def test_a_failing_task_is_named_and_the_others_go_on(engine, tmp_path):
 
 def test_tasks_with_too_little_memory_run_again_with_fewer_beside_them(nodes, engine, tmp_path):
     nodes.remove_node(nodes.workers.pop(), allow_graceful=False)
-    nodes.add_node(num_cpus=2, **LOOPBACK)
+    add_node(nodes, cpus=2)
     folder = tmp_path / "running"
     folder.mkdir()
     tasks = [Task(f"greedy {number}", cluster_tasks.greedy, (str(folder), 0.5), 1) for number in range(4)]
@@ -246,7 +252,7 @@ class Faults:
 
     def node_added(self) -> None:
         if len(self.cluster.workers) < 3:
-            self.cluster.workers.append(self.cluster.add_node(num_cpus=1, **LOOPBACK))
+            self.cluster.workers.append(add_node(self.cluster))
 
     def driver_killed(self) -> None:
         self.driver.kill()
