@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +223,7 @@ class Cluster:
         if attempt.share > 1:
             cpus = min(cpus * attempt.share, max(self._most("CPU"), cpus))
             gpus = min(gpus * attempt.share, max(gpus, 1)) if gpus else gpus
-        arguments = file.getvalue(), objects, self._identity, self.cpus
+        arguments = file.getvalue(), objects, astuple(self._identity), self.cpus
         return self._remote.options(num_cpus=cpus, num_gpus=gpus).remote(*arguments)
 
     def _put(self, value: Any) -> Any:
@@ -258,20 +258,26 @@ class Cluster:
         except errors.NodeDiedError:
             return _AGAIN
         except (errors.WorkerCrashedError, errors.ObjectLostError):
-            attempt.losses += 1
-            if attempt.losses >= LOSSES:
-                return Failure(attempt.task.name, f"its process was lost {LOSSES} times")
-            if attempt.losses > 1 and attempt.share < self._alone:  # the system may have had too little memory
-                attempt.share *= 2
-            return _AGAIN
+            return self._after_loss(attempt)
         except errors.RayTaskError as error:  # of this module itself: a task's own is a `Failure`
             cause = error.cause if isinstance(error.cause, BaseException) else error
-            return Failure.of(attempt.task, cause)
+            if not isinstance(cause, errors.RaySystemError):
+                return Failure.of(attempt.task, cause)
+            return self._after_loss(attempt)
         if isinstance(outcome, RefusedError):
             raise outcome
         if isinstance(outcome, str) and outcome == OUT_OF_MEMORY:
             return self._with_more_room(attempt)
         return outcome
+
+    def _after_loss(self, attempt: _Attempt) -> Any:
+        """Try again, with more room after the second loss: the system may have had too little memory."""
+        attempt.losses += 1
+        if attempt.losses >= LOSSES:
+            return Failure(attempt.task.name, f"its process was lost {LOSSES} times")
+        if attempt.losses > 1 and attempt.share < self._alone:
+            attempt.share *= 2
+        return _AGAIN
 
     def _with_more_room(self, attempt: _Attempt) -> Any:
         """Let fewer tasks run beside one that had too little memory, at last none."""

@@ -89,15 +89,19 @@ _held: OrderedDict[str, Any] = OrderedDict()  # of a worker: data, ranks and net
 _own_identity: list[Identity] = []
 
 
-def carry_out(data: bytes, objects: list[Any], expected: Identity, threads: int) -> Any:
-    """Run a task in a worker of the cluster; return its result, its `Failure`, OUT_OF_MEMORY or a `RefusedError`."""
+def carry_out(data: bytes, objects: list[Any], expected: tuple[Any, ...], threads: int) -> Any:
+    """Run a task in a worker of the cluster; return its result, its `Failure`, OUT_OF_MEMORY or a `RefusedError`.
+
+    The arguments are plain, so that Ray needs none of our modules, and not torch, for them: it reads them in a thread
+    of its own, while this module is imported in another.
+    """
     import ray
 
     if not _own_identity:
         _own_identity.append(Identity.of_this_process())
         warnings.filterwarnings("ignore", message="The given (NumPy array|buffer) is not writable")
         set_up_process()
-    if difference := expected.difference(_own_identity[0]):
+    if difference := Identity(*expected).difference(_own_identity[0]):
         node = ray.util.get_node_ip_address()
         return RefusedError(f"the machine {node} of the cluster has {difference}: make them the same, or take it out")
     torch.set_num_threads(threads)
