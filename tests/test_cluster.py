@@ -238,7 +238,7 @@ class Faults:
         busy = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):
-                if path.read_bytes().startswith(b"ray::"):
+                if path.read_bytes().startswith((b"ray::carry_out", b"ray::IDLE")):  # not the agents of a node
                     busy.append(int(path.parent.name))
         if busy:
             os.kill(self.random.choice(busy), signal.SIGKILL)
