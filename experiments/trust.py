@@ -28,7 +28,7 @@ from experiments.explaining import method_kwargs
 from experiments.measurements import Measurements
 from experiments.pictures import Subject
 from experiments.pipeline import Pipeline
-from experiments.plans import methods_for
+from experiments.plans import usable_methods
 from experiments.records import find_result, write_record
 from experiments.request import Request
 from experiments.runner import run
@@ -71,7 +71,8 @@ class Trust:
     @cached_property
     def methods(self) -> list[MethodSpec]:
         """The candidates that can explain the network."""
-        methods, left_out = methods_for(self.pipeline, self.request, self.candidates)
+        are_chosen = self.request.method != ANY_MODEL_METHODS
+        methods, left_out = usable_methods(self.candidates, self.pipeline.try_method, are_chosen)
         self.left_out |= left_out
         return methods
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from common.errors import InputError
 from evaluation.trust import (
     DECIDING,
     LEARNED,
@@ -106,3 +107,16 @@ def test_a_judgement_names_the_lost_comparisons() -> None:
     judgement = judge(evaluations(ROAD={"VBP": 0.1}))["VBP"]
     assert judgement.lost == [("ROAD", "SOBEL")]
     assert not Comparison(-0.1, -0.2, 0.0, 0.001).is_better
+
+
+def test_a_network_of_ours_has_methods_left_out_too(data_dir, tmp_path):
+    from experiments.request import Request
+    from experiments.trust import Trust
+
+    values = {"eval": ("trust",), "target": ("mnist",), "quick": True, "output_dir": tmp_path, "data_dir": data_dir}
+    (pipeline,) = Request.of(values).pipelines()
+    trust = Trust(Request.of(values), pipeline)
+    assert {method.method for method in trust.methods} >= {"VBP", "IB", "GC", "RANDOM", "SOBEL"}
+    assert {"CAM", "ROLLOUT"} <= set(trust.left_out)
+    with pytest.raises(InputError, match="CAM head"):
+        _ = Trust(Request.of(values | {"method": ("CAM",)}), pipeline).methods
