@@ -49,8 +49,8 @@ class SharedArrays:
         return self._arrays
 
     def write(self, folder: Path) -> None:
-        """Write the arrays into a new folder in `folder`, once."""
-        if self._folder is None:
+        """Write the arrays into a new folder in `folder`, once; again if that of an earlier engine is gone."""
+        if self._folder is None or not self._folder.exists():
             self._folder = Path(tempfile.mkdtemp(dir=folder))
             for name, array in self.arrays().items():
                 path = self._folder / f"{name}.npy"

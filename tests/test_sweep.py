@@ -26,7 +26,7 @@ from evaluation.masking import SplitRanks
 from evaluation.options import options_of
 from evaluation.retraining import Retraining, removal_of
 from evaluation.runs import MaskOptions, RetrainingConfig, Run
-from evaluation.tasks import Task
+from evaluation.tasks import SharedArrays, Task
 from experiments import sweep as sweep_module
 from experiments.cost import in_words
 from experiments.engine import Local
@@ -377,6 +377,17 @@ def test_what_another_command_makes_is_waited_for_and_a_killed_one_holds_nothing
 
 def killed(*, on_images):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def total(shared, *, on_images):
+    return float(shared.arrays()["values"].sum())
+
+
+def test_arrays_can_be_shared_by_one_run_after_another():
+    shared = SharedArrays("numbers", {"values": np.arange(4.0)})
+    for _ in range(2):
+        task = Task("total", total, (shared,), 1, (shared,))
+        assert [result for _task, result in Local(2).run([task], lambda images: None)] == [6.0]
 
 
 def test_a_killed_worker_is_a_clear_error():
