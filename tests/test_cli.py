@@ -216,3 +216,12 @@ def test_every_line_of_a_long_work_says_how_long_it_takes(monkeypatch, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) >= 3
     assert all(line.startswith("work: ") and "<" in line for line in lines)
+
+
+def test_without_ray_its_engine_names_the_install_command(data_dir, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    options = ["--eval=ROAR", "--method=GC", "--quick", "--engine=ray"]
+    assert run(data_dir, tmp_path / "output", options) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "pip install -r requirements-cluster.txt" in line
+    assert not (tmp_path / "output").exists()
