@@ -1,5 +1,6 @@
 import re
 import shutil
+import sys
 import time
 from pathlib import Path
 
