@@ -25,15 +25,7 @@ from experiments.engine import Local
 from experiments.explaining import Explained, Explaining, method_kwargs
 from experiments.given import describe_given
 from experiments.jobs import make_large, require_success
-from experiments.map_files import (
-    SPLITS,
-    MapReader,
-    MapWriter,
-    Provenance,
-    Rows,
-    map_bytes,
-    read_attributes,
-)
+from experiments.map_files import SPLITS, MapReader, MapWriter, Provenance, Rows, map_bytes, read_attributes
 from experiments.store import Folders
 from experiments.trainings import Training
 from models import model_name
