@@ -10,6 +10,7 @@ import os
 import socket
 import tempfile
 import time
+import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -138,6 +139,8 @@ class Cluster:
         try:
             with tempfile.TemporaryDirectory(prefix="whitebox-code-") as code:
                 copy_code(self.places, Path(code))
+                # Ray removes the code of a driver that has ended, and would remove that of the next if it were the same
+                Path(code, "driver.txt").write_text(uuid.uuid4().hex, encoding="utf-8")
                 ray.init(runtime_env={"working_dir": code}, **options)
         except (ConnectionError, ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
             reason = " ".join(str(error).split())[:300]
@@ -259,22 +262,19 @@ class Cluster:
             return _AGAIN
         except (errors.WorkerCrashedError, errors.ObjectLostError):
             return self._after_loss(attempt)
-        except errors.RayTaskError as error:  # of this module itself: a task's own is a `Failure`
-            cause = error.cause if isinstance(error.cause, BaseException) else error
-            if not isinstance(cause, errors.RaySystemError):
-                return Failure.of(attempt.task, cause)
-            return self._after_loss(attempt)
+        except errors.RayTaskError as error:  # of Ray itself, or of an import: a task's own is a `Failure`
+            return self._after_loss(attempt, str(error).strip().splitlines()[-1])
         if isinstance(outcome, RefusedError):
             raise outcome
         if isinstance(outcome, str) and outcome == OUT_OF_MEMORY:
             return self._with_more_room(attempt)
         return outcome
 
-    def _after_loss(self, attempt: _Attempt) -> Any:
+    def _after_loss(self, attempt: _Attempt, reason: str = "its process was lost") -> Any:
         """Try again, with more room after the second loss: the system may have had too little memory."""
         attempt.losses += 1
         if attempt.losses >= LOSSES:
-            return Failure(attempt.task.name, f"its process was lost {LOSSES} times")
+            return Failure(attempt.task.name, f"{reason}, {LOSSES} times")
         if attempt.losses > 1 and attempt.share < self._alone:
             attempt.share *= 2
         return _AGAIN
