@@ -26,9 +26,13 @@ class _Lines(tqdm):
         self.disable = True
 
 
-def progress_bar(total: int, description: str, unit: str) -> "tqdm[Any]":
-    """Return a bar over `total` units on stderr; use it as a context manager and call `update(n)`."""
-    is_silent = sys.stderr is None  # under pythonw, or closed
+def progress_bar(total: int, description: str | None, unit: str) -> "tqdm[Any]":
+    """Return a bar over `total` units on stderr; use it as a context manager and call `update(n)`.
+
+    Args:
+        description: None shows nothing.
+    """
+    is_silent = description is None or sys.stderr is None  # under pythonw, or closed
     options = {"leave": False, "dynamic_ncols": True, "file": sys.stderr, "disable": is_silent}
     kind = tqdm if not is_silent and sys.stderr.isatty() else _Lines
     return kind(total=total, desc=description, unit=f" {unit}", **options)

@@ -24,7 +24,6 @@ from common.errors import InputError
 from evaluation.tasks import Failure, OnImages, SharedArrays, Task
 from experiments.cluster_worker import (
     OBJECTS_HELD,
-    OUT_OF_MEMORY,
     Identity,
     RefusedError,
     TaskPickler,
@@ -93,6 +92,7 @@ class Cluster:
     """
 
     is_here = False
+    _is_connected = False  # this process, by the last command with this engine
 
     def __init__(self, address: str | None, cpus: int, gpus: float, places: Sequence[str] = ()) -> None:
         """
@@ -132,7 +132,7 @@ class Cluster:
             started = {"num_cpus": count, "include_dashboard": False, "_node_ip_address": THIS_MACHINE}
             options |= {"address": "local"} | started
         if ray.is_initialized():
-            if not _connections:
+            if not Cluster._is_connected:
                 raise InputError("this process uses Ray already: give --engine=ray to a process of its own")
             ray.shutdown()  # of an earlier command, with the code of that
         require_listener(self.address)
@@ -145,7 +145,7 @@ class Cluster:
         except (ConnectionError, ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
             reason = " ".join(str(error).split())[:300]
             raise InputError(f"--address={self.address or 'local'}: no Ray cluster: {reason}") from error
-        _connections.append(self)
+        Cluster._is_connected = True
         print(f"cluster: {self.describe()}", flush=True)
         self._remote = ray.remote(max_retries=0)(carry_out)
 
@@ -157,9 +157,8 @@ class Cluster:
         where = self.address or "started for this command"
         return f"Ray {self._ray.__version__} ({where}): {len(nodes)} nodes, {resources.get('CPU', 0):g} CPUs{gpus}"
 
-    @property
-    def slots(self) -> int:
-        """The number of tasks that the cluster has room for now."""
+    def count_slots(self) -> int:
+        """Return the number of tasks that the cluster has room for now, and say if there is none."""
         if time.monotonic() - self._counted > SECONDS_BETWEEN_COUNTS:
             there = self._ray.cluster_resources()
             room = there.get("CPU", 0) / self.cpus
@@ -184,7 +183,7 @@ class Cluster:
         try:
             with threads_set_to(self.cpus):
                 while running or again or not is_exhausted:
-                    while len(running) < AHEAD * self.slots and (again or not is_exhausted):
+                    while len(running) < AHEAD * self.count_slots() and (again or not is_exhausted):
                         attempt = again.pop() if again else None
                         if attempt is None:
                             task = next(waiting, _END)
@@ -255,7 +254,7 @@ class Cluster:
         try:
             outcome = self._ray.get(reference)
         except errors.OutOfMemoryError:
-            outcome = OUT_OF_MEMORY
+            outcome = MemoryError()
         except errors.RuntimeEnvSetupError as error:
             raise InputError(f"the code can't be brought to the cluster: {' '.join(str(error).split())}") from error
         except errors.NodeDiedError:
@@ -266,7 +265,7 @@ class Cluster:
             return self._after_loss(attempt, str(error).strip().splitlines()[-1])
         if isinstance(outcome, RefusedError):
             raise outcome
-        if isinstance(outcome, str) and outcome == OUT_OF_MEMORY:
+        if isinstance(outcome, MemoryError):
             return self._with_more_room(attempt)
         return outcome
 
@@ -288,4 +287,3 @@ class Cluster:
 
 
 _END, _AGAIN = object(), object()
-_connections: list[Cluster] = []  # of this process, of which the last one is open

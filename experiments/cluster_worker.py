@@ -13,20 +13,20 @@ import numpy as np
 import torch
 
 from common.errors import InputError
-from common.fingerprint import PACKAGES, ROOT
+from common.fingerprint import ROOT
 from data import Dataset, Split
 from data.load import register
 from evaluation.tasks import Failure, SharedArrays, Task
+from experiments.shipping import own_files
 from training.checkpoint import Checkpoint, versions
 from training.device import release_freed_memory, set_up_process
 
-OUT_OF_MEMORY = "out of memory"
 OBJECTS_HELD = 16  # by the driver and by each worker: data, ranks, networks
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What has to be the same in all processes: this project's source, and the versions of what computes."""
+    """This project's source and the versions of Python, PyTorch and NumPy, which all processes have in common."""
 
     source: str
     versions: tuple[tuple[str, str], ...]
@@ -34,10 +34,8 @@ class Identity:
     @classmethod
     def of_this_process(cls) -> "Identity":
         digest = hashlib.sha256()
-        for package in PACKAGES:
-            for file in sorted((ROOT / package).rglob("*.py")):
-                if package != "benchmarks":
-                    digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
+        for file in own_files():
+            digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
         return cls(digest.hexdigest(), tuple((versions() | {"numpy": np.__version__}).items()))
 
     def difference(self, other: "Identity") -> str:
@@ -69,7 +67,7 @@ class TaskPickler(pickle.Pickler):
 
 class _TaskUnpickler(pickle.Unpickler):
     def persistent_load(self, key: Any) -> Any:
-        return _held[key]
+        return _objects[key]
 
 
 def plain(value: Any) -> Any:
@@ -77,20 +75,20 @@ def plain(value: Any) -> Any:
     if isinstance(value, SharedArrays):
         return value.key, {name: np.asarray(array) for name, array in value.arrays().items()}  # not mapped from a file
     if isinstance(value, Dataset):
-        return replace(value, train=_decoded(value.train), test=_decoded(value.test))
+        return replace(value, train=_decode(value.train), test=_decode(value.test))
     return value
 
 
-def _decoded(split: Split) -> Split:
+def _decode(split: Split) -> Split:
     return Split(np.asarray(split.images), split.labels, split.index)
 
 
-_held: OrderedDict[str, Any] = OrderedDict()  # of a worker: data, ranks and networks
+_objects: OrderedDict[str, Any] = OrderedDict()  # of a worker: data, ranks and networks
 _own_identity: list[Identity] = []
 
 
 def carry_out(data: bytes, objects: list[Any], expected: tuple[Any, ...], threads: int) -> Any:
-    """Run a task in a worker of the cluster; return its result, its `Failure`, OUT_OF_MEMORY or a `RefusedError`.
+    """Run a task in a worker of the cluster; return its result, its `Failure`, a `MemoryError` or a `RefusedError`.
 
     The arguments are plain, so that Ray needs none of our modules, and not torch, for them: it reads them in a thread
     of its own, while this module is imported in another.
@@ -106,19 +104,19 @@ def carry_out(data: bytes, objects: list[Any], expected: tuple[Any, ...], thread
         return RefusedError(f"the machine {node} of the cluster has {difference}: make them the same, or take it out")
     torch.set_num_threads(threads)
     for key, (reference,) in objects:
-        if key not in _held:
+        if key not in _objects:
             value = ray.get(reference)
-            _held[key] = SharedArrays(*value) if isinstance(value, tuple) else value
-            while len(_held) > OBJECTS_HELD:
-                _held.popitem(last=False)
-        _held.move_to_end(key)
+            _objects[key] = SharedArrays(*value) if isinstance(value, tuple) else value
+            while len(_objects) > OBJECTS_HELD:
+                _objects.popitem(last=False)
+        _objects.move_to_end(key)
     task: Task = _TaskUnpickler(io.BytesIO(data)).load()
     if task.dataset is not None:
         register(task.dataset)
     try:
         return task.run(lambda images: None)
     except (MemoryError, torch.OutOfMemoryError):
-        return OUT_OF_MEMORY
+        return MemoryError()
     except Exception as error:  # users' code may raise anything
         return Failure.of(task, error)
     finally:

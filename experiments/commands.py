@@ -19,7 +19,7 @@ from experiments.map_files import MapReader
 from experiments.plans import methods_for, plan_evaluations
 from experiments.reproduction import steps
 from experiments.request import Request
-from experiments.runner import Experiment, prepare
+from experiments.runner import Experiment, make_maps, prepare, train_missing
 from experiments.runner import run as run_experiments
 from experiments.scalars import require_tensorboard, scalars
 from experiments.store import Folders
@@ -118,7 +118,7 @@ def train(request: Request, costs: "Costs | None") -> None:
         else:
             missing.append(training(request, config))
     failures = make_large(missing, request.make_engine(), folders, "classifiers")
-    require_success(failures, len(missing), "trainings")
+    require_success(failures.values(), len(missing), "trainings")
     if not costs:
         draw_trainings(request)
     if request.tensorboard:
@@ -178,9 +178,8 @@ def write_maps(request: Request, costs: "Costs | None") -> None:
                 pipeline.try_method(method)
         if not (costs or engine.large.is_here):
             prepare([pipeline], engine)
-            missing = [pipeline.explaining(method) for method in methods if not pipeline.has_maps(method)]
-            failures = make_large(missing, engine, request.folders, "maps")
-            require_success(failures, len(missing), "files of maps")
+            failures = make_maps([(pipeline, method) for method in methods], engine, request.folders)
+            require_success(failures.values(), len(methods), "files of maps")
         for method in methods:
             if not costs:
                 print(describe_maps(pipeline.maps(method)), flush=True)
@@ -230,10 +229,11 @@ def evaluate(request: Request, costs: "Costs | None") -> None:
         planned: set[Hashable] = set()
         print("\n".join([*(trust.plan() for trust in trusts), *(each.plan(planned) for each in experiments)]))
         return
+    engine = request.make_engine()
     for coherence in pictures:
+        train_missing(coherence.pipelines, engine)
         print("\n".join(f"figure: {path}" for path in coherence.draw()), flush=True)
         print(left_out_lines(coherence.left_out), end="", flush=True)
-    engine = request.make_engine()
     for trust in trusts:
         trust.run(engine)
         print(trust.report(), flush=True)

@@ -27,7 +27,7 @@ from training.inputs import Images, Inputs, batch_size
 
 
 @dataclass(frozen=True)
-class Explained:
+class MapSubject:
     """All that the maps of one method depend on, but the images' rows; equal ones have equal `key`, data and device.
 
     Attributes:
@@ -44,7 +44,7 @@ class Explained:
 
 
 @dataclass(eq=False)
-class Explaining(Job):
+class MapJob(Job):
     """Makes the maps of one method for all images of a classifier's data set.
 
     Attributes:
@@ -59,7 +59,7 @@ class Explaining(Job):
     dataset: str
     writer: MapWriter
     look_up: Callable[[], MapReader | None]
-    subject: Callable[[], Explained]
+    subject: Callable[[], MapSubject]
     overwrite: bool
     fresh: set[Path]
 
@@ -83,16 +83,14 @@ class Explaining(Job):
         print(f"maps: {self.method.label} of {total:,} images -> {self.path}", flush=True)
         _explainer.cache_clear()  # a user may have edited code meanwhile
         info, subject = dataset_info(self.dataset), self.subject()
-        self.places: dict[int, tuple[str, slice]] = {}
         for split, part in self.writer.missing():
             arguments = subject, split, part.start, part.stop
             name, count = f"maps {self.method.label} {split} {part.start:,}", part.stop - part.start
-            task = Task(name, explain_part, arguments, count, (subject.data,), info)
-            self.places[id(task)] = split, part
-            yield task
+            yield Task(name, explain_part, arguments, count, (subject.data,), info)
 
     def save(self, task: Task, result: Rows) -> None:
-        split, part = self.places.pop(id(task))
+        _subject, split, start, stop = task.arguments
+        part = slice(start, stop)
         self.writer.write(split, part, result | {"index": self.writer.index[split][part]})
 
     def finish(self) -> None:
@@ -103,7 +101,7 @@ class Explaining(Job):
         release_freed_memory()
 
 
-def explain_part(subject: Explained, split: str, start: int, stop: int, on_images: OnImages) -> Rows:
+def explain_part(subject: MapSubject, split: str, start: int, stop: int, on_images: OnImages) -> Rows:
     """Explain the images `start` to `stop` of a split: a task."""
     method, model = _explainer(subject)
     images, labels = _images(subject.data, split, subject.device)
@@ -111,7 +109,7 @@ def explain_part(subject: Explained, split: str, start: int, stop: int, on_image
 
 
 @lru_cache(1)
-def _explainer(subject: Explained) -> tuple[Method, nn.Module]:
+def _explainer(subject: MapSubject) -> tuple[Method, nn.Module]:
     model = subject.method.network(restore(subject.checkpoint, subject.device))
     black = normalisation_of(subject.data.arrays(), subject.device).black
     return subject.method.build(model, **method_kwargs(subject.method, model, black)), model

@@ -2,8 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +12,10 @@ from common.errors import InputError
 from common.progress import progress_bar
 from evaluation.tasks import Failure, Task
 from experiments.engine import Engine
-from experiments.store import PATIENCE, Folders
+from experiments.store import Folders
 
 NAMED = 5  # failures in a message
+PATIENCE = 0.5  # seconds, before a command says that it waits
 
 
 class Job(ABC):
@@ -66,7 +66,9 @@ class Job(ABC):
 
 
 @dataclass
-class _Started:
+class _ActiveJob:
+    """A job that this command makes, with the number of its tasks that run."""
+
     job: Job
     lock: BaseFileLock | None
     tasks: Iterator[Task]
@@ -76,15 +78,15 @@ class _Started:
 
 
 @dataclass
-class _Making:
-    """The jobs of one call of `make` on their way."""
+class _Queue:
+    """The jobs of one call of `make`: those that wait, and those whose tasks run."""
 
     folders: Folders
     waiting: list[Job]
     is_here: bool
     bar: Any
-    open: list[_Started] = field(default_factory=list)
-    of_task: dict[int, _Started] = field(default_factory=dict)
+    open: list[_ActiveJob] = field(default_factory=list)
+    of_task: dict[int, _ActiveJob] = field(default_factory=dict)
     failures: dict[Job, Failure] = field(default_factory=dict)
     waits_since: float = 0.0
 
@@ -110,7 +112,7 @@ class _Making:
         return None
 
     def start(self) -> bool:
-        """Start the first job that nobody else is making."""
+        """Start the first job that nobody else is queue."""
         busy = {started.job.name for started in (*self.open, *self.of_task.values())}
         for job in list(self.waiting):
             if job.name in busy:  # two evaluations need the same result
@@ -123,7 +125,7 @@ class _Making:
                 continue
             self.waiting.remove(job)
             if not job.find():
-                self.open.append(_Started(job, lock, iter(job.tasks(self.is_here))))
+                self.open.append(_ActiveJob(job, lock, iter(job.tasks(self.is_here))))
                 return True
             if lock:
                 lock.release()
@@ -133,9 +135,9 @@ class _Making:
     def say_that_it_waits(self) -> None:
         now = time.monotonic()
         self.waits_since = self.waits_since or now
-        if PATIENCE < now - self.waits_since < float("inf"):
+        if now - self.waits_since > PATIENCE:
             print(f"waiting: another command is making {self.waiting[0].name}", flush=True)
-            self.waits_since = float("inf")
+            self.waits_since = float("inf")  # once
 
     def end(self, task: Task, result: Any) -> None:
         started = self.of_task.pop(id(task))
@@ -147,7 +149,7 @@ class _Making:
             started.job.save(task, result)
         self.close(started)
 
-    def close(self, started: _Started) -> None:
+    def close(self, started: _ActiveJob) -> None:
         """Finish a job whose tasks have all ended."""
         if started.running or not (started.is_exhausted or started.failure):
             return
@@ -159,16 +161,8 @@ class _Making:
             started.lock.release()
 
 
-class _NoBar:
-    def update(self, images: int) -> None:
-        pass
-
-    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
-        pass
-
-
 def make(jobs: Sequence[Job], engine: Engine, folders: Folders, title: str | None) -> dict[Job, Failure]:
-    """Make what is not finished, store each result at once, and wait for what another command is making.
+    """Make what is not finished, store each result at once, and wait for what another command is queue.
 
     Args:
         title: of the progress bar; None for no bar.
@@ -179,12 +173,12 @@ def make(jobs: Sequence[Job], engine: Engine, folders: Folders, title: str | Non
     if not jobs:
         return {}
     total = sum(job.images for job in jobs)
-    with progress_bar(total, title, "images") if title else nullcontext(_NoBar()) as bar:
-        making = _Making(folders, list(jobs), engine.is_here, bar)
-        for task, result in engine.run(making.tasks(), bar.update):
+    with progress_bar(total, title, "images") as bar:
+        queue = _Queue(folders, list(jobs), engine.is_here, bar)
+        for task, result in engine.run(queue.tasks(), bar.update):
             bar.set_postfix_str(task.name, refresh=False)
-            making.end(task, result)
-    return making.failures
+            queue.end(task, result)
+    return queue.failures
 
 
 def make_large(jobs: Sequence[Job], engine: Engine, folders: Folders, title: str) -> dict[Job, Failure]:
@@ -198,11 +192,11 @@ def make_large(jobs: Sequence[Job], engine: Engine, folders: Folders, title: str
     return failures
 
 
-def require_success(failures: dict[Job, Failure], total: int, unit: str) -> None:
+def require_success(failures: Collection[Failure], total: int, unit: str) -> None:
     """Raise `InputError` with the names and reasons of what failed, if anything did."""
     if not failures:
         return
-    reasons = [str(failure) for failure in failures.values()]
+    reasons = list(map(str, failures))
     if total == 1:
         raise InputError(reasons[0])
     more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""

@@ -22,9 +22,9 @@ from evaluation.masking import ranks_of_maps
 from evaluation.tasks import Arrays, SharedArrays, arrays_of
 from experiments.checkpoints import find_classifier, has_code_changed
 from experiments.engine import Local
-from experiments.explaining import Explained, Explaining, method_kwargs
+from experiments.explaining import MapJob, MapSubject, method_kwargs
 from experiments.given import describe_given
-from experiments.jobs import make_large, require_success
+from experiments.jobs import Job, make, require_success
 from experiments.map_files import SPLITS, MapReader, MapWriter, Provenance, Rows, map_bytes, read_attributes
 from experiments.store import Folders
 from experiments.trainings import Training
@@ -113,7 +113,7 @@ class Pipeline:
     def checkpoint(self) -> Checkpoint:
         """The stored classifier, or one that is trained now."""
         if self._checkpoint is None:
-            require_success(make_large([self.training()], Local(1), self.folders, ""), 1, "trainings")
+            self._make_here(self.training())
             self._checkpoint = find_classifier(self.config, self.dataset_sha256, self.folders.checkpoints)
         assert self._checkpoint is not None
         return self._checkpoint
@@ -173,15 +173,20 @@ class Pipeline:
         """
         path = self.map_path(method)
         require_not_in_use(path)
-        if self.overwrite or not self.has_classifier or not path.exists():
+        is_old = self.overwrite and path not in self._fresh_maps
+        if is_old or not self.has_classifier or not path.exists():
             return None
         provenance = self.provenance(method)
         return None if _is_of_other_code(path, provenance) else MapReader(path, provenance)
 
-    def has_maps(self, method: MethodSpec) -> bool:
-        """Return whether the maps of all images are stored, without reading the data."""
+    def find_all_maps(self, method: MethodSpec) -> MapReader | None:
+        """Return the stored maps if they are of all images, without reading the data."""
         reader = self.find_maps(method)
-        return reader is not None and reader.has_all(self._index)
+        return reader if reader is not None and reader.has_all(self._index) else None
+
+    def has_maps(self, method: MethodSpec) -> bool:
+        """Return whether the maps of all images are stored."""
+        return self.find_all_maps(method) is not None
 
     @property
     def images_to_explain(self) -> int:
@@ -218,30 +223,24 @@ class Pipeline:
         _ = self.checkpoint
         if (reader := self.find_all_maps(method)) is not None:
             return reader
-        require_success(make_large([self.explaining(method)], Local(1), self.folders, ""), 1, "maps")
+        self._make_here(self.map_job(method))
         return MapReader(self.map_path(method), self.provenance(method))
 
-    def explaining(self, method: MethodSpec) -> Explaining:
+    def _make_here(self, job: Job) -> None:
+        require_success(make([job], Local(1), self.folders, job.title).values(), 1, job.name)
+
+    def map_job(self, method: MethodSpec) -> MapJob:
         """Return the job that makes the maps of `method`."""
         checkpoint, provenance = self.checkpoint, self.provenance(method)
         facts = method, checkpoint.sha256, self.arrays, self.explain, self.device_of_tasks, checkpoint
-        return Explaining(
+        return MapJob(
             *(method, self.config.dataset),
             MapWriter(self.map_path(method), provenance, self._index, self.whole.shape),
             lambda: self.find_all_maps(method),
-            lambda: Explained(*facts),
+            lambda: MapSubject(*facts),
             self.overwrite,
             self._fresh_maps,
         )
-
-    def find_all_maps(self, method: MethodSpec) -> MapReader | None:
-        """Return the stored maps if they are of all images and need not be made anew."""
-        path, provenance = self.map_path(method), self.provenance(method)
-        make_anew = self.overwrite and path not in self._fresh_maps
-        if not path.exists() or make_anew or _is_of_other_code(path, provenance):
-            return None
-        reader = MapReader(path, provenance)
-        return reader if reader.has_all(self._index) else None
 
     @cached_property
     def arrays(self) -> SharedArrays:

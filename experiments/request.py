@@ -25,6 +25,13 @@ from training.config import TrainingConfig
 from training.device import resolve_device
 from training.recipe import Recipe, quick_train_images, recipe_for
 
+ENGINE_OPTIONS = {  # the engine of an option, and what to give in its place with the other
+    **dict.fromkeys(("address", "cpus_per_task", "gpus_per_task"), ("ray", "")),
+    "device": ("local", ": give --gpus-per-task"),
+    "jobs": ("local", ": give --cpus-per-task"),
+    "tensorboard": ("local", ""),
+}
+
 
 @dataclass(frozen=True)
 class Request(SelectionOptions, TrainingOptions, RunningOptions):
@@ -65,8 +72,10 @@ class Request(SelectionOptions, TrainingOptions, RunningOptions):
 
     @property
     def task_device(self) -> torch.device:
-        """The device of tasks: on a cluster the one that they are given, else that of this process."""
-        return torch.device("cuda") if self.engine == "ray" and self.gpus_per_task else self.torch_device
+        """The device of tasks: on a cluster as they are given GPUs or not, else that of this process."""
+        if self.engine == "ray":
+            return torch.device("cuda" if self.gpus_per_task else "cpu")
+        return self.torch_device
 
     def make_engine(self) -> Engine:
         """Return what carries out tasks.
@@ -74,18 +83,11 @@ class Request(SelectionOptions, TrainingOptions, RunningOptions):
         Raises:
             InputError: options that don't fit the engine, or Ray is not installed.
         """
-        of_cluster = {
-            name: getattr(self, name)
-            for name in ("address", "cpus_per_task", "gpus_per_task")
-            if getattr(self, name) != getattr(Request, name)
-        }
+        for name, (engine, mend) in ENGINE_OPTIONS.items():
+            if engine != self.engine and getattr(self, name) != getattr(Request, name):
+                raise InputError(f"--{name.replace('_', '-')} is for --engine={engine}{mend}")
         if self.engine == "local":
-            if of_cluster:
-                raise InputError(f"--{next(iter(of_cluster)).replace('_', '-')} is for --engine=ray")
             return Local(self.processes)
-        for name, mend in (("device", "--gpus-per-task"), ("jobs", "--cpus-per-task"), ("tensorboard", "nothing")):
-            if getattr(self, name) != getattr(Request, name):
-                raise InputError(f"--{name} is for --engine=local: give {mend} in its place")
         from experiments.cluster import Cluster  # here, since it needs Ray
 
         places = [place for place in (*self.method, *self.eval, self.model) if place]

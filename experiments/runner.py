@@ -1,7 +1,7 @@
 """The runner: every experiment is planned, resumed, carried out and stored in the same way."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -11,6 +11,7 @@ from experiments.engine import Engine
 from experiments.jobs import Job, make, make_large, require_success
 from experiments.pipeline import Pipeline
 from experiments.records import StoredRecords, find_result, report_other_code
+from experiments.store import Folders
 from reporting.records import load_records
 
 Config = TypeVar("Config", bound=Hashable)
@@ -167,8 +168,9 @@ def run(experiments: Sequence[Experiment[Any]], engine: Engine) -> None:
         experiment.find()
     networks = [job for experiment in experiments for job in experiment.networks()]
     failures = make_large(networks, engine, folders, "networks")
-    require_success(failures, len(networks), "networks")
-    explained = explain(experiments, engine)
+    require_success(failures.values(), len(networks), "networks")
+    subjects = [each for experiment in experiments if experiment.needs_maps for each in experiment.explanations]
+    without_maps = make_maps(subjects, engine, folders)
     for experiment in experiments:
         experiment.find()
         done, total = len(experiment.results), len(experiment.configs())
@@ -178,28 +180,42 @@ def run(experiments: Sequence[Experiment[Any]], engine: Engine) -> None:
             experiment.path(config).unlink(missing_ok=True)  # a file from now on is a result of now
         experiment.overwrite = False
     work = [(experiment, config) for experiment in experiments for config in experiment.todo]
-    jobs = [ResultJob(*one) for one in work if one[0].subject(one[1]) not in explained]
+    jobs = [
+        ResultJob(experiment, config)
+        for experiment, config in work
+        if not (experiment.needs_maps and experiment.subject(config) in without_maps)
+    ]
     failures = make(jobs, engine, folders, experiments[0].title)
-    require_success(explained | failures, len(work), experiments[0].unit)
+    require_success([*without_maps.values(), *failures.values()], len(work), experiments[0].unit)
 
 
 def prepare(pipelines: Sequence[Pipeline], engine: Engine) -> None:
-    """Train the classifiers that are missing, and print a line on each."""
-    missing = [pipeline for pipeline in pipelines if not pipeline.has_classifier]
-    trainings: list[Job] = [pipeline.training() for pipeline in missing]
-    if not engine.large.is_here:
-        failures = make_large(trainings, engine, pipelines[0].folders, "classifiers")
-        require_success(failures, len(trainings), "trainings")
+    """Train the classifiers that are missing, and print a line on each that is given."""
+    train_missing(pipelines, engine)
     for pipeline in pipelines:
         pipeline.announce()
 
 
-def explain(experiments: Sequence[Experiment[Any]], engine: Engine) -> dict[Any, Failure]:
-    """Make the maps that are missing; return the classifiers and methods that failed."""
-    subjects = dict.fromkeys(
-        subject for experiment in experiments if experiment.needs_maps for subject in experiment.explanations
-    )
-    jobs: dict[Job, Any] = {pipeline.explaining(method): (pipeline, method) for pipeline, method in subjects}
-    jobs = {job: subject for job, subject in jobs.items() if not job.find()}
-    failures = make_large(list(jobs), engine, experiments[0].folders, "maps")
+def train_missing(pipelines: Sequence[Pipeline], engine: Engine) -> None:
+    """Train the classifiers that are missing.
+
+    Raises:
+        InputError: a training failed; the others are finished.
+    """
+    jobs: list[Job] = [pipeline.training() for pipeline in pipelines if not pipeline.has_classifier]
+    failures = make_large(jobs, engine, pipelines[0].folders, "classifiers") if jobs else {}
+    require_success(failures.values(), len(jobs), "trainings")
+    for pipeline in pipelines:
+        _ = pipeline.checkpoint  # reads it
+
+
+def make_maps(
+    subjects: Iterable[tuple[Pipeline, MethodSpec]], engine: Engine, folders: Folders
+) -> dict[tuple[Pipeline, MethodSpec], Failure]:
+    """Make the maps that are missing; return the failures by classifier and method."""
+    missing = [each for each in dict.fromkeys(subjects) if not each[0].has_maps(each[1])]
+    jobs: dict[Job, tuple[Pipeline, MethodSpec]] = {
+        pipeline.map_job(method): (pipeline, method) for pipeline, method in missing
+    }
+    failures = make_large(list(jobs), engine, folders, "maps")
     return {jobs[job]: failure for job, failure in failures.items()}

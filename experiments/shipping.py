@@ -13,6 +13,12 @@ KINDS = (".py", ".html", ".json")
 LEFT_OUT = ("benchmarks",)
 
 
+def own_files() -> list[Path]:
+    """Return the files of this project that travel."""
+    rooms = (ROOT / package for package in PACKAGES if package not in LEFT_OUT)
+    return [file for room in rooms for file in sorted(_sources(room))]
+
+
 def copy_code(places: Sequence[str], folder: Path) -> None:
     """Copy the code into `folder`, each file where it lies below the working folder or below this project.
 
@@ -22,13 +28,11 @@ def copy_code(places: Sequence[str], folder: Path) -> None:
     Raises:
         InputError: a user's file lies elsewhere.
     """
-    for package in PACKAGES:
-        if package not in LEFT_OUT:
-            for file in _sources(ROOT / package):
-                _copy(file, ROOT, folder)
+    for file in own_files():
+        _copy(file, ROOT, folder)
     for place in filter(is_user_code, places):
         path, _, _name = place.rpartition(":")
-        for file in _own_files(path):
+        for file in _user_files(path):
             base = next((base for base in (Path.cwd(), ROOT) if file.is_relative_to(base)), None)
             if base is None or (path.endswith(".py") and Path(path).is_absolute()):
                 raise InputError(f"{place} can't be brought to a cluster: run from a folder that it lies in")
@@ -39,7 +43,7 @@ def _sources(folder: Path) -> Iterator[Path]:
     return (file for file in folder.rglob("*") if file.suffix in KINDS and "__pycache__" not in file.parts)
 
 
-def _own_files(path: str) -> list[Path]:
+def _user_files(path: str) -> list[Path]:
     """Return a user's file and the modules beside it, or the files of a package that is not installed."""
     if path.endswith(".py"):
         file = Path(path).absolute()

@@ -1,17 +1,13 @@
 """Folders of outputs, and the lock of whatever is made in them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from common.errors import InputError
 from common.files import require_writable
 from common.hashing import json_sha256
-
-PATIENCE = 0.5  # seconds, before a command says that it waits
 
 
 @dataclass(frozen=True)
@@ -46,17 +42,3 @@ class Folders:
         folder = self.results / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / json_sha256(name)[:16])
-
-    @contextmanager
-    def exclusive(self, name: str) -> Iterator[None]:
-        """Hold the lock of `name` in the `with` block, in which it is made; wait while another command makes it."""
-        lock = self.lock(name)
-        try:
-            lock.acquire(timeout=PATIENCE)
-        except Timeout:
-            print(f"waiting: another command is making {name}", flush=True)
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from common.errors import InputError
 from data import Dataset, dataset_info
 from evaluation.tasks import Failure, OnImages, Task
 from experiments.checkpoints import ResumeFile, save_checkpoint
@@ -90,27 +89,3 @@ class Training(Job):
 def run_training(*arguments: Any, on_images: OnImages) -> Checkpoint:
     """Train a classifier: a task; see `train_classifier`."""
     return train_classifier(*arguments)
-
-
-def train_and_save(
-    config: TrainingConfig,
-    dataset: Dataset,
-    folder: Path,
-    device: torch.device,
-    resume: bool = False,
-    on_epoch: OnEpoch | None = None,
-) -> Checkpoint:
-    """Train a classifier in this process and save it; see `Training`.
-
-    Raises:
-        InputError: the training diverged; the state to resume is damaged or of another training.
-    """
-    training = Training(config, lambda: dataset, folder, device, resume=resume, watch=lambda: nullcontext(on_epoch))
-    for task in training.tasks(is_here=True):
-        try:
-            training.save(task, task.run(lambda images: None))
-        except InputError as error:
-            training.abandon(Failure.of(task, error))
-            raise
-    assert training.checkpoint is not None
-    return training.checkpoint

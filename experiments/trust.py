@@ -31,7 +31,7 @@ from experiments.pipeline import Pipeline
 from experiments.plans import usable_methods
 from experiments.records import find_result, write_record
 from experiments.request import Request
-from experiments.runner import run
+from experiments.runner import run, train_missing
 from reporting.answer import write_answer
 from reporting.labels import readable_dataset, readable_model
 from reporting.pictures import SCALE_NOTE, Column, draw_grid
@@ -154,7 +154,7 @@ class Trust:
         self.pipeline = pipeline
 
     def run(self, engine: Engine) -> None:
-        _ = self.pipeline.checkpoint
+        train_missing([self.pipeline], engine)
         self.prepare()
         for label, reason in self.left_out.items():
             print(f"left out: {label}: {reason}", flush=True)

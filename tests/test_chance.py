@@ -16,7 +16,6 @@ from data.folders import folder_name
 from evaluation.chance import chance_level, chance_of
 from evaluation.statistics import Curve, Estimate, share_of_mask, verdict
 from experiments.checkpoints import load_metadata
-from experiments.trainings import train_and_save
 from reporting.removal_summary import RemovalSummary
 from reporting.retraining_summary import RetrainingSummary
 from reporting.retrainings import Retrainings
@@ -25,6 +24,7 @@ from tests.test_own import write
 from tests.test_removing import settings
 from tests.test_retrainings import RATIOS, SUMS, make_config, make_summary, save_runs
 from tests.test_retrainings import make_result as good_result
+from tests.train_and_save import train_and_save
 from training.config import TrainingConfig
 from training.recipe import recipe_for
 

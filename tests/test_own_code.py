@@ -20,10 +20,10 @@ from evaluation.runs import MaskOptions, Run, RunResult
 from experiments.checkpoints import load_checkpoint
 from experiments.map_files import read_attributes
 from experiments.records import write_record
-from experiments.trainings import train_and_save
 from models import model_code, model_name, parse_model_name
 from reporting.retrainings import Retrainings
 from tests.run_main import run
+from tests.train_and_save import train_and_save
 from training.config import TrainingConfig
 from training.recipe import recipe_for
 

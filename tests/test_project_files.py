@@ -1,4 +1,4 @@
-"""What stands beside the code about the project as a whole."""
+"""The files about the project as a whole: citation, contributing, hooks before a commit."""
 
 import tomllib
 from pathlib import Path

@@ -14,7 +14,7 @@ import experiments.checkpoints
 from data import Dataset
 from evaluation.retraining import Retraining
 from evaluation.runs import Run
-from experiments.trainings import train_and_save
+from tests.train_and_save import train_and_save
 from training.augmentation import sample_augmentation
 from training.checkpoint import weights_sha256
 from training.classifier import restore

@@ -7,7 +7,7 @@ import experiments.checkpoints
 import training.step
 from common.errors import InputError
 from experiments.checkpoints import ResumeFile
-from experiments.trainings import train_and_save
+from tests.train_and_save import train_and_save
 from training.config import TrainingConfig
 from training.recipe import recipe_for
 

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,21 +16,16 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from filelock import Timeout
 
 import main
 from attribution.spec import MethodSpec
-from common.errors import InputError
 from evaluation.masking import SplitRanks
 from evaluation.options import options_of
 from evaluation.retraining import Retraining, removal_of
 from evaluation.runs import MaskOptions, RetrainingConfig, Run
-from evaluation.tasks import SharedArrays, Task
 from experiments import sweep as sweep_module
 from experiments.cost import in_words
-from experiments.engine import Local
 from experiments.records import find_result
-from experiments.store import Folders
 from training.inputs import Normalisation
 from training.recipe import recipe_for
 
@@ -352,48 +346,6 @@ def test_two_processes_share_a_sweep(data_dir, tmp_path):
     alone = tmp_path / "alone"
     assert run(data_dir, alone, *options) == 0
     assert accuracies(alone) == accuracies(output)
-
-
-def test_what_another_command_makes_is_waited_for_and_a_killed_one_holds_nothing(tmp_path, capsys):
-    folders = Folders.below(tmp_path, tmp_path)
-    holder = (
-        "import pathlib, sys, time; from experiments.store import Folders; path = pathlib.Path(sys.argv[1])\n"
-        "with Folders.below(path, path).exclusive('a'): print('held', flush=True); time.sleep(60)"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", holder, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    with pytest.raises(Timeout):
-        folders.lock("a").acquire(blocking=False)
-    with folders.exclusive("b"):
-        assert capsys.readouterr().out == ""
-    threading.Timer(1.5, process.kill).start()
-    with folders.exclusive("a"):
-        assert "waiting: another command is making a" in capsys.readouterr().out
-    process.wait()
-
-
-def killed(*, on_images):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def total(shared, *, on_images):
-    return float(shared.arrays()["values"].sum())
-
-
-def test_arrays_can_be_shared_by_one_run_after_another():
-    shared = SharedArrays("numbers", {"values": np.arange(4.0)})
-    for _ in range(2):
-        task = Task("total", total, (shared,), 1, (shared,))
-        assert [result for _task, result in Local(2).run([task], lambda images: None)] == [6.0]
-
-
-def test_a_killed_worker_is_a_clear_error():
-    tasks = [Task("killed", killed, (), 1)]
-    with pytest.raises(InputError, match="a worker process was killed"):
-        list(Local(2).run(tasks, lambda images: None))
 
 
 def test_kar_and_roar_share_the_masks_and_the_gap_is_reported(data_dir, tmp_path, capsys):

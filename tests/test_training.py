@@ -12,8 +12,8 @@ from torch import nn
 from common.errors import InputError
 from data import Dataset
 from experiments.checkpoints import find_classifier, load_checkpoint, save_checkpoint
-from experiments.trainings import train_and_save
 from models import build_model
+from tests.train_and_save import train_and_save
 from training.augmentation import augment, sample_augmentation, shift
 from training.checkpoint import Checkpoint, weights_sha256
 from training.classifier import restore

@@ -9,13 +9,14 @@ import torch
 
 from experiments.checkpoints import load_checkpoint, load_metadata
 from experiments.reports import gather
-from experiments.trainings import run_training, train_and_save
+from experiments.trainings import run_training
 from reporting.accuracy import group_trainings, load_trainings
 from reporting.figures import draw_training
 from reporting.labels import COLOURS, colours_of_models
 from reporting.training_curves import TrainingCurve, training_curves, write_training_curves
 from tests.run_main import run
 from tests.test_report import keep, report
+from tests.train_and_save import train_and_save
 from training.config import TrainingConfig
 from training.finetuning import finetune, finetuning_record
 from training.recipe import recipe_for
