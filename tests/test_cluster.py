@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -32,7 +33,12 @@ ADDRESSES = (f"127.0.0.{number}" for number in count(3))  # of the nodes: the dr
 
 
 def add_node(cluster, cpus: int = 1):
-    return cluster.add_node(num_cpus=cpus, node_ip_address=next(ADDRESSES))
+    """Add a node with a folder of its own, as on a machine of its own.
+
+    In a shared folder, Ray's agent of a new node removes the code under the feet of the other nodes' workers.
+    """
+    folder = tempfile.mkdtemp(prefix="node", dir=cluster.folder)
+    return cluster.add_node(num_cpus=cpus, node_ip_address=next(ADDRESSES), temp_dir=folder)
 
 
 @pytest.fixture
@@ -42,13 +48,15 @@ def nodes(monkeypatch) -> Iterator:
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    head = {"num_cpus": 0, "include_dashboard": False, "node_ip_address": HEAD}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    cluster.workers = [add_node(cluster) for _ in range(2)]
-    cluster.wait_for_nodes()
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        head = {"num_cpus": 0, "include_dashboard": False, "node_ip_address": HEAD, "temp_dir": folder}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster.folder = folder
+        cluster.workers = [add_node(cluster) for _ in range(2)]
+        cluster.wait_for_nodes()
+        yield cluster
+        ray.shutdown()
+        cluster.shutdown()
 
 
 @pytest.fixture
