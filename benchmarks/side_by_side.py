@@ -36,7 +36,7 @@ def timed(pipeline: Pipeline, ratios: tuple[float, ...], jobs: int) -> tuple[int
     protocol = RetrainingConfig(
         "ROAR", "mnist", None, METHODS, pipeline.config.recipe, ratios, limit_train=pipeline.config.limit_train
     )
-    sweep = Sweep(protocol, pipeline)
+    sweep = Sweep(protocol, [pipeline])
     runs, started = len(sweep.todo), time.perf_counter()
     run([sweep], Local(jobs))
     seconds = time.perf_counter() - started

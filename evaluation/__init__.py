@@ -11,6 +11,7 @@ FILLS = ("mean", "black", "linear")
 CONTROL_CURVES = ("blur",)
 MASK_SPLITS = ("both", "train")
 RETRAIN_FROM = ("scratch", "weights")
+EXPLAINED_SEEDS = ("same", "own")
 ORDERS = ("MoRF", "LeRF")  # the most, or the least relevant first
 RECORDED_ORDERS = {"MoRF": "most", "LeRF": "least"}  # in records, file names and tables
 ORDER_OF = {"ROAR": "MoRF", "KAR": "LeRF"}

@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from attribution import MAP_DTYPES
+from attribution import CONTROLS, MAP_DTYPES
 from attribution.spec import MethodSpec
 from common.hashing import json_sha256
 from common.parsing import fractions, positive
 from evaluation import (
     ALL_FILLS,
     EXPLAIN,
+    EXPLAINED_SEEDS,
     FILLS,
     FILLS_OF,
     GRANULARITIES,
@@ -85,6 +86,14 @@ class MaskOptions:
         note="Retrained from the given weights.",
         is_new=True,
     )
+    explained_seeds: str = option(
+        EXPLAINED_SEEDS[0],
+        "networks of ROAR and KAR retrain on the maps of the same classifier, that of seed 0, or of their own seed's",
+        choices=EXPLAINED_SEEDS,
+        word="{}-networks",
+        note="With each seed another network is explained; the maps of RANDOM and SOBEL need none.",
+        is_new=True,
+    )
 
     def without(self, *names: str) -> "MaskOptions":
         """Return the same with None for the options `names`, which have no influence."""
@@ -105,6 +114,7 @@ class Run:
             The mask of KAR is the complement of one of ROAR and tells the same: both have the same runs.
         method: None for the baseline, like every field of masks.
         checkpoint_sha256: of the explained model.
+        masks: with `explained_seeds="own"` only where that model is not the one of seed 0, so that all else is shared.
         model_code: fingerprint of a user's own model; None for ours.
     """
 
@@ -212,6 +222,10 @@ class RetrainingConfig:
         no_mask = replace(NO_MASK, retrain_from=self.masks.retrain_from)
         return Run("baseline", *facts, model_code=self.model_code, masks=no_mask)
 
+    def explained_seed(self, method: MethodSpec, seed: int) -> int:
+        """Return the seed of the classifier whose maps a retraining uses; the controls don't look at the classifier."""
+        return seed if self.masks.explained_seeds == "own" and method.method not in CONTROLS else 0
+
     def run(
         self,
         dataset_sha256: str,
@@ -225,7 +239,11 @@ class RetrainingConfig:
 
         The network that sees the mask alone is the same for every fill, and the same for ROAR and KAR: the least
         important fraction t is the complement of the most important 1 − t.
+
+        Args:
+            checkpoint_sha256: of the classifier of `explained_seed`.
         """
+        masks = self.masks if self.explained_seed(method, seed) else replace(self.masks, explained_seeds="same")
         image = network_input == "image"
         most_important = image or self.evaluation == "ROAR"
         return replace(
@@ -235,13 +253,20 @@ class RetrainingConfig:
             method=method,
             ratio=ratio if most_important else round(1 - ratio, 9),
             checkpoint_sha256=checkpoint_sha256,
-            masks=self.masks if image else self.masks.without("fill", "mask_split"),
+            masks=masks if image else masks.without("fill", "mask_split"),
         )
 
-    def runs(self, dataset_sha256: str, checkpoint_sha256: str) -> list[Run]:
-        """Return all runs: the baselines, then method by method, so that few ranks are in memory at a time."""
+    def runs(self, dataset_sha256: str, checkpoints_sha256: tuple[str, ...]) -> list[Run]:
+        """Return all runs: the baselines, then method by method, so that few ranks are in memory at a time.
+
+        Args:
+            checkpoints_sha256: of the explained classifiers by seed; without `explained_seeds="own"` of seed 0 alone.
+        """
         return [self.baseline(dataset_sha256, seed) for seed in self.seeds_of("image")] + [
-            self.run(dataset_sha256, checkpoint_sha256, method, ratio, seed, network_input)
+            self.run(
+                *(dataset_sha256, checkpoints_sha256[self.explained_seed(method, seed)]),
+                *(method, ratio, seed, network_input),
+            )
             for method in self.methods
             for ratio in self.ratios
             for network_input in ("image", "mask")

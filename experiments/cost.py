@@ -111,7 +111,8 @@ class Costs:
             case RetrainingConfig():
                 training = replace(classifier, recipe=task.recipe, limit_train=task.limit_train)
                 seconds = self.training_seconds(training, task.limit_test)
-                if task.masks.fill == "linear" and task.seed == 0:  # the other seeds see the same images
+                is_first = task.seed == 0 or task.masks.explained_seeds == "own"
+                if task.masks.fill == "linear" and is_first:  # the other seeds see the same images
                     totals = dataset_info(classifier.dataset).shapes
                     images = task.limit_train or totals["train_images"][0]
                     if task.masks.mask_split == "both":

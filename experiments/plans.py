@@ -101,10 +101,12 @@ def plan_evaluations(request: Request) -> tuple[list["Coherence"], list[Measurem
             methods, left_out = methods_for(first, request, request.methods_and_controls)
             measurements.append(Measurements(evaluation, of_seeds, methods, config, overwrite, left_out))
     sweeps = []
-    for pipeline, evaluation in product(pipelines, (name for name in names if name in RETRAINING)):
-        methods, left_out = methods_for(pipeline, request, request.curves)
-        protocol = _retraining_config(request, evaluation, pipeline, methods)
-        sweeps.append(Sweep(protocol, pipeline, overwrite, left_out))
+    retraining = [name for name in names if name in RETRAINING]
+    explained = [request.explained_pipelines(pipeline) for pipeline in pipelines] if retraining else []
+    for of_seeds, evaluation in product(explained, retraining):
+        methods, left_out = methods_for(of_seeds[0], request, request.curves)
+        protocol = _retraining_config(request, evaluation, of_seeds[0], methods)
+        sweeps.append(Sweep(protocol, of_seeds, overwrite, left_out))
     return pictures, measurements, sweeps
 
 
@@ -115,6 +117,13 @@ def _require_options_fit(request: Request) -> None:
             raise InputError(f"--eval={','.join(training)} needs training images: leave out --split=test")
     if request.options.get("retrain_from") == "weights" and not request.weights:
         raise InputError("--retrain-from=weights is for a network with --weights=FILE")
+    if "explained_seeds" in request.options and not set(request.eval) & set(RETRAINING):
+        raise InputError(f"--explained-seeds is for --eval={','.join(RETRAINING)}")
+    if request.options.get("explained_seeds") == "own":
+        if request.weights:
+            raise InputError("--explained-seeds=own trains a network for each seed: --weights gives one network")
+        if request.seeds == 1:
+            raise InputError("--explained-seeds=own is for several seeds: give --seeds=2 or more")
     if request.weights and request.options_for(SanityConfig).get("random_labels"):
         raise InputError("--random-labels trains the network: it is not for one with --weights")
     if "budget" in request.options and TRUST not in request.eval:

@@ -192,6 +192,11 @@ class Request(SelectionOptions, TrainingOptions, RunningOptions):
             limits = self.train_limit(target, attention), check_limit(self.limit_test, target, "test")
             yield self._pipeline(target, attention, 0, *limits)
 
+    def explained_pipelines(self, first: Pipeline) -> list[Pipeline]:
+        """Return the pipelines of ROAR and KAR: `first`, of seed 0, and with --explained-seeds=own of all seeds."""
+        others = range(1, self.seeds) if self.options.get("explained_seeds") == "own" else ()
+        return [first, *(replace(first, config=replace(first.config, seed=seed)) for seed in others)]
+
     def pipelines_of_seeds(self) -> Iterator[list[Pipeline]]:
         """Yield the pipelines of all seeds, which explain some test images, of each data set and network."""
         for target, attention in product(self.target or (), self.attentions):

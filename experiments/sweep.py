@@ -1,6 +1,6 @@
-"""A sweep of retrainings: all points of the curves of one protocol on one classifier."""
+"""A sweep of retrainings: all points of the curves of one protocol."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +20,27 @@ from reporting.retraining_summary import RetrainingSummary
 
 
 class Sweep(Experiment[Run]):
-    """All retrainings of one protocol on one classifier."""
+    """All retrainings of one protocol on the maps of one classifier, or of a classifier for each seed."""
 
     title, unit = "runs", "retrainings"
 
     def __init__(
         self,
         protocol: RetrainingConfig,
-        pipeline: Pipeline,
+        pipelines: Sequence[Pipeline],
         overwrite: bool = False,
         left_out: Mapping[str, str] | None = None,
     ) -> None:
         """Find the finished runs.
 
         Args:
+            pipelines: of the classifier of seed 0, with `explained_seeds="own"` of all seeds.
             left_out: the reason why a method is not among those of `protocol`, by its label.
 
         Raises:
             InputError: a ratio that removes nothing or everything, a method that the model refuses, a damaged result.
         """
-        self.config, self.pipeline, self.left_out = protocol, pipeline, left_out or {}
+        self.config, self.pipeline, self.left_out = protocol, pipelines[0], left_out or {}
         channels, height, width = dataset_info(protocol.dataset).image_shape
         positions = height * width * (channels if protocol.masks.granularity == "element" else 1)
         for ratio in protocol.ratios:
@@ -47,13 +48,19 @@ class Sweep(Experiment[Run]):
                 raise InputError(
                     f"ratio {ratio:g} leaves none or all of {positions} {protocol.masks.granularity}s in place"
                 )
-        super().__init__([pipeline], overwrite)
+        super().__init__(pipelines, overwrite)
+
+    @property
+    def sums(self) -> tuple[str, tuple[str, ...]]:
+        """The SHA-256 of the data set, and of each explained classifier."""
+        return self.pipeline.dataset_sha256, tuple(pipeline.checkpoint_sha256 for pipeline in self.pipelines)
 
     def configs(self) -> list[Run]:
-        return self.config.runs(self.pipeline.dataset_sha256, self.pipeline.checkpoint_sha256)
+        return self.config.runs(*self.sums)
 
     def subject(self, config: Run) -> tuple[Pipeline, MethodSpec | None]:
-        return self.pipeline, config.method
+        explained = self.config.explained_seed(config.method, config.seed) if config.method else 0
+        return self.pipelines[explained], config.method
 
     def record(self, config: Run) -> dict[str, Any]:
         return config.configuration()
@@ -71,22 +78,23 @@ class Sweep(Experiment[Run]):
         return result
 
     def plan(self, planned: set[Hashable]) -> str:
-        pipeline, runs = self.pipeline, self.configs()
+        runs = self.configs()
         to_explain = [
-            method
-            for _pipeline, method in self.explanations
+            (pipeline, method)
+            for pipeline, method in self.explanations
             if pipeline.map_path(method) not in planned and not pipeline.has_maps(method)
         ]
         to_retrain = [run for run in self.todo if run not in planned]
-        lines = pipeline.plan_training() + [pipeline.plan_maps(method) for method in to_explain]
+        lines = [line for pipeline in self.pipelines for line in pipeline.plan_training()]
+        lines += [pipeline.plan_maps(method) for pipeline, method in to_explain]
         lines += [f"retrain {run.name}" for run in to_retrain]
         counts = [f"{len(runs)} retrainings, {len(self.results)} finished"]
         if shared := len(planned & set(runs)):
             counts.append(f"{shared} planned above")
         if to_explain:
-            size = sum(map(pipeline.map_bytes, to_explain))
+            size = sum(pipeline.map_bytes(method) for pipeline, method in to_explain)
             counts.append(f"maps of at most {size / 1e6:,.1f} MB to write")
-        planned |= {*to_retrain, *map(pipeline.map_path, to_explain)}
+        planned |= {*to_retrain, *(pipeline.map_path(method) for pipeline, method in to_explain)}
         return "\n".join([*lines, ", ".join([*counts, "nothing written"])])
 
     def images(self, config: Run) -> int:
@@ -94,7 +102,8 @@ class Sweep(Experiment[Run]):
 
     def task(self, config: Run) -> Task:
         pipeline, masks = self.pipeline, self.config.masks
-        ranks = pipeline.ranks(config.method, masks.granularity, masks.rank) if config.method else None
+        explained, method = self.subject(config)
+        ranks = explained.ranks(method, masks.granularity, masks.rank) if method else None
         shared = (pipeline.arrays, ranks) if ranks else (pipeline.arrays,)
         weights = pipeline.checkpoint.weights if config.masks.retrain_from == "weights" else None
         arguments = config, pipeline.arrays, ranks, pipeline.device_of_tasks, weights
@@ -103,7 +112,5 @@ class Sweep(Experiment[Run]):
 
     @property
     def summary(self) -> RetrainingSummary:
-        pipeline = self.pipeline
-        sums = pipeline.dataset_sha256, pipeline.checkpoint_sha256
-        facts = *sums, self.results, pipeline.config.quick
+        facts = *self.sums, self.results, self.pipeline.config.quick
         return RetrainingSummary(self.config, *facts, data_dir=self.folders.data, left_out=self.left_out)

@@ -41,6 +41,7 @@ class RetrainingSummary(ModelSummary):
     """The finished retrainings of one configuration.
 
     Attributes:
+        checkpoints_sha256: of the explained classifiers, see `RetrainingConfig.runs`.
         results: of at least the configuration's runs.
         quick: True if the explained classifier is the one of `--quick`.
         model: its name in tables; the configuration's unless it says more.
@@ -49,7 +50,7 @@ class RetrainingSummary(ModelSummary):
 
     config: RetrainingConfig
     dataset_sha256: str
-    checkpoint_sha256: str
+    checkpoints_sha256: tuple[str, ...]
     results: Mapping[Run, RunResult]
     quick: bool = False
     model: str = ""
@@ -70,7 +71,7 @@ class RetrainingSummary(ModelSummary):
     @property
     def runs_in_order(self) -> dict[Run, RunResult]:
         """The runs in the order of the configuration."""
-        return {run: self.results[run] for run in self.config.runs(self.dataset_sha256, self.checkpoint_sha256)}
+        return {run: self.results[run] for run in self.config.runs(self.dataset_sha256, self.checkpoints_sha256)}
 
     @cached_property
     def baseline(self) -> Estimate:
@@ -83,9 +84,15 @@ class RetrainingSummary(ModelSummary):
         """Below each method's curve that of networks that see its masks alone."""
         config, curves = self.config, []
         for method, network_input in product(config.methods, ("image", "mask")):
-            sums, seeds = (self.dataset_sha256, self.checkpoint_sha256), config.seeds_of(network_input)
+            explained = [
+                (self.checkpoints_sha256[config.explained_seed(method, seed)], seed)
+                for seed in config.seeds_of(network_input)
+            ]
             results = [
-                [self.results[config.run(*sums, method, ratio, seed, network_input)] for seed in seeds]
+                [
+                    self.results[config.run(self.dataset_sha256, checkpoint, method, ratio, seed, network_input)]
+                    for checkpoint, seed in explained
+                ]
                 for ratio in config.ratios
             ]
             accuracies = tuple(tuple(result.accuracy for result in of_ratio) for of_ratio in results)
@@ -140,19 +147,29 @@ class RetrainingSummary(ModelSummary):
             f"{self.masked_images}, by the {masks.rank} attribution of the {explained_class(masks.explain)}, replaced "
             f"by {masks.fill}.{parameter_sentences(config.methods)}{notes_of(masks)}\n"
             f"{trained} training images, {quantity(config.recipe.epochs, 'epoch')}{small}, {tested} test images, "
-            f"{quantity(config.seeds, 'seed')}; one explained network (seed 0)."
+            f"{quantity(config.seeds, 'seed')}{'; one explained network (seed 0)' * (not self.explains_all_seeds)}."
         )
 
     @property
     def legend(self) -> str:
         """The meaning of the numbers."""
-        interval = interval_kind(self.config.seeds)
+        interval = self.interval_words if self.config.seeds > 1 else interval_kind(1)
         if self.config.seeds > 1 == self.config.mask_seeds:
             interval += f", of the mask alone {ONE_SEED}"
         return (
             f"± is the 95 % interval, {interval}. Ties: share of the pixels whose order is random.\n"
             "Mask alone (thin, ×): a network that sees only which pixels are replaced."
         )
+
+    @property
+    def explains_all_seeds(self) -> bool:
+        return self.config.masks.explained_seeds == "own"
+
+    @property
+    def interval_words(self) -> str:
+        """The kind of interval, and the seeds that it is over, if there are several."""
+        explained = "both the explained network and its" if self.explains_all_seeds else "one explained network's"
+        return f"{interval_kind(self.config.seeds)} of {explained} retraining"
 
     @property
     def table(self) -> str:
@@ -257,7 +274,7 @@ class Gap(EvaluationSummary):
 
     @property
     def note(self) -> str:
-        paired = " ± is the 95 % interval over the seeds; differences are paired by seed."
+        paired = f" ± is the 95 % interval, {self.roar.interval_words}; differences are paired by seed."
         about = "0 for a random order of the pixels. A leaking mask lifts both areas, and can make or hide a gap."
         return about + paired * (self.roar.config.seeds > 1)
 

@@ -1,13 +1,11 @@
 """Tables and figures of all finished retrainings, from their records."""
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import TypeVar
 
 from attribution.spec import MethodSpec
 from common.files import write_text
@@ -15,19 +13,16 @@ from data import DATA_DIR
 from evaluation import RETRAINING
 from evaluation.runs import RetrainingConfig, Run, RunResult
 from evaluation.statistics import Curve
-from models import NO_ATTENTION, parse_model_name
+from models import NO_ATTENTION
 from reporting.accuracy import model_order, original_figures
 from reporting.evaluation_summary import Chart
-from reporting.groups import CodeVersions, method_order, sort_datasets
+from reporting.groups import CodeVersions, sort_datasets
 from reporting.labels import file_name_part, quantity
 from reporting.records import load_runs
+from reporting.retraining_groups import Results, count_points, group_by, group_runs, largest_config
 from reporting.retraining_summary import Gap, RetrainingSummary, quick_images
 from reporting.tables import markdown_table, runs_csv
 from training.recipe import recipe_for
-
-Results = Mapping[Run, RunResult]
-Item = TypeVar("Item")
-Key = TypeVar("Key")
 
 ORIGINAL_METHODS = {"GB-GC": "GBGC"}
 ORIGINAL_MASKS = ["element", "train"]  # as `RetrainingSummary.mask_words` has it
@@ -73,14 +68,13 @@ class Retrainings:
             order = RETRAINING.index(key.evaluation), datasets.index(key.dataset), model_order(key.model)
             return *order, json.dumps(key.configuration())
 
-        points = (run for run in runs if run.method is not None and run.network_input == "image")
-        groups = _group(points, lambda run: replace(run, method=None, ratio=0.0, seed=0))  # by common configuration
         summaries, omissions = [], []
-        for key in sorted(groups, key=place):
+        for group in sorted(group_runs(runs), key=lambda group: place(group.common)):
+            key = group.common
             model = versions.label_model(key.configuration())
-            config, missing = _largest_config(key, groups[key], runs)
+            config, missing = largest_config(group, runs)
             if config is not None:
-                sums = key.dataset_sha256, key.checkpoint_sha256 or ""
+                sums = key.dataset_sha256, group.checkpoints_sha256[: config.seeds]
                 summaries.append(RetrainingSummary(config, *sums, runs, _is_quick(config), model, data_dir))
             omissions += [f"{key.evaluation} on {key.dataset}, {model}: {missing}"] if missing else []
         summaries.sort(key=lambda summary: len(summary.mask_words))  # the default masks first
@@ -93,9 +87,9 @@ class Retrainings:
         def size(summary: RetrainingSummary) -> tuple[int, int]:
             """Return the number of measurements, and of images trained on."""
             images = summary.config.limit_train or 2**31
-            return _points(summary.config)[0], images * summary.config.recipe.epochs
+            return count_points(summary.config)[0], images * summary.config.recipe.epochs
 
-        kinds = _group(self.summaries, lambda one: (one.evaluation, one.dataset, one.model, *one.mask_words))
+        kinds = group_by(self.summaries, lambda one: (one.evaluation, one.dataset, one.model, *one.mask_words))
         return [max(summaries, key=size) for summaries in kinds.values()]
 
     @property
@@ -109,7 +103,7 @@ class Retrainings:
         return [
             Gap(roar, kar)
             for roar, kar in product(self.summaries, self.summaries)
-            if (roar.evaluation, roar.checkpoint_sha256) == ("ROAR", kar.checkpoint_sha256)
+            if (roar.evaluation, roar.checkpoints_sha256) == ("ROAR", kar.checkpoints_sha256)
             and replace(roar.config, evaluation="KAR") == kar.config
         ]
 
@@ -133,16 +127,16 @@ class Retrainings:
         from reporting.figures import draw_curves, save_figure  # here, so that nothing else waits for matplotlib
 
         paths = []
-        for (evaluation, *words), summaries in _group(
+        for (evaluation, *words), summaries in group_by(
             self.largest, lambda one: (one.evaluation, *one.mask_words)
         ).items():
-            for model, of_model in _group(summaries, lambda one: one.model).items():
+            for model, of_model in group_by(summaries, lambda one: one.model).items():
                 stem = "_".join([evaluation, *([] if model == NO_ATTENTION else [file_name_part(model)]), *words])
                 charts = [chart for summary in of_model for chart in summary.charts]
                 paths += save_figure(draw_curves(charts, _figure_note(of_model)), folder / f"{stem}{suffix}")
             for method in dict.fromkeys(method for summary in summaries for method in summary.config.methods):
                 of_method = [summary for summary in summaries if method in summary.config.methods]
-                by_dataset = _group(of_method, lambda one: one.dataset).values()
+                by_dataset = group_by(of_method, lambda one: one.dataset).values()
                 if len(of_method) > len(by_dataset):
                     charts = [_models_chart(method, of_dataset) for of_dataset in by_dataset]
                     stem = "_".join([evaluation, "models", method.file_stem, *words])
@@ -169,67 +163,12 @@ class Retrainings:
         return "\n".join([*lines, *(f"left out: {line}" for line in self.omissions)])
 
 
-def _largest_config(key: Run, points: Sequence[Run], runs: Results) -> tuple[RetrainingConfig | None, str]:
-    """Return the configuration with the most finished methods, ratios and seeds, and a line on what it leaves out."""
-
-    def is_finished(config: RetrainingConfig) -> bool:
-        return all(run in runs for run in config.runs(key.dataset_sha256, key.checkpoint_sha256 or ""))
-
-    methods = sorted({run.method for run in points if run.method}, key=method_order)
-    ratios_of = {method: tuple(sorted({run.ratio for run in points if run.method == method})) for method in methods}
-    seeds = range(1, 2 + max(run.seed for run in points))
-    largest: RetrainingConfig | None = None
-    for ratios, count in product(set(ratios_of.values()), seeds):
-        config = RetrainingConfig(
-            evaluation=key.evaluation,
-            dataset=key.dataset,
-            attention=parse_model_name(key.model),
-            methods=(),
-            ratios=ratios,
-            recipe=key.recipe,
-            seeds=count,
-            limit_train=key.limit_train,
-            limit_test=key.limit_test,
-            masks=key.masks,
-            model_code=key.model_code,
-        )
-        finished = (method for method in methods if is_finished(replace(config, methods=(method,))))
-        config = replace(config, methods=tuple(finished))
-        if config.methods and (largest is None or _points(config) > _points(largest)):
-            largest = config
-    if largest is None:
-        return None, f"no method is finished ({quantity(len(points), 'run')})"
-    while largest.mask_seeds < largest.seeds:
-        more = replace(largest, mask_seeds=largest.mask_seeds + 1)
-        if not is_finished(more):
-            break
-        largest = more
-    unfinished = [method.label for method in methods if method not in largest.methods]
-    other_ratios = sorted({ratio for ratios in ratios_of.values() for ratio in ratios} - set(largest.ratios))
-    omissions = [f"{', '.join(unfinished)} not finished"] if unfinished else []
-    omissions += [f"ratios {', '.join(f'{ratio:g}' for ratio in other_ratios)}"] if other_ratios else []
-    omissions += [f"seeds from {largest.seeds}"] if largest.seeds < max(seeds) else []
-    return largest, "; ".join(omissions)
-
-
 def _is_quick(config: RetrainingConfig) -> bool:
     """Tell if the configuration is the one of `--quick`."""
     if config.recipe != recipe_for(config.dataset, config.attention, quick=True):
         return False
     images = quick_images(config.dataset, config.attention)
     return config.limit_train is not None if images is None else config.limit_train == images
-
-
-def _points(config: RetrainingConfig) -> tuple[int, int]:
-    """Return the size of a table; of equal ones more seeds win."""
-    return len(config.methods) * len(config.ratios) * config.seeds, config.seeds
-
-
-def _group(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
-    groups: dict[Key, list[Item]] = defaultdict(list)
-    for item in items:
-        groups[key(item)].append(item)
-    return groups
 
 
 def _models_chart(method: MethodSpec, summaries: Sequence[RetrainingSummary]) -> Chart:
@@ -253,7 +192,7 @@ def _figure_note(summaries: Sequence[RetrainingSummary]) -> str:
     if len({summary.dataset for summary in summaries}) == 1:
         return "\n".join([*dict.fromkeys(summary.conditions for summary in summaries), summaries[0].legend])
     lines = [f"{summary.dataset}: " + summary.conditions.replace("\n", " ") for summary in summaries]
-    legends = _group(summaries, lambda one: one.legend)
+    legends = group_by(summaries, lambda one: one.legend)
     for legend, of_legend in legends.items():
         datasets = " and ".join(summary.dataset for summary in of_legend)
         lines.append(legend if len(legends) == 1 else f"{datasets}: {legend}")

@@ -17,7 +17,7 @@ from reporting.retraining_summary import Gap, RetrainingSummary
 from reporting.retrainings import Retrainings, published_curve
 from training.recipe import recipe_for
 
-SUMS = ("d" * 64, "c" * 64)
+SUMS = ("d" * 64, ("c" * 64,))
 RATIOS = (0.1, 0.5, 0.9)
 METHODS = (MethodSpec("GC"), MethodSpec("RANDOM"))
 

@@ -1,0 +1,137 @@
+"""Finished retrainings in groups: the runs of a group can stand in one table."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TypeVar
+
+from attribution import CONTROLS
+from evaluation.runs import RetrainingConfig, Run, RunResult
+from models import parse_model_name
+from reporting.groups import method_order
+from reporting.labels import quantity
+
+Results = Mapping[Run, RunResult]
+Item = TypeVar("Item")
+Key = TypeVar("Key")
+
+AMBIGUOUS = "--explained-seeds=own: a seed has runs on several classifiers, and no record says which belong together"
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """Runs that differ in method, ratio and seed alone; with `explained_seeds="own"` in the explained network, too.
+
+    Attributes:
+        common: a run with everything that they have in common.
+        points: the runs that see images; of the controls, which explain no network, those that all seeds share.
+        checkpoints_sha256: of the explained classifiers, see `RetrainingConfig.runs`; empty if a seed has several.
+    """
+
+    common: Run
+    points: tuple[Run, ...]
+    checkpoints_sha256: tuple[str, ...]
+
+    @property
+    def explains_all_seeds(self) -> bool:
+        return self.common.masks.explained_seeds == "own"
+
+
+def group_by(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    groups: dict[Key, list[Item]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return groups
+
+
+def group_runs(runs: Iterable[Run]) -> list[RunGroup]:
+    """Return the groups of runs that have a method."""
+    points = [run for run in runs if run.method is not None and run.network_input == "image"]
+    first = [run for run in points if run.masks.explained_seeds == "same"]
+    others = [run for run in points if run.masks.explained_seeds == "own"]
+    by_common = group_by(first, lambda run: replace(run, method=None, ratio=0.0, seed=0))
+    groups = [RunGroup(key, tuple(of_key), (key.checkpoint_sha256 or "",)) for key, of_key in by_common.items()]
+    of_seed_0 = group_by(first, _common_of_own)
+    return groups + [
+        _own_group(key, of_key, of_seed_0[key]) for key, of_key in group_by(others, _common_of_own).items()
+    ]
+
+
+def _common_of_own(run: Run) -> Run:
+    masks = replace(run.masks, explained_seeds="own")
+    return replace(run, method=None, ratio=0.0, seed=0, checkpoint_sha256=None, masks=masks)
+
+
+def _own_group(common: Run, others: list[Run], first: list[Run]) -> RunGroup:
+    """Return the group of runs that explain the networks of `others`, and of `first`, the one of seed 0."""
+    by_seed = {seed: {run.checkpoint_sha256 or "" for run in of_seed} for seed, of_seed in _by_seed(others).items()}
+    by_seed[0] = {run.checkpoint_sha256 or "" for run in first}
+    sums = [by_seed.get(seed) or {""} for seed in range(1 + max(by_seed))]  # no run has the empty sum
+    ratios = {run.ratio for run in others}
+    controls = [run for run in first if run.method and run.method.method in CONTROLS]
+    shared = [run for run in controls if run.ratio in ratios and run.seed in by_seed]
+    is_clear = all(len(of_seed) == 1 for of_seed in sums)
+    return RunGroup(common, (*others, *shared), tuple(min(of_seed) for of_seed in sums) if is_clear else ())
+
+
+def _by_seed(runs: Iterable[Run]) -> dict[int, list[Run]]:
+    return group_by(runs, lambda run: run.seed)
+
+
+def largest_config(group: RunGroup, runs: Results) -> tuple[RetrainingConfig | None, str]:
+    """Return the configuration with the most finished methods, ratios and seeds, and a line on what it leaves out.
+
+    Controls make a table by themselves only where no method is finished, and never one of `explained_seeds="own"`,
+    which needs two seeds or more.
+    """
+    if not group.checkpoints_sha256:
+        return None, AMBIGUOUS
+    key, points = group.common, group.points
+
+    def is_finished(config: RetrainingConfig) -> bool:
+        return all(run in runs for run in config.runs(key.dataset_sha256, group.checkpoints_sha256))
+
+    def size(config: RetrainingConfig) -> tuple[int, ...]:
+        return any(method.method not in CONTROLS for method in config.methods), *count_points(config)
+
+    methods = sorted({run.method for run in points if run.method}, key=method_order)
+    ratios_of = {method: tuple(sorted({run.ratio for run in points if run.method == method})) for method in methods}
+    seeds = range(2 if group.explains_all_seeds else 1, 2 + max(run.seed for run in points))
+    largest: RetrainingConfig | None = None
+    for ratios, count in product(set(ratios_of.values()), seeds):
+        config = RetrainingConfig(
+            evaluation=key.evaluation,
+            dataset=key.dataset,
+            attention=parse_model_name(key.model),
+            methods=(),
+            ratios=ratios,
+            recipe=key.recipe,
+            seeds=count,
+            limit_train=key.limit_train,
+            limit_test=key.limit_test,
+            masks=key.masks,
+            model_code=key.model_code,
+        )
+        finished = (method for method in methods if is_finished(replace(config, methods=(method,))))
+        config = replace(config, methods=tuple(finished))
+        if config.methods and (largest is None or size(config) > size(largest)):
+            largest = config
+    if largest is None or (group.explains_all_seeds and not size(largest)[0]):
+        return None, f"no method is finished ({quantity(len(points), 'run')})"
+    while largest.mask_seeds < largest.seeds:
+        more = replace(largest, mask_seeds=largest.mask_seeds + 1)
+        if not is_finished(more):
+            break
+        largest = more
+    unfinished = [method.label for method in methods if method not in largest.methods]
+    other_ratios = sorted({ratio for ratios in ratios_of.values() for ratio in ratios} - set(largest.ratios))
+    omissions = [f"{', '.join(unfinished)} not finished"] if unfinished else []
+    omissions += [f"ratios {', '.join(f'{ratio:g}' for ratio in other_ratios)}"] if other_ratios else []
+    omissions += [f"seeds from {largest.seeds}"] if largest.seeds < max(seeds) else []
+    return largest, "; ".join(omissions)
+
+
+def count_points(config: RetrainingConfig) -> tuple[int, int]:
+    """Return the size of a table; of equal ones more seeds win."""
+    return len(config.methods) * len(config.ratios) * config.seeds, config.seeds
