@@ -84,15 +84,10 @@ class RetrainingSummary(ModelSummary):
         """Below each method's curve that of networks that see its masks alone."""
         config, curves = self.config, []
         for method, network_input in product(config.methods, ("image", "mask")):
-            explained = [
-                (self.checkpoints_sha256[config.explained_seed(method, seed)], seed)
-                for seed in config.seeds_of(network_input)
-            ]
+            explained = [config.explained_seed(method, seed) for seed in config.seeds_of(network_input)]
+            sums = [(self.dataset_sha256, self.checkpoints_sha256[seed]) for seed in explained]
             results = [
-                [
-                    self.results[config.run(self.dataset_sha256, checkpoint, method, ratio, seed, network_input)]
-                    for checkpoint, seed in explained
-                ]
+                [self.results[config.run(*each, method, ratio, seed, network_input)] for seed, each in enumerate(sums)]
                 for ratio in config.ratios
             ]
             accuracies = tuple(tuple(result.accuracy for result in of_ratio) for of_ratio in results)
