@@ -263,14 +263,12 @@ class RetrainingConfig:
             checkpoints_sha256: of the explained classifiers by seed; without `explained_seeds="own"` of seed 0 alone.
         """
         return [self.baseline(dataset_sha256, seed) for seed in self.seeds_of("image")] + [
-            self.run(
-                *(dataset_sha256, checkpoints_sha256[self.explained_seed(method, seed)]),
-                *(method, ratio, seed, network_input),
-            )
+            self.run(dataset_sha256, checkpoints_sha256[explained], method, ratio, seed, network_input)
             for method in self.methods
             for ratio in self.ratios
             for network_input in ("image", "mask")
             for seed in self.seeds_of(network_input)
+            for explained in (self.explained_seed(method, seed),)
         ]
 
     def seeds_of(self, network_input: str) -> range:
