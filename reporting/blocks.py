@@ -5,6 +5,7 @@ from itertools import combinations
 from pathlib import Path
 
 from attribution import CONTROLS
+from attribution.spec import MethodSpec
 from data import DATASETS
 from evaluation import REMOVING
 from models import model_name
@@ -13,6 +14,7 @@ from reporting.benchmark_blocks import agreement, large, scale, speed
 from reporting.labels import TITLES, classifier_line, duration, parameter_sentences, quantity
 from reporting.removal_summary import RemovalSummary
 from reporting.retraining_summary import Gap, RetrainingSummary
+from reporting.sanity_summary import ZEROS, SanitySummary
 from reporting.summary import Published, Summary
 from reporting.tables import cell, details, difference_cell, markdown_table, random_differences, small_print
 from training.config import checkpoint_path
@@ -100,17 +102,24 @@ def removing(published: Published) -> str:
                 conditions.append(f"{title}: {images}, {seeds}, accuracy on them {cell(summary.baseline)}")
         check = published.largest("sanity", dataset)
         methods = check.methods if check else ()
-        columns[f"{title}: sanity"] = {method.label: check.outcome(method) for method in methods}
+        columns[f"{title}: sanity ↓"] = {method.label: _likeness_cell(check, method) for method in methods}
     note = (
         "Least minus most important first, the higher the better, 0 for a random order; ROAD and F-Fidelity: accuracy, "
         f"SRG (insertion-deletion): probability. {BETTER} better, {WORSE} worse than RANDOM by the 95 % interval of "
-        f"the difference paired by seed. {'; '.join(conditions)}."
+        "the difference paired by seed. Sanity: likeness of the map to those with random weights, 1 for one that "
+        f"never looks at the network (⁰ {ZEROS}). {'; '.join(conditions)}."
     )
     names = dict.fromkeys(name for column in columns.values() for name in column)
     ordered = sorted(names, key=lambda name: name in CONTROLS)
     rows = ([name, *(column.get(name, "") for column in columns.values())] for name in ordered)
     rank_correlations = "\n".join(map(_rank_correlations, published.summaries))
     return f"{markdown_table([['method', *columns], *rows])}\n{rank_correlations}\n\n{small_print(note)}"
+
+
+def _likeness_cell(check: SanitySummary, method: MethodSpec) -> str:
+    """Return the likeness of a method's maps; nothing for a control, whose maps are the same."""
+    is_control = method.method in CONTROLS
+    return "" if is_control else f"{cell(check.similarity(method))}{' ⁰' * check.is_zero_on_black(method)}"
 
 
 def _gap_cells(summary: RemovalSummary) -> dict[str, str]:

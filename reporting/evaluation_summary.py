@@ -106,7 +106,12 @@ class EvaluationSummary(ABC):
     @property
     @abstractmethod
     def note(self) -> str:
-        """The conditions of the measurement, for tables and figures."""
+        """The conditions of the measurement, for tables and the page."""
+
+    @property
+    def figure_note(self) -> str:
+        """One or two lines below figures; the table beside them has all conditions."""
+        return ""
 
     @property
     @abstractmethod
@@ -222,7 +227,7 @@ class ModelSummary(EvaluationSummary):
             return {}
         from reporting.figures import draw_curves  # here, so that nothing else waits for matplotlib
 
-        return {"": draw_curves(self.charts, self.note)}
+        return {"": draw_curves(self.charts, self.figure_note)}
 
     @property
     @abstractmethod

@@ -12,15 +12,15 @@ from matplotlib.figure import Figure
 from common.files import atomic_write
 from evaluation.statistics import Estimate
 from reporting.evaluation_summary import Chart
-from reporting.labels import colours_of, colours_of_models
+from reporting.labels import colours_of, colours_of_models, dashes_of, spread
 
 if TYPE_CHECKING:
     from reporting.selectivity_summary import SelectivityCurve
     from reporting.summary import Summary
     from reporting.training_curves import TrainingCurve
 
-LINE_STYLES = {"RANDOM": (0, (5, 3)), "SOBEL": (0, (1, 1.5))}
 LABEL_DISTANCE = 0.045  # of the height of the axes
+LEADER = 0.05  # of the width of the axes, from the end of a curve to its name
 LETTERS_PER_INCH = 20  # of a note
 FEW = 4  # methods, up to which the curves of their masks have labels too
 
@@ -55,16 +55,17 @@ def _draw_panel(axes: Axes, panel: Chart, colours: Mapping[str, str]) -> None:
         height, name = panel.chance
         axes.axhline(height, color="#999999", linewidth=0.8, linestyle=(0, (1, 3)))
         axes.text(0, height + 0.012, name, color="#777777", fontsize=7.5)
-    axes.set(xlabel=f"{panel.removed} (%)", ylabel=panel.ylabel, xlim=(-2, 101), ylim=(0, 1.02))
+    end = 100 * max(curve.ratios[-1] for curve in panel.curves)
+    axes.set(xlabel=f"{panel.removed} (%)", ylabel=panel.ylabel, xlim=(-2, end + 1), ylim=(0, 1.02))
     _finish(axes, panel.title)
-    _label_ends(axes, labels, x=100 * max(curve.ratios[-1] for curve in panel.curves) + 1.5)
+    _label_ends(axes, labels, end)
 
 
 def _draw_line(
     axes: Axes, x: Sequence[float], points: Sequence[Estimate], method: str, colour: str, alpha: float, **style: Any
 ) -> None:
     """Draw the means of a method as a line, and their intervals as a band."""
-    axes.plot(x, [point.mean for point in points], color=colour, linestyle=LINE_STYLES.get(method, "-"), **style)
+    axes.plot(x, [point.mean for point in points], color=colour, linestyle=_line_style(method), **style)
     low, high = [point.low for point in points], [point.high for point in points]
     axes.fill_between(x, low, high, color=colour, alpha=alpha, linewidth=0)
 
@@ -77,13 +78,12 @@ def draw_lines(
     for axes, (title, lines) in zip(row, panels.items(), strict=True):
         colours = colours_of(list(lines))
         for method, values in lines.items():
-            style = LINE_STYLES.get(method, "-")
-            axes.plot(values, color=colours[method], linestyle=style, marker="o", markersize=3)
+            axes.plot(values, color=colours[method], linestyle=_line_style(method), marker="o", markersize=3)
         axes.set_xticks(range(len(ticks)), ticks, rotation=30, ha="right", fontsize=7)
         axes.set(xlabel=xlabel, ylim=(min(0.0, *(min(values) for values in lines.values())) - 0.02, 1.02))
         _finish(axes, title)
         labels = [(values, method, colours[method], 8.0) for method, values in lines.items()]
-        _label_ends(axes, labels, x=len(ticks) - 0.9)
+        _label_ends(axes, labels, len(ticks) - 1)
     return _with_note(figure, note)
 
 
@@ -110,7 +110,7 @@ def draw_summary(summary: "Summary") -> Figure:
         axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", fontsize=8)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-    return _with_note(figure, summary.note.replace("- ", "").replace("\n\n", "\n"))
+    return _with_note(figure, summary.figure_note)
 
 
 def draw_accuracies(curves: Sequence["SelectivityCurve"], title: str, note: str) -> Figure:
@@ -122,7 +122,7 @@ def draw_accuracies(curves: Sequence["SelectivityCurve"], title: str, note: str)
     axes.set(xlabel="pixels removed", ylabel="accuracy", xlim=(0, steps - 1), ylim=(0, 1.02))
     _finish(axes, title)
     labels = [([point.mean for point in curve.accuracy], curve.method, colours[curve.method], 8.5) for curve in curves]
-    _label_ends(axes, labels, x=1.015 * (steps - 1))
+    _label_ends(axes, labels, steps - 1)
     return _with_note(figure, note)
 
 
@@ -165,8 +165,13 @@ def draw_training(panels: Mapping[str, Sequence["TrainingCurve"]], note: str) ->
         _finish(axes, title)
         low, high = axes.get_ylim()
         labels = [(curve.means, curve.label, colours[curve.model], 8.5) for curve in curves]
-        _label_ends(axes, labels, x=1.035 * last, span=high - low)
+        _label_ends(axes, labels, 1.02 * last, span=high - low)
     return _with_note(figure, note)
+
+
+def _line_style(method: str) -> Any:
+    """Return matplotlib's name of the method's dashes."""
+    return (0, dashes) if (dashes := dashes_of(method)) else "-"
 
 
 def _finish(axes: Axes, title: str, size: float = 11) -> None:
@@ -200,25 +205,20 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
     return paths
 
 
-def _label_ends(axes: Axes, labels: Sequence[Label], x: float, span: float = 1.0) -> None:
-    """Write each curve's name at its end; where curves meet, in the order of their mean heights.
+def _label_ends(axes: Axes, labels: Sequence[Label], end: float, span: float = 1.0) -> None:
+    """Write each curve's name beside its end, with a thin line to it; where curves meet, by their mean heights.
 
     Args:
+        end: of the curves, in units of the x-axis.
         span: height of the axes in units of the curves.
     """
-    ordered = sorted(labels, key=lambda label: (round(label[0][-1] / span, 2), sum(label[0])), reverse=True)
+    low, high = axes.get_xlim()
+    leader, letters = end + LEADER * (high - low), end + (LEADER + 0.01) * (high - low)
+    ordered = sorted(labels, key=lambda label: (round(label[0][-1] / span, 2), sum(label[0])))
+    lowest, highest = axes.get_ylim()
     distance = LABEL_DISTANCE * span
-    lowest = axes.get_ylim()[0] + distance
-    heights = spread([float(label[0][-1]) for label in ordered], distance, lowest)
-    for height, (_values, text, colour, size) in zip(heights, ordered, strict=True):
-        axes.text(x, height, text, color=colour, fontsize=size, va="center", clip_on=False)
-
-
-def spread(heights: Sequence[float], distance: float, lowest: float) -> list[float]:
-    """Return descending heights, moved to lie `distance` apart and not below `lowest`."""
-    placed: list[float] = []
-    for height in heights:
-        placed.append(min([height, *(above - distance for above in placed[-1:])]))
-    for place in reversed(range(len(placed))):
-        placed[place] = max(placed[place], lowest + distance * (len(placed) - 1 - place))
-    return placed
+    heights = spread([float(label[0][-1]) for label in ordered], distance, lowest + distance / 2, highest)
+    for height, (values, text, colour, size) in zip(heights, ordered, strict=True):
+        ends = [end, leader], [values[-1], height]
+        axes.plot(*ends, color=colour, linewidth=0.6, alpha=0.6, clip_on=False, scalex=False, scaley=False)
+        axes.text(letters, height, text, color=colour, fontsize=size, va="center", clip_on=False)

@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from attribution import BASELINES, CONTROLS, LEVEL, SAMPLES, STEPS
+import numpy as np
+
+from attribution import BASELINES, CONTROLS, LEVEL, METHODS, SAMPLES, STEPS
 from attribution.spec import MethodSpec
 from common.hashing import json_sha256
 from data import dataset_info
@@ -21,15 +24,53 @@ TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 HOUR, MINUTE = 3600, 60
 
 # The first six are Okabe & Ito's, which people with any kind of colour vision can tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#7F3C8D", "#882255", "#44AA99")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#44AA99", "#7F3C8D", "#882255")
 CONTROL_COLOUR = "#444444"
+DASHES = {
+    "RANDOM": (5, 3),
+    "SOBEL": (1, 1.5),
+    "SG": (4, 1),
+    "SG-SQ": (7, 1.5, 1, 1.5),
+    "SG-VAR": (2, 1),
+    "blurred": (1, 1),
+}
 
 
 def colours_of(methods: Sequence[str]) -> dict[str, str]:
-    """Return a colour for each method, grey for the controls."""
-    attributed = [method for method in methods if method not in CONTROLS]
-    colours = {method: COLOURS[place % len(COLOURS)] for place, method in enumerate(attributed)}
-    return {method: colours.get(method, CONTROL_COLOUR) for method in methods}
+    """Return a colour for each label of a method: the same in every figure, grey for the controls.
+
+    An ensemble has the colour of its method, and lines of its own (`dashes_of`); methods of the user have what is left.
+    """
+    known = dict(zip((method for method in METHODS if method not in CONTROLS), cycle(COLOURS)))
+    known |= dict.fromkeys(CONTROLS, CONTROL_COLOUR)
+    names = {label: next((word for word in label.split() if word in known), label) for label in methods}
+    taken = {known[name] for name in names.values() if name in known}
+    others = dict.fromkeys(name for name in names.values() if name not in known)
+    colours = known | dict(zip(others, cycle([colour for colour in COLOURS if colour not in taken] or COLOURS)))
+    return {label: colours[name] for label, name in names.items()}
+
+
+def dashes_of(label: str) -> tuple[float, ...]:
+    """Return the lengths of dashes and gaps of a method's lines, in widths; none for a solid line."""
+    return next((DASHES[word] for word in label.split() if word in DASHES), ())
+
+
+def spread(places: Sequence[float], distance: float, low: float, high: float) -> list[float]:
+    """Return places for names: those of `places`, moved as little as possible to lie apart, from `low` to `high`.
+
+    Args:
+        places: in the order that the result has, from the lowest on.
+        distance: between two names; less where they don't fit.
+    """
+    from scipy.optimize import isotonic_regression  # here, since it takes a second to import
+
+    if not places:
+        return []
+    distance = min(distance, (high - low) / max(1, len(places) - 1))
+    offsets = distance * np.arange(len(places))
+    moved = isotonic_regression(np.asarray(places) - offsets).x
+    apart: list[float] = (np.clip(moved, low, high - offsets[-1]) + offsets).tolist()
+    return apart
 
 
 def colours_of_models(models: Iterable[str]) -> dict[str, str]:

@@ -14,14 +14,13 @@ from common.files import write_text
 from evaluation.runs import Run, RunResult
 from evaluation.statistics import Curve
 from reporting.evaluation_summary import Chart
-from reporting.labels import colours_of
+from reporting.labels import colours_of, dashes_of, spread
 from reporting.measurement_summary import MeasurementSummary
 from reporting.retrainings import Retrainings
 from reporting.summary import Summary
 from reporting.tables import flatten
 
 HERE = Path(__file__).parent
-DASHES = {"RANDOM": "6 4", "SOBEL": "2 3"}
 BEST, WORST = (230, 159, 0), (247, 249, 251)  # colours of a cell, from the best place to the worst
 WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 440, 260, 34, 76, 30, 8
 LABEL_DISTANCE = 10  # between the names at the ends of curves
@@ -145,7 +144,9 @@ def _figure(chart: Chart, colours: Mapping[str, str]) -> str:
     )
     grid += f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 3}" text-anchor="middle">removed</text>'
     ends = {curve.method: _y(curve.means[-1]) for curve in curves if curve.network_input == "image"}
-    labels = spread(ends, LABEL_DISTANCE, TOP + 4, HEIGHT - BOTTOM)
+    names = sorted(ends, key=lambda name: ends[name])
+    heights = spread([ends[name] for name in names], LABEL_DISTANCE, TOP + 4, HEIGHT - BOTTOM)
+    labels = dict(zip(names, heights, strict=True))
     return fill(
         "chart.html",
         title=escape(chart.page_title or chart.title),
@@ -155,19 +156,6 @@ def _figure(chart: Chart, colours: Mapping[str, str]) -> str:
         lines="".join(_line(curve, colours[curve.method], labels.get(curve.method)) for curve in curves),
         about=escape(chart.note) + " Thin: a network that sees the mask alone." * (curves[0].network_input == "mask"),
     )
-
-
-def spread(places: Mapping[str, float], distance: float, low: float, high: float) -> dict[str, float]:
-    """Return places from `low` to `high` in the same order, near the given ones and `distance` apart if they fit."""
-    distance = min(distance, (high - low) / max(1, len(places) - 1))
-    names = sorted(places, key=lambda name: places[name])
-    result, last = {}, low - distance
-    for name in names:
-        result[name] = last = max(places[name], last + distance)
-    last = high + distance
-    for name in reversed(names):
-        result[name] = last = min(result[name], last - distance)
-    return result
 
 
 def _x(ratio: float) -> float:
@@ -195,7 +183,8 @@ def _line(curve: Curve, colour: str, label: float | None) -> str:
         high = points(min(1, estimate.high) for estimate in curve.estimates)
         band = f'<polygon points="{" ".join([*low, *reversed(high)])}" fill="{colour}" opacity="0.15"/>'
         name, style = curve.method, 'stroke-width="2"'
-        style += f' stroke-dasharray="{DASHES[curve.method]}"' if curve.method in DASHES else ""
+        if dashes := dashes_of(curve.method):
+            style += f' stroke-dasharray="{" ".join(f"{2 * length:g}" for length in dashes)}"'
     text = ""
     if label is not None and curve.network_input == "image":
         place = f'x="{_x(curve.ratios[-1]) + 4:.1f}" y="{label + 3:.1f}"'

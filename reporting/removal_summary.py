@@ -161,6 +161,15 @@ class RemovalSummary(MeasurementSummary):
         )
 
     @property
+    def figure_note(self) -> str:
+        config, over = self.config, "images" if self.is_by_image else "seeds"
+        networks = quantity(len(self.seeds), "network")
+        return (
+            f"{config.limit_test:,} test images, {networks}, pixels ranked by {config.rank} attribution, replaced: "
+            f"{config.fill}. Bands: 95 % intervals over the {over if len(self.seeds) > 1 else 'images'}."
+        )
+
+    @property
     def body(self) -> str:
         return f"Of the whole images: {cell(self.estimate_whole(self.config.value))}\n\n{self.table}{self.verdicts}"
 

@@ -36,6 +36,12 @@ def quick_images(dataset: str, attention: str | None) -> int | None:
     return quick_train_images(dataset, attention) if known_dataset_info(dataset) else None
 
 
+READING = (
+    "Bands: 95 % intervals, over the seeds, with one seed over the test images.\n"
+    "Thin lines, ×: a network that sees only which pixels were replaced, the mask alone."
+)
+
+
 @dataclass(frozen=True)
 class RetrainingSummary(ModelSummary):
     """The finished retrainings of one configuration.
@@ -155,6 +161,17 @@ class RetrainingSummary(ModelSummary):
             f"± is the 95 % interval, {interval}. Ties: share of the pixels whose order is random.\n"
             "Mask alone (thin, ×): a network that sees only which pixels are replaced."
         )
+
+    @property
+    def amounts(self) -> str:
+        """The numbers of images, epochs and seeds."""
+        images = f"{self.config.limit_train:,}" if self.config.limit_train else "all"
+        epochs, seeds = quantity(self.config.recipe.epochs, "epoch"), quantity(self.config.seeds, "seed")
+        return f"{images} training images, {epochs}, {seeds}"
+
+    @property
+    def figure_note(self) -> str:
+        return f"{self.amounts[0].upper()}{self.amounts[1:]}. {READING}"
 
     @property
     def explains_all_seeds(self) -> bool:

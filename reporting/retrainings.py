@@ -20,7 +20,7 @@ from reporting.groups import CodeVersions, sort_datasets
 from reporting.labels import file_name_part, quantity
 from reporting.records import load_runs
 from reporting.retraining_groups import Results, count_points, group_by, group_runs, largest_config
-from reporting.retraining_summary import Gap, RetrainingSummary, quick_images
+from reporting.retraining_summary import READING, Gap, RetrainingSummary, quick_images
 from reporting.tables import markdown_table, runs_csv
 from training.recipe import recipe_for
 
@@ -188,15 +188,11 @@ def _models_chart(method: MethodSpec, summaries: Sequence[RetrainingSummary]) ->
 
 
 def _figure_note(summaries: Sequence[RetrainingSummary]) -> str:
-    """Return the note of a figure of several panels, with the data set of each condition."""
-    if len({summary.dataset for summary in summaries}) == 1:
-        return "\n".join([*dict.fromkeys(summary.conditions for summary in summaries), summaries[0].legend])
-    lines = [f"{summary.dataset}: " + summary.conditions.replace("\n", " ") for summary in summaries]
-    legends = group_by(summaries, lambda one: one.legend)
-    for legend, of_legend in legends.items():
-        datasets = " and ".join(summary.dataset for summary in of_legend)
-        lines.append(legend if len(legends) == 1 else f"{datasets}: {legend}")
-    return "\n".join(dict.fromkeys(lines))
+    """Return the note of a figure with panels of several data sets."""
+    amounts = dict.fromkeys(summary.amounts for summary in summaries)
+    if len(amounts) == 1:
+        return summaries[0].figure_note
+    return f"{'; '.join(f'{summary.dataset}: {summary.amounts}' for summary in summaries)}. {READING}"
 
 
 def _areas_beside_original(theirs: RetrainingSummary, ours: RetrainingSummary) -> str:

@@ -116,6 +116,11 @@ class SelectivitySummary(MeasurementSummary):
         )
 
     @property
+    def figure_note(self) -> str:
+        images = f"{self.config.limit_test:,} test images"
+        return f"{images}; the map is made anew after each removal. Bands: 95 % intervals over the images."
+
+    @property
     def table(self) -> str:
         """A row per method: accuracy after some removals, both areas, the distance to RANDOM, paired by image."""
         against = random_differences({curve.method: curve.areas for curve in self.curves})
@@ -145,5 +150,5 @@ class SelectivitySummary(MeasurementSummary):
     def figures(self) -> "dict[str, Figure]":
         from reporting.figures import draw_accuracies, draw_scores  # here, so that nothing else waits for matplotlib
 
-        facts = self.curves, self.title, self.note
+        facts = self.curves, self.title, self.figure_note
         return {"_accuracy": draw_accuracies(*facts), "_scores": draw_scores(*facts)}

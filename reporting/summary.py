@@ -103,6 +103,10 @@ class Summary(EvaluationSummary):
         )
 
     @property
+    def figure_note(self) -> str:
+        return f"↑ higher is better, ↓ lower is better; ± is the 95 % interval. {LEAKS}: the mask explains the value."
+
+    @property
     def body(self) -> str:
         return self.table
 

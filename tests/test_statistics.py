@@ -13,7 +13,7 @@ from evaluation.statistics import (
     trapezoids,
     verdict,
 )
-from reporting.figures import spread
+from reporting.labels import spread
 from reporting.tables import curves_csv, curves_table, gap_table
 
 
@@ -50,9 +50,11 @@ def test_interval_of_a_mean_and_areas_are_scipys(count):
 
 
 def test_names_at_the_ends_of_curves_lie_apart():
-    assert spread([0.9, 0.9, 0.2], 0.1, 0.0) == pytest.approx([0.9, 0.8, 0.2])
-    assert spread([0.15, 0.15, 0.1], 0.1, 0.05) == pytest.approx([0.25, 0.15, 0.05]), "up again from the bottom"
-    assert spread([], 0.1, 0.0) == []
+    assert spread([0.2, 0.9, 0.9], 0.1, 0.0, 1.0) == pytest.approx([0.2, 0.85, 0.95])
+    assert spread([0.1, 0.15, 0.15], 0.1, 0.05, 1.0) == pytest.approx([0.05, 0.15, 0.25]), "not below the bottom"
+    assert spread([0.9, 1.0, 1.0], 0.1, 0.0, 1.0) == pytest.approx([0.8, 0.9, 1.0]), "not above the top"
+    assert spread([0.5, 0.5, 0.5], 0.9, 0.0, 1.0) == pytest.approx([0.0, 0.5, 1.0]), "closer where they don't fit"
+    assert spread([], 0.1, 0.0, 1.0) == []
 
 
 def test_equal_seeds_have_no_width():
