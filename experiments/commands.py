@@ -144,9 +144,9 @@ def training(request: Request, config: TrainingConfig) -> Training:
     scalars_folder = folders.tensorboard / config.path(Path()).stem if request.tensorboard else None
     return Training(
         *(config, lambda: load_dataset(config.dataset, folders.data), folders.checkpoints, request.torch_device),
+        look_up=lambda: None if request.overwrite else find_trained(config, folders),
         resume=request.resume,
         watch=lambda: scalars(scalars_folder),
-        is_locked=False,  # so that nothing is written for a training that can't begin
     )
 
 

@@ -24,12 +24,10 @@ class Job(ABC):
     Attributes:
         name: of its lock, and for messages.
         title: of the progress bar if it is made alone; None if its task shows one itself.
-        is_locked: two commands don't make it at the same time.
     """
 
     name: str
     title: str | None = None
-    is_locked = True
 
     @property
     @abstractmethod
@@ -70,7 +68,7 @@ class _ActiveJob:
     """A job that this command makes, with the number of its tasks that run."""
 
     job: Job
-    lock: BaseFileLock | None
+    lock: BaseFileLock
     tasks: Iterator[Task]
     running: int = 0
     is_exhausted: bool = False
@@ -112,23 +110,21 @@ class _Queue:
         return None
 
     def start(self) -> bool:
-        """Start the first job that nobody else is queue."""
+        """Start the first job that nobody else is making."""
         busy = {started.job.name for started in (*self.open, *self.of_task.values())}
         for job in list(self.waiting):
             if job.name in busy:  # two evaluations need the same result
                 continue
-            lock = self.folders.lock(job.name) if job.is_locked else None
+            lock = self.folders.lock(job.name)
             try:
-                if lock:
-                    lock.acquire(blocking=False)
+                lock.acquire(blocking=False)
             except Timeout:
                 continue
             self.waiting.remove(job)
             if not job.find():
                 self.open.append(_ActiveJob(job, lock, iter(job.tasks(self.is_here))))
                 return True
-            if lock:
-                lock.release()
+            lock.release()
             self.bar.update(job.images)  # another command, or another evaluation, did it
         return False
 
@@ -157,12 +153,11 @@ class _Queue:
             self.open.remove(started)
         if not started.failure:
             started.job.finish()
-        if started.lock:
-            started.lock.release()
+        started.lock.release()
 
 
 def make(jobs: Sequence[Job], engine: Engine, folders: Folders, title: str | None) -> dict[Job, Failure]:
-    """Make what is not finished, store each result at once, and wait for what another command is queue.
+    """Make what is not finished, store each result at once, and wait for what another command is making.
 
     Args:
         title: of the progress bar; None for no bar.

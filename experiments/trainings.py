@@ -43,7 +43,6 @@ class Training(Job):
     watch: Watch = nullcontext
     announcement: str = ""
     checkpoint: Checkpoint | None = None
-    is_locked: bool = True
 
     def __post_init__(self) -> None:
         self.path = self.config.path(self.folder)

@@ -17,6 +17,11 @@ def run(data_dir: Path, output: Path, options: list[str]) -> int:
         return int(stop.code or 0)
 
 
+def written(folder: Path) -> list[Path]:
+    """All files below `folder` but locks, which are empty."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and ".locks" not in path.parts)
+
+
 if __name__ == "__main__":
     CATALOG.update({name: sample_entry(name) for name in DATASETS})
     sys.exit(main.main([f"--data-dir={sys.argv[1]}", *sys.argv[2:]]))

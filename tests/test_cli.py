@@ -1,6 +1,7 @@
 import re
 import shutil
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 import main
 from data.catalog import CATALOG
-from tests.run_main import run
+from experiments.store import Folders
+from tests.run_main import run, written
 from tests.samples import sample_entry, write_sample
 
 ROAR = ["--eval=ROAR", "--method=GC", "--quick", "--epochs=1", "--ratios=0.5"]
@@ -63,13 +65,13 @@ WRONG = {
 def test_wrong_input_costs_one_line_and_nothing_is_written(name, data_dir, tmp_path, capsys):
     options, message = WRONG[name]
     output = tmp_path / "out"
-    before = sorted(tmp_path.rglob("*"))
+    before = written(tmp_path)
     assert run(data_dir, output, options) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1, err
     assert err.startswith("main.py: ")
     assert message in err
-    assert sorted(tmp_path.rglob("*")) == before
+    assert written(tmp_path) == before
 
 
 def test_names_of_the_field_and_of_the_original_are_accepted():
@@ -143,6 +145,29 @@ def test_files_that_can_not_be_used_cost_one_line_and_nothing_is_written(name, e
     assert err.count("\n") == 1, err
     assert message in err
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_two_commands_train_a_model_once(data_dir, tmp_path, capsys, monkeypatch):
+    train = ["--train", "--quick", "--epochs=1"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run(data_dir, first, train) == 0
+    monkeypatch.setattr("experiments.trainings.train_classifier", lambda *_: pytest.fail("trained again"))
+    name = "mnist_SimpleCNN_seed0_quick.pt"
+    has_begun = threading.Event()
+
+    def other_command() -> None:
+        with Folders.below(second, data_dir).lock(f"checkpoints {name}"):
+            has_begun.set()
+            time.sleep(1.5)
+            (second / "checkpoints").mkdir()
+            shutil.copy(first / "checkpoints" / name, second / "checkpoints")
+
+    thread = threading.Thread(target=other_command)
+    thread.start()
+    assert has_begun.wait(10)
+    assert run(data_dir, second, train) == 0
+    thread.join()
+    assert "waiting: another command is making" in capsys.readouterr().out
 
 
 def test_another_recipe_replaces_a_trained_model_only_when_asked(data_dir, tmp_path, capsys):

@@ -11,7 +11,7 @@ from common.errors import InputError
 from data import load_dataset
 from data.folders import folder_name
 from models import build_model, model_name, parse_model_name
-from tests.run_main import run
+from tests.run_main import run, written
 from tests.samples import sample_arrays
 
 CLASSES = ("ant", "bee", "wasp")
@@ -140,7 +140,7 @@ def test_wrong_input_is_one_line_and_nothing_is_written(what, data_dir, tmp_path
     assert run(data_dir, tmp_path / "out", options) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
-    assert not (tmp_path / "out").exists()
+    assert not written(tmp_path / "out")
 
 
 def test_unusable_folders_are_named(tmp_path):
