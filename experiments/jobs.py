@@ -182,9 +182,21 @@ def make_large(jobs: Sequence[Job], engine: Engine, folders: Folders, title: str
     if not engine.is_here:
         return make(jobs, engine, folders, title)
     failures: dict[Job, Failure] = {}
-    for job in jobs:
+    waiting = list(jobs)
+    while waiting:
+        job = next((job for job in waiting if _is_free(folders.lock(job.name))), waiting[0])
+        waiting.remove(job)
         failures |= make([job], engine, folders, job.title)
     return failures
+
+
+def _is_free(lock: BaseFileLock) -> bool:
+    """Tell if no other command makes the job of this lock."""
+    try:
+        with lock.acquire(blocking=False):
+            return True
+    except Timeout:
+        return False
 
 
 def require_success(failures: Collection[Failure], total: int, unit: str) -> None:

@@ -10,9 +10,12 @@ import pytest
 
 import main
 from data.catalog import CATALOG
+from experiments.engine import Local
+from experiments.jobs import make_large
 from experiments.store import Folders
 from tests.run_main import run, written
 from tests.samples import sample_entry, write_sample
+from tests.test_engine import Nothing
 
 ROAR = ["--eval=ROAR", "--method=GC", "--quick", "--epochs=1", "--ratios=0.5"]
 
@@ -168,6 +171,15 @@ def test_two_commands_train_a_model_once(data_dir, tmp_path, capsys, monkeypatch
     assert run(data_dir, second, train) == 0
     thread.join()
     assert "waiting: another command is making" in capsys.readouterr().out
+
+
+def test_what_another_command_trains_comes_last(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr("experiments.jobs.make", lambda jobs, *_: made.extend(job.name for job in jobs) or {})
+    folders = Folders.below(tmp_path, tmp_path)
+    with folders.lock("a"):
+        make_large([Nothing("a"), Nothing("b"), Nothing("c")], Local(1), folders, "things")
+    assert made == ["b", "c", "a"]
 
 
 def test_another_recipe_replaces_a_trained_model_only_when_asked(data_dir, tmp_path, capsys):
