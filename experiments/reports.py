@@ -21,7 +21,7 @@ from reporting.groups import list_datasets, load_measurements, sort_datasets
 from reporting.page import write_page
 from reporting.records import FORMAT, GATHERED, load_gathered, load_records, naming_damage
 from reporting.retrainings import Retrainings
-from reporting.summary import summarize
+from reporting.summary import Published, summarize
 from reporting.training_curves import write_training_curves
 
 ROOT = Path(__file__).parents[1]
@@ -31,11 +31,14 @@ KINDS = ("runs", *REMOVING, "sanity")
 
 def publish(request: Request) -> None:
     """--report --publish: gather finished results, and write tables, figures and pages from all that is gathered."""
+    from reporting.findings_figures import write_findings  # here, so that nothing else waits for matplotlib
+
     if request.dry_run or request.target or request.quick:
         raise InputError("--publish writes everything: it takes no --dry-run, --target or --quick")
     folders = request.folders
     print(gather(folders.checkpoints, folders.results, PUBLISHED), flush=True)
     report(request, Folders(folders.data, PUBLISHED, folders.maps, PUBLISHED))
+    print("\n".join(f"written: {path}" for path in write_findings(Published(PUBLISHED))))
     pages = [README, *sorted((README.parent / "docs").glob("*.md"))]
     write_documents(pages, PUBLISHED)
     print("\n".join(f"written: {page}" for page in pages))

@@ -107,7 +107,8 @@ def _code_label(code: str | None) -> str:
 def load_measurements(results: Path, data_dir: Path = DATA_DIR) -> list[MeasurementSummary]:
     """Return the summaries of all evaluations without retraining, for each data set, model and configuration.
 
-    Of selectivity those that remove the most important pixel first.
+    Of selectivity those that remove the most important pixel first. Where several networks of one seed were measured,
+    the one of which there is most counts, so that no table mixes them.
 
     Args:
         data_dir: see `MeasurementSummary`.
@@ -122,13 +123,16 @@ def load_measurements(results: Path, data_dir: Path = DATA_DIR) -> list[Measurem
         if evaluation == "selectivity":
             finished = load_selectivity(results)
             stored = ((path, record, read_result(path)) for path, record in finished if record["order"] == "most")
-        groups: dict[str, dict[tuple[MethodSpec, int], Mapping[str, Any]]] = defaultdict(dict)
+        groups: dict[str, dict[str, dict[tuple[MethodSpec, int], Mapping[str, Any]]]] = defaultdict(
+            lambda: defaultdict(dict)
+        )
         for _path, record, result in stored:
             fields = MEASUREMENT_FIELDS if "seed" in record else METHOD_FIELDS  # selectivity is of seed 0
             common = json.dumps({name: record[name] for name in record if name not in fields}, sort_keys=True)
-            groups[common][versions.label_method(MethodSpec.read(record)), int(record.get("seed", 0))] = result
-        for text, of_group in groups.items():
-            record = json.loads(text)
+            key = versions.label_method(MethodSpec.read(record)), int(record.get("seed", 0))
+            groups[common][record["checkpoint_sum"]][key] = result
+        for text, of_networks in groups.items():
+            record, of_group = json.loads(text), _one_network_a_seed(of_networks)
             plain = from_record(config_type, record)
             values = {name: Recipe(**value) if isinstance(value, dict) else value for name, value in plain.items()}
             config = config_type(
@@ -139,6 +143,18 @@ def load_measurements(results: Path, data_dir: Path = DATA_DIR) -> list[Measurem
             facts: Any = methods, seeds, of_group, False, record["dataset_sum"], data_dir
             summaries += [summary_type(config, dataset, model, *facts)] if methods else []
     return summaries
+
+
+def _one_network_a_seed(of_networks: Mapping[str, Results]) -> Results:
+    """Return the results of one network for each seed, that of which there are most."""
+    merged: dict[tuple[MethodSpec, int], Mapping[str, Any]] = {}
+    counts: dict[int, int] = {}
+    for results in of_networks.values():
+        seed = next(seed for _method, seed in results)  # a network has one seed
+        if len(results) > counts.get(seed, 0):
+            counts[seed] = len(results)
+            merged = {key: result for key, result in merged.items() if key[1] != seed} | dict(results)
+    return merged
 
 
 def complete_part(results: Results) -> tuple[tuple[MethodSpec, ...], tuple[int, ...]]:

@@ -90,6 +90,11 @@ def quantity(number: int, unit: str, space: str = " ") -> str:
     return f"{number}{space}{unit}{'' if number == 1 else 's'}"
 
 
+def joined(names: Sequence[str]) -> str:
+    """Return the names as a list in a sentence."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def file_name_part(name: str) -> str:
     return name.replace(" ", "-")
 

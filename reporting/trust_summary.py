@@ -19,7 +19,7 @@ from evaluation.trust import (
     recommend,
 )
 from reporting.evaluation_summary import Chart, EvaluationSummary, left_out_lines
-from reporting.labels import file_name_part, readable_dataset, readable_model
+from reporting.labels import file_name_part, joined, readable_dataset, readable_model
 from reporting.tables import cell, csv_text, markdown_table
 
 if TYPE_CHECKING:
@@ -131,9 +131,9 @@ class TrustSummary(EvaluationSummary):
             "learned."
         )
         if self.equals:
-            sentence += f" {_and(self.equals)} can't be told apart from it."
+            sentence += f" {joined(self.equals)} can't be told apart from it."
         if others := [method for method in self.recommended[1:] if method not in self.equals]:
-            sentence += f" {_and(others)} can be trusted too, and {'is' if len(others) == 1 else 'are'} behind it."
+            sentence += f" {joined(others)} can be trusted too, and {'is' if len(others) == 1 else 'are'} behind it."
         return sentence
 
     def reason(self, method: str) -> str:
@@ -250,7 +250,7 @@ class TrustSummary(EvaluationSummary):
         return csv_text(rows)
 
     def figures(self) -> "dict[str, Figure]":
-        from reporting.trust_figure import draw_differences  # here, so that nothing else waits for matplotlib
+        from reporting.dots import draw_differences  # here, so that nothing else waits for matplotlib
 
         parts = {part.name: part.against("RANDOM") for part in self.evaluations if part.is_compared}
         return {"": draw_differences(parts, self.ranking, self.recommended, f"{self.title} {self.headline}")}
@@ -264,8 +264,3 @@ def _describe(part: ImageValues) -> str:
 def _difference(comparison: Comparison) -> str:
     half = (comparison.high - comparison.low) / 2
     return f"{comparison.mean:+.3f} ± {half:.3f}{'' if comparison.is_different else ' n.s.'}"
-
-
-def _and(names: Sequence[str]) -> str:
-    """Return the names as a list in a sentence."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

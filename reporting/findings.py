@@ -1,0 +1,261 @@
+"""The blocks of docs/findings.md: what the published results say, in tables and sentences with intervals."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import atanh, sqrt, tanh
+
+import numpy as np
+
+from attribution import CONTROLS, ENSEMBLES
+from data import DATASETS
+from evaluation import REMOVING
+from evaluation.statistics import Estimate, difference, mean_interval, share_of_mask
+from models import NO_ATTENTION
+from reporting.labels import HOUR, TITLES, quantity
+from reporting.removal_summary import RemovalSummary
+from reporting.retraining_summary import RetrainingSummary
+from reporting.summary import Published, Summary
+from reporting.tables import cell, difference_cell, markdown_table, small_print
+
+NORMAL_QUANTILE = 1.959964
+CLAIMED_FASTEST = ("IB", "GB", "GB-GC")  # by the original, in selectivity
+BETTER, WORSE = "▲", "▼"
+RANKS = ("signed", "absolute", "square")
+RANKED = ("ROAD", "insertion-deletion")  # the evaluations without retraining that every rank and fill is tried in
+
+
+def mark(gain: Estimate | None) -> str:
+    """Return ▲ or ▼ if a difference's interval lies above or below zero."""
+    return "" if gain is None else BETTER if gain.low > 0 else WORSE if gain.high < 0 else ""
+
+
+def signed(value: Estimate) -> str:
+    return f"{value.mean:+.3f} ± {value.half:.3f}"
+
+
+def roar_summaries(published: Published, explained_seeds: str = "same") -> list[RetrainingSummary]:
+    """Return the largest ROAR of SimpleCNN on each data set, by the default masks but for the explained networks."""
+    words = [] if explained_seeds == "same" else ["own-networks"]
+    found = (one for one in published.retrainings.largest if one.evaluation == "ROAR" and one.mask_words == words)
+    return [summary for summary in found if summary.model == NO_ATTENTION]
+
+
+def masks(published: Published) -> str:
+    """Return for each method of ROAR the share of its curve that can be read off the masks alone."""
+    parts = []
+    for summary in roar_summaries(published):
+        rows = [["method", "ROAR's area", "the mask alone", "− RANDOM's", "read off the mask"]]
+        random = next(curve for curve in summary.image_curves if curve.method == "RANDOM")
+        for image, mask in summary.pairs:
+            read = share_of_mask(image, mask, summary.chance or 0.0)
+            against = "" if image is random else difference_cell(image.areas, random.areas)
+            rows.append([image.method, cell(image.areas), cell(mask.areas), against, f"{min(read, 1.0):.0%}"])
+        amounts = f"{TITLES[summary.dataset]}: {summary.amounts}; whole images {cell(summary.baseline)}."
+        parts.append(f"{markdown_table(rows)}\n{small_print(amounts)}")
+    return "\n\n".join(parts)
+
+
+def ensembles(published: Published) -> str:
+    """Return whether the gradient's ensembles beat RANDOM in ROAR, as Hooker et al. found of SG-SQ and SG-VAR."""
+    rows = [["method", "area − RANDOM's", "its mask alone", "RANDOM's mask alone"]]
+    for summary in roar_summaries(published):
+        pairs = {image.method: (image, mask) for image, mask in summary.pairs}
+        names = [f"{ensemble} VBP" for ensemble in ENSEMBLES if f"{ensemble} VBP" in pairs]
+        for name in ["VBP", *names] if names else []:
+            (image, mask), (random, random_mask) = pairs[name], pairs["RANDOM"]
+            gain = difference(image.areas, random.areas)
+            against = difference_cell(image.areas, random.areas)
+            words = {BETTER: "above", WORSE: "below", "": "not told apart"}[mark(gain)]
+            cells = f"{against} ({words})", cell(mask.areas), cell(random_mask.areas)
+            rows.append([f"{TITLES[summary.dataset]}, {name}", *cells])
+    return markdown_table(rows) if len(rows) > 1 else ""
+
+
+def networks(published: Published) -> str:
+    """Return the areas of ROAR with one explained network for all seeds, beside those with a network for each."""
+    rows = [["method", "one explained network", "a network for each seed", "width of the interval"]]
+    for same in roar_summaries(published):
+        for own in (one for one in roar_summaries(published, "own") if one.dataset == same.dataset):
+            curves = {curve.method: curve for curve in same.image_curves}
+            for curve in (each for each in own.image_curves if each.method in curves and each.method not in CONTROLS):
+                first, second = mean_interval(curves[curve.method].areas), mean_interval(curve.areas)
+                wider = f"× {second.half / first.half:.1f}"
+                rows.append([f"{TITLES[same.dataset]}, {curve.method}", cell(first), cell(second), wider])
+    return markdown_table(rows) if len(rows) > 1 else ""
+
+
+def fastest(published: Published) -> str:
+    """Return the methods in the order in which their scores fall in selectivity, and where the claimed ones stand."""
+    lines = []
+    for summary in filter(None, (published.largest("selectivity", dataset) for dataset in DATASETS)):
+        areas = {curve.method: curve.areas for curve in summary.curves}
+        gains = {name: mean_interval(areas[name] - areas["RANDOM"]) for name in areas if name not in CONTROLS}
+        ordered = sorted(gains, key=lambda name: gains[name].mean)
+        places = ", ".join(f"{name} {ordered.index(name) + 1}" for name in CLAIMED_FASTEST if name in ordered)
+        order = ", ".join(f"{name} ({signed(gains[name])})" for name in ordered)
+        lines.append(
+            f"- {TITLES[summary.dataset]}, area of the score minus RANDOM's, the fastest first: {order}. Places of the "
+            f"three that the original names, of {len(ordered)}: {places}."
+        )
+    return "\n".join(lines)
+
+
+def correlation_interval(correlation: float, count: int) -> Estimate:
+    """Return the 95 % interval of Spearman's correlation of `count` pairs (Bonett and Wright 2000)."""
+    if abs(correlation) >= 1:
+        return Estimate(correlation, correlation, correlation)
+    half = NORMAL_QUANTILE * sqrt((1 + correlation**2 / 2) / (count - 3))
+    return Estimate(correlation, tanh(atanh(correlation) - half), tanh(atanh(correlation) + half))
+
+
+def agree(published: Published) -> str:
+    """Return the rank correlations of the evaluations, with intervals over the methods."""
+    names = ("ROAR", *REMOVING)
+    rows = [["", *(f"{TITLES[summary.dataset]}" for summary in published.summaries)]]
+    for place, first in enumerate(names):
+        for second in names[place + 1 :]:
+            rows.append(
+                [f"{first} and {second}", *(_correlation(summary, first, second) for summary in published.summaries)]
+            )
+    return markdown_table(rows)
+
+
+def _correlation(summary: Summary, first: str, second: str) -> str:
+    columns = {column.name: (place, column) for place, column in enumerate(summary.columns)}
+    if first not in columns or second not in columns:
+        return ""
+    (row, one), (place, other) = columns[first], columns[second]
+    common = len(set(one.values) & set(other.values))
+    value = float(summary.correlations[row, place])
+    if np.isnan(value) or common < 6:  # an interval of fewer is nearly −1 to 1
+        return ""
+    interval = correlation_interval(value, common)
+    return f"{value:+.2f} ({interval.low:+.2f} to {interval.high:+.2f}; {common} methods)"
+
+
+def variants(published: Published, evaluation: str, dataset: str, option: str) -> dict[str, RemovalSummary]:
+    """Return the summaries that differ from the default one in an option of the configuration alone, by its value."""
+    default = published.largest(evaluation, dataset)
+    if default is None:
+        return {}
+    same = (one for one in published.measurements if (one.dataset, one.model) == (dataset, NO_ATTENTION))
+    found = {
+        getattr(summary.config, option): summary
+        for summary in same
+        if isinstance(summary, RemovalSummary)
+        and replace(summary.config, **{option: getattr(default.config, option)}) == default.config
+    }
+    return {getattr(default.config, option): default} | found
+
+
+def ranks(published: Published) -> str:
+    """Return ROAD and SRG with pixels ranked by the signed, the absolute and the squared attribution."""
+    return _variants_table(published, "rank", RANKED)
+
+
+def fills(published: Published) -> str:
+    """Return SRG with several fills of removed pixels."""
+    return _variants_table(published, "fill", RANKED[1:])
+
+
+def _variants_table(published: Published, option: str, evaluations: Sequence[str]) -> str:
+    parts = []
+    for dataset in DATASETS:
+        columns: dict[str, dict[str, str]] = {}
+        marks: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+        for evaluation in evaluations:
+            for value, summary in variants(published, evaluation, dataset, option).items():
+                gains = {name: summary.difference_from_random(name) for name in summary.gaps}
+                cells = {name: f"{difference_cell(gap, [0.0] * len(gap))}" for name, gap in summary.gaps.items()}
+                columns[f"{evaluation}, {value}"] = {
+                    name: f"{text} {mark(gains[name])}".rstrip() for name, text in cells.items()
+                }
+                for name, gain in gains.items():
+                    marks[evaluation, name][value] = mark(gain)
+        if len(columns) <= len(evaluations):
+            continue
+        names = [name for name in next(iter(columns.values())) if all(name in column for column in columns.values())]
+        rows = [[TITLES[dataset], *columns], *([name, *(of[name] for of in columns.values())] for name in names)]
+        turns = _turns({key: values for key, values in marks.items() if key[1] in names})
+        parts.append(f"{markdown_table(rows)}\n{turns}")
+    return "\n\n".join(parts)
+
+
+def _turns(marks: Mapping[tuple[str, str], Mapping[str, str]]) -> str:
+    """Return a line with the methods whose verdict against RANDOM depends on the option."""
+    words = {BETTER: "better", WORSE: "worse", "": "not told apart"}
+    lines = []
+    for evaluation in dict.fromkeys(key[0] for key in marks):
+        turning = [
+            f"{name} ({', '.join(f'{value} {words[text]}' for value, text in values.items())})"
+            for (of, name), values in marks.items()
+            if of == evaluation and len(set(values.values())) > 1
+        ]
+        lines.append(f"- {evaluation}: the verdict against RANDOM turns for {'; '.join(turning) or 'no method'}.")
+    return "\n".join(lines)
+
+
+def evidence(published: Published) -> str:
+    """Return for each method in how many comparisons it beats the controls, and what is left of its map."""
+    won: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    likeness: dict[str, dict[str, str]] = defaultdict(dict)
+    for dataset in DATASETS:
+        for evaluation in REMOVING:
+            summary = published.largest(evaluation, dataset)
+            for name, gap in summary.gaps.items() if summary else ():
+                for control in CONTROLS:
+                    if name not in CONTROLS:
+                        won[name][control].append(mark(difference(gap, summary.gaps[control])))
+        check = published.largest("sanity", dataset)
+        for method in check.methods if check else ():
+            likeness[method.label][dataset] = cell(check.similarity(method))
+    rows = [["method", *(f"against {control}" for control in CONTROLS), *(f"likeness, {TITLES[d]}" for d in DATASETS)]]
+    for name, against in won.items():
+        counts = (f"{of.count(BETTER)} better, {of.count(WORSE)} worse of {len(of)}" for of in against.values())
+        rows.append([name, *counts, *(likeness[name].get(dataset, "") for dataset in DATASETS)])
+    note = (
+        "ROAD, F-Fidelity and insertion–deletion on both data sets, three networks each; better or worse by the 95 % "
+        "interval of the difference paired by seed. Likeness: of the map to those of a network with random weights, 1 "
+        "for a map that never looks at the network."
+    )
+    return f"{markdown_table(rows)}\n{small_print(note)}"
+
+
+def cost(published: Published) -> str:
+    """Return what was published, and how long it took."""
+    rows = [["published", "data set", "number", "hours"]]
+    trainings = {
+        TITLES[dataset]: [seconds for each in of_dataset for seconds in each.values("seconds")]
+        for dataset, of_dataset in published.trainings.items()
+    }
+    retrainings = {
+        TITLES[dataset]: [
+            result.seconds for run, result in published.retrainings.runs.items() if run.dataset == dataset
+        ]
+        for dataset in DATASETS
+    }
+    for name, kinds in {"trained classifiers": trainings, "retrainings of ROAR and KAR": retrainings}.items():
+        for title, seconds in kinds.items():
+            rows.append([name, title, f"{len(seconds):,}", f"{sum(seconds) / HOUR:.1f}"])
+    for evaluation in (*REMOVING, "sanity", "selectivity"):
+        for dataset in DATASETS:
+            count = sum(
+                len(one.results)
+                for one in published.measurements
+                if (one.evaluation, one.dataset) == (evaluation, dataset)
+            )
+            rows.append([evaluation, TITLES[dataset], f"{count:,}", ""])
+    return markdown_table(rows)
+
+
+def accuracies(published: Published) -> str:
+    """Return the test accuracy of the five models in a line for each data set."""
+    lines = []
+    for dataset, trainings in published.trainings.items():
+        full = (f"{one.model} {one.accuracy} ({quantity(len(one.checkpoints), 'seed')})" for one in trainings)
+        lines.append(f"- {TITLES[dataset]}: {', '.join(full)}.")
+    return "\n".join(lines)
+
+
+BLOCKS = (masks, ensembles, networks, fastest, agree, ranks, fills, evidence, accuracies, cost)

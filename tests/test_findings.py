@@ -1,0 +1,78 @@
+"""The findings: intervals, turning verdicts, one network for each seed, and figures that need no deciphering."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from attribution.spec import MethodSpec
+from evaluation.statistics import Estimate
+from reporting import findings_figures
+from reporting.findings import _turns, correlation_interval, fastest, mark
+from reporting.groups import _one_network_a_seed
+from reporting.summary import Published
+
+PUBLISHED = Published(Path(__file__).parents[1] / "results" / "published")
+
+
+def test_correlations_have_intervals_that_cover_95_percent():
+    """Of Spearman's correlation of 15 draws from a bivariate normal distribution; its own mean is the true value."""
+    random, count, covered = np.random.default_rng(0), 15, 0
+    covariance = [[1, 0.6], [0.6, 1]]
+    truth = 6 / np.pi * np.arcsin(0.6 / 2)
+    for _ in range(1000):
+        first, second = random.multivariate_normal([0, 0], covariance, count).T
+        interval = correlation_interval(float(stats.spearmanr(first, second).statistic), count)
+        covered += interval.low <= truth <= interval.high
+    assert 920 <= covered <= 980
+    assert correlation_interval(1.0, 5) == Estimate(1.0, 1.0, 1.0)
+
+
+def test_a_difference_is_marked_if_its_interval_lies_on_one_side_of_zero():
+    assert [mark(Estimate(0.1, low, 0.3)) for low in (0.05, -0.05)] == ["▲", ""]
+    assert mark(Estimate(-0.1, -0.2, -0.05)) == "▼"
+    assert mark(None) == ""
+
+
+def test_verdicts_that_turn_are_named():
+    marks = {
+        ("ROAD", "VBP"): {"signed": "▼", "absolute": "▲"},
+        ("ROAD", "GC"): {"signed": "▲", "absolute": "▲"},
+        ("SRG", "GC"): {"signed": "", "absolute": ""},
+    }
+    road, srg = _turns(marks).splitlines()
+    assert "VBP (signed worse, absolute better)" in road
+    assert "GC" not in road
+    assert "no method" in srg
+
+
+def test_a_table_never_mixes_two_networks_of_one_seed():
+    """A network that was trained again has records of its own under the same method and seed."""
+    old = {(MethodSpec("VBP"), 0): {"value": 1}, (MethodSpec("GC"), 0): {"value": 2}}
+    new = {(MethodSpec("VBP"), 0): {"value": 3}}
+    other_seed = {(MethodSpec("VBP"), 1): {"value": 4}}
+    for order in ((old, new, other_seed), (other_seed, new, old)):
+        assert _one_network_a_seed(dict(enumerate(map(dict, order)))) == old | other_seed
+
+
+def test_the_originals_three_have_their_places():
+    mnist, cifar10 = fastest(PUBLISHED).splitlines()
+    assert mnist.endswith("of 8: IB 1, GB 4, GB-GC 6.")
+    assert cifar10.startswith("- CIFAR-10")
+
+
+@pytest.mark.parametrize("name", ["masks", "removal", "ranks"])
+def test_figures_of_findings_name_every_method(name):
+    figure = getattr(findings_figures, name)(PUBLISHED)
+    labels = {label.get_text() for label in figure.axes[0].get_yticklabels()}
+    assert {"VBP", "IB", "GC"} <= labels
+    assert figure.get_suptitle()
+
+
+def test_notes_of_figures_have_two_lines_at_most():
+    summaries = [*PUBLISHED.retrainings.summaries, *PUBLISHED.measurements, *PUBLISHED.summaries]
+    assert len(summaries) > 10
+    for summary in summaries:
+        for figure in summary.figures().values():
+            assert figure.texts[-1].get_text().count("\n") <= 1, summary.title
