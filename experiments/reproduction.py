@@ -1,11 +1,13 @@
 """The commands that the published tables need, in their order: `python main.py --reproduce`."""
 
 RETRAINED = "--limit-train=20000 --batch-size=64"
+GRADIENTS = "--target=all --method=VBP,IB,DeconvNet,GB,IG,GC,GB-GC,CO --seeds=3"
+WITHOUT_RETRAINING = f"--eval=ROAD,insertion-deletion {GRADIENTS}"
 FULL = (
     "--eval=ROAR --method=GC --target=mnist --quick",  # the demo
     "--train --target=all --attention=none,CAM,CBAM --seeds=3",
     "--train --target=mnist --attention=RAN",
-    "--train --target=mnist --attention=WARN --epochs=1 --batch-size=64 --lr=0.05 --limit-train=40000",
+    "--train --target=mnist --attention=WARN",
     "--train --target=cifar10 --attention=RAN",
     "--train --target=cifar10 --attention=WARN --epochs=1 --batch-size=64 --lr=0.05 --limit-train=36000",
     "--eval=coherence --target=all --method=all --correct-only",
@@ -17,6 +19,10 @@ FULL = (
     "--eval=ROAD,F-Fidelity,insertion-deletion --target=all --method=all --seeds=3",
     "--eval=ROAD,F-Fidelity,insertion-deletion --target=all --method=VBP --ensemble=SG-SQ --seeds=3",
     "--eval=sanity --target=all --method=all --steps=10 --seeds=3",
+    *(f"{WITHOUT_RETRAINING} --rank={rank}" for rank in ("absolute", "square")),
+    *(f"--eval=insertion-deletion {GRADIENTS} --fill={fill}" for fill in ("mean", "black")),
+    f"--eval=ROAR,KAR --target=mnist --method=VBP --ensemble=SG-SQ,SG-VAR --seeds=3 --epochs=1 {RETRAINED}",
+    f"--eval=ROAR --target=mnist --method=VBP,GC,CO --explained-seeds=own --seeds=3 --epochs=1 {RETRAINED}",
     "--report",
 )
 QUICK = (
