@@ -17,11 +17,20 @@ from reporting.removal_summary import RemovalSummary
 from reporting.retraining_summary import Gap, RetrainingSummary
 from reporting.sanity_summary import ZEROS, SanitySummary
 from reporting.summary import Published, Summary
-from reporting.tables import cell, details, difference_cell, markdown_table, random_differences, small_print
+from reporting.tables import (
+    BETTER,
+    WORSE,
+    cell,
+    details,
+    difference_cell,
+    mark,
+    markdown_table,
+    random_differences,
+    small_print,
+)
 from training.config import checkpoint_path
 
 SHORT_NAMES = {"insertion-deletion": "SRG"}
-BETTER, WORSE = "▲", "▼"
 FEWEST_METHODS = 8  # of which a rank correlation is shown
 
 
@@ -128,8 +137,7 @@ def _gap_cells(summary: RemovalSummary) -> dict[str, str]:
     cells = {}
     for method, gap in summary.gaps.items():
         gain = None if summary.doubt else summary.difference_from_random(method)
-        mark = "" if gain is None else BETTER if gain.low > 0 else WORSE if gain.high < 0 else ""
-        cells[method] = f"{difference_cell(gap, [0.0] * len(gap))} {mark}".rstrip()
+        cells[method] = f"{difference_cell(gap, [0.0] * len(gap))} {mark(gain)}".rstrip()
     return cells
 
 

@@ -16,22 +16,13 @@ from reporting.labels import HOUR, TITLES, quantity
 from reporting.removal_summary import RemovalSummary
 from reporting.retraining_summary import RetrainingSummary
 from reporting.summary import Published, Summary
-from reporting.tables import cell, difference_cell, markdown_table, small_print
+from reporting.tables import BETTER, WORSE, cell, difference_cell, mark, markdown_table, signed_cell, small_print
 
 NORMAL_QUANTILE = 1.959964
+FEWEST_METHODS = 6  # of a correlation: the interval of fewer is nearly −1 to 1
 CLAIMED_FASTEST = ("IB", "GB", "GB-GC")  # by the original, in selectivity
-BETTER, WORSE = "▲", "▼"
 RANKS = ("signed", "absolute", "square")
 RANKED = ("ROAD", "insertion-deletion")  # the evaluations without retraining that every rank and fill is tried in
-
-
-def mark(gain: Estimate | None) -> str:
-    """Return ▲ or ▼ if a difference's interval lies above or below zero."""
-    return "" if gain is None else BETTER if gain.low > 0 else WORSE if gain.high < 0 else ""
-
-
-def signed(value: Estimate) -> str:
-    return f"{value.mean:+.3f} ± {value.half:.3f}"
 
 
 def roar_summaries(published: Published, explained_seeds: str = "same") -> list[RetrainingSummary]:
@@ -93,7 +84,7 @@ def fastest(published: Published) -> str:
         gains = {name: mean_interval(areas[name] - areas["RANDOM"]) for name in areas if name not in CONTROLS}
         ordered = sorted(gains, key=lambda name: gains[name].mean)
         places = ", ".join(f"{name} {ordered.index(name) + 1}" for name in CLAIMED_FASTEST if name in ordered)
-        order = ", ".join(f"{name} ({signed(gains[name])})" for name in ordered)
+        order = ", ".join(f"{name} ({signed_cell(gains[name])})" for name in ordered)
         lines.append(
             f"- {TITLES[summary.dataset]}, area of the score minus RANDOM's, the fastest first: {order}. Places of the "
             f"three that the original names, of {len(ordered)}: {places}."
@@ -128,7 +119,7 @@ def _correlation(summary: Summary, first: str, second: str) -> str:
     (row, one), (place, other) = columns[first], columns[second]
     common = len(set(one.values) & set(other.values))
     value = float(summary.correlations[row, place])
-    if np.isnan(value) or common < 6:  # an interval of fewer is nearly −1 to 1
+    if np.isnan(value) or common < FEWEST_METHODS:
         return ""
     interval = correlation_interval(value, common)
     return f"{value:+.2f} ({interval.low:+.2f} to {interval.high:+.2f}; {common} methods)"

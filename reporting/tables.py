@@ -8,6 +8,8 @@ from typing import Any
 from evaluation.runs import Run, RunResult
 from evaluation.statistics import Curve, Estimate, Values, difference, mean_interval
 
+BETTER, WORSE = "▲", "▼"
+
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table of a head and rows; the first column is left-aligned, the others are right-aligned."""
@@ -52,7 +54,17 @@ def cell(value: Estimate | Values) -> str:
 def difference_cell(areas: Values, others: Values) -> str:
     """Return areas − others, paired by seed; with its interval, if there are several."""
     gain = difference(areas, others)
-    return f"{areas[0] - others[0]:+.3f}" if gain is None else f"{gain.mean:+.3f} ± {gain.half:.3f}"
+    return f"{areas[0] - others[0]:+.3f}" if gain is None else signed_cell(gain)
+
+
+def signed_cell(value: Estimate) -> str:
+    """Return a difference with its sign and its interval."""
+    return f"{value.mean:+.3f} ± {value.half:.3f}"
+
+
+def mark(gain: Estimate | None) -> str:
+    """Return ▲ or ▼ if a difference's interval lies above or below zero."""
+    return "" if gain is None else BETTER if gain.low > 0 else WORSE if gain.high < 0 else ""
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:

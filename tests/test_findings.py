@@ -9,9 +9,10 @@ from scipy import stats
 from attribution.spec import MethodSpec
 from evaluation.statistics import Estimate
 from reporting import findings_figures
-from reporting.findings import _turns, correlation_interval, fastest, mark
+from reporting.findings import _turns, correlation_interval, fastest
 from reporting.groups import _one_network_a_seed
 from reporting.summary import Published
+from reporting.tables import mark
 
 PUBLISHED = Published(Path(__file__).parents[1] / "results" / "published")
 
