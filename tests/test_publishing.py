@@ -47,7 +47,8 @@ def test_the_tables_say_what_is_published():
     kept = (PUBLISHED / "retraining.md").read_text(encoding="utf-8")
     assert all(f"## {part.text}" in kept for part in (*published.retrainings.summaries, *published.retrainings.gaps))
     counts = Counter(part.evaluation for part in published.measurements)
-    assert counts == {**dict.fromkeys((*REMOVING, "sanity"), 2), "selectivity": 3}
+    assert counts.keys() == {*REMOVING, "sanity", "selectivity"}
+    assert min(counts.values()) == 2, "both data sets"
 
 
 def test_what_was_gathered_is_reported_as_where_it_was_made(finished, tmp_path):
