@@ -25,8 +25,8 @@ from experiments.scalars import require_tensorboard, scalars
 from experiments.store import Folders
 from experiments.trainings import Training
 from reporting.evaluation_summary import left_out_lines
+from reporting.gap import Gap
 from reporting.labels import classifier_line
-from reporting.retraining_summary import Gap
 from reporting.training_curves import write_training_curves
 from training.checkpoint import Checkpoint
 from training.config import TrainingConfig

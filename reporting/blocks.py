@@ -12,9 +12,10 @@ from models import model_name
 from reporting import findings
 from reporting.accuracy import accuracy_text, load_trainings, original_accuracy
 from reporting.benchmark_blocks import agreement, large, scale, speed
+from reporting.gap import Gap
 from reporting.labels import TITLES, classifier_line, duration, parameter_sentences, quantity
 from reporting.removal_summary import RemovalSummary
-from reporting.retraining_summary import Gap, RetrainingSummary
+from reporting.retraining_summary import RetrainingSummary
 from reporting.sanity_summary import ZEROS, SanitySummary
 from reporting.summary import Published, Summary
 from reporting.tables import (

@@ -15,7 +15,7 @@ from evaluation.options import notes_of, words_of
 from evaluation.runs import RetrainingConfig, Run, RunResult
 from evaluation.statistics import READABLE, Curve, Estimate, estimate, ranking, share_of_mask, verdict
 from models import model_name
-from reporting.evaluation_summary import Chart, Column, EvaluationSummary, ModelSummary, estimate_seeds
+from reporting.evaluation_summary import Chart, Column, ModelSummary, estimate_seeds
 from reporting.labels import (
     ONE_SEED,
     explained_class,
@@ -25,7 +25,7 @@ from reporting.labels import (
     parameter_words,
     quantity,
 )
-from reporting.tables import curves_csv, curves_table, gap_table, runs_csv
+from reporting.tables import curves_csv, curves_table, runs_csv
 from training.recipe import quick_train_images, recipe_for
 
 LONGEST_RATIOS = 40  # letters
@@ -271,43 +271,3 @@ class RetrainingSummary(ModelSummary):
         words = [self.evaluation, self.dataset, file_name_part(self.model), methods_stem(config.methods)]
         words += [*self.mask_words, *parameter_words(config.methods), *["quick"] * self.quick]
         return "_".join([*words, *(word for word, is_special in amounts.items() if is_special)])
-
-
-@dataclass(frozen=True)
-class Gap(EvaluationSummary):
-    """KAR − ROAR, of two summaries that differ in nothing else."""
-
-    roar: RetrainingSummary
-    kar: RetrainingSummary
-
-    @property
-    def title(self) -> str:
-        return self.roar.title.replace("ROAR", "KAR − ROAR", 1)
-
-    @property
-    def note(self) -> str:
-        paired = f" ± is the 95 % interval, {self.roar.interval_words}; differences are paired by seed."
-        about = "0 for a random order of the pixels. A leaking mask lifts both areas, and can make or hide a gap."
-        return about + paired * (self.roar.config.seeds > 1)
-
-    @property
-    def body(self) -> str:
-        return f"{gap_table(self.roar.image_curves, self.kar.image_curves)}\n{self.random_check}{self.roar.verdicts}"
-
-    @property
-    def stem(self) -> str:
-        return self.roar.stem.replace("ROAR", "KAR-ROAR", 1)
-
-    @property
-    def random_check(self) -> str:
-        """A line on RANDOM, for which removing the most and the least important pixels is the same in theory."""
-        curves = [curve for curve in (*self.roar.image_curves, *self.kar.image_curves) if curve.method == "RANDOM"]
-        if len(curves) < 2:
-            return ""
-        points = list(zip(*(curve.estimates for curve in curves), strict=True))
-        overlap = sum(first.low <= second.high and second.low <= first.high for first, second in points)
-        widest = max(abs(first.mean - second.mean) for first, second in points)
-        return (
-            f"- check: RANDOM's curves of ROAR and KAR, the same in theory, have overlapping intervals at {overlap} of "
-            f"{len(points)} ratios; they differ by {widest:.3f} at most\n"
-        )

@@ -16,11 +16,12 @@ from evaluation.statistics import Curve
 from models import NO_ATTENTION
 from reporting.accuracy import model_order, original_figures
 from reporting.evaluation_summary import Chart
+from reporting.gap import Gap
 from reporting.groups import CodeVersions, sort_datasets
 from reporting.labels import file_name_part, quantity
 from reporting.records import load_runs
 from reporting.retraining_groups import Results, count_points, group_by, group_runs, largest_config
-from reporting.retraining_summary import READING, Gap, RetrainingSummary, quick_images
+from reporting.retraining_summary import READING, RetrainingSummary, quick_images
 from reporting.tables import markdown_table, runs_csv
 from training.recipe import recipe_for
 

@@ -12,8 +12,9 @@ from evaluation.options import options_of
 from evaluation.runs import MaskOptions, RetrainingConfig, Run, RunResult
 from evaluation.statistics import Curve, verdict
 from experiments.records import write_record
+from reporting.gap import Gap
 from reporting.records import load_runs
-from reporting.retraining_summary import Gap, RetrainingSummary
+from reporting.retraining_summary import RetrainingSummary
 from reporting.retrainings import Retrainings, published_curve
 from training.recipe import recipe_for
 
