@@ -36,6 +36,11 @@ class RemovalSummary(MeasurementSummary):
     def evaluation(self) -> str:
         return self.config.evaluation
 
+    @property
+    def title(self) -> str:
+        special = f" ({', '.join(self.config_words)})" if self.config_words else ""
+        return f"{super().title}{special}"
+
     @cached_property
     def baseline(self) -> Estimate:
         return self.estimate_whole("accuracy")
