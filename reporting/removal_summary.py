@@ -38,8 +38,8 @@ class RemovalSummary(MeasurementSummary):
 
     @property
     def title(self) -> str:
-        special = f" ({', '.join(self.config_words)})" if self.config_words else ""
-        return f"{super().title}{special}"
+        special = [word for word in self._option_words if not word.startswith("limit_test")]
+        return f"{super().title} ({', '.join(special)})" if special else super().title
 
     @cached_property
     def baseline(self) -> Estimate:
@@ -179,9 +179,12 @@ class RemovalSummary(MeasurementSummary):
         return f"Of the whole images: {cell(self.estimate_whole(self.config.value))}\n\n{self.table}{self.verdicts}"
 
     @property
+    def _option_words(self) -> list[str]:
+        return words_of(self.config, usual_removal(self.evaluation) | {"limit_test": self.usual_images})
+
+    @property
     def config_words(self) -> list[str]:
-        config = self.config
-        words = words_of(config, usual_removal(self.evaluation) | {"limit_test": self.usual_images})
+        config, words = self.config, self._option_words
         if tuple(config.ratios) != usual_ratios(self.evaluation):
             words.append(f"ratios-{json_sha256(list(config.ratios))[:6]}")
         return words
