@@ -9,10 +9,10 @@ import numpy as np
 
 from attribution import CONTROLS, ENSEMBLES
 from data import DATASETS
-from evaluation import REMOVING
+from evaluation import ALL_FILLS, REMOVING
 from evaluation.statistics import Estimate, difference, mean_interval, share_of_mask
 from models import NO_ATTENTION
-from reporting.labels import HOUR, TITLES, quantity
+from reporting.labels import HOUR, TITLES, joined, quantity
 from reporting.removal_summary import RemovalSummary
 from reporting.retraining_summary import RetrainingSummary
 from reporting.summary import Published, Summary
@@ -60,7 +60,7 @@ def ensembles(published: Published) -> str:
             words = {BETTER: "above", WORSE: "below", "": "not told apart"}[mark(gain)]
             cells = f"{against} ({words})", cell(mask.areas), cell(random_mask.areas)
             rows.append([f"{TITLES[summary.dataset]}, {name}", *cells])
-    return markdown_table(rows) if len(rows) > 1 else ""
+    return markdown_table(rows) if len(rows) > 1 else f"ROAR of {joined(ENSEMBLES)} is not measured yet."
 
 
 def networks(published: Published) -> str:
@@ -137,7 +137,8 @@ def variants(published: Published, evaluation: str, dataset: str, option: str) -
         if isinstance(summary, RemovalSummary)
         and replace(summary.config, **{option: getattr(default.config, option)}) == default.config
     }
-    return {getattr(default.config, option): default} | found
+    found |= {getattr(default.config, option): default}
+    return {value: found[value] for value in (*RANKS, *ALL_FILLS) if value in found}
 
 
 def ranks(published: Published) -> str:

@@ -81,7 +81,12 @@ def ranks(published: Published) -> Figure | None:
             panels[f"{TITLES[dataset]}\n{rank}"] = {name: [_gain_dot(name, gain)] for name, gain in gains.items()}
     if not panels:
         return None
-    title = f"{RANKED[0]}: ranking by the sign, the absolute value or the square of a map changes the verdict"
+    better = [
+        f"{sum(dot.is_full and dot.value.low > 0 for (dot,) in panel.values())} by {name.splitlines()[1]} map"
+        for name, panel in panels.items()
+        if name.startswith(TITLES[DATASETS[-1]])
+    ]
+    title = f"Better than RANDOM in {RANKED[0]} on {TITLES[DATASETS[-1]]}: {joined(better)}, of {len(gains)} methods"
     return draw_dots(
         panels, title, "least minus most important first, minus RANDOM's; hollow: not told apart", 0.0, 1.8
     )
