@@ -77,16 +77,17 @@ def ranks(published: Published) -> Figure | None:
     for dataset in DATASETS:
         by_rank = variants(published, RANKED[0], dataset, "rank")
         for rank in RANKS if len(by_rank) == len(RANKS) else ():
-            gains = {name: gain for name, gain in _gains(by_rank[rank]).items() if name != "SOBEL"}
+            common = set.intersection(*(set(summary.gaps) for summary in by_rank.values()))
+            gains = {name: gain for name, gain in _gains(by_rank[rank]).items() if name in common - {"SOBEL"}}
             panels[f"{TITLES[dataset]}\n{rank}"] = {name: [_gain_dot(name, gain)] for name, gain in gains.items()}
     if not panels:
         return None
     better = [
-        f"{sum(dot.is_full and dot.value.low > 0 for (dot,) in panel.values())} by {name.splitlines()[1]} map"
+        f"{sum(dot.value.low > 0 for (dot,) in panel.values())} ranked {name.splitlines()[1]}"
         for name, panel in panels.items()
         if name.startswith(TITLES[DATASETS[-1]])
     ]
-    title = f"Better than RANDOM in {RANKED[0]} on {TITLES[DATASETS[-1]]}: {joined(better)}, of {len(gains)} methods"
+    title = f"Better than RANDOM in {RANKED[0]} on {TITLES[DATASETS[-1]]}, of {len(gains)} methods: {joined(better)}"
     return draw_dots(
         panels, title, "least minus most important first, minus RANDOM's; hollow: not told apart", 0.0, 1.8
     )
