@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from math import atanh, sqrt, tanh
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,15 @@ def mean_interval(values: Values) -> Estimate:
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
     half = float(special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * error
     return Estimate(mean, mean - half, mean + half)
+
+
+def correlation_interval(correlation: float, count: int) -> Estimate:
+    """Return the 95 % interval of Spearman's correlation of `count` pairs (Bonett and Wright 2000)."""
+    if abs(correlation) >= 1:
+        return Estimate(correlation, correlation, correlation)
+    z, middle = float(special.ndtri((1 + CONFIDENCE) / 2)), atanh(correlation)
+    half = z * sqrt((1 + correlation**2 / 2) / (count - 3))
+    return Estimate(correlation, tanh(middle - half), tanh(middle + half))
 
 
 def trapezoids(heights: npt.ArrayLike, places: npt.ArrayLike) -> npt.NDArray[np.float64]:

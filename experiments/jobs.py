@@ -116,9 +116,7 @@ class _Queue:
             if job.name in busy:  # two evaluations need the same result
                 continue
             lock = self.folders.lock(job.name)
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
+            if not _acquire(lock):
                 continue
             self.waiting.remove(job)
             if not job.find():
@@ -190,13 +188,20 @@ def make_large(jobs: Sequence[Job], engine: Engine, folders: Folders, title: str
     return failures
 
 
-def _is_free(lock: BaseFileLock) -> bool:
-    """Tell if no other command makes the job of this lock."""
+def _acquire(lock: BaseFileLock) -> bool:
+    """Take a lock unless another command has it; tell if it was taken."""
     try:
-        with lock.acquire(blocking=False):
-            return True
+        lock.acquire(blocking=False)
     except Timeout:
         return False
+    return True
+
+
+def _is_free(lock: BaseFileLock) -> bool:
+    """Tell if no other command makes the job of this lock."""
+    if is_free := _acquire(lock):
+        lock.release()
+    return is_free
 
 
 def require_success(failures: Collection[Failure], total: int, unit: str) -> None:

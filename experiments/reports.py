@@ -38,9 +38,10 @@ def publish(request: Request) -> None:
     folders = request.folders
     print(gather(folders.checkpoints, folders.results, PUBLISHED), flush=True)
     report(request, Folders(folders.data, PUBLISHED, folders.maps, PUBLISHED))
-    print("\n".join(f"written: {path}" for path in write_findings(Published(PUBLISHED))))
+    published = Published(PUBLISHED)
+    print("\n".join(f"written: {path}" for path in write_findings(published)))
     pages = [README, *sorted((README.parent / "docs").glob("*.md"))]
-    write_documents(pages, PUBLISHED)
+    write_documents(pages, published)
     print("\n".join(f"written: {page}" for page in pages))
 
 

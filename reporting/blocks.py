@@ -14,7 +14,6 @@ from reporting.accuracy import accuracy_text, load_trainings, original_accuracy
 from reporting.benchmark_blocks import agreement, large, scale, speed
 from reporting.gap import Gap
 from reporting.labels import TITLES, classifier_line, duration, parameter_sentences, quantity
-from reporting.removal_summary import RemovalSummary
 from reporting.retraining_summary import RetrainingSummary
 from reporting.sanity_summary import ZEROS, SanitySummary
 from reporting.summary import Published, Summary
@@ -24,7 +23,6 @@ from reporting.tables import (
     cell,
     details,
     difference_cell,
-    mark,
     markdown_table,
     random_differences,
     small_print,
@@ -107,7 +105,7 @@ def removing(published: Published) -> str:
     for dataset, title in TITLES.items():
         for evaluation in REMOVING:
             summary = published.largest(evaluation, dataset)
-            columns[f"{title}: {SHORT_NAMES.get(evaluation, evaluation)}"] = _gap_cells(summary) if summary else {}
+            columns[f"{title}: {SHORT_NAMES.get(evaluation, evaluation)}"] = summary.gap_cells if summary else {}
             if summary and evaluation == REMOVING[0]:
                 seeds, images = quantity(len(summary.seeds), "classifier"), f"{summary.config.limit_test:,} test images"
                 conditions.append(f"{title}: {images}, {seeds}, accuracy on them {cell(summary.baseline)}")
@@ -117,7 +115,7 @@ def removing(published: Published) -> str:
     note = (
         "Least minus most important first, the higher the better, 0 for a random order; ROAD and F-Fidelity: accuracy, "
         f"SRG (insertion-deletion): probability. {BETTER} better, {WORSE} worse than RANDOM by the 95 % interval of "
-        "the difference paired by seed. Sanity: likeness of the map to those with random weights, 1 for one that "
+        "the difference paired by seed. Sanity: likeness of the map to those with random weights, 1 for a map that "
         f"never looks at the network (⁰ {ZEROS}). {'; '.join(conditions)}."
     )
     names = dict.fromkeys(name for column in columns.values() for name in column)
@@ -131,15 +129,6 @@ def _likeness_cell(check: SanitySummary, method: MethodSpec) -> str:
     """Return the likeness of a method's maps; nothing for a control, whose maps are the same."""
     is_control = method.method in CONTROLS
     return "" if is_control else f"{cell(check.similarity(method))}{' ⁰' * check.is_zero_on_black(method)}"
-
-
-def _gap_cells(summary: RemovalSummary) -> dict[str, str]:
-    """Return each method's gap, marked if it differs from RANDOM's."""
-    cells = {}
-    for method, gap in summary.gaps.items():
-        gain = None if summary.doubt else summary.difference_from_random(method)
-        cells[method] = f"{difference_cell(gap, [0.0] * len(gap))} {mark(gain)}".rstrip()
-    return cells
 
 
 def _rank_correlations(summary: Summary) -> str:

@@ -30,8 +30,7 @@ def fill_blocks(text: str, published: Published) -> str:
     return BLOCK.sub(fill, text)
 
 
-def write_documents(paths: Iterable[Path], folder: Path) -> None:
-    """Fill the blocks of the documents `paths` with the results in `folder`."""
-    published = Published(folder)
+def write_documents(paths: Iterable[Path], published: Published) -> None:
+    """Fill the blocks of the documents `paths` with the published results."""
     for path in paths:
         write_text(path, fill_blocks(path.read_text(encoding="utf-8"), published))

@@ -1,35 +1,44 @@
 """The blocks of docs/findings.md: what the published results say, in tables and sentences with intervals."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from math import atanh, sqrt, tanh
+from itertools import combinations
 
 import numpy as np
 
 from attribution import CONTROLS, ENSEMBLES
 from data import DATASETS
-from evaluation import ALL_FILLS, REMOVING
-from evaluation.statistics import Estimate, difference, mean_interval, share_of_mask
+from evaluation import ALL_FILLS, RANKS, REMOVING
+from evaluation.runs import MaskOptions
+from evaluation.statistics import correlation_interval, difference, mean_interval
 from models import NO_ATTENTION
 from reporting.labels import HOUR, TITLES, joined, quantity
 from reporting.removal_summary import RemovalSummary
 from reporting.retraining_summary import RetrainingSummary
 from reporting.summary import Published, Summary
-from reporting.tables import BETTER, WORSE, cell, difference_cell, mark, markdown_table, signed_cell, small_print
+from reporting.tables import (
+    BETTER,
+    WORSE,
+    cell,
+    difference_cell,
+    mark,
+    markdown_table,
+    random_differences,
+    signed_cell,
+    small_print,
+)
 
-NORMAL_QUANTILE = 1.959964
-FEWEST_METHODS = 6  # of a correlation: the interval of fewer is nearly −1 to 1
+FEWEST_PAIRS = 6  # of a correlation: the interval of fewer is nearly −1 to 1
 CLAIMED_FASTEST = ("IB", "GB", "GB-GC")  # by the original, in selectivity
-RANKS = ("signed", "absolute", "square")
 RANKED = ("ROAD", "insertion-deletion")  # the evaluations without retraining that every rank and fill is tried in
 
 
 def roar_summaries(published: Published, explained_seeds: str = "same") -> list[RetrainingSummary]:
     """Return the largest ROAR of SimpleCNN on each data set, by the default masks but for the explained networks."""
-    words = [] if explained_seeds == "same" else ["own-networks"]
-    found = (one for one in published.retrainings.largest if one.evaluation == "ROAR" and one.mask_words == words)
-    return [summary for summary in found if summary.model == NO_ATTENTION]
+    key = "ROAR", MaskOptions(explained_seeds=explained_seeds), NO_ATTENTION
+    found = published.retrainings.largest
+    return [summary for summary in found if (summary.evaluation, summary.config.masks, summary.model) == key]
 
 
 def masks(published: Published) -> str:
@@ -37,11 +46,11 @@ def masks(published: Published) -> str:
     parts = []
     for summary in roar_summaries(published):
         rows = [["method", "ROAR's area", "the mask alone", "− RANDOM's", "read off the mask"]]
-        random = next(curve for curve in summary.image_curves if curve.method == "RANDOM")
+        against = random_differences({curve.method: curve.areas for curve in summary.image_curves})
+        shares = {method: f"{min(share, 1.0):.0%}" for method, share in summary.shares_of_masks.items()}
         for image, mask in summary.pairs:
-            read = share_of_mask(image, mask, summary.chance or 0.0)
-            against = "" if image is random else difference_cell(image.areas, random.areas)
-            rows.append([image.method, cell(image.areas), cell(mask.areas), against, f"{min(read, 1.0):.0%}"])
+            method = image.method
+            rows.append([method, cell(image.areas), cell(mask.areas), against[method], shares.get(method, "")])
         amounts = f"{TITLES[summary.dataset]}: {summary.amounts}; whole images {cell(summary.baseline)}."
         parts.append(f"{markdown_table(rows)}\n{small_print(amounts)}")
     return "\n\n".join(parts)
@@ -67,7 +76,7 @@ def networks(published: Published) -> str:
     """Return the areas of ROAR with one explained network for all seeds, beside those with a network for each."""
     rows = [["method", "one explained network", "a network for each seed", "width of the interval"]]
     for same in roar_summaries(published):
-        for own in (one for one in roar_summaries(published, "own") if one.dataset == same.dataset):
+        for own in (summary for summary in roar_summaries(published, "own") if summary.dataset == same.dataset):
             curves = {curve.method: curve for curve in same.image_curves}
             for curve in (each for each in own.image_curves if each.method in curves and each.method not in CONTROLS):
                 first, second = mean_interval(curves[curve.method].areas), mean_interval(curve.areas)
@@ -92,23 +101,12 @@ def fastest(published: Published) -> str:
     return "\n".join(lines)
 
 
-def correlation_interval(correlation: float, count: int) -> Estimate:
-    """Return the 95 % interval of Spearman's correlation of `count` pairs (Bonett and Wright 2000)."""
-    if abs(correlation) >= 1:
-        return Estimate(correlation, correlation, correlation)
-    half = NORMAL_QUANTILE * sqrt((1 + correlation**2 / 2) / (count - 3))
-    return Estimate(correlation, tanh(atanh(correlation) - half), tanh(atanh(correlation) + half))
-
-
 def agree(published: Published) -> str:
     """Return the rank correlations of the evaluations, with intervals over the methods."""
-    names = ("ROAR", *REMOVING)
-    rows = [["", *(f"{TITLES[summary.dataset]}" for summary in published.summaries)]]
-    for place, first in enumerate(names):
-        for second in names[place + 1 :]:
-            rows.append(
-                [f"{first} and {second}", *(_correlation(summary, first, second) for summary in published.summaries)]
-            )
+    summaries = published.summaries
+    rows = [["", *(TITLES[summary.dataset] for summary in summaries)]]
+    for pair in combinations(("ROAR", *REMOVING), 2):
+        rows.append([" and ".join(pair), *(_correlation(summary, *pair) for summary in summaries)])
     return markdown_table(rows)
 
 
@@ -116,10 +114,10 @@ def _correlation(summary: Summary, first: str, second: str) -> str:
     columns = {column.name: (place, column) for place, column in enumerate(summary.columns)}
     if first not in columns or second not in columns:
         return ""
-    (row, one), (place, other) = columns[first], columns[second]
-    common = len(set(one.values) & set(other.values))
+    (row, first_column), (place, second_column) = columns[first], columns[second]
+    common = len(set(first_column.values) & set(second_column.values))
     value = float(summary.correlations[row, place])
-    if np.isnan(value) or common < FEWEST_METHODS:
+    if np.isnan(value) or common < FEWEST_PAIRS:
         return ""
     interval = correlation_interval(value, common)
     return f"{value:+.2f} ({interval.low:+.2f} to {interval.high:+.2f}; {common} methods)"
@@ -130,11 +128,11 @@ def variants(published: Published, evaluation: str, dataset: str, option: str) -
     default = published.largest(evaluation, dataset)
     if default is None:
         return {}
-    same = (one for one in published.measurements if (one.dataset, one.model) == (dataset, NO_ATTENTION))
     found = {
         getattr(summary.config, option): summary
-        for summary in same
-        if isinstance(summary, RemovalSummary)
+        for summary in published.measurements
+        if (summary.dataset, summary.model) == (dataset, NO_ATTENTION)
+        and isinstance(summary, RemovalSummary)
         and replace(summary.config, **{option: getattr(default.config, option)}) == default.config
     }
     found |= {getattr(default.config, option): default}
@@ -154,38 +152,45 @@ def fills(published: Published) -> str:
 def _variants_table(published: Published, option: str, evaluations: Sequence[str]) -> str:
     parts = []
     for dataset in DATASETS:
-        columns: dict[str, dict[str, str]] = {}
-        marks: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
-        for evaluation in evaluations:
-            for value, summary in variants(published, evaluation, dataset, option).items():
-                gains = {name: summary.difference_from_random(name) for name in summary.gaps}
-                cells = {name: f"{difference_cell(gap, [0.0] * len(gap))}" for name, gap in summary.gaps.items()}
-                columns[f"{evaluation}, {value}"] = {
-                    name: f"{text} {mark(gains[name])}".rstrip() for name, text in cells.items()
-                }
-                for name, gain in gains.items():
-                    marks[evaluation, name][value] = mark(gain)
-        if len(columns) <= len(evaluations):
+        summaries = {evaluation: variants(published, evaluation, dataset, option) for evaluation in evaluations}
+        if all(len(by_value) < 2 for by_value in summaries.values()):
             continue
-        names = [name for name in next(iter(columns.values())) if all(name in column for column in columns.values())]
-        rows = [[TITLES[dataset], *columns], *([name, *(of[name] for of in columns.values())] for name in names)]
-        turns = _turns({key: values for key, values in marks.items() if key[1] in names})
-        parts.append(f"{markdown_table(rows)}\n{turns}")
+        columns = {
+            f"{evaluation}, {value}": summary.gap_cells
+            for evaluation, by_value in summaries.items()
+            for value, summary in by_value.items()
+        }
+        names = common_methods(columns.values())
+        rows = [
+            [TITLES[dataset], *columns],
+            *([name, *(column[name] for column in columns.values())] for name in names),
+        ]
+        turns = (
+            turning_verdicts(evaluation, {value: summary.marks for value, summary in by_value.items()}, names)
+            for evaluation, by_value in summaries.items()
+        )
+        parts.append("\n".join([markdown_table(rows), *turns]))
     return "\n\n".join(parts)
 
 
-def _turns(marks: Mapping[tuple[str, str], Mapping[str, str]]) -> str:
-    """Return a line with the methods whose verdict against RANDOM depends on the option."""
+def common_methods(columns: Collection[Mapping[str, object]]) -> list[str]:
+    """Return the methods that all columns have, in the order of the first."""
+    return [name for name in next(iter(columns)) if all(name in column for column in columns)]
+
+
+def turning_verdicts(evaluation: str, marks: Mapping[str, Mapping[str, str]], names: Sequence[str]) -> str:
+    """Return a line with the methods whose verdict against RANDOM depends on an option.
+
+    Args:
+        marks: of each method, by the option's value.
+    """
     words = {BETTER: "better", WORSE: "worse", "": "not told apart"}
-    lines = []
-    for evaluation in dict.fromkeys(key[0] for key in marks):
-        turning = [
-            f"{name} ({', '.join(f'{value} {words[text]}' for value, text in values.items())})"
-            for (of, name), values in marks.items()
-            if of == evaluation and len(set(values.values())) > 1
-        ]
-        lines.append(f"- {evaluation}: the verdict against RANDOM turns for {'; '.join(turning) or 'no method'}.")
-    return "\n".join(lines)
+    turning = [
+        f"{name} ({', '.join(f'{value} {words[of_value[name]]}' for value, of_value in marks.items())})"
+        for name in names
+        if len({of_value[name] for of_value in marks.values()}) > 1
+    ]
+    return f"- {evaluation}: the verdict against RANDOM turns for {'; '.join(turning) or 'no method'}."
 
 
 def evidence(published: Published) -> str:
@@ -233,9 +238,9 @@ def cost(published: Published) -> str:
     for evaluation in (*REMOVING, "sanity", "selectivity"):
         for dataset in DATASETS:
             count = sum(
-                len(one.results)
-                for one in published.measurements
-                if (one.evaluation, one.dataset) == (evaluation, dataset)
+                len(summary.results)
+                for summary in published.measurements
+                if (summary.evaluation, summary.dataset) == (evaluation, dataset)
             )
             rows.append([evaluation, TITLES[dataset], f"{count:,}", ""])
     return markdown_table(rows)
@@ -245,8 +250,11 @@ def accuracies(published: Published) -> str:
     """Return the test accuracy of the five models in a line for each data set."""
     lines = []
     for dataset, trainings in published.trainings.items():
-        full = (f"{one.model} {one.accuracy} ({quantity(len(one.checkpoints), 'seed')})" for one in trainings)
-        lines.append(f"- {TITLES[dataset]}: {', '.join(full)}.")
+        models = (
+            f"{training.model} {training.accuracy} ({quantity(len(training.checkpoints), 'seed')})"
+            for training in trainings
+        )
+        lines.append(f"- {TITLES[dataset]}: {', '.join(models)}.")
     return "\n".join(lines)
 
 

@@ -147,14 +147,11 @@ def load_measurements(results: Path, data_dir: Path = DATA_DIR) -> list[Measurem
 
 def _one_network_a_seed(of_networks: Mapping[str, Results]) -> Results:
     """Return the results of one network for each seed, that of which there are most."""
-    merged: dict[tuple[MethodSpec, int], Mapping[str, Any]] = {}
-    counts: dict[int, int] = {}
-    for results in of_networks.values():
+    by_seed: dict[int, Results] = {}
+    for results in sorted(of_networks.values(), key=len, reverse=True):
         seed = next(seed for _method, seed in results)  # a network has one seed
-        if len(results) > counts.get(seed, 0):
-            counts[seed] = len(results)
-            merged = {key: result for key, result in merged.items() if key[1] != seed} | dict(results)
-    return merged
+        by_seed.setdefault(seed, results)
+    return {key: result for results in by_seed.values() for key, result in results.items()}
 
 
 def complete_part(results: Results) -> tuple[tuple[MethodSpec, ...], tuple[int, ...]]:

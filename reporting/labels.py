@@ -62,7 +62,7 @@ def spread(places: Sequence[float], distance: float, low: float, high: float) ->
         places: in the order that the result has, from the lowest on.
         distance: between two names; less where they don't fit.
     """
-    from scipy.optimize import isotonic_regression  # here, since it takes a second to import
+    from scipy.optimize import isotonic_regression  # here, since only figures need it
 
     if not places:
         return []

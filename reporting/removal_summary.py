@@ -15,7 +15,18 @@ from evaluation.trust import ImageValues
 from reporting.evaluation_summary import Chart, Column, estimate_seeds
 from reporting.labels import explained_class, interval_kind, parameter_sentences, quantity
 from reporting.measurement_summary import MeasurementSummary
-from reporting.tables import cell, csv_text, difference_cell, markdown_table, numbers, random_differences
+from reporting.tables import (
+    BETTER,
+    WORSE,
+    cell,
+    csv_text,
+    difference_cell,
+    mark,
+    markdown_table,
+    numbers,
+    random_differences,
+    signed_cell,
+)
 
 DESCRIPTIONS = {
     "ROAD": "ROAD (Rong et al. 2022): removed pixels imputed from their neighbours, with noise; no network retrained.",
@@ -89,6 +100,24 @@ class RemovalSummary(MeasurementSummary):
         return None if random is None or method == "RANDOM" else difference(self.gaps[method], random)
 
     @property
+    def gains(self) -> dict[str, Estimate]:
+        """The difference of each method from RANDOM that has an interval; none if no method can be judged."""
+        gains = {} if self.doubt else {method: self.difference_from_random(method) for method in self.gaps}
+        return {method: gain for method, gain in gains.items() if gain is not None}
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """▲ or ▼ for each method that differs from RANDOM."""
+        gains = self.gains
+        return {method: mark(gains.get(method)) for method in self.gaps}
+
+    @property
+    def gap_cells(self) -> dict[str, str]:
+        """For each method its gap, marked if it differs from RANDOM's."""
+        cells = {method: difference_cell(gap, [0.0] * len(gap)) for method, gap in self.gaps.items()}
+        return {method: f"{text} {self.marks[method]}".rstrip() for method, text in cells.items()}
+
+    @property
     def table(self) -> str:
         """Two rows per method, the most and the least important removed first."""
         head = ["method", "first removed", *(f"{ratio * 100:g} %" for ratio in self._table_ratios), "area"]
@@ -119,12 +148,10 @@ class RemovalSummary(MeasurementSummary):
         """A line for each method on its difference from RANDOM; empty with one seed; one line at chance."""
         if self.doubt:
             return f"\n- no verdict, since {self.doubt}\n"
-        lines = []
-        for method in self.gaps:
-            gain = self.difference_from_random(method)
-            if gain is not None:
-                words = "better than" if gain.low > 0 else "worse than" if gain.high < 0 else "not told apart from"
-                lines.append(f"- {method}: {words} RANDOM ({gain.mean:+.3f} ± {gain.half:.3f})\n")
+        words = {BETTER: "better than", WORSE: "worse than", "": "not told apart from"}
+        lines = [
+            f"- {method}: {words[mark(gain)]} RANDOM ({signed_cell(gain)})\n" for method, gain in self.gains.items()
+        ]
         return "".join(["\n" * bool(lines), *lines])
 
     @property
@@ -167,11 +194,11 @@ class RemovalSummary(MeasurementSummary):
 
     @property
     def figure_note(self) -> str:
-        config, over = self.config, "images" if self.is_by_image else "seeds"
+        config, over = self.config, "seeds" if len(self.seeds) > 1 else "images"
         networks = quantity(len(self.seeds), "network")
         return (
             f"{config.limit_test:,} test images, {networks}, pixels ranked by {config.rank} attribution, replaced: "
-            f"{config.fill}. Bands: 95 % intervals over the {over if len(self.seeds) > 1 else 'images'}."
+            f"{config.fill}. Bands: 95 % intervals over the {over}."
         )
 
     @property

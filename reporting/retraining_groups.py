@@ -65,7 +65,8 @@ def _common_of_own(run: Run) -> Run:
 
 def _own_group(common: Run, others: list[Run], first: list[Run]) -> RunGroup:
     """Return the group of runs that explain the networks of `others`, and of `first`, the one of seed 0."""
-    by_seed = {seed: {run.checkpoint_sha256 or "" for run in of_seed} for seed, of_seed in _by_seed(others).items()}
+    seeds = group_by(others, lambda run: run.seed)
+    by_seed = {seed: {run.checkpoint_sha256 or "" for run in of_seed} for seed, of_seed in seeds.items()}
     by_seed[0] = {run.checkpoint_sha256 or "" for run in first}
     sums = [by_seed.get(seed) or {""} for seed in range(1 + max(by_seed))]  # no run has the empty sum
     ratios = {run.ratio for run in others}
@@ -73,10 +74,6 @@ def _own_group(common: Run, others: list[Run], first: list[Run]) -> RunGroup:
     shared = [run for run in controls if run.ratio in ratios and run.seed in by_seed]
     is_clear = all(len(of_seed) == 1 for of_seed in sums)
     return RunGroup(common, (*others, *shared), tuple(min(of_seed) for of_seed in sums) if is_clear else ())
-
-
-def _by_seed(runs: Iterable[Run]) -> dict[int, list[Run]]:
-    return group_by(runs, lambda run: run.seed)
 
 
 def largest_config(group: RunGroup, runs: Results) -> tuple[RetrainingConfig | None, str]:

@@ -29,6 +29,10 @@ from reporting.tables import curves_csv, curves_table, runs_csv
 from training.recipe import quick_train_images, recipe_for
 
 LONGEST_RATIOS = 40  # letters
+READING = (
+    "Bands: 95 % intervals, over the seeds, with one seed over the test images.\n"
+    "Thin lines, ×: a network that sees only which pixels were replaced, the mask alone."
+)
 
 
 def quick_images(dataset: str, attention: str | None) -> int | None:
@@ -36,10 +40,8 @@ def quick_images(dataset: str, attention: str | None) -> int | None:
     return quick_train_images(dataset, attention) if known_dataset_info(dataset) else None
 
 
-READING = (
-    "Bands: 95 % intervals, over the seeds, with one seed over the test images.\n"
-    "Thin lines, ×: a network that sees only which pixels were replaced, the mask alone."
-)
+def _count_or_all(limit: int | None) -> str:
+    return f"{limit:,}" if limit else "all"
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class RetrainingSummary(ModelSummary):
     def conditions(self) -> str:
         """The masks, and the numbers of images and networks."""
         config, masks = self.config, self.config.masks
-        trained, tested = (f"{limit:,}" if limit else "all" for limit in (config.limit_train, config.limit_test))
+        trained, tested = map(_count_or_all, (config.limit_train, config.limit_test))
         small_epochs = config.recipe.small_epochs
         small = f" ({small_epochs} with images of half the size)" if small_epochs else ""
         return (
@@ -165,9 +167,8 @@ class RetrainingSummary(ModelSummary):
     @property
     def amounts(self) -> str:
         """The numbers of images, epochs and seeds."""
-        images = f"{self.config.limit_train:,}" if self.config.limit_train else "all"
         epochs, seeds = quantity(self.config.recipe.epochs, "epoch"), quantity(self.config.seeds, "seed")
-        return f"{images} training images, {epochs}, {seeds}"
+        return f"{_count_or_all(self.config.limit_train)} training images, {epochs}, {seeds}"
 
     @property
     def figure_note(self) -> str:
@@ -197,13 +198,16 @@ class RetrainingSummary(ModelSummary):
         )
 
     @property
+    def shares_of_masks(self) -> dict[str, float]:
+        """For each method the share of its curve that the mask explains; none if no curve can be judged."""
+        if self.chance is None or self.doubt or self.config.masks.mask_split != "both":
+            return {}
+        return {image.method: share_of_mask(image, mask, self.chance) for image, mask in self.pairs}
+
+    @property
     def methods_read_off_masks(self) -> frozenset[str]:
         """The methods whose curve the mask alone explains, see `statistics.verdict`."""
-        if self.chance is None or self.doubt or self.config.masks.mask_split != "both":
-            return frozenset()
-        return frozenset(
-            image.method for image, mask in self.pairs if share_of_mask(image, mask, self.chance) >= READABLE
-        )
+        return frozenset(method for method, share in self.shares_of_masks.items() if share >= READABLE)
 
     @property
     def columns(self) -> list[Column]:

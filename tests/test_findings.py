@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from attribution.spec import MethodSpec
-from evaluation.statistics import Estimate
+from evaluation.statistics import Estimate, correlation_interval
 from reporting import findings_figures
-from reporting.findings import _turns, correlation_interval, fastest
+from reporting.findings import fastest, turning_verdicts
 from reporting.groups import _one_network_a_seed
 from reporting.summary import Published
 from reporting.tables import mark
@@ -37,12 +37,10 @@ def test_a_difference_is_marked_if_its_interval_lies_on_one_side_of_zero():
 
 
 def test_verdicts_that_turn_are_named():
-    marks = {
-        ("ROAD", "VBP"): {"signed": "▼", "absolute": "▲"},
-        ("ROAD", "GC"): {"signed": "▲", "absolute": "▲"},
-        ("SRG", "GC"): {"signed": "", "absolute": ""},
-    }
-    road, srg = _turns(marks).splitlines()
+    road = turning_verdicts(
+        "ROAD", {"signed": {"VBP": "▼", "GC": "▲"}, "absolute": {"VBP": "▲", "GC": "▲"}}, ["VBP", "GC"]
+    )
+    srg = turning_verdicts("SRG", {"signed": {"GC": ""}, "absolute": {"GC": ""}}, ["GC"])
     assert "VBP (signed worse, absolute better)" in road
     assert "GC" not in road
     assert "no method" in srg
