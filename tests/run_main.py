@@ -1,5 +1,6 @@
 """`main.py` in this process, or in one of its own on sample data: `python -m tests.run_main DATA_DIR OPTIONS...`."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +21,11 @@ def run(data_dir: Path, output: Path, options: list[str]) -> int:
 def written(folder: Path) -> list[Path]:
     """All files below `folder` but locks, which are empty."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and ".locks" not in path.parts)
+
+
+def hear_ctrl_c() -> None:
+    """A program that a shell starts in the background ignores it, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

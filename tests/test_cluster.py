@@ -19,7 +19,7 @@ from common.errors import InputError
 from evaluation.tasks import Failure, SharedArrays, Task
 from tests import cluster_tasks
 from tests.cluster_nodes import HEAD, Faults, add_node
-from tests.run_main import run
+from tests.run_main import hear_ctrl_c, run
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.cluster
@@ -199,7 +199,8 @@ def test_a_command_ends_with_what_is_missing(nodes, data_dir, tmp_path):
 def test_ctrl_c_cancels_what_runs(nodes, data_dir, tmp_path):
     options = [*SWEEP, "--epochs=500", "--engine=ray", f"--address={nodes.address}"]
     facts = {"cwd": ROOT, "env": os.environ | ONE_THREAD, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    driver = subprocess.Popen(command(data_dir, tmp_path / "output", options), text=True, **facts)
+    words = command(data_dir, tmp_path / "output", options)
+    driver = subprocess.Popen(words, text=True, preexec_fn=hear_ctrl_c, **facts)
     assert driver.stdout is not None
     for line in driver.stdout:
         if line.startswith("runs:"):

@@ -26,6 +26,7 @@ from evaluation.runs import MaskOptions, RetrainingConfig, Run
 from experiments import sweep as sweep_module
 from experiments.cost import in_words
 from experiments.records import find_result
+from tests.run_main import hear_ctrl_c
 from training.inputs import Normalisation
 from training.recipe import recipe_for
 
@@ -130,11 +131,6 @@ def background(data_dir: Path, output: Path, jobs: str = "--jobs=1") -> subproce
     command = [sys.executable, "-m", "tests.run_main", str(data_dir), f"--output-dir={output}", *OPTIONS, jobs]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=ROOT, preexec_fn=hear_ctrl_c, **pipes)
-
-
-def hear_ctrl_c() -> None:
-    """A program that a shell starts in the background ignores it, and its children inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(condition, process: subprocess.Popen) -> None:
