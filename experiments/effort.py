@@ -194,4 +194,4 @@ def summarize_trust(
         for chart in summary.charts
     ]
     facts = road.dataset, road.model, road.config.limit_test, road.baseline, road.chance
-    return TrustSummary(*facts, values, charts, left_out, remarks, words)
+    return TrustSummary(*facts, values, charts, left_out, remarks, words, road.config.rank)

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from attribution import ANY_MODEL_METHODS, CONTROLS, ENSEMBLES, METHODS
-from attribution.spec import MethodSpec
+from attribution.spec import MethodSpec, methods_stem
 from common.hashing import json_sha256
 from data import dataset_info
+from evaluation import EXPLAIN, RANKS
 from experiments.effort import (
     BUDGET,
     EFFORTS,
@@ -171,11 +172,19 @@ class Trust:
 
     @property
     def summary(self) -> TrustSummary:
-        words = [f"budget-{self.budget:g}"] * (self.budget != BUDGET)
-        words += [f"{self.request.limit_test}-images"] * bool(self.request.limit_test)
-        words += ["quick"] * self.pipeline.config.quick
         summaries = {name: experiment.summary for name, experiment in self.experiments.items()}
-        return summarize_trust(summaries, self.left_out, self.remarks, words)
+        return summarize_trust(summaries, self.left_out, self.remarks, self.words)
+
+    @property
+    def words(self) -> list[str]:
+        """What is not the default, as words of file names."""
+        request, usual = self.request, {"budget": BUDGET, "explain": EXPLAIN[0], "rank": RANKS[0]}
+        options = {name: value for name, value in request.options.items() if value != usual.get(name)}
+        words = [] if request.method == ANY_MODEL_METHODS else [methods_stem(request.methods)]
+        for name, value in sorted(options.items()):
+            words.append(f"{name}-{json_sha256(value)[:6] if isinstance(value, tuple) else value}")
+        words += [f"{request.limit_test}-images"] * bool(request.limit_test)
+        return [*words, *["quick"] * self.pipeline.config.quick]
 
     def report(self) -> str:
         """Write the answer, its picture and its page; return what to print."""

@@ -11,7 +11,7 @@ from evaluation.trust import Comparison
 from reporting.evaluation_summary import Column
 from reporting.page import cells_table, curves_of_charts, fill, items, text_cell
 from reporting.summary import Summary
-from reporting.trust_summary import TrustSummary
+from reporting.trust_summary import RANKED, TrustSummary
 
 NAMES, ROW, WIDTH, MARGIN = 92, 17, 380, 14  # pixels
 TRUSTED, NOT_TRUSTED = "#0072B2", "#8a8a8a"
@@ -27,6 +27,7 @@ def write_answer(summary: TrustSummary, pictures: Sequence[Path], results: Path)
     refusals = "".join(
         f"<li><b>{escape(method)}</b>: {escape(reason)}</li>" for method, reason in summary.refusals.items()
     )
+    ranked = RANKED[summary.rank]
     left_out = "".join(f"<li><b>{escape(method)}</b>: {escape(why)}</li>" for method, why in summary.left_out.items())
     text = fill(
         "answer.html",
@@ -35,7 +36,7 @@ def write_answer(summary: TrustSummary, pictures: Sequence[Path], results: Path)
         headline=escape(summary.headline),
         explanation=escape(summary.explanation),
         accuracy=escape(summary.accuracy_line),
-        refusals=(f"<h3>Don’t use</h3><ul>{refusals}</ul>" if refusals else "")
+        refusals=(f"<h3>Don’t use, with pixels ranked by {ranked}</h3><ul>{refusals}</ul>" if refusals else "")
         + (f"<h3>Left out</h3><ul>{left_out}</ul>" if left_out else ""),
         pictures=f"<h3>Maps</h3>{images}" if images else "",
         differences="".join(_differences(summary)),

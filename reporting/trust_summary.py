@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from attribution import CONTROLS
+from evaluation import RANKS
 from evaluation.statistics import Estimate, at_chance, chance_words, mean_interval
 from evaluation.trust import (
     DECIDING,
@@ -29,6 +30,10 @@ LEARNED_ABOUT = (
     "the gap of insertion and deletion of the network's map, minus that of the map of the same network with random "
     "weights; both judged by the network"
 )
+RANKED = {"signed": "sign", "absolute": "absolute value", "square": "square"}
+OTHER_RANK = (
+    "A map can be right but for its sign, as that of a gradient may be: --rank=absolute judges the absolute values."
+)
 CAVEAT = (
     "Removed pixels leave the distribution that the network was trained on: a score can fall because an image looks "
     "strange, not because something relevant is gone. Comparing with RANDOM and SOBEL, which remove as many pixels, "
@@ -47,6 +52,7 @@ class TrustSummary(EvaluationSummary):
         left_out: the reason why a method was not measured, by its label.
         remarks: sentences on what was thinned to stay within the budget of time.
         words: options that are not the default, for file names.
+        rank: the values of the maps by which pixels are ranked.
     """
 
     dataset: str
@@ -59,6 +65,7 @@ class TrustSummary(EvaluationSummary):
     left_out: Mapping[str, str] = field(default_factory=dict)
     remarks: Sequence[str] = ()
     words: Sequence[str] = ()
+    rank: str = RANKS[0]
 
     @property
     def title(self) -> str:
@@ -169,6 +176,7 @@ class TrustSummary(EvaluationSummary):
             "networks. Differences are paired by image; n.s.: not significant at 5 % after Holm's correction over the "
             "methods.",
             *map(_describe, self.evaluations),
+            *[OTHER_RANK] * (self.rank == RANKS[0]),
             *self.remarks,
             CAVEAT,
         ]
@@ -220,7 +228,7 @@ class TrustSummary(EvaluationSummary):
         against = "".join(f"- {method}: {reason}\n" for method, reason in self.refusals.items())
         parts = [
             f"{self.headline} {self.explanation}\n",
-            f"Don't use\n\n{against}" if against else "",
+            f"Don't use, with pixels ranked by {RANKED[self.rank]}\n\n{against}" if against else "",
             left_out_lines(self.left_out).lstrip(),
             self.table,
             "The best first; ≈ joins those that can't be told apart from the first of their group\n\n"

@@ -1,6 +1,7 @@
 """The command line of given networks, from beginning to end, with tiny networks and images."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,15 @@ def test_trust_ends_with_an_answer_and_a_page(trusted):
     assert "Use IB." in text, "the planted network adds up pixels, so that its input times gradient is right"
     assert "1.000 ± " in text and "24 images" in text
     assert (trusted / "results" / "report.html").exists()
+
+
+def test_trust_by_another_rank_has_files_of_its_own(place, trusted, tmp_path):
+    shutil.copytree(trusted, tmp_path, dirs_exist_ok=True)
+    assert evaluate(place, tmp_path, *TRUST, "--rank=absolute") == 0
+    by_sign, by_size = sorted((tmp_path / "results").glob("trust_*.md"), key=lambda path: "absolute" in path.name)
+    assert by_sign.read_text() == answer(trusted), "left as it was"
+    assert by_size.stem.replace("_rank-absolute", "") == by_sign.stem != by_size.stem
+    assert "ranked by absolute value" in by_size.read_text()
 
 
 def test_trust_again_measures_nothing(place, trusted, monkeypatch, capsys):
