@@ -76,26 +76,39 @@ def _own_group(common: Run, others: list[Run], first: list[Run]) -> RunGroup:
     return RunGroup(common, (*others, *shared), tuple(min(of_seed) for of_seed in sums) if is_clear else ())
 
 
-def largest_config(group: RunGroup, runs: Results) -> tuple[RetrainingConfig | None, str]:
-    """Return the configuration with the most finished methods, ratios and seeds, and a line on what it leaves out.
+def finished_configs(group: RunGroup, runs: Results) -> tuple[list[RetrainingConfig], str]:
+    """Return the configurations to show, and a line on what none of them has.
 
-    Controls make a table by themselves only where no method is finished, and never one of `explained_seeds="own"`,
-    which needs two seeds or more.
+    The first has the most finished methods, ratios and seeds; where that leaves out methods of fewer seeds, the second
+    has the most methods. Controls make a table by themselves only where no method is finished, and never one of
+    `explained_seeds="own"`, which needs two seeds or more.
     """
     if not group.checkpoints_sha256:
-        return None, AMBIGUOUS
+        return [], AMBIGUOUS
     key, points = group.common, group.points
 
     def is_finished(config: RetrainingConfig) -> bool:
         return all(run in runs for run in config.runs(key.dataset_sha256, group.checkpoints_sha256))
 
     def size(config: RetrainingConfig) -> tuple[int, ...]:
-        return any(method.method not in CONTROLS for method in config.methods), *count_points(config)
+        return has_methods(config), *count_points(config)
+
+    def breadth(config: RetrainingConfig) -> tuple[int, ...]:
+        return len(config.methods), *size(config)
+
+    def with_masks(config: RetrainingConfig) -> RetrainingConfig:
+        """Return the configuration with as many networks that see the masks alone as are finished."""
+        while config.mask_seeds < config.seeds:
+            more = replace(config, mask_seeds=config.mask_seeds + 1)
+            if not is_finished(more):
+                break
+            config = more
+        return config
 
     methods = sorted({run.method for run in points if run.method}, key=method_order)
     ratios_of = {method: tuple(sorted({run.ratio for run in points if run.method == method})) for method in methods}
     seeds = range(2 if group.explains_all_seeds else 1, 2 + max(run.seed for run in points))
-    largest: RetrainingConfig | None = None
+    configs = []
     for ratios, count in product(set(ratios_of.values()), seeds):
         config = RetrainingConfig(
             evaluation=key.evaluation,
@@ -110,23 +123,27 @@ def largest_config(group: RunGroup, runs: Results) -> tuple[RetrainingConfig | N
             masks=key.masks,
             model_code=key.model_code,
         )
-        finished = (method for method in methods if is_finished(replace(config, methods=(method,))))
-        config = replace(config, methods=tuple(finished))
-        if config.methods and (largest is None or size(config) > size(largest)):
-            largest = config
-    if largest is None or (group.explains_all_seeds and not size(largest)[0]):
-        return None, f"no method is finished ({quantity(len(points), 'run')})"
-    while largest.mask_seeds < largest.seeds:
-        more = replace(largest, mask_seeds=largest.mask_seeds + 1)
-        if not is_finished(more):
-            break
-        largest = more
-    unfinished = [method.label for method in methods if method not in largest.methods]
+        finished = tuple(method for method in methods if is_finished(replace(config, methods=(method,))))
+        configs += [replace(config, methods=finished)] if finished else []
+    if group.explains_all_seeds:
+        configs = list(filter(has_methods, configs))
+    if not configs:
+        return [], f"no method is finished ({quantity(len(points), 'run')})"
+    largest = max(configs, key=size)
+    same_ratios = [config for config in configs if config.ratios == largest.ratios]
+    broadest = max(same_ratios, key=breadth)
+    shown = [largest, *[broadest] * (len(broadest.methods) > len(largest.methods))]
+    unfinished = [method.label for method in methods if method not in shown[-1].methods]
     other_ratios = sorted({ratio for ratios in ratios_of.values() for ratio in ratios} - set(largest.ratios))
     omissions = [f"{', '.join(unfinished)} not finished"] if unfinished else []
     omissions += [f"ratios {', '.join(f'{ratio:g}' for ratio in other_ratios)}"] if other_ratios else []
     omissions += [f"seeds from {largest.seeds}"] if largest.seeds < max(seeds) else []
-    return largest, "; ".join(omissions)
+    return list(map(with_masks, shown)), "; ".join(omissions)
+
+
+def has_methods(config: RetrainingConfig) -> bool:
+    """Return whether there is a method beside the controls."""
+    return any(method.method not in CONTROLS for method in config.methods)
 
 
 def count_points(config: RetrainingConfig) -> tuple[int, int]:

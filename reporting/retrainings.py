@@ -20,7 +20,7 @@ from reporting.gap import Gap
 from reporting.groups import CodeVersions, sort_datasets
 from reporting.labels import file_name_part, quantity
 from reporting.records import load_runs
-from reporting.retraining_groups import Results, count_points, group_by, group_runs, largest_config
+from reporting.retraining_groups import Results, count_points, finished_configs, group_by, group_runs
 from reporting.retraining_summary import READING, RetrainingSummary, quick_images
 from reporting.tables import markdown_table, runs_csv
 from training.recipe import recipe_for
@@ -73,8 +73,8 @@ class Retrainings:
         for group in sorted(group_runs(runs), key=lambda group: place(group.common)):
             key = group.common
             model = versions.label_model(key.configuration())
-            config, missing = largest_config(group, runs)
-            if config is not None:
+            configs, missing = finished_configs(group, runs)
+            for config in configs:
                 sums = key.dataset_sha256, group.checkpoints_sha256[: config.seeds]
                 summaries.append(RetrainingSummary(config, *sums, runs, _is_quick(config), model, data_dir))
             omissions += [f"{key.evaluation} on {key.dataset}, {model}: {missing}"] if missing else []
@@ -83,12 +83,13 @@ class Retrainings:
 
     @cached_property
     def largest(self) -> list[RetrainingSummary]:
-        """The largest summary of each evaluation, data set, model and kind of masks; figures show these."""
+        """Of each evaluation, data set, model and kind of masks the summary with most methods; figures show these."""
 
-        def size(summary: RetrainingSummary) -> tuple[int, int]:
-            """Return the number of measurements, and of images trained on."""
+        def size(summary: RetrainingSummary) -> tuple[int, int, int]:
+            """Return the numbers of methods, of measurements, and of images trained on."""
             images = summary.config.limit_train or 2**31
-            return count_points(summary.config)[0], images * summary.config.recipe.epochs
+            config = summary.config
+            return len(config.methods), count_points(config)[0], images * config.recipe.epochs
 
         kinds = group_by(self.summaries, lambda one: (one.evaluation, one.dataset, one.model, *one.mask_words))
         return [max(summaries, key=size) for summaries in kinds.values()]

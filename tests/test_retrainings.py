@@ -114,11 +114,15 @@ def test_tables_of_other_settings_have_other_names(change):
 def test_report_finds_what_is_finished_and_says_what_is_not(tmp_path):
     save_runs(tmp_path, make_config())
     save_runs(tmp_path, make_config(methods=(MethodSpec("VBP"),), seeds=1))
+    save_runs(tmp_path, make_config(methods=(MethodSpec("IB"),), seeds=1))
+    next((tmp_path / "runs").glob("*_IB_*_0.5_mask_*")).unlink()
     save_runs(tmp_path, make_config(attention="CBAM", seeds=1))
-    (found, cbam), (left_out,) = (one := Retrainings.load(tmp_path)).summaries, one.omissions
+    (found, broader, cbam), (left_out,) = (one := Retrainings.load(tmp_path)).summaries, one.omissions
     assert found.config == make_config()
+    assert [method.label for method in broader.config.methods] == ["VBP", "GC", "RANDOM"], "of the seed that all have"
+    assert broader.config.seeds == 1 and broader in one.largest
     assert (cbam.model, cbam.config.seeds) == ("CBAM", 1)
-    assert left_out == "ROAR on mnist, SimpleCNN: VBP not finished"
+    assert left_out == "ROAR on mnist, SimpleCNN: IB not finished"
     assert found.text == make_summary(make_config()).text
 
 
