@@ -1,6 +1,7 @@
 """The commands that the published tables need, in their order: `python main.py --reproduce`."""
 
 RETRAINED = "--limit-train=20000 --batch-size=64"
+CIFAR10 = "--target=cifar10 --ratios=0.5,0.9 --epochs=5 --batch-size=128 --lr=0.1"
 GRADIENTS = "--target=all --method=VBP,IB,DeconvNet,GB,IG,GC,GB-GC,CO --seeds=3"
 WITHOUT_RETRAINING = f"--eval=ROAD,insertion-deletion {GRADIENTS}"
 FULL = (
@@ -13,7 +14,9 @@ FULL = (
     "--eval=coherence --target=all --method=all --correct-only",
     "--eval=selectivity --target=all --method=all --steps=10",
     f"--eval=ROAR,KAR --target=mnist --method=all --seeds=3 --epochs=1 {RETRAINED}",
-    f"--eval=ROAR,KAR --target=cifar10 --method=VBP,GC,GB --ratios=0.1,0.3,0.5,0.7,0.9 --epochs=2 {RETRAINED}",
+    f"--eval=ROAR,KAR --method=all --steps=10 {CIFAR10}",
+    f"--eval=ROAR,KAR --method=VBP --ensemble=SG-SQ,SG-VAR {CIFAR10}",
+    f"--eval=ROAR --method=VBP --ensemble=none,SG-SQ,SG-VAR --seeds=3 {CIFAR10}",
     "--eval=ROAR,KAR --target=mnist --method=VBP,IB,IG,GC --ratios=0.1,0.3,0.5,0.7,0.9 --mask-split=train "
     f"--granularity=element --epochs=1 {RETRAINED}",
     "--eval=ROAD,F-Fidelity,insertion-deletion --target=all --method=all --seeds=3",
@@ -21,7 +24,6 @@ FULL = (
     "--eval=sanity --target=all --method=all --steps=10 --seeds=3",
     *(f"{WITHOUT_RETRAINING} --rank={rank}" for rank in ("absolute", "square")),
     *(f"--eval=insertion-deletion {GRADIENTS} --fill={fill}" for fill in ("mean", "black")),
-    f"--eval=ROAR,KAR --target=mnist --method=VBP --ensemble=SG-SQ,SG-VAR --seeds=3 --epochs=1 {RETRAINED}",
     f"--eval=ROAR --target=mnist --method=VBP,GC,CO --explained-seeds=own --seeds=3 --epochs=1 {RETRAINED}",
     "--report",
 )
