@@ -47,6 +47,13 @@ def find_logits(output: Any, choice: LogitsChoice | None = None) -> Tensor:
     raise InputError(f"{_REQUIREMENT} {shapes}: say which part they are with logits=, or return them alone")
 
 
+def require_logits(output: Tensor) -> None:
+    """Raise `InputError` for probabilities (N, K), of which the softmax would be taken once more."""
+    is_share = output.shape[1] > 1 and bool((output >= 0).all())
+    if is_share and bool(((output.float().sum(dim=1) - 1).abs() < 1e-3).all()):
+        raise InputError("the network returns probabilities, and logits are needed: leave out its softmax")
+
+
 def _require_matrix(logits: Any) -> Tensor:
     if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.is_floating_point():
         shape = f" {logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else ""

@@ -70,6 +70,10 @@ def find_images(path: Path, test_only: bool = False, classes_file: Path | None =
     else:
         parts, notes = _find_parts(path, test_only, is_free=names is not None)
         classes = list(parts["train"] or parts["test"])
+        if names is None and all(map(str.isdecimal, classes)) and classes != sorted(classes, key=int):
+            notes.append(
+                f"the classes are in the order of letters ({', '.join(classes[:3])}, …): --classes-file sets another"
+            )
     least = 1 if names else 2
     if not least <= len(classes) <= MAX_CLASSES:
         raise InputError(f"{path} has {len(classes)} classes: {least} to {MAX_CLASSES:,} are possible")

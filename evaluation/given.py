@@ -17,7 +17,7 @@ from attribution.network import Network
 from attribution.network_state import changes_undone
 from attribution.spec import MethodSpec
 from common.errors import InputError
-from common.outputs import find_logits
+from common.outputs import find_logits, require_logits
 from data.load import subset_index
 from evaluation.masking import ranks_of_maps
 from evaluation.protocol import TestImages
@@ -117,6 +117,8 @@ class GivenArtefacts:
             raise InputError(f"images are finite floats as the network sees them, and {images.dtype} is given")
         images = images.float()
         self.model, classes = as_classifier(model, images)
+        with torch.no_grad():
+            require_logits(self.model(images[:2].contiguous(memory_format=CHANNELS_LAST)))
         self.methods = methods
         if labels is not None:
             _require_classes(labels, classes)
@@ -153,9 +155,8 @@ class GivenArtefacts:
             return OwnMethod(self.methods[method], self.model, model), model
         # of the network itself, so that its layers have their own names
         network = model.model if isinstance(model, Logits) and not model.is_binary else model
-        return method.build(
-            network, **({"black": self.test.normalisation.black} if method.method == "IG" else {})
-        ), model
+        is_known = method.method == "IG" and not isinstance(self.test.normalisation, UnknownBlack)
+        return method.build(network, **({"black": self.test.normalisation.black} if is_known else {})), model
 
     def make_maps(self, method: MethodSpec, explain: str, rank: str) -> None:
         """Rank the pixels by the maps of `method`, unless that was done last."""

@@ -18,7 +18,7 @@ from evaluation.configs import RemovalConfig
 from evaluation.masking import importance, ranks
 from evaluation.protocol import Artefacts, Result
 from evaluation.removal import DIGITS, RemovalEvaluation, measure
-from evaluation.sanity import randomise, randomization_cascade
+from evaluation.sanity import randomise, randomization_cascade, require_random
 from evaluation.tasks import OnImages
 from training.loop import seed_for
 
@@ -45,6 +45,7 @@ class Learned(RemovalEvaluation):
         target, trained = (torch.from_numpy(artefacts.maps[name]).to(artefacts.device) for name in ("target", "ranks"))
         names = [*chain(*randomization_cascade(model, 1))]
         network = randomise(model, names, seed_for(artefacts.seed, "random weights"))
+        require_random(network, model, test.images.batch(test.batches()[0]))
         explainer, _network = artefacts.explainer(method, network)
         places = []
         for rows in test.batches():

@@ -4,10 +4,11 @@ Its flag and help on the command line, its field in records, its word in file na
 from the field.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from common.errors import InputError
 from training.recipe import Recipe
 
 RECORD_NAMES = {
@@ -59,6 +60,31 @@ def options_of(config: Any) -> dict[str, Option]:
 
 def defaults_of(config: Any) -> dict[str, Any]:
     return {entry.name: entry.default for entry in fields(config) if "option" in entry.metadata}
+
+
+def checked(kinds: Iterable[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of options that come from Python: checked, and in the form that the command line gives them.
+
+    Args:
+        kinds: configurations, or their classes, that have the options; values of other names are returned as they are.
+
+    Raises:
+        InputError: a value that the command line refuses, too.
+    """
+    result = dict(values)
+    for name, about in (pair for kind in kinds for pair in options_of(kind).items() if pair[0] in values):
+        value = result[name]
+        if name == "ratios":
+            value = tuple(map(float, value))
+            if not value or not all(0 <= ratio <= 1 for ratio in value):
+                raise InputError(f"ratios={result[name]}: give fractions from 0 to 1, as (0.1, 0.5)")
+        elif about.parse is not None:
+            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            value = about.parse(text)
+        if about.choices and value not in about.choices:
+            raise InputError(f"{name}={value!r}: choose from {', '.join(about.choices)}")
+        result[name] = value
+    return result
 
 
 def record_of(config: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from attribution.maps import compute_maps
 from attribution.spec import MethodSpec
+from common.errors import InputError
 from common.random_state import seeded
 from data import Dataset
 from evaluation.chance import chance_of
@@ -51,6 +52,16 @@ def randomization_cascade(model: nn.Module, stages: int) -> list[list[str]]:
     ends = [round(len(groups) * (place + 1) / stages) for place in range(stages)]
     starts = [0, *ends[:-1]]
     return [list(chain(*groups[start:end])) for start, end in zip(starts, ends, strict=True)]
+
+
+@torch.no_grad()
+def require_random(network: nn.Module, trained: nn.Module, images: Tensor) -> None:
+    """Raise `InputError` if a network with random weights still has the trained one's logits for `images`."""
+    if torch.equal(network(images), trained(images)):
+        raise InputError(
+            "the network's weights can't be made random: a copy with random weights gives the same logits. Perhaps its "
+            "forward pass is a function that holds the network itself"
+        )
 
 
 def randomise(model: nn.Module, names: Sequence[str], seed: int) -> nn.Module:
@@ -107,6 +118,8 @@ class Sanity(Evaluation):
         generator = torch.Generator().manual_seed(seed_for(artefacts.seed, "sanity"))
         names = randomization_cascade(model, config.stages)
         seed = seed_for(artefacts.seed, "random weights")
+        if not names:
+            raise InputError("the network has no weights of its own that could be made random")
         networks = [randomise(model, [*chain(*names[: place + 1])], seed) for place in range(len(names))]
         networks += [artefacts.network(name) for name in self.networks(config)]
         explainer, trained = artefacts.explainer(method, model)
@@ -116,6 +129,7 @@ class Sanity(Evaluation):
         alike: dict[str, list[float]] = {name: [0.0] * len(networks) for name in ("rank", "absolute_rank", "ssim")}
         for rows in test.batches():
             batch = test.images.batch(rows).contiguous(memory_format=torch.channels_last)
+            require_random(networks[len(names) - 1], model, batch)
             with torch.no_grad():
                 predicted = model(batch).argmax(dim=1)
             target = predicted if config.explain == "prediction" else test.labels[rows]

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attribution import CONTROLS, ENSEMBLES, METHODS, canonical_ensemble, canonical_method
+from attribution import CONTROLS, ENSEMBLE_PARAMETERS, ENSEMBLES, METHODS, canonical_ensemble, canonical_method
 from attribution.maps import compute_maps
 from attribution.method import Method
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.imports import is_user_code
 from common.progress import progress_bar
-from evaluation import RETRAINING, TRUST
+from evaluation import FILLS_OF, RETRAINING, TRUST
 from evaluation.given import GivenArtefacts, Preprocessing
 from evaluation.given import measure_given as measure
-from evaluation.options import options_of
+from evaluation.options import checked, options_of
 from evaluation.registry import EVALUATIONS as MEASURED
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
@@ -55,17 +55,28 @@ def evaluate_given(
     if evaluation not in OF_GIVEN and not is_user_code(evaluation):
         raise InputError(f"{evaluation} needs training images: name a model and its data set in place of a network")
     protocol = load_evaluation(evaluation)
-    config = protocol.configure(**{"by_image": len(images) > 1, **options, "limit_test": len(images)})
-    of_config = {field.name for field in fields(protocol.config)}
+    of_method = set(ENSEMBLE_PARAMETERS) if ensemble else set()
+    of_config = {field.name for field in fields(protocol.config)} - of_method
+    given = checked([protocol.config], {name: options[name] for name in options if name in of_config})
+    _require_fill(evaluation, given)
+    limit = min(given.get("limit_test", len(images)), len(images))
+    config = protocol.configure(**{"by_image": limit > 1, **given, "limit_test": limit})
     specs = _specs(
         methods or USUAL_METHODS, ensemble, {name: value for name, value in options.items() if name not in of_config}
     )
     own = {spec: method for spec, method in specs.items() if not isinstance(method, str)}
     artefacts = GivenArtefacts(model, images, _as_tensor(labels), own, preprocessing)
+    artefacts = artefacts.subset(limit) if limit < len(images) else artefacts
     with progress_bar(len(specs) * protocol.images(config), protocol.name, "images") as bar:
         results = {(spec, 0): measure(evaluation, config, artefacts, spec, bar.update) for spec in specs}
     facts = config, GIVEN, type(model).__name__, tuple(specs), (0,), results
     return summarize_measurements(protocol, *facts)
+
+
+def _require_fill(evaluation: str, options: Mapping[str, Any]) -> None:
+    """Raise `InputError` for a fill that the evaluation doesn't have."""
+    if "fill" in options and options["fill"] not in FILLS_OF.get(evaluation, (options["fill"],)):
+        raise InputError(f"fill={options['fill']!r} in {evaluation}: choose from {', '.join(FILLS_OF[evaluation])}")
 
 
 def _as_tensor(labels: Any) -> Tensor | None:
@@ -83,7 +94,10 @@ def _answer(
 ) -> TrustSummary:
     """Answer which explanation of a network in memory can be trusted, within a budget of time."""
     budget = float(options.pop("budget", BUDGET))
-    known = {name for evaluation in OF_GIVEN for name in options_of(load_evaluation(evaluation).config)}
+    kinds = [load_evaluation(evaluation).config for evaluation in OF_GIVEN]
+    known = {name for kind in kinds for name in options_of(kind)}
+    options = checked(kinds, options)
+    _require_fill(TRUST, options)
     parameters = {name: value for name, value in options.items() if name not in known}
     specs = _specs(methods or METHODS, ensemble, parameters)
     if methods is None and ensemble is None:
@@ -132,7 +146,9 @@ def _specs(
     for method in (*methods, *CONTROLS):
         if isinstance(method, str):
             name = canonical_method(method)
-            specs[MethodSpec.of(name, None if name in CONTROLS else around, **parameters)] = name
+            spec = MethodSpec.of(name, None if name in CONTROLS else around, **parameters)
+            if not isinstance(specs.setdefault(spec, name), str):
+                raise InputError(f"two methods are called {spec.label}: give your class another name")
         elif hasattr(method, "attribute"):
             name = type(method).__name__
             numbered = (MethodSpec(name if number == 1 else f"{name} {number}") for number in count(1))
@@ -164,6 +180,7 @@ def evaluate_stored(
     known = {field.name for field in fields(Request)} | {name for kind in kinds for name in options_of(kind)}
     if unknown := set(options) - known:
         raise InputError(f"unknown options: {', '.join(sorted(unknown))}")
+    options = checked(kinds, options)
     facts: dict[str, Any] = {
         "eval": (evaluation,),
         "target": (dataset,),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import InputError
-from common.outputs import find_logits
+from common.outputs import find_logits, require_logits
 
 
 class LogitsOnly:
@@ -82,6 +82,7 @@ def adapt_model(model: nn.Module, shape: tuple[int, int, int], name: str) -> nn.
     state = {key: value.clone() for key, value in model.state_dict().items()}
     try:
         logits = find_logits(output)
+        require_logits(logits)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     if not isinstance(output, Tensor):

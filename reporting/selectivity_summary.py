@@ -81,19 +81,29 @@ class SelectivitySummary(MeasurementSummary):
         return self.curves[0].accuracy[0]
 
     @property
+    def higher_is_better(self) -> bool:
+        """True where the least relevant pixels go first: then the probability should stay."""
+        return self.config.order == "LeRF"
+
+    @property
     def columns(self) -> list[Column]:
         images = len(self.curves[0].score)
         words = "".join(f", {word}" for word in parameter_words(self.methods))
         about = f"area under the class's probability, one network, interval over {images:,} images{words}"
         return [
-            Column("selectivity", about, False, {curve.method: mean_interval(curve.areas) for curve in self.curves})
+            Column(
+                "selectivity",
+                about,
+                self.higher_is_better,
+                {curve.method: mean_interval(curve.areas) for curve in self.curves},
+            )
         ]
 
     @property
     def image_values(self) -> list[ImageValues]:
         values = {curve.method: curve.areas for curve in self.curves}
         about = "area under the probability of the explained class while the map is made anew after each removal"
-        return [ImageValues("selectivity", about, False, values)]
+        return [ImageValues("selectivity", about, self.higher_is_better, values)]
 
     @property
     def title(self) -> str:

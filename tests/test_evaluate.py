@@ -1,5 +1,7 @@
 """`whitebox.evaluate`: of a given network, and of one that is trained and stored."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from common.errors import InputError
 from data import load_dataset
 from evaluation.planted import ReversedMap, TrueMap
 from experiments.checkpoints import load_checkpoint
+from models.adapter import adapt_model
 from training.classifier import restore
 from training.inputs import Images, Normalisation
 
@@ -124,6 +127,15 @@ def test_roar_by_name_is_found_again(stored, capsys):
         ({"methods": [3]}, {}, "no method"),
         ({}, {"stepz": 3}, "stepz"),
         ({"labels": [0]}, {}, "labels"),
+        ({}, {"ratios": (20, 50)}, "from 0 to 1"),
+        ({}, {"fill": "black"}, "choose from linear"),
+        ({}, {"explain": "predictions"}, "choose from prediction, label"),
+        ({}, {"rank": "abs"}, "choose from signed"),
+        ({"evaluation": "insertion-deletion"}, {"fill": "zeros"}, "choose from"),
+        ({"evaluation": "insertion-deletion"}, {"fill": "linear"}, "choose from blur"),
+        ({"evaluation": "selectivity"}, {"order": "best"}, "order"),
+        ({"evaluation": "trust"}, {"fill": "zeros"}, "choose from"),
+        ({"methods": ["IG"]}, {"baseline": "mean"}, "baseline"),
     ],
 )
 def test_wrong_input_is_refused(network, arguments, options, message):
@@ -131,6 +143,54 @@ def test_wrong_input_is_refused(network, arguments, options, message):
     facts = {"labels": labels[:6], "methods": ["VBP"], "evaluation": "ROAD"} | arguments
     with pytest.raises(InputError, match=message):
         whitebox.evaluate(model, images[:6], **facts, **options)
+
+
+def test_options_are_read_as_on_the_command_line(network):
+    model, images, labels = network
+    methods = [TrueMap(model), ReversedMap(model)]
+    facts = model, images, labels, methods, "selectivity"
+    first, last = (whitebox.evaluate(*facts, order=order, limit_test=20, removals=4) for order in ("most", "least"))
+    assert first.config.limit_test == len(first.curves[0].score) == 20
+    assert (first.ranking[0], first.ranking[-1]) == ("TrueMap", "ReversedMap")
+    assert (last.ranking[0], last.ranking[-1]) == ("TrueMap", "ReversedMap"), "the score should stay"
+    assert last.title.endswith("least important first")
+    with pytest.raises(InputError, match="choose from prediction, label"):
+        whitebox.evaluate("SimpleCNN", dataset="planted", methods=["VBP"], evaluation="ROAD", explain="predictions")
+
+
+def test_samples_are_those_of_the_ensemble_if_there_is_one(network):
+    model, images, labels = network
+    facts = model, images[:4], labels[:4], ["VBP"], "sanity"
+    summary = whitebox.evaluate(*facts, ensemble="SG", samples=2)
+    assert {dict(method.parameters).get("samples") for method in summary.methods} == {2, None}
+    assert summary.config.samples == 10
+    assert whitebox.evaluate(*facts, samples=2).config.samples == 2
+
+
+@pytest.mark.parametrize("evaluation", ["sanity", "learned"])
+def test_weights_that_no_copy_makes_random_are_refused(network, evaluation):
+    model, images, labels = network
+    patched = copy.deepcopy(model)
+    whole = patched.forward
+    patched.forward = lambda inputs: whole(inputs)  # a copy of the network still calls this one
+    with pytest.raises(InputError, match="can't be made random"):
+        whitebox.evaluate(patched, images[:6], labels[:6], ["VBP"], evaluation)
+
+
+def test_probabilities_are_no_logits(network):
+    model, images, labels = network
+    soft = nn.Sequential(model, nn.Softmax(1)).eval()
+    with pytest.raises(InputError, match="leave out its softmax"):
+        whitebox.evaluate(soft, images[:6], labels[:6], ["VBP"])
+    with pytest.raises(InputError, match="leave out its softmax"):
+        adapt_model(nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.Softmax(1)), (1, 4, 4), "soft")
+
+
+def test_a_class_with_a_methods_name_is_told_apart_from_it(network):
+    model, images, labels = network
+    own = type("VBP", (TrueMap,), {})(model)
+    with pytest.raises(InputError, match="two methods are called VBP"):
+        whitebox.evaluate(model, images[:6], labels[:6], [own, "VBP"], "ROAD")
 
 
 def test_a_network_in_training_mode_is_refused(network):
