@@ -95,12 +95,17 @@ def _with_first_tensor_changed(output: Any, change: Callable[[Tensor], Tensor]) 
 
 @dataclass
 class Call:
-    """A call of a function, or else of a module, in a forward pass; `number` as in `Layer.call`."""
+    """A call of a function, or else of a module, in a forward pass; `number` as in `Layer.call`.
+
+    Attributes:
+        input: the first argument.
+    """
 
     name: str
     output: Tensor
     number: int
     module: nn.Module | None = None
+    input: object = None
 
 
 def record_calls(network: Network, images: Tensor) -> list[Call]:
@@ -112,16 +117,17 @@ def record_calls(network: Network, images: Tensor) -> list[Call]:
     def call_function(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         output, name = function(*args, **kwargs), function_name(function)
         if isinstance(output, Tensor):
-            calls.append(Call(name if name in MOVING else name.rstrip("_"), output, next(function_numbers)))
+            name, first = name if name in MOVING else name.rstrip("_"), args[0] if args else None
+            calls.append(Call(name, output, next(function_numbers), input=first))
         elif name in ATTENTION:
             calls.append(Call(name, output[0], -1))
         return output
 
-    def hook(module: nn.Module, _arguments: object, output: Any) -> None:
+    def hook(module: nn.Module, arguments: Sequence[Any], output: Any) -> None:
         number = next(module_numbers[module])
         first = output[0] if isinstance(output, tuple) and output else output
         if isinstance(first, Tensor):
-            calls.append(Call(type(module).__name__, first, number, module))
+            calls.append(Call(type(module).__name__, first, number, module, arguments[0] if arguments else None))
 
     with ExitStack() as stack:
         for module in network.modules().values():

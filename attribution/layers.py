@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from attribution.capture import ATTENTION, MOVING, Call, Layer, capture, record_calls
 from attribution.feature_maps import MapLayout, Reshape
-from attribution.network import Network, uncompiled
+from attribution.network import Network, gradients, uncompiled
 from common.errors import InputError
 
 CONVOLUTIONS = {"conv2d", "_conv_forward"}
@@ -116,7 +116,7 @@ class _Search:
         return layer
 
     def before_last_attention(self) -> Layer | None:
-        attention = [place for place, call in enumerate(self.calls) if is_attention(call)]
+        attention = [place for place, call in enumerate(self.calls) if is_attention(call) and call.output.requires_grad]
         norms = [call for call in self.calls[: attention[-1] if attention else 0] if is_norm(call)]
         tokens = {call.output.shape[1] for call in norms if call.output.ndim == 3}
         for call in reversed(norms):
@@ -124,7 +124,11 @@ class _Search:
             to_map = None if is_of_heads else self.to_map(call, channels_last=True)
             if to_map is not None:
                 layer = self.layer_of(call, to_map)
-                return layer if self.is_read_alone(layer) else None
+                return (
+                    layer
+                    if self.is_read_alone(layer, self.calls[attention[-1]]) and self.is_on_all_paths(call)
+                    else None
+                )
         return None
 
     def bottleneck(self) -> Layer | None:
@@ -161,12 +165,27 @@ class _Search:
             logits = self.network(images)
         return getattr(captured, "activation", None), logits
 
-    def is_read_alone(self, layer: Layer) -> bool:
-        """Return whether the last attention depends on the image through this activation alone."""
+    def is_read_alone(self, layer: Layer, attention: Call) -> bool:
+        """Return whether the call `attention` depends on the image through this activation alone."""
         leaf = self.pair.clone().requires_grad_()
         with capture(layer, from_here=True):
-            output = [call.output for call in record_calls(self.network, leaf.clone()) if is_attention(call)][-1]
+            calls = record_calls(self.network, leaf.clone())
+        number = [call is attention for call in self.calls if is_attention(call)].index(True)
+        output = [call.output for call in calls if is_attention(call)][number]
         return not output.requires_grad or torch.autograd.grad(output.sum(), leaf, allow_unused=True)[0] is None
+
+    def is_on_all_paths(self, norm: Call) -> bool:
+        """Return whether the logits depend on the image only through what the norm reads, as far as a call returned it.
+
+        Of two networks whose logits are added, each has a last attention, and neither explains both.
+        """
+        place = next(place for place, call in enumerate(self.calls) if call is norm)
+        source = next((call for call in reversed(self.calls[:place]) if call.output is norm.input), None)
+        if source is None:
+            return True
+        leaf = self.pair.clone().requires_grad_()
+        _activation, logits = self.captured(self.layer_of(source, lambda tokens: tokens), leaf.clone())
+        return not logits.requires_grad or gradients(weighted_sum(logits), leaf)[0] is None
 
     def is_bottleneck(self, layer: Layer) -> bool:
         """Return whether the logits depend on the image through this activation alone, and not on a class token."""

@@ -24,7 +24,7 @@ from evaluation.options import checked, options_of
 from evaluation.registry import EVALUATIONS as MEASURED
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
-from experiments.effort import BUDGET, ENSEMBLES_AROUND, Timing, choose_effort, summarize_trust, timed_images
+from experiments.effort import BUDGET, EFFORTS, ENSEMBLES_AROUND, Timing, choose_effort, summarize_trust, timed_images
 from experiments.measurements import summarize_measurements
 from experiments.options import NONE
 from experiments.plans import plan_evaluations, usable_methods
@@ -115,7 +115,10 @@ def _answer(
         specs, lambda spec: compute_maps(build(spec), inputs[:1], target), methods is not None
     )
     usable = {spec: partial(build, spec) for spec in candidates}
-    effort, remarks, over = choose_effort(Timing.measure(artefacts.model, inputs, usable), len(images), 60 * budget)
+    limit = options.pop("limit_test", 0)
+    efforts = tuple(replace(effort, images=limit) for effort in EFFORTS) if limit else EFFORTS
+    timing = Timing.measure(artefacts.model, inputs, usable)
+    effort, remarks, over = choose_effort(timing, len(images), 60 * budget, efforts)
     left_out |= {spec.label: reason for spec, reason in over.items()}
     measured = [spec for spec in usable if spec not in over]
     configs = effort.configs({name: value for name, value in options.items() if name in known})
