@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -82,6 +83,12 @@ class AttentionMethod(AttributionMethod):
                 raise InputError(
                     "the network's attention is within windows, at several resolutions or into a pooled token, which "
                     "attention rollout is not defined for: GC explains it"
+                )
+        for before, layer in pairwise(weights):
+            if layer.requires_grad and gradients(layer.sum(), before, retain_graph=True)[0] is None:
+                raise InputError(
+                    "the network's attention is no chain: one layer doesn't read the layer before it, as where the "
+                    "logits of two networks are added, and attention rollout is not defined for it: IG explains it"
                 )
         if not near(logits, self.network(pair.clone())):
             raise InputError("the network's attention can't be followed: in single steps it gives other logits")

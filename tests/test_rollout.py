@@ -197,3 +197,44 @@ def test_attention_that_is_not_followed_is_refused():
 
 def test_they_are_no_methods_of_every_network():
     assert not {"ROLLOUT", "GRAD-ROLLOUT"} & set(ANY_MODEL_METHODS)
+
+
+class Added(nn.Module):
+    """The mean logits of several networks."""
+
+    def __init__(self, *networks):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images):
+        return sum(network(images) for network in self.networks) / len(self.networks)
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"), [("ROLLOUT", "no chain"), ("GRAD-ROLLOUT", "no chain"), ("GC", "all paths")]
+)
+def test_networks_whose_logits_are_added_are_refused(method, reason):
+    """The last attention is that of the last network alone."""
+    first, images, _layer, _reshape = built("timm vit")
+    with pytest.raises(InputError, match=reason):
+        build_method(method, Added(first, copy.deepcopy(first)).eval()).attribute(images, TARGET)
+
+
+class WithText(nn.Module):
+    """A vision transformer, and attention behind it that no image reaches, as that of a text encoder."""
+
+    def __init__(self, vision):
+        super().__init__()
+        self.vision, self.text = vision, nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.words = nn.Parameter(torch.randn(1, 4, 8))
+
+    def forward(self, images):
+        logits = self.vision(images)
+        return logits * (1 + self.text(self.words).mean().tanh() / 10)
+
+
+def test_attention_that_no_image_reaches_is_no_layer_of_grad_cam():
+    vision, images, _layer, _reshape = built("timm vit")
+    got, want = (build_method("GC", model).attribute(images, TARGET) for model in (WithText(vision).eval(), vision))
+    assert want.any()
+    torch.testing.assert_close(got / got.amax(), want / want.amax())
