@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attribution.chunks import Chunks
 from attribution.layers import find_layer, find_module
-from attribution.libraries import library_construction, library_of
+from attribution.libraries import library_construction, library_of, require_relu_modules
 from attribution.maps import as_maps
 from attribution.method import AttributionMethod
 from attribution.network import Network
@@ -103,6 +103,7 @@ class ExternalMethod(AttributionMethod):
         layers = self._choice.split(",") if isinstance(self._choice, str) else self._choice
         layers = layers if isinstance(layers, list | tuple) else [layers]
         is_used = self._choice is not None or self.signature.needs_layer
+        require_relu_modules(self.place, self.network, inputs[:1])
         found = [find_layer(self.network, inputs, layer) for layer in layers] if is_used else []
         self.model, modules = with_modules(self.network, found, inputs[:1])
         self.layer = modules or None

@@ -44,7 +44,10 @@ SINGLE = {
     "ScoreCAM",
     "SegEigenCAM",
 }
-OF_RELU_MODULES = {"DeconvNet": "DeconvNet", "GuidedBackprop": "GB"}  # zennit's composites, and ours
+OF_RELU_MODULES = {  # methods with rules for nn.ReLU alone, and ours in their place
+    "DeconvNet": "DeconvNet", "Deconvolution": "DeconvNet", "GuidedBackprop": "GB", "GuidedGradCam": "GB-GC",
+    "DeepLift": "IG", "DeepLiftShap": "IG",
+}
 
 
 def of_zennit(place: str, kind: Any) -> Construction:
@@ -74,6 +77,19 @@ def of_zennit(place: str, kind: Any) -> Construction:
 
 
 @torch.no_grad()
+def require_relu_modules(place: str, network: Network, image: Tensor) -> None:
+    """Raise `InputError` for a method with rules for nn.ReLU alone, and a network that calls ReLU as a function, too."""
+    ours = OF_RELU_MODULES.get(place.rpartition(":")[2])
+    calls = record_calls(network, image) if ours and library_of(place) in map(LIBRARIES.get, RULES_OF_MODULES) else []
+    functions = sum(call.module is None and call.name == "relu" for call in calls)
+    modules = sum(isinstance(call.module, nn.ReLU) for call in calls)
+    if ours and calls and (functions > modules or not modules):
+        raise InputError(
+            f"{place} has rules for nn.ReLU alone, and the network calls ReLU as a function or not at all: try {ours}"
+        )
+
+
+@torch.no_grad()
 def require_rules(place: str, model: nn.Module, image: Tensor) -> Tensor:
     """Return the logits; raise `InputError` if zennit has no rules for the network's attention or rectifiers.
 
@@ -81,9 +97,6 @@ def require_rules(place: str, model: nn.Module, image: Tensor) -> Tensor:
     """
     from zennit.types import Activation
 
-    name = place.rpartition(":")[2]
-    if name in OF_RELU_MODULES and not any(isinstance(module, nn.ReLU) for module in model.modules()):
-        raise InputError(f"{place} has rules for nn.ReLU alone, and the network has none: try {OF_RELU_MODULES[name]}")
     calls = record_calls(Network(model), image)
     if any(map(is_attention, calls)):
         raise InputError(f"{place} has no rule for attention: GRAD-ROLLOUT, GC and IG explain networks with attention")
@@ -192,6 +205,7 @@ def is_public(name: str, kind: Any) -> bool:
 
 
 LAYERS = {"target_layers"}
+RULES_OF_MODULES = ("captum.attr", "zennit")
 SMOOTHING = {name: Parameter(name, Parameter.KEYWORD_ONLY, default=False) for name in ("aug_smooth", "eigen_smooth")}
 LIBRARIES = {
     "captum.attr": Library("captum", "captum.attr", lambda place, kind: (kind, MethodSignature.of(place, kind))),

@@ -257,6 +257,36 @@ def test_smooth_grad_cam_depends_on_the_image_alone():
 # Captum, and layers in general
 
 
+class PartlyFunctional(nn.Module):
+    """One ReLU is a module, the other a function."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.relu, self.second = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, images):
+        return self.head(F.relu(self.second(self.relu(self.first(images)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("method", "ours"),
+    [
+        ("captum.attr:GuidedBackprop", "try GB"),
+        ("captum.attr:Deconvolution", "try DeconvNet"),
+        ("captum.attr:DeepLift", "try IG"),
+        ("zennit:GuidedBackprop", "try GB"),
+        ("zennit:DeconvNet", "try DeconvNet"),
+    ],
+)
+def test_rules_for_relu_modules_refuse_a_relu_that_is_a_function(method, ours):
+    inputs = torch.randn(3, 3, 8, 8)
+    with pytest.raises(InputError, match=ours):
+        explain(method, PartlyFunctional().eval(), inputs)
+    model, inputs = made(convolutional)
+    assert explain(method, model, inputs).any(), "all are modules"
+
+
 def test_captum_of_tokens():
     model, inputs = made(vit)
     maps = build_method("GC", model).attribute(inputs, TARGET)
