@@ -45,8 +45,12 @@ SINGLE = {
     "SegEigenCAM",
 }
 OF_RELU_MODULES = {  # methods with rules for nn.ReLU alone, and ours in their place
-    "DeconvNet": "DeconvNet", "Deconvolution": "DeconvNet", "GuidedBackprop": "GB", "GuidedGradCam": "GB-GC",
-    "DeepLift": "IG", "DeepLiftShap": "IG",
+    "DeconvNet": "DeconvNet",
+    "Deconvolution": "DeconvNet",
+    "GuidedBackprop": "GB",
+    "GuidedGradCam": "GB-GC",
+    "DeepLift": "IG",
+    "DeepLiftShap": "IG",
 }
 
 
@@ -78,7 +82,7 @@ def of_zennit(place: str, kind: Any) -> Construction:
 
 @torch.no_grad()
 def require_relu_modules(place: str, network: Network, image: Tensor) -> None:
-    """Raise `InputError` for a method with rules for nn.ReLU alone, and a network that calls ReLU as a function, too."""
+    """Raise `InputError` for a method with rules for nn.ReLU alone if the network calls ReLU as a function, too."""
     ours = OF_RELU_MODULES.get(place.rpartition(":")[2])
     calls = record_calls(network, image) if ours and library_of(place) in map(LIBRARIES.get, RULES_OF_MODULES) else []
     functions = sum(call.module is None and call.name == "relu" for call in calls)

@@ -21,6 +21,7 @@ from common.random_state import seeded
 Model = TypeVar("Model", bound=Callable[..., Any])
 
 TOLERANCE = 1e-4  # relative difference of two passes of the same image
+WEIGHTED = 2**18  # values of a tensor: of larger ones weights for each would take much memory
 
 
 class Network:
@@ -245,8 +246,19 @@ def fingerprint(model: nn.Module) -> tuple[Any, ...]:
     The first part decides; the second keeps alive what the first refers to.
     """
     description = Description(model, with_hooks=False)
-    sums = [tensor.detach().sum().item() for tensor in description.tensors]
+    sums = [value for tensor in description.tensors for value in _sums(tensor.detach())]
     return (description.structure, sums), description
+
+
+def _sums(tensor: Tensor) -> list[float | complex]:
+    """Return the sum of the values and others that change when values change places."""
+    if tensor.layout != torch.strided or tensor.is_complex():
+        return [tensor.sum().item()]
+    values = tensor.flatten()
+    sums = [values[::step].sum(dtype=torch.float32) for step in (1, 7, 11, 13)]
+    if len(values) < WEIGHTED:
+        sums.append((values.float() * (torch.arange(len(values), device=values.device) % 251)).sum())
+    return torch.stack(sums).tolist()
 
 
 def gradients(score: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tuple[Tensor | None, ...]:

@@ -291,3 +291,18 @@ def test_few_networks_are_remembered():
         network(images)
         build_method("VBP", network).attribute(images, 1)
     assert len(preparation.pool) <= preparation.MOST_NETWORKS
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_that_change_places_are_seen_where_the_copy_is_not_shared(dtype):
+    """Their sum stays the same."""
+    torch.manual_seed(0)
+    model = small_network().eval().to(dtype)
+    model.names = partial(torch.relu)  # an attribute that forbids to share
+    images = small_images()
+    method = build_method("VBP", model)
+    method.attribute(images, 0)
+    weight = next(module for module in model.modules() if isinstance(module, nn.Conv2d)).weight
+    with torch.no_grad():
+        weight[[0, 1]] = weight[[1, 0]].clone()
+    torch.testing.assert_close(method.attribute(images, 0), build_method("VBP", model).attribute(images, 0))
