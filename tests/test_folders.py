@@ -134,6 +134,15 @@ def test_parts_that_make_no_split_are_refused(tmp_path):
 HIDDEN = (".ipynb_checkpoints", "__MACOSX", "@eaDir", "$RECYCLE.BIN", ".git", ".cache")
 
 
+def test_numbers_that_are_sorted_as_letters_are_said(tmp_path, capsys):
+    """A network with output k for class k would be judged as if it were wrong."""
+    for count, is_said in ((10, False), (11, True)):
+        folder = tmp_path / str(count)
+        fill(folder, 0, tuple(map(str, range(count))))
+        load(folder)
+        assert ("order of letters (0, 1, 10, …)" in capsys.readouterr().out) == is_said
+
+
 @pytest.mark.parametrize("name", HIDDEN)
 def test_hidden_folders_are_neither_classes_nor_images(name, tmp_path):
     fill(tmp_path / "clean", 1)
