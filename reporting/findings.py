@@ -115,7 +115,7 @@ def agree(published: Published) -> str:
     """Return the rank correlations of the evaluations, with intervals over the methods."""
     summaries = published.summaries
     rows = [["", *(TITLES[summary.dataset] for summary in summaries)]]
-    for pair in combinations(("ROAR", *REMOVING), 2):
+    for pair in combinations(("ROAR", *REMOVING, "selectivity"), 2):
         rows.append([" and ".join(pair), *(_correlation(summary, *pair) for summary in summaries)])
     return markdown_table(rows)
 
@@ -223,8 +223,8 @@ def evidence(published: Published) -> str:
         rows.append([name, *counts, *(likeness[name].get(dataset, "") for dataset in DATASETS)])
     note = (
         "ROAD, F-Fidelity and insertion–deletion on both data sets, three networks each; better or worse by the 95 % "
-        "interval of the difference paired by seed. Likeness: of the map to those of a network with random weights, 1 "
-        "for a map that never looks at the network."
+        "interval of the difference paired by seed, not corrected for the number of comparisons. Likeness: of absolute "
+        "maps, mean over the cascade from a random output layer to all weights random; 1 for the same map."
     )
     return f"{markdown_table(rows)}\n{small_print(note)}"
 

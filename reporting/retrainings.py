@@ -29,7 +29,7 @@ ORIGINAL_METHODS = {"GB-GC": "GBGC"}
 ORIGINAL_MASKS = ["element", "train"]  # as `RetrainingSummary.mask_words` has it
 ORIGINAL_NOTE = (
     "Areas. The original masked the training images alone and tested on whole ones: a network that learned to read "
-    "masks fails there, so that the map that leaks most seems the most faithful. With both masked the same leak holds "
+    "masks fails there, so that maps that leak seem faithful. With both masked the same leak holds "
     "the curve up. Neither says what the map is worth; the last column says why."
 )
 
