@@ -1,6 +1,7 @@
 """The blocks of the documents: tables and sentences from the published results. Each has the name of its function."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -43,9 +44,9 @@ def demo(published: Published) -> str:
 
 def retraining(published: Published) -> str:
     """Return areas of ROAR and KAR, and of the masks alone, by the default masks."""
-    largest = {id(summary) for summary in published.retrainings.largest}
-    gaps = (gap for gap in published.retrainings.gaps if id(gap.roar) in largest and not gap.roar.mask_words)
-    return "\n\n".join(map(_gap_block, gaps))
+    largest = [replace(summary.config, methods=()) for summary in published.retrainings.largest]
+    gaps = (gap for gap in published.retrainings.gaps if not gap.roar.mask_words)
+    return "\n\n".join(_gap_block(gap) for gap in gaps if replace(gap.roar.config, methods=()) in largest)
 
 
 def _gap_block(gap: Gap) -> str:

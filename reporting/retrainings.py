@@ -101,13 +101,14 @@ class Retrainings:
 
     @property
     def gaps(self) -> list[Gap]:
-        """KAR − ROAR, where both are there with the same methods, ratios and seeds."""
-        return [
-            Gap(roar, kar)
-            for roar, kar in product(self.summaries, self.summaries)
-            if (roar.evaluation, roar.checkpoints_sha256) == ("ROAR", kar.checkpoints_sha256)
-            and replace(roar.config, evaluation="KAR") == kar.config
-        ]
+        """KAR − ROAR of the methods that both have, where both are there with the same ratios and seeds."""
+        gaps = []
+        for roar, kar in product(self.summaries, self.summaries):
+            common = tuple(method for method in roar.config.methods if method in kar.config.methods)
+            is_same = replace(roar.config, evaluation="KAR", methods=kar.config.methods) == kar.config
+            if (roar.evaluation, roar.checkpoints_sha256) == ("ROAR", kar.checkpoints_sha256) and is_same and common:
+                gaps.append(Gap(*(replace(one, config=replace(one.config, methods=common)) for one in (roar, kar))))
+        return gaps
 
     def write(self, folder: Path, suffix: str = "") -> list[Path]:
         """Write `retraining<suffix>.md`, `retraining_runs<suffix>.csv` and the figures; return their paths."""

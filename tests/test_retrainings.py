@@ -126,6 +126,14 @@ def test_report_finds_what_is_finished_and_says_what_is_not(tmp_path):
     assert found.text == make_summary(make_config()).text
 
 
+def test_the_gap_is_of_the_methods_that_both_have(tmp_path):
+    save_runs(tmp_path, make_config(methods=(MethodSpec("VBP"), MethodSpec("GC"), MethodSpec("RANDOM"))))
+    save_runs(tmp_path, make_config(evaluation="KAR"))
+    (gap,) = Retrainings.load(tmp_path).gaps
+    assert [method.label for method in gap.roar.config.methods] == ["GC", "RANDOM"]
+    assert gap.roar.config == replace(gap.kar.config, evaluation="ROAR")
+
+
 def test_report_prefers_more_seeds_when_all_have_them_and_counts_seeds_of_masks(tmp_path):
     save_runs(tmp_path, make_config(seeds=3, mask_seeds=2))
     (found,) = Retrainings.load(tmp_path).summaries
