@@ -15,7 +15,6 @@ FULL = (
     "--eval=selectivity --target=all --method=all --steps=10",
     f"--eval=ROAR,KAR --target=mnist --method=all --seeds=3 --epochs=1 {RETRAINED}",
     f"--eval=ROAR,KAR --method=all --steps=10 {CIFAR10}",
-    f"--eval=ROAR,KAR --method=VBP --ensemble=SG-SQ,SG-VAR {CIFAR10}",
     f"--eval=ROAR --method=VBP --ensemble=none,SG-SQ,SG-VAR --seeds=3 {CIFAR10}",
     "--eval=ROAR,KAR --target=mnist --method=VBP,IB,IG,GC --ratios=0.1,0.3,0.5,0.7,0.9 --mask-split=train "
     f"--granularity=element --epochs=1 {RETRAINED}",
