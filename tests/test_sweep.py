@@ -320,8 +320,8 @@ def test_a_method_of_the_users_own_goes_all_the_way_to_a_curve(data_dir, tmp_pat
 
 
 def test_captum_goes_all_the_way_to_a_curve(data_dir, tmp_path, capsys):
-    assert run(data_dir, tmp_path / "out", *OPTIONS, "--method=captum.attr:DeepLift", "--ratios=0.5") == 0
-    assert "| captum.attr:DeepLift " in capsys.readouterr().out
+    assert run(data_dir, tmp_path / "out", *OPTIONS, "--method=captum.attr:InputXGradient", "--ratios=0.5") == 0
+    assert "| captum.attr:InputXGradient " in capsys.readouterr().out
 
 
 @pytest.mark.long
