@@ -93,7 +93,7 @@ def _with_first_tensor_changed(output: Any, change: Callable[[Tensor], Tensor]) 
     return None
 
 
-@dataclass
+@dataclass(eq=False)
 class Call:
     """A call of a function, or else of a module, in a forward pass; `number` as in `Layer.call`.
 

@@ -124,11 +124,8 @@ class _Search:
             to_map = None if is_of_heads else self.to_map(call, channels_last=True)
             if to_map is not None:
                 layer = self.layer_of(call, to_map)
-                return (
-                    layer
-                    if self.is_read_alone(layer, self.calls[attention[-1]]) and self.is_on_all_paths(call)
-                    else None
-                )
+                is_found = self.is_read_alone(layer, self.calls[attention[-1]]) and self.is_on_all_paths(call)
+                return layer if is_found else None
         return None
 
     def bottleneck(self) -> Layer | None:
@@ -151,8 +148,7 @@ class _Search:
 
     def layer_of(self, call: Call, to_map: Reshape) -> Layer:
         """Return the call of the outermost module that returns the same tensor, or else `call` itself."""
-        place = next(place for place, other in enumerate(self.calls, start=1) if other is call)
-        for other in self.calls[place:]:
+        for other in self.calls[self.calls.index(call) + 1 :]:
             if other.module is None or other.output is not call.output:
                 break
             call = other
@@ -170,8 +166,8 @@ class _Search:
         leaf = self.pair.clone().requires_grad_()
         with capture(layer, from_here=True):
             calls = record_calls(self.network, leaf.clone())
-        number = [call is attention for call in self.calls if is_attention(call)].index(True)
-        output = [call.output for call in calls if is_attention(call)][number]
+        number = list(filter(is_attention, self.calls)).index(attention)
+        output = list(filter(is_attention, calls))[number].output
         return not output.requires_grad or torch.autograd.grad(output.sum(), leaf, allow_unused=True)[0] is None
 
     def is_on_all_paths(self, norm: Call) -> bool:
@@ -179,8 +175,8 @@ class _Search:
 
         Of two networks whose logits are added, each has a last attention, and neither explains both.
         """
-        place = next(place for place, call in enumerate(self.calls) if call is norm)
-        source = next((call for call in reversed(self.calls[:place]) if call.output is norm.input), None)
+        before = reversed(self.calls[: self.calls.index(norm)])
+        source = next((call for call in before if call.output is norm.input), None)
         if source is None:
             return True
         leaf = self.pair.clone().requires_grad_()

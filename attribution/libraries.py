@@ -83,13 +83,16 @@ def of_zennit(place: str, kind: Any) -> Construction:
 @torch.no_grad()
 def require_relu_modules(place: str, network: Network, image: Tensor) -> None:
     """Raise `InputError` for a method with rules for nn.ReLU alone if the network calls ReLU as a function, too."""
-    ours = OF_RELU_MODULES.get(place.rpartition(":")[2])
-    calls = record_calls(network, image) if ours and library_of(place) in map(LIBRARIES.get, RULES_OF_MODULES) else []
+    library, _, name = place.rpartition(":")
+    if library not in ("captum.attr", "zennit") or name not in OF_RELU_MODULES:
+        return
+    calls = record_calls(network, image)
     functions = sum(call.module is None and call.name == "relu" for call in calls)
     modules = sum(isinstance(call.module, nn.ReLU) for call in calls)
-    if ours and calls and (functions > modules or not modules):
+    if functions > modules or not modules:
         raise InputError(
-            f"{place} has rules for nn.ReLU alone, and the network calls ReLU as a function or not at all: try {ours}"
+            f"{place} has rules for nn.ReLU alone, and the network calls ReLU as a function or not at all: "
+            f"try {OF_RELU_MODULES[name]}"
         )
 
 
@@ -209,7 +212,6 @@ def is_public(name: str, kind: Any) -> bool:
 
 
 LAYERS = {"target_layers"}
-RULES_OF_MODULES = ("captum.attr", "zennit")
 SMOOTHING = {name: Parameter(name, Parameter.KEYWORD_ONLY, default=False) for name in ("aug_smooth", "eigen_smooth")}
 LIBRARIES = {
     "captum.attr": Library("captum", "captum.attr", lambda place, kind: (kind, MethodSignature.of(place, kind))),

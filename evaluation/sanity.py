@@ -121,6 +121,7 @@ class Sanity(Evaluation):
         if not names:
             raise InputError("the network has no weights of its own that could be made random")
         networks = [randomise(model, [*chain(*names[: place + 1])], seed) for place in range(len(names))]
+        require_random(networks[-1], model, test.images.batch(test.batches()[0]))
         networks += [artefacts.network(name) for name in self.networks(config)]
         explainer, trained = artefacts.explainer(method, model)
         others = [artefacts.explainer(method, network)[0] for network in networks]
@@ -129,7 +130,6 @@ class Sanity(Evaluation):
         alike: dict[str, list[float]] = {name: [0.0] * len(networks) for name in ("rank", "absolute_rank", "ssim")}
         for rows in test.batches():
             batch = test.images.batch(rows).contiguous(memory_format=torch.channels_last)
-            require_random(networks[len(names) - 1], model, batch)
             with torch.no_grad():
                 predicted = model(batch).argmax(dim=1)
             target = predicted if config.explain == "prediction" else test.labels[rows]

@@ -177,7 +177,7 @@ class Trust:
 
     @property
     def words(self) -> list[str]:
-        """What is not the default, as words of file names."""
+        """The choices that are not the default, as words of file names."""
         request, usual = self.request, {"budget": BUDGET, "explain": EXPLAIN[0], "rank": RANKS[0]}
         options = {name: value for name, value in request.options.items() if value != usual.get(name)}
         words = [] if request.method == ANY_MODEL_METHODS else [methods_stem(request.methods)]

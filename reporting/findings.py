@@ -15,6 +15,7 @@ from evaluation.statistics import correlation_interval, difference, mean_interva
 from models import NO_ATTENTION
 from reporting.labels import HOUR, TITLES, joined, quantity
 from reporting.removal_summary import RemovalSummary
+from reporting.retraining_groups import group_by
 from reporting.retraining_summary import RetrainingSummary
 from reporting.summary import Published, Summary
 from reporting.tables import (
@@ -64,12 +65,10 @@ def masks(published: Published) -> str:
 def ensembles(published: Published) -> str:
     """Return whether the gradient's ensembles beat RANDOM in ROAR, as Hooker et al. found of SG-SQ and SG-VAR."""
     rows = [["method", "area − RANDOM's", "its mask alone", "RANDOM's mask alone"]]
-    by_dataset: dict[str, RetrainingSummary] = {}
-    for summary in _roar_of_simple_cnn(published.retrainings.summaries):
-        if any(method.ensemble for method in summary.config.methods):
-            known = by_dataset.setdefault(summary.dataset, summary)
-            by_dataset[summary.dataset] = max(known, summary, key=lambda each: each.config.seeds)
-    for summary in by_dataset.values():
+    of_simple_cnn = _roar_of_simple_cnn(published.retrainings.summaries)
+    found = [summary for summary in of_simple_cnn if any(method.ensemble for method in summary.config.methods)]
+    for of_dataset in group_by(found, lambda summary: summary.dataset).values():
+        summary = max(of_dataset, key=lambda each: each.config.seeds)
         pairs = {image.method: (image, mask) for image, mask in summary.pairs}
         names = [f"{ensemble} VBP" for ensemble in ENSEMBLES if f"{ensemble} VBP" in pairs]
         for name in ["VBP", *names] if names else []:

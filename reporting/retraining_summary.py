@@ -1,12 +1,12 @@
 """The summary of the finished retrainings of one configuration: curves, table, verdicts and a figure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
 
-from attribution.spec import methods_stem
+from attribution.spec import MethodSpec, methods_stem
 from common.hashing import json_sha256
 from data import DATA_DIR
 from evaluation import QUICK_RATIOS, RATIOS
@@ -67,6 +67,10 @@ class RetrainingSummary(ModelSummary):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", self.model or model_name(self.config.attention))
+
+    def with_methods(self, methods: tuple[MethodSpec, ...]) -> "RetrainingSummary":
+        """Return the summary of some of the methods."""
+        return replace(self, config=replace(self.config, methods=methods))
 
     @property
     def evaluation(self) -> str:

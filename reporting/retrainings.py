@@ -83,7 +83,7 @@ class Retrainings:
 
     @cached_property
     def largest(self) -> list[RetrainingSummary]:
-        """Of each evaluation, data set, model and kind of masks the summary with most methods; figures show these."""
+        """The summary with the most methods for each evaluation, data set, model and kind of masks; figures show it."""
 
         def size(summary: RetrainingSummary) -> tuple[int, int, int]:
             """Return the numbers of methods, of measurements, and of images trained on."""
@@ -107,7 +107,7 @@ class Retrainings:
             common = tuple(method for method in roar.config.methods if method in kar.config.methods)
             is_same = replace(roar.config, evaluation="KAR", methods=kar.config.methods) == kar.config
             if (roar.evaluation, roar.checkpoints_sha256) == ("ROAR", kar.checkpoints_sha256) and is_same and common:
-                gaps.append(Gap(*(replace(one, config=replace(one.config, methods=common)) for one in (roar, kar))))
+                gaps.append(Gap(roar.with_methods(common), kar.with_methods(common)))
         return gaps
 
     def write(self, folder: Path, suffix: str = "") -> list[Path]:
