@@ -36,7 +36,10 @@ def nodes(monkeypatch) -> Iterator:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        head = {"num_cpus": 0, "include_dashboard": False, "node_ip_address": HEAD, "temp_dir": folder}
+        # The head's own folder; there, too, Ray notes the address, in a folder that it doesn't make.
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        (Path(folder) / "ray").mkdir()
+        head = {"num_cpus": 0, "include_dashboard": False, "node_ip_address": HEAD, "temp_dir": f"{folder}/ray"}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         cluster.folder = folder
         cluster.workers = [add_node(cluster) for _ in range(2)]
