@@ -1,6 +1,6 @@
 """Feature maps in whatever layout: recognised, and brought to (N, C, h, w)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -18,11 +18,14 @@ class MapLayout:
     Attributes:
         image_size: height and width.
         grids: sizes of the convolutions' outputs, of which one may be the tokens' grid.
+        extra_tokens: by the number of tokens, the places of those that don't come from the image.
         reshape: brings outputs to (N, C, h, w) in an unusual way.
     """
 
-    def __init__(self, image_size: Grid, grids: list[Grid], reshape: Reshape | None) -> None:
-        self.image_size, self.grids, self.reshape = image_size, grids, reshape
+    def __init__(
+        self, image_size: Grid, grids: list[Grid], extra_tokens: Mapping[int, list[int]], reshape: Reshape | None
+    ) -> None:
+        self.image_size, self.grids, self.extra_tokens, self.reshape = image_size, grids, extra_tokens, reshape
 
     def to_map(self, output: Tensor, channels_last: bool = False) -> Reshape | None:
         """Return a function that brings `output` to (N, C, h, w); None if it is no map.
@@ -53,7 +56,9 @@ class MapLayout:
         return is_near and height <= 2 * rows and width <= 2 * columns
 
     def tokens_to_map(self, tokens: int) -> Reshape | None:
-        """Return the function for `tokens` tokens: the last ones lie on a grid, class and register tokens before them.
+        """Return the function for `tokens` tokens that lie on a grid, but for class and register tokens.
+
+        These are the `extra_tokens`, where so many don't come from the image; else the first ones.
 
         The grid is the largest fitting output of a convolution, or such an output halved until it has so many tokens,
         as by the merging of patches, or without convolutions a grid in the image's proportions.
@@ -67,8 +72,12 @@ class MapLayout:
         if not fitting:
             return None
         height, width = max(fitting, key=lambda grid: grid[0] * grid[1])
+        extra = self.extra_tokens.get(tokens, [])
         prefix = tokens - height * width
-        return lambda output: output[:, prefix:].transpose(1, 2).unflatten(2, (height, width))
+        if len(extra) != prefix or extra == list(range(prefix)):
+            return lambda output: output[:, prefix:].transpose(1, 2).unflatten(2, (height, width))
+        places = [place for place in range(tokens) if place not in extra]
+        return lambda output: output[:, places].transpose(1, 2).unflatten(2, (height, width))
 
 
 def halvings(grid: Grid) -> Iterator[Grid]:

@@ -66,10 +66,16 @@ def find_token_map(network: Network, images: Tensor, count: int) -> Reshape | No
 
 
 def find_layout(calls: list[Call], images: Tensor, reshape: Reshape | None) -> MapLayout:
-    """Return the layout of maps among the `calls` of a forward pass of `images`."""
-    outputs = [call.output for call in calls if call.name in CONVOLUTIONS and call.output.ndim == 4]
-    grids = [(int(output.shape[2]), int(output.shape[3])) for output in outputs if len(output) == len(images)]
-    return MapLayout((images.shape[2], images.shape[3]), grids, reshape)
+    """Return the layout of maps among the `calls` of a forward pass of two `images`."""
+    of_images = [call for call in calls if call.output.ndim > 0 and len(call.output) == len(images)]
+    outputs = [call.output for call in of_images if call.name in CONVOLUTIONS and call.output.ndim == 4]
+    grids = [(int(output.shape[2]), int(output.shape[3])) for output in outputs]
+    extra_tokens: dict[int, list[int]] = {}
+    for first, second in (call.output.detach() for call in of_images if call.output.ndim == 3):
+        is_extra = (first == second).all(dim=1)
+        if not is_extra.all():  # otherwise these are no tokens of the images, but perhaps their positions
+            extra_tokens.setdefault(len(is_extra), is_extra.nonzero().flatten().tolist())
+    return MapLayout((images.shape[2], images.shape[3]), grids, extra_tokens, reshape)
 
 
 class _Search:

@@ -238,3 +238,36 @@ def test_attention_that_no_image_reaches_is_no_layer_of_grad_cam():
     got, want = (build_method("GC", model).attribute(images, TARGET) for model in (WithText(vision).eval(), vision))
     assert want.any()
     torch.testing.assert_close(got / got.amax(), want / want.amax())
+
+
+class ClassToken(nn.Module):
+    """A transformer whose class token stands at `place` among the tokens of 2 × 4 patches."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__()
+        self.place = place
+        self.patches = nn.Conv2d(3, 32, 8, 8)
+        self.token, self.positions = nn.Parameter(torch.randn(1, 1, 32)), nn.Parameter(torch.randn(1, 8, 32))
+        layers = [nn.TransformerEncoderLayer(32, 2, 64, batch_first=True, norm_first=True) for _ in range(2)]
+        self.layers, self.head = nn.Sequential(*layers), nn.Linear(32, 5)
+
+    def forward(self, images):
+        patches = self.patches(images).flatten(2).transpose(1, 2) + self.positions
+        token = self.token.expand(len(images), -1, -1)
+        tokens = torch.cat([patches[:, : self.place], token, patches[:, self.place :]], dim=1)
+        return self.head(self.layers(tokens)[:, self.place])
+
+
+@pytest.mark.parametrize("method", ["GC", "ROLLOUT", "GRAD-ROLLOUT"])
+@pytest.mark.parametrize("place", [3, 8])
+def test_a_class_token_may_stand_behind_the_patches_or_among_them(method, place):
+    torch.manual_seed(0)
+    first, other = ClassToken(0).eval(), ClassToken(place).eval()
+    for parameter in first.parameters():
+        if parameter.ndim > 1:
+            parameter.data.mul_(2)  # so that attention is no mean
+    other.load_state_dict(first.state_dict())
+    images = torch.randn(3, 3, 16, 32)
+    want = build_method(method, first).attribute(images, TARGET)
+    torch.testing.assert_close(build_method(method, other).attribute(images, TARGET), want, rtol=1e-4, atol=1e-6)
+    assert want.flatten(1).std(1).min() > 0
