@@ -43,7 +43,7 @@ class Learned(RemovalEvaluation):
         test, model, config = artefacts.test, artefacts.network(), replace(config, by_image=True)
         assert artefacts.maps is not None
         target, trained = (torch.from_numpy(artefacts.maps[name]).to(artefacts.device) for name in ("target", "ranks"))
-        names = [*chain(*randomization_cascade(model, 1))]
+        names = [*chain(*randomization_cascade(model, 1, test.images.batch(test.batches()[0][:1])))]
         network = randomise(model, names, seed_for(artefacts.seed, "random weights"))
         require_random(network, model, test.images.batch(test.batches()[0]))
         explainer, _network = artefacts.explainer(method, network)

@@ -6,8 +6,10 @@ not what the network learned.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from attribution.maps import compute_maps
+from attribution.network import Network
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.random_state import seeded
@@ -33,16 +36,16 @@ from training.loop import seed_for
 BY_IMAGE = ("absolute_rank", "infidelity", "sensitivity")  # likeness to the map of all weights random, and robustness
 
 
-def randomization_cascade(model: nn.Module, stages: int) -> list[list[str]]:
+def randomization_cascade(model: nn.Module, stages: int, image: Tensor) -> list[list[str]]:
     """Return the names of modules with weights of their own, from the output to the input, in at most `stages` groups.
 
-    A normalisation belongs to the layer before it.
+    They go by their first call for an `image` (1, C, H, W). A normalisation belongs to the layer before it, and a
+    module that is not called itself, such as a projection inside attention, to the one registered before it.
     """
     groups: list[list[str]] = []
-    for name, module in model.named_modules():
-        if not _weights(module):
-            continue
-        if isinstance(module, nn.modules.batchnorm._NormBase) and groups:
+    modules = {name: module for name, module in model.named_modules() if _weights(module)}
+    for name, is_called in _by_first_call(model, modules, image):
+        if groups and (not is_called or isinstance(modules[name], nn.modules.batchnorm._NormBase)):
             groups[-1].append(name)
         else:
             groups.append([name])
@@ -52,6 +55,24 @@ def randomization_cascade(model: nn.Module, stages: int) -> list[list[str]]:
     ends = [round(len(groups) * (place + 1) / stages) for place in range(stages)]
     starts = [0, *ends[:-1]]
     return [list(chain(*groups[start:end])) for start, end in zip(starts, ends, strict=True)]
+
+
+@torch.no_grad()
+def _by_first_call(model: nn.Module, modules: Mapping[str, nn.Module], image: Tensor) -> list[tuple[str, bool]]:
+    """Return the names of `modules` in the order of their first calls, and whether there was one."""
+    network, calls = Network(model), dict[str, int]()
+
+    def note_call(name: str, *_: object) -> None:
+        calls.setdefault(name, len(calls))
+
+    with network.prepared(image), ExitStack() as stack:
+        for name, module in modules.items():
+            stack.callback(module.register_forward_pre_hook(partial(note_call, name)).remove)
+        network(image.clone())
+    places, before = {}, -1
+    for name in modules:
+        before = places[name] = calls.get(name, before)
+    return [(name, name in calls) for name in sorted(modules, key=places.__getitem__)]
 
 
 @torch.no_grad()
@@ -116,7 +137,7 @@ class Sanity(Evaluation):
         model, test = artefacts.network(), artefacts.test
         total = len(test.labels)
         generator = torch.Generator().manual_seed(seed_for(artefacts.seed, "sanity"))
-        names = randomization_cascade(model, config.stages)
+        names = randomization_cascade(model, config.stages, test.images.batch(test.batches()[0][:1]))
         seed = seed_for(artefacts.seed, "random weights")
         if not names:
             raise InputError("the network has no weights of its own that could be made random")

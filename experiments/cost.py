@@ -123,7 +123,8 @@ class Costs:
                 removals = len(ORDERS) * len(config.ratios) * config.draws
                 return removals * config.limit_test * (forward() + (impute() if config.fill == "linear" else 0.0))
             case SanityConfig():
-                stages = randomization_cascade(new_model(classifier.dataset, classifier.attention), config.stages)
+                model = new_model(classifier.dataset, classifier.attention).eval()
+                stages = randomization_cascade(model, config.stages, torch.zeros(1, *shape))
                 maps = 1 + len(stages) + config.samples
                 return config.limit_test * (maps * explain() + config.samples * forward())
             case SelectivityConfig():

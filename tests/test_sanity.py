@@ -69,7 +69,7 @@ def test_a_map_is_wholly_like_itself_in_any_unit():
 
 def test_weights_become_random_from_the_output_down():
     model = build_model("mnist").eval()
-    names = randomization_cascade(model, 12)
+    names = randomization_cascade(model, 12, torch.randn(1, 1, 28, 28))
     convolutions = [[f"features.{block}.0", f"features.{block}.1"] for block in (2, 1, 0)]
     assert names == [["classifier.3"], ["classifier.1"], *convolutions]
     state = torch.random.get_rng_state()
@@ -84,13 +84,35 @@ def test_weights_become_random_from_the_output_down():
 
 
 def test_deep_networks_are_randomised_in_few_stages_without_leaving_a_layer_out():
-    model = build_model("mnist", "WARN")
-    names = randomization_cascade(model, 12)
+    model = build_model("mnist", "WARN").eval()
+    names = randomization_cascade(model, 12, torch.randn(1, 1, 28, 28))
     assert len(names) == 12
     flat = [name for group in names for name in group]
     assert len(flat) == len(set(flat))
     weighted = {name for name, one in model.named_modules() if hasattr(one, "reset_parameters")}
     assert set(flat) == {name for name in weighted if list(model.get_submodule(name).parameters(recurse=False))}
+
+
+class HeadFirst(nn.Module):
+    """A network that registers its head first, and a layer that it never calls last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.norm, self.first = nn.Linear(4, 3), nn.BatchNorm2d(4), nn.Conv2d(1, 4, 3)
+        self.auxiliary = nn.Linear(4, 3)
+
+    def forward(self, images):
+        return self.head(self.norm(self.first(images)).mean(dim=(2, 3)))
+
+
+def test_layers_become_random_in_the_order_of_their_calls():
+    model = HeadFirst().eval()
+    expected = [["head"], ["first", "auxiliary", "norm"]]
+    assert randomization_cascade(model, 12, torch.randn(1, 1, 8, 8)) == expected
+    assert not model.head._forward_pre_hooks, "a hook is left"
+    compiled = torch.compile(model)
+    names = randomization_cascade(compiled, 12, torch.randn(1, 1, 8, 8))
+    assert names == [[f"_orig_mod.{name}" for name in group] for group in expected]
 
 
 class Tokens(torch.nn.Module):
@@ -109,8 +131,8 @@ class Tokens(torch.nn.Module):
 
 def test_every_weight_becomes_random_also_tokens_and_projections():
     model = Tokens().eval()
-    names = randomization_cascade(model, 12)
-    assert names == [["head"], ["attention.out_proj"], ["attention"], [""]]
+    names = randomization_cascade(model, 12, torch.randn(1, 8, 2, 2))
+    assert names == [["head"], ["attention", "attention.out_proj"], [""]]
     random = randomise(model, [name for group in names for name in group], 3)
     with torch.no_grad():
         for bias in (model.attention.out_proj.bias, model.attention.in_proj_bias):
@@ -264,7 +286,7 @@ def with_hidden_weights(kind: str) -> nn.Module:
 def test_weights_behind_others_become_random(kind):
     model = with_hidden_weights(kind)
     model(torch.randn(2, 3, 6, 6))  # which leaves computed weights with a graph
-    (names,) = randomization_cascade(model, 1)
+    (names,) = randomization_cascade(model, 1, torch.randn(1, 3, 6, 6))
     copied = randomise(model, names, 0)
     same = [name for name, weight in model.named_parameters() if torch.equal(weight, copied.get_parameter(name))]
     assert same == []
