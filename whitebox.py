@@ -31,7 +31,8 @@ def explain(
     Args:
         model: a module in evaluation mode, or another callable that returns logits; it stays as it is.
         images: (N, C, H, W) floats, as the network sees them, or as `preprocessing` takes them.
-        target: the class to explain: an integer for all images, or one for each.
+        target: the class to explain: an integer for all images, or one for each. Of a network with one logit z it is
+            0, and z is explained.
         method: "VBP", "IB", "IG", "DeconvNet", "GB", "GC", "GB-GC", "CAM", "CO", "ROLLOUT", "GRAD-ROLLOUT", "RANDOM",
             "SOBEL"; a name of the field such as "GradCAM"; a method of another library such as "captum.attr:DeepLift",
             "zennit:EpsilonPlusFlat", "pytorch_grad_cam:LayerCAM" or "torchcam.methods:LayerCAM"; or
@@ -39,8 +40,8 @@ def explain(
         ensemble: "SG", "SG-SQ" or "SG-VAR", around the method.
         preprocessing: makes of images in 0 … 1 what the network sees, such as torchvision's `Normalize(mean, std)`.
         parameters: of the method and the ensemble, such as `steps=`, `baseline=`, `layer=`, `samples=`, `level=`. A
-            baseline is a tensor as the network sees it, zeros by default, or "black" or "mean", which `preprocessing`
-            gives a meaning.
+            baseline is "black" (by default), "mean", or a tensor as the network sees it. Without `preprocessing` black
+            counts as zero for the network.
 
     Returns:
         signed, unscaled maps (N, C, H, W) or (N, 1, H, W) of the images as the network sees them.
@@ -49,12 +50,12 @@ def explain(
         common.errors.InputError: unknown names or parameters, a network in training mode, images or targets that don't
             fit it, or a network whose maps would depend on chance.
     """
-    from attribution import build_method  # here, so that `import whitebox` does no work
+    from attribution import build_method, canonical_method  # here, so that `import whitebox` does no work
 
     if preprocessing is not None:
         from attribution.integrated import black_pixel
 
-        if isinstance(parameters.get("baseline"), str):
+        if canonical_method(method) == "IG" and isinstance(parameters.get("baseline", "black"), str):
             parameters.setdefault("black", black_pixel(preprocessing, images))
         images = preprocessing(images)
     explainer: Any = build_method(method, model, ensemble, **parameters)  # takes more targets than every `Method` does

@@ -10,6 +10,10 @@ from common.errors import InputError
 LogitsChoice = str | int | Callable[[Any], Tensor]
 """Key, attribute or position of the logits in the output, or a function of the output."""
 
+_MOVING = {
+    f"{name}Backward"
+    for name in ("View", "ReshapeAlias", "UnsafeView", "Squeeze", "Unsqueeze", "T", "Transpose", "Clone", "ToCopy")
+}
 _REQUIREMENT = "the network must return logits, one tensor of shape (images, classes), and returns"
 
 
@@ -48,10 +52,19 @@ def find_logits(output: Any, choice: LogitsChoice | None = None) -> Tensor:
 
 
 def require_logits(output: Tensor) -> None:
-    """Raise `InputError` for probabilities (N, K), of which the softmax would be taken once more."""
+    """Raise `InputError` for probabilities (N, K), of which the softmax would be taken once more.
+
+    The last operation tells a sigmoid, as long as the output has a graph.
+    """
     is_share = output.shape[1] > 1 and bool((output >= 0).all())
     if is_share and bool(((output.float().sum(dim=1) - 1).abs() < 1e-3).all()):
         raise InputError("the network returns probabilities, and logits are needed: leave out its softmax")
+    operation = output.grad_fn
+    while operation is not None and operation.name().rstrip("0123456789") in _MOVING:
+        operation = operation.next_functions[0][0]
+    if operation is not None and operation.name().startswith("Sigmoid"):
+        several = ", and only networks with one class an image are taken" if output.shape[1] > 1 else ""
+        raise InputError(f"the network returns probabilities, and logits are needed: leave out its sigmoid{several}")
 
 
 def _require_matrix(logits: Any) -> Tensor:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from attribution.integrated import black_pixel
-from attribution.maps import explain_batch
+from attribution.maps import as_maps, explain_batch
 from attribution.method import Method
 from attribution.network import Network
 from attribution.network_state import changes_undone
+from attribution.random_state import seeded_by
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.outputs import find_logits, require_logits
@@ -63,7 +64,8 @@ class Logits(nn.Module):
 class OwnMethod:
     """The caller's own method, of the network to which it is bound, perhaps with the weights of another for each call.
 
-    It gets images in the network's precision, contiguous in memory, and leaves nothing behind in the network.
+    It gets images in the network's precision, contiguous in memory, and leaves nothing behind in the network. If it
+    draws random numbers, it explains image by image, with generators seeded by the image's pixels.
     """
 
     def __init__(self, method: Method, model: nn.Module, other: nn.Module) -> None:
@@ -77,7 +79,17 @@ class OwnMethod:
                 with torch.no_grad():
                     for tensor, other in zip(tensors, others, strict=True):
                         tensor.copy_(other)
-            return self.method.attribute(images, target=target)
+            with seeded_by(images[:1]) as draws:
+                maps = self.method.attribute(images, target=target)
+            if not draws.any or len(images) == 1:
+                return maps
+            by_image = []
+            for image, label in zip(images.split(1), target.split(1), strict=True):
+                with seeded_by(image):
+                    by_image.append(
+                        as_maps(self.method.attribute(image, target=label), image, type(self.method).__name__)
+                    )
+            return torch.cat(by_image)
 
 
 class GivenArtefacts:
@@ -117,8 +129,6 @@ class GivenArtefacts:
             raise InputError(f"images are finite floats as the network sees them, and {images.dtype} is given")
         images = images.float()
         self.model, classes = as_classifier(model, images)
-        with torch.no_grad():
-            require_logits(self.model(images[:2].contiguous(memory_format=CHANNELS_LAST)))
         self.methods = methods
         if labels is not None:
             _require_classes(labels, classes)
@@ -182,11 +192,12 @@ def as_classifier(model: nn.Module, images: Tensor) -> tuple[nn.Module, int]:
     """Return `model`, or a module around it, that takes float32 images in any layout, and the number of its logits.
 
     Raises:
-        InputError: the network can't be explained with such images, see `Network.check`.
+        InputError: the network can't be explained with such images, see `Network.check`, or returns probabilities.
     """
     network = Network(model)
-    with network.prepared(images):
+    with network.prepared(images), torch.enable_grad():
         is_binary = network.classes == 1
+        require_logits(network(images[:2].clone().requires_grad_().clone()))
     image = images[:1].contiguous(memory_format=CHANNELS_LAST)
     with torch.no_grad(), suppress(RuntimeError):
         output = model(image)

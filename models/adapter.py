@@ -75,7 +75,8 @@ def adapt_model(model: nn.Module, shape: tuple[int, int, int], name: str) -> nn.
     images = torch.zeros(2, *shape)
     network = model.float().eval()
     try:
-        output = network(images)
+        with torch.enable_grad():
+            output = network(images.clone().requires_grad_().clone())
     except Exception as error:  # a user's forward pass may raise anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{name} fails on images of {shape}: {reason}") from error

@@ -10,9 +10,11 @@ from torch import nn
 from torchvision.transforms import Normalize
 
 import whitebox
+from attribution import build_method
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from data import load_dataset
+from evaluation.given import OwnMethod
 from evaluation.planted import ReversedMap, TrueMap
 from experiments.checkpoints import load_checkpoint
 from models.adapter import adapt_model
@@ -184,6 +186,47 @@ def test_probabilities_are_no_logits(network):
         whitebox.evaluate(soft, images[:6], labels[:6], ["VBP"])
     with pytest.raises(InputError, match="leave out its softmax"):
         adapt_model(nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.Softmax(1)), (1, 4, 4), "soft")
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_sigmoid_gives_no_logits(classes):
+    head = nn.Linear(16, classes)
+    for parameter in head.parameters():
+        parameter.requires_grad_(False)
+    sigmoid = nn.Sequential(nn.Flatten(), head, nn.Sigmoid(), nn.Unflatten(1, (classes, 1)), nn.Flatten()).eval()
+    with pytest.raises(InputError, match="leave out its sigmoid"):
+        whitebox.evaluate(sigmoid, torch.randn(6, 1, 4, 4), [0] * 6, ["VBP"])
+    with pytest.raises(InputError, match="leave out its sigmoid"):
+        adapt_model(sigmoid, (1, 4, 4), "sigmoid")
+    gated = nn.Sequential(nn.Flatten(), head, nn.Sigmoid(), nn.Linear(classes, 3)).eval()
+    adapt_model(gated, (1, 4, 4), "a sigmoid before the head")
+
+
+class Drawing:
+    """VBP with noise from the global generator, as a method that samples."""
+
+    def __init__(self, model) -> None:
+        self.method = build_method("VBP", model)
+
+    def attribute(self, inputs, target):
+        return self.method.attribute(inputs + 0.1 * torch.randn_like(inputs), target)
+
+
+def test_a_method_that_draws_random_numbers_gives_the_same_maps_again(network):
+    model, images, labels = network
+    facts = model, images[:12], labels[:12], [Drawing(model)], "insertion-deletion"
+    torch.manual_seed(1)
+    first = whitebox.evaluate(*facts)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    again = whitebox.evaluate(*facts)
+    spec = MethodSpec("Drawing"), 0
+    assert first.results[spec] == again.results[spec]
+    assert torch.equal(torch.get_rng_state(), state)
+    own = OwnMethod(Drawing(model), model, model)
+    target = torch.as_tensor(labels[:12]).long()
+    together = own.attribute(images[:12], target)
+    torch.testing.assert_close(own.attribute(images[5:6], target[5:6]), together[5:6])
 
 
 def test_a_class_with_a_methods_name_is_told_apart_from_it(network):

@@ -13,7 +13,9 @@ from torchvision.transforms import Normalize
 import whitebox
 from attribution import ANY_MODEL_METHODS, build_method
 from attribution.fusing import fuse_batchnorm, is_fused
+from attribution.spec import MethodSpec
 from common.errors import InputError
+from evaluation.given import GivenArtefacts
 from tests.small_network import small_images, small_network
 
 TARGET = [2, 0, 1]
@@ -78,11 +80,17 @@ def test_explain_passes_method_ensemble_and_parameters_on(model, inputs):
 def test_preprocessing_comes_before_the_network_and_tells_it_black(model, inputs):
     images, normalise = inputs.sigmoid(), Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.1))
     network_inputs = normalise(images)
-    got = whitebox.explain(model, images, TARGET, preprocessing=normalise)
-    assert torch.equal(got, whitebox.explain(model, network_inputs, TARGET))
     black = normalise(torch.zeros(1, 3, 8, 8))
-    got = whitebox.explain(model, images, TARGET, preprocessing=normalise, baseline="black")
-    assert torch.equal(got, whitebox.explain(model, network_inputs, TARGET, baseline=black))
+    want = whitebox.explain(model, network_inputs, TARGET, baseline=black)
+    for baseline in ({}, {"baseline": "black"}):
+        assert torch.equal(whitebox.explain(model, images, TARGET, preprocessing=normalise, **baseline), want)
+    judged = GivenArtefacts(model, images, torch.as_tensor(TARGET), {}, normalise)
+    explainer, _network = judged.explainer(MethodSpec("IG"), judged.model)
+    torch.testing.assert_close(explainer.attribute(network_inputs, TARGET), want)
+    assert torch.equal(
+        whitebox.explain(model, images, TARGET, "VBP", preprocessing=normalise),
+        whitebox.explain(model, network_inputs, TARGET, "VBP"),
+    )
     got = whitebox.explain(model, images, TARGET, preprocessing=normalise, baseline="mean")
     assert torch.equal(got, whitebox.explain(model, network_inputs, TARGET))
 
