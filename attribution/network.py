@@ -281,9 +281,9 @@ def uncompiled(model: Model) -> Model:
 
 
 def require_numbers(logits: Tensor) -> None:
-    """Raise `InputError` for logits that are no numbers."""
+    """Raise `InputError` for logits, or probabilities, that are no numbers."""
     if logits.isnan().any():
-        raise InputError("the network's logits are not finite: its maps would not be, either")
+        raise InputError("the network's logits are not finite: its maps and scores would not be, either")
 
 
 def require_evaluation_mode(model: nn.Module) -> None:

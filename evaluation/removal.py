@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attribution.network import require_numbers
 from attribution.pixel_hash import pixel_hash
 from attribution.spec import MethodSpec
 from evaluation import ORDERS, RECORDED_ORDERS
@@ -88,7 +89,7 @@ def measure(
         most relevant first, and the `image_spread`, the standard deviation of the probability over the images.
 
     Raises:
-        InputError: there is no image.
+        InputError: there is no image, or the network gives no numbers for a changed one.
     """
     total = len(test.labels)
     points = {order: [Removal(order, ratio) for ratio in config.ratios] for order in ORDERS}
@@ -100,6 +101,7 @@ def measure(
         """Return (2, n): hits, and the probability of the explained class."""
         logits = model(batch.contiguous(memory_format=torch.channels_last))
         score = logits.softmax(dim=1).gather(1, target[rows].view(-1, 1)).squeeze(1)
+        require_numbers(score)
         return torch.stack([logits.argmax(dim=1) == test.labels[rows], score]).double().cpu()
 
     for rows in test.batches():

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from attribution.maps import compute_maps
 from attribution.method import Method
+from attribution.network import require_numbers
 
 
 @torch.no_grad()
@@ -25,7 +26,9 @@ def infidelity(
     """
 
     def logit(images: Tensor) -> Tensor:
-        return model(images).gather(1, target.view(-1, 1)).squeeze(1)
+        logits = model(images).gather(1, target.view(-1, 1)).squeeze(1)
+        require_numbers(logits)
+        return logits
 
     whole = logit(inputs)
     predicted = (perturbations * maps).flatten(2).sum(dim=2)

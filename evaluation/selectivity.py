@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from attribution.maps import compute_maps
 from attribution.method import Method
+from attribution.network import require_numbers
 from attribution.pixel_hash import pixel_hash
 from attribution.spec import MethodSpec
 from common.errors import InputError
@@ -82,6 +83,7 @@ def remove_one_by_one(
             with torch.no_grad():
                 logits = model(images)
         scores.append(logits.softmax(dim=1).gather(1, target.view(-1, 1)).squeeze(1))
+        require_numbers(scores[-1])
         correct.append(logits.argmax(dim=1) == label)
         if step % KEEP_EVERY == 0:
             snapshots.append(images.clone())

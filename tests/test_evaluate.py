@@ -202,6 +202,36 @@ def test_a_sigmoid_gives_no_logits(classes):
     adapt_model(gated, (1, 4, 4), "a sigmoid before the head")
 
 
+class Fragile(nn.Module):
+    """A network whose logits are no numbers where the top left pixel is not that of the data."""
+
+    def __init__(self, model, value) -> None:
+        super().__init__()
+        self.model, self.value = model, value
+
+    def forward(self, images):
+        known = (images[:, :1, 0, 0] - self.value).abs() < 1e-6
+        return torch.where(known, self.model(images), torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "options"),
+    [
+        ("ROAD", {}),
+        ("insertion-deletion", {}),
+        ("learned", {}),
+        ("selectivity", {"share": 0.5, "removals": 1}),
+        ("sanity", {}),
+    ],
+)
+def test_a_network_that_fails_on_changed_images_is_not_ranked(network, evaluation, options):
+    model, images, labels = network
+    images = images[:6].clone()
+    images[:, :, 0, 0] = 0.25
+    with pytest.raises(InputError, match="not finite"):
+        whitebox.evaluate(Fragile(model, 0.25).eval(), images, labels[:6], ["SOBEL"], evaluation, **options)
+
+
 class Drawing:
     """VBP with noise from the global generator, as a method that samples."""
 
