@@ -8,8 +8,8 @@ network as it was.
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, redirect_stderr
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext, redirect_stderr
 from dataclasses import dataclass, replace
 from inspect import Parameter
 from io import StringIO
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from attribution.backward_relu import OTHER_RECTIFIERS
 from attribution.capture import record_calls
+from attribution.function_calls import FunctionCalls, function_name
 from attribution.fusing import fusible_pairs
 from attribution.layers import is_attention
 from attribution.network import Network, near
@@ -31,6 +32,7 @@ Attribute = Callable[..., Any]
 Construction = tuple[Callable[..., Any], MethodSignature]
 
 SHOWN = 8  # names in a message
+NORMS_OF_IMAGES = {"layer_norm", "rms_norm", "group_norm", "instance_norm"}
 # Explained image by image: those that need much memory, scale maps over the batch, or take an eigenvector, whose sign
 # may turn by rounding.
 SINGLE = {
@@ -55,21 +57,30 @@ OF_RELU_MODULES = {  # methods with rules for nn.ReLU alone, and ours in their p
 
 
 def of_zennit(place: str, kind: Any) -> Construction:
-    """Attribute by zennit's `Gradient` with a composite, of 1 for the target and 0 for the other classes.
+    """Propagate a relevance of 1 for the target and 0 for the other classes by one of zennit's composites.
 
-    The composite's `canonizers` are by default those of `default_canonizers`.
+    The composite's `canonizers` are by default those that merge batch norms where that is safe. Its rule for sums holds
+    for those of residual connections, too, which zennit sees in torchvision's ResNets alone.
     """
 
     def build(model: nn.Module, canonizers: Sequence[Any] | None = None, **arguments: Any) -> Attribute:
-        from zennit.attribution import Gradient
+        from zennit.canonizers import NamedMergeBatchNorm
+        from zennit.layer import Sum
 
-        used = default_canonizers(model) if canonizers is None else list(canonizers)
+        pairs = [([convolution], norm) for convolution, norm in fusible_pairs(model)]
+        used = [NamedMergeBatchNorm(pairs)] if canonizers is None else list(canonizers)
         checked: list[bool] = []
 
         def attribute(inputs: Tensor, target: Tensor) -> Tensor:
             logits = None if checked else require_rules(place, model, inputs[:1])
-            with Gradient(model, kind(canonizers=used, **arguments)) as attributor:
-                output, relevance = attributor(inputs, lambda output: F.one_hot(target, output.shape[1]).to(output))
+            composite, leaf = kind(canonizers=used, **arguments), inputs.detach().requires_grad_()
+            kinds = [kind for kind, _rule in getattr(composite, "layer_map", ())]
+            has_rule_for_sums = any(Sum in (kind if isinstance(kind, tuple) else (kind,)) for kind in kinds)
+            with composite.context(model) as network:
+                with FunctionCalls(split_sums) if has_rule_for_sums else nullcontext():
+                    output = network(leaf)
+                score = F.one_hot(target, output.shape[1]).to(output)
+                (relevance,) = torch.autograd.grad(output, leaf, score)
             if logits is not None and not near(output[:1].detach(), logits):
                 raise InputError(f"{place} can't be used: zennit's canonizers change the logits of this network")
             checked.append(True)
@@ -116,15 +127,38 @@ def require_rules(place: str, model: nn.Module, image: Tensor) -> Tensor:
     return logits
 
 
-def default_canonizers(model: nn.Module) -> list[Any]:
-    """Return zennit's canonizers for ResNets of torchvision; else those that merge batch norms where that is safe."""
-    from torchvision.models.resnet import BasicBlock, Bottleneck
-    from zennit.canonizers import NamedMergeBatchNorm
-    from zennit.torchvision import ResNetCanonizer
+def split_sums(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call a function; the relevance of the sum of two activations is split in proportion to them.
 
-    if any(isinstance(module, BasicBlock | Bottleneck) for module in model.modules()):
-        return [ResNetCanonizer()]
-    return [NamedMergeBatchNorm([([convolution], norm) for convolution, norm in fusible_pairs(model)])]
+    Raises:
+        InputError: the product of two activations, such as a gate, or a norm whose statistics are of each image.
+    """
+    name = function_name(function).strip("_")
+    if name in NORMS_OF_IMAGES:
+        raise InputError(f"zennit has no rule for {name}: GC and IG explain the network")
+    are_activations = len(args) == 2 and all(isinstance(value, Tensor) and value.grad_fn is not None for value in args)
+    if are_activations and name in ("add", "iadd") and not kwargs:
+        return _Sum.apply(*args)
+    if are_activations and name in ("mul", "imul"):
+        raise InputError("zennit has no rule for products of activations (gates): GC and IG explain the network")
+    return function(*args, **kwargs)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of two tensors with zennit's rule `Norm` in the place of its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
+        ctx.save_for_backward(first, second)
+        return first + second
+
+    @staticmethod
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, Tensor]:
+        from zennit.core import Stabilizer
+
+        first, second = ctx.saved_tensors
+        share = relevance / Stabilizer(1e-6)(first + second)
+        return (first * share).sum_to_size(first.shape), (second * share).sum_to_size(second.shape)
 
 
 def of_grad_cam(place: str, kind: Any) -> Construction:

@@ -1,5 +1,7 @@
 """Methods by other libraries' names, against the libraries called by hand."""
 
+import operator
+
 import numpy as np
 import pytest
 import pytorch_grad_cam
@@ -13,6 +15,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 from zennit.attribution import Gradient
 from zennit.canonizers import SequentialMergeBatchNorm
+from zennit.layer import Sum
 from zennit.torchvision import ResNetCanonizer
 
 from attribution import build_method
@@ -124,9 +127,59 @@ def test_zennits_arguments_and_its_canonizer_of_torchvisions_resnet():
     with Gradient(model, composite) as attributor:
         _, want = attributor(inputs.clone(), torch.eye(3)[TARGET])
     got = explain("zennit:EpsilonGammaBox", model, inputs, arguments={"low": -3.0, "high": 3.0, "gamma": 0.1})
-    assert torch.equal(got, want)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
     with pytest.raises(InputError, match="needs low, high"):
         build_method("zennit:EpsilonGammaBox", model)
+
+
+class Residual(nn.Module):
+    """A block of one's own, with or without the sum that zennit sees as a module."""
+
+    def __init__(self, is_seen, combine=operator.add):
+        super().__init__()
+        self.first, self.inner = nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.sum, self.combine = Sum() if is_seen else None, combine
+        self.relu, self.pool, self.head = nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Linear(4, 3, bias=False)
+
+    def forward(self, images):
+        hidden = self.relu(self.first(images))
+        both = hidden, self.relu(self.inner(hidden))
+        out = self.combine(*both) if self.sum is None else self.sum(torch.stack(both, dim=-1))
+        return self.head(self.pool(out).flatten(1))
+
+
+@pytest.mark.parametrize(
+    "combine", [operator.add, torch.add, lambda x, y: x.add(y), lambda x, y: operator.iadd(x.clone(), y)]
+)
+def test_zennit_splits_the_relevance_of_any_residual_sum(combine):
+    seen, inputs = made(lambda: Residual(True))
+    with Gradient(seen, zennit.composites.EpsilonPlus()) as attributor:
+        _, want = attributor(inputs.clone(), torch.eye(3)[TARGET])
+    unseen, inputs = made(lambda: Residual(False, combine))
+    with Gradient(unseen, zennit.composites.EpsilonPlus()) as attributor:
+        _, twice = attributor(inputs.clone(), torch.eye(3)[TARGET])
+    assert not torch.allclose(twice, want, rtol=0.1)
+    torch.testing.assert_close(explain("zennit:EpsilonPlus", unseen, inputs), want, rtol=1e-5, atol=1e-6)
+
+
+def test_zennits_composites_of_gradients_have_no_rule_for_sums():
+    model, inputs = made(lambda: Residual(False))
+    with Gradient(model, zennit.composites.GuidedBackprop()) as attributor:
+        _, want = attributor(inputs.clone(), torch.eye(3)[TARGET])
+    torch.testing.assert_close(explain("zennit:GuidedBackprop", model, inputs), want)
+
+
+def test_zennit_is_refused_for_gates_and_norms_of_images():
+    model, inputs = made(lambda: Residual(False, operator.mul))
+    with pytest.raises(InputError, match="products of activations"):
+        explain("zennit:EpsilonPlus", model, inputs)
+    model, inputs = made(
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+        )
+    )
+    with pytest.raises(InputError, match="no rule for group_norm"):
+        explain("zennit:EpsilonPlus", model, inputs)
 
 
 def test_zennit_is_refused_where_it_has_no_rule():
