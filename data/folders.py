@@ -10,6 +10,7 @@ images are decoded when they are used (see `ImageFiles`), and the hashes are tho
 
 import multiprocessing
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -27,7 +28,7 @@ from data.folder_options import MIN_SIDE, FolderOptions, name_to_path, path_to_n
 from data.image_files import CACHE_FOLDER, ImageFiles
 from data.listing import Listing, find_images
 from data.lists import is_list
-from data.pixels import Picture, decode_picture, pillow_warnings, read_picture
+from data.pixels import Picture, decode_picture, pillow_warnings, read_picture, remark_notes
 
 TARGET_PREFIX, NAME_PREFIX = "folder:", "folder-"
 DATA_VARIABLE = "WHITEBOX_DATA_DIR"  # tells processes that are started later where the sums of files are
@@ -227,14 +228,11 @@ def _content_notes(
 ) -> Iterator[str]:
     """Yield notes on unusual contents, and on test images that are training images too."""
     train, test = (list(zip(pictures[part], arrays[f"{part}_images"], strict=True)) for part in ("train", "test"))
-    both = [*train, *test]
-    for description, paths in (
-        ("transparent pixels, shown on white", [picture.path for picture, _ in both if picture.is_transparent]),
-        ("several pictures, of which the first is used", [picture.path for picture, _ in both if picture.has_more]),
-        ("one colour in all pixels", [picture.path for picture, image in both if (image == image[0, 0]).all()]),
-    ):
-        if paths:
-            yield f"{len(paths):,} of {len(both):,} images have {description}, such as {paths[0]}"
+    paths: defaultdict[str, list[Path]] = defaultdict(list)
+    for picture, image in (*train, *test):
+        for remark in (*picture.remarks, *(["one colour in all pixels"] if (image == image[0, 0]).all() else [])):
+            paths[remark].append(picture.path)
+    yield from remark_notes(paths, len(train) + len(test))
     train_paths = {array_sha256(image): picture.path for picture, image in train}
     hashes = [(picture.path, array_sha256(image)) for picture, image in test]
     duplicates = [(path, train_paths[sha256]) for path, sha256 in hashes if sha256 in train_paths]

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -18,7 +19,7 @@ from common.progress import progress_bar
 from data.file_sums import workers
 from data.folder_options import FolderOptions
 from data.formats import Pixels
-from data.pixels import decode_picture, pillow_warnings
+from data.pixels import Picture, decode_picture, pillow_warnings, remark_notes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -106,14 +107,20 @@ class ImageFiles:
         if multiprocessing.parent_process() is None:
             amount = f"{len(self):,} images to {height}×{width}×{channels}: {_amount(self.bytes)}"
             print(f"data: decoding {amount} in {self.cache}", flush=True)
+        paths: defaultdict[str, list[Path]] = defaultdict(list)
         header = {"descr": "|u1", "fortran_order": False, "shape": self.shape}
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             with workers() as pool, pillow_warnings(), progress_bar(len(self), "decoding", "images") as bar:
                 for start in range(0, len(self), BATCH):
-                    for pixels in pool.map(self._read, self.files[start : start + BATCH]):
+                    for picture, pixels in pool.map(self._read, self.files[start : start + BATCH]):
                         file.write(pixels.data)
                         bar.update()
+                        for remark in picture.remarks:
+                            paths[remark].append(picture.path)
+        if multiprocessing.parent_process() is None:
+            for note in remark_notes(paths, len(self)):
+                print(f"data: {note}", flush=True)
 
     def _require_room(self, limit: float) -> None:
         used, free = sum(path.stat().st_size for path in self.cache.glob("*.npy")), free_bytes(self.cache)
@@ -125,24 +132,25 @@ class ImageFiles:
         if self.bytes > free:
             raise InputError(f"{amount}, but the disk of {self.cache} has {_amount(free)}: {fewer}, or make room")
 
-    def _read(self, file: Path) -> Pixels:
-        """Return the (H, W, C) pixels of one file."""
+    def _read(self, file: Path) -> tuple[Picture, Pixels]:
+        """Return the contents of one file, without their values, and its (H, W, C) pixels."""
         from PIL import Image
 
         picture = decode_picture(file)
         if picture.needs_range:
             raise InputError(f"{file} has floats or large integers, without a black and a white: save it with 8 bits")
         values, (height, width, channels) = picture.values, self.shape_of_image
+        picture = replace(picture, values=np.empty(0, np.uint8))
         if self.options.size is not None:
             values = np.asarray(resize_and_crop(Image.fromarray(values), self.options, file))
         elif values.shape[:2] != (height, width):
             sizes = f"{values.shape[1]}×{values.shape[0]} pixels, others {width}×{height}"
             raise InputError(f"{file} has {sizes}: bring all to one size, or give --image-size")
         if values.ndim == 2:
-            return np.repeat(values[..., None], channels, 2)
+            return picture, np.repeat(values[..., None], channels, 2)
         if channels == 1:
             raise InputError(f"{file} has colours, which its header doesn't say: save it in another format")
-        return np.ascontiguousarray(values)
+        return picture, np.ascontiguousarray(values)
 
 
 def resize_and_crop(image: "Image", options: FolderOptions, file: Path | None = None) -> "Image":

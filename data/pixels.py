@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 WITHOUT_PIXELS = {"BUFR", "GRIB", "HDF5", "WMF", "EPS", "MPEG"}  # formats that Pillow doesn't decode to pixels
 INTEGERS_OF_16_BITS = {"PNG", "PPM"}  # formats whose 16 bits some versions of Pillow put into 32
 SEQUENCES = {"GIF", "PNG", "WEBP", "TIFF", "AVIF"}  # formats with frames or pages
-BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED = 258, 339, 1  # tags of TIFF
+BITS_PER_SAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+UNSIGNED, WHITE_IS_ZERO = 1, 0  # values of the last two
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,13 @@ class Picture:
     values: npt.NDArray[Any]
     is_transparent: bool = False
     has_more: bool = False
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a user may not expect of the picture, as `remark_notes` counts it."""
+        remarks = {"transparent pixels, shown on white": self.is_transparent}
+        remarks["several pictures, of which the first is used"] = self.has_more
+        return [remark for remark, is_true in remarks.items() if is_true]
 
     @property
     def needs_range(self) -> bool:
@@ -109,6 +117,11 @@ def decode_picture(path: Path) -> Picture:
     return picture
 
 
+def remark_notes(paths: Mapping[str, Sequence[Path]], total: int) -> list[str]:
+    """Return a note for each remark on some of `total` pictures, by the paths of these pictures."""
+    return [f"{len(those):,} of {total:,} images have {remark}, such as {those[0]}" for remark, those in paths.items()]
+
+
 def reading_error(path: Path, error: Exception) -> InputError:
     """Return the error of the user about an error of Pillow's."""
     from PIL import UnidentifiedImageError
@@ -158,9 +171,11 @@ def _to_grey_or_rgb(image: "Image") -> "Image":
     from PIL import Image
 
     if image.mode.startswith("I"):
-        (bits,) = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))  # some TIFFs have 12
-        levels = np.asarray(image).astype(np.float64) * (255 / (2**bits - 1))
-        return Image.fromarray(np.rint(levels).astype(np.uint8))
+        tags = getattr(image, "tag_v2", {})
+        (bits,) = tags.get(BITS_PER_SAMPLE, (16,))  # some TIFFs have 12
+        levels = np.rint(np.asarray(image).astype(np.float64) * (255 / (2**bits - 1))).astype(np.uint8)
+        is_inverted = tags.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO  # Pillow inverts 8 bits and less alone
+        return Image.fromarray(255 - levels if is_inverted else levels)
     if image.mode in ("1", "L"):
         return image.convert("L")
     return image.convert("RGBA" if image.has_transparency_data else "RGB").convert("RGB")

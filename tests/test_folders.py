@@ -257,10 +257,10 @@ def test_values_without_black_and_white_get_them_from_the_training_images(kind, 
     assert load(tmp_path / "more").train.images[0].max() == 51  # another range: other arrays, so another sum
 
 
-def tiff(path: Path, data: np.ndarray, sample_format: int, bits: int) -> Path:
+def tiff(path: Path, data: np.ndarray, sample_format: int, bits: int, photometric: int = 1) -> Path:
     """A TIFF of grey values, written by hand, since Pillow writes only some types."""
     height, width = SIZE
-    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 1), (273, 8), (277, 1), (278, height)]
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, height)]
     tags += [(279, data.nbytes), (339, sample_format)]
     entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags)
     directory = struct.pack("<H", len(tags)) + entries + bytes(4)
@@ -425,6 +425,14 @@ def test_every_format_that_pillow_reads_counts(suffix, tmp_path):
     assert len(dataset.train) == 2
     expected = np.asarray(Image.open(tmp_path / "ant" / f"0.{suffix}").convert("RGB"))
     np.testing.assert_array_equal(dataset.train.images[0], expected)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_white_may_be_zero(bits, tmp_path):
+    top = 2**bits - 1
+    image = np.linspace(0, top, 72).round().astype(f"<u{bits // 8}").reshape(SIZE)
+    path = tiff(tmp_path / "white is zero.tif", image, 1, bits, photometric=0)
+    np.testing.assert_array_equal(values(path), 255 - np.rint(image * (255 / top)))
 
 
 def test_colour_spaces(tmp_path):

@@ -349,6 +349,17 @@ def test_a_thousand_classes(tmp_path):
         assert len(dataset.classes) == 1000
 
 
+def test_transparent_pixels_are_said_when_they_are_decoded(birds, capsys):
+    for place, alpha in enumerate((255, 0)):  # an opaque image is none
+        image = picture(place)
+        image.putalpha(alpha)
+        save(birds / "auk" / f"alpha {place}.png", image)
+    dataset = load(birds, FolderOptions(image_size=24, split="test"))
+    assert "transparent" not in capsys.readouterr().out
+    assert len(dataset.test.images) == 17  # decoded now
+    assert "1 of 17 images have transparent pixels, shown on white, such as" in capsys.readouterr().out
+
+
 def test_identical_files_of_both_parts_are_said_once(birds, capsys):
     (birds / "owl" / "copy.png").write_bytes((birds / "owl" / "0.png").read_bytes())
     (birds / "owl" / "4.png").rename(birds / "owl" / "z.png")  # 0 1 2 3 copy z: the copy is the fifth
