@@ -24,6 +24,7 @@ from evaluation.masking import ranks_of_maps
 from evaluation.protocol import TestImages
 from evaluation.registry import load_evaluation
 from evaluation.tasks import Arrays, OnImages
+from models.adapter import require_one_label
 from training.inputs import Normalisation, TensorInputs
 
 Preprocessing = Callable[[Tensor], Tensor]
@@ -192,8 +193,10 @@ def as_classifier(model: nn.Module, images: Tensor) -> tuple[nn.Module, int]:
     """Return `model`, or a module around it, that takes float32 images in any layout, and the number of its logits.
 
     Raises:
-        InputError: the network can't be explained with such images, see `Network.check`, or returns probabilities.
+        InputError: the network can't be explained with such images, see `Network.check`, returns probabilities, or finds
+            several labels at once.
     """
+    require_one_label(model, type(model).__name__)
     network = Network(model)
     with network.prepared(images), torch.enable_grad():
         is_binary = network.classes == 1

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from attribution.maps import compute_maps
 from attribution.network import Network
@@ -33,6 +35,7 @@ from evaluation.statistics import require_images
 from evaluation.tasks import OnImages
 from training.loop import seed_for
 
+POWER_ITERATIONS = 30  # of a spectral norm of new weights
 BY_IMAGE = ("absolute_rank", "infidelity", "sensitivity")  # likeness to the map of all weights random, and robustness
 
 
@@ -108,7 +111,21 @@ def randomise(model: nn.Module, names: Sequence[str], seed: int) -> nn.Module:
                 if torch.equal(weight, value) and bool((value != value.flatten()[0]).any()):
                     order = torch.randperm(weight.numel()).to(weight.device)
                     weight.copy_(weight.flatten()[order].view_as(weight))
+        _refresh_spectral_norms(copied)
     return copied.eval()
+
+
+def _refresh_spectral_norms(model: nn.Module) -> None:
+    """Let spectral norms find the largest singular values of new weights, which they do in training mode alone."""
+    model.eval()
+    for module in model.modules():
+        old = [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, SpectralNorm)]
+        for hook, _ in product(old, range(POWER_ITERATIONS)):
+            hook.compute_weight(module, do_power_iteration=True)
+        for name, steps in getattr(module, "parametrizations", {}).items():
+            norms = [step.train() for step in steps if isinstance(step, _SpectralNorm)]
+            for _ in range(POWER_ITERATIONS if norms else 0):
+                getattr(module, name)  # computes the weight
 
 
 def _weights(module: nn.Module) -> list[Tensor]:

@@ -66,11 +66,7 @@ def adapt_model(model: nn.Module, shape: tuple[int, int, int], name: str) -> nn.
     Raises:
         InputError: it fails on such images, returns no logits, or finds several labels at once.
     """
-    for module in model.modules():  # as networks of transformers say it
-        if getattr(getattr(module, "config", None), "problem_type", None) == "multi_label_classification":
-            raise InputError(
-                f"{name} finds several labels at once, and only networks with one class an image are taken"
-            )
+    require_one_label(model, name)
     modes = [(module, module.training) for module in model.modules()]
     images = torch.zeros(2, *shape)
     network = model.float().eval()
@@ -99,6 +95,15 @@ def adapt_model(model: nn.Module, shape: tuple[int, int, int], name: str) -> nn.
     for module, training in modes:
         module.training = training
     return model
+
+
+def require_one_label(model: nn.Module, name: str) -> None:
+    """Raise `InputError` for a network called `name` that says it finds several labels at once."""
+    for module in model.modules():  # as networks of transformers say it
+        if getattr(getattr(module, "config", None), "problem_type", None) == "multi_label_classification":
+            raise InputError(
+                f"{name} finds several labels at once, and only networks with one class an image are taken"
+            )
 
 
 def _add_mixin(model: nn.Module, mixin: type) -> None:

@@ -1,6 +1,7 @@
 """`whitebox.evaluate`: of a given network, and of one that is trained and stored."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -200,6 +201,17 @@ def test_a_sigmoid_gives_no_logits(classes):
         adapt_model(sigmoid, (1, 4, 4), "sigmoid")
     gated = nn.Sequential(nn.Flatten(), head, nn.Sigmoid(), nn.Linear(classes, 3)).eval()
     adapt_model(gated, (1, 4, 4), "a sigmoid before the head")
+
+
+def test_a_network_that_finds_several_labels_is_refused_in_memory_too(network):
+    model, images, labels = network
+    several = nn.Sequential(model).eval()
+    several[0].config = SimpleNamespace(problem_type="multi_label_classification")
+    try:
+        with pytest.raises(InputError, match="several labels"):
+            whitebox.evaluate(several, images[:6], labels[:6], ["VBP"])
+    finally:
+        del model.config
 
 
 class Fragile(nn.Module):

@@ -272,6 +272,8 @@ def with_hidden_weights(kind: str) -> nn.Module:
         nn.utils.weight_norm(model[0])
     elif kind == "spectral norm":
         nn.utils.spectral_norm(model[0])
+    elif kind == "new spectral norm":
+        nn.utils.parametrizations.spectral_norm(model[0])
     elif kind == "pruned":
         nn.utils.prune.l1_unstructured(model[0], "weight", 0.3)
     else:
@@ -282,7 +284,16 @@ def with_hidden_weights(kind: str) -> nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize("kind", ["weight norm", "spectral norm", "pruned", "frozen norm"])
+@pytest.mark.parametrize("kind", ["spectral norm", "new spectral norm"])
+def test_random_weights_have_the_spectral_norm_that_the_trained_ones_have(kind):
+    model = with_hidden_weights(kind)
+    copied = randomise(model, ["0", "0.parametrizations.weight"] if kind.startswith("new") else ["0"], 0)
+    copied(torch.randn(1, 3, 6, 6))
+    assert torch.linalg.matrix_norm(copied[0].weight.flatten(1), 2).item() == pytest.approx(1, rel=0.02)
+    assert not any(module.training for module in copied.modules())
+
+
+@pytest.mark.parametrize("kind", ["weight norm", "spectral norm", "new spectral norm", "pruned", "frozen norm"])
 def test_weights_behind_others_become_random(kind):
     model = with_hidden_weights(kind)
     model(torch.randn(2, 3, 6, 6))  # which leaves computed weights with a graph
