@@ -193,8 +193,8 @@ def as_classifier(model: nn.Module, images: Tensor) -> tuple[nn.Module, int]:
     """Return `model`, or a module around it, that takes float32 images in any layout, and the number of its logits.
 
     Raises:
-        InputError: the network can't be explained with such images, see `Network.check`, returns probabilities, or finds
-            several labels at once.
+        InputError: the network can't be explained with such images, see `Network.check`, returns probabilities, or
+            finds several labels at once.
     """
     require_one_label(model, type(model).__name__)
     network = Network(model)
