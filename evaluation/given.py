@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from attribution.integrated import black_pixel
 from attribution.maps import as_maps, explain_batch
 from attribution.method import Method
-from attribution.network import Network
+from attribution.network import Network, uncompiled
 from attribution.network_state import changes_undone
 from attribution.random_state import seeded_by
 from attribution.spec import MethodSpec
@@ -24,7 +24,7 @@ from evaluation.masking import ranks_of_maps
 from evaluation.protocol import TestImages
 from evaluation.registry import load_evaluation
 from evaluation.tasks import Arrays, OnImages
-from models.adapter import require_one_label
+from models.adapter import require_one_label, with_two_classes
 from training.inputs import Normalisation, TensorInputs
 
 Preprocessing = Callable[[Tensor], Tensor]
@@ -164,8 +164,9 @@ class GivenArtefacts:
     def explainer(self, method: MethodSpec, model: nn.Module) -> tuple[Method, nn.Module]:
         if method in self.methods:
             return OwnMethod(self.methods[method], self.model, model), model
-        # of the network itself, so that its layers have their own names
-        network = model.model if isinstance(model, Logits) and not model.is_binary else model
+        network = model
+        if isinstance(model, Logits):  # of the network itself, so that its layers have their own names
+            network = with_two_classes(uncompiled(model.model)) if model.is_binary else model.model
         is_known = method.method == "IG" and not isinstance(self.test.normalisation, UnknownBlack)
         return method.build(network, **({"black": self.test.normalisation.black} if is_known else {})), model
 

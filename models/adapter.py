@@ -1,5 +1,6 @@
 """Adapt a user's network: return logits alone, and pass images in a memory layout that it can read."""
 
+import copy
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ class TwoClasses:
     """
 
     def forward(self, *arguments: Any, **options: Any) -> Tensor:
-        logit: Tensor = super().forward(*arguments, **options)  # type: ignore[misc]
+        logit = find_logits(super().forward(*arguments, **options))  # type: ignore[misc]
         return torch.cat([-logit / 2, logit / 2], dim=1)
 
 
@@ -104,6 +105,13 @@ def require_one_label(model: nn.Module, name: str) -> None:
             raise InputError(
                 f"{name} finds several labels at once, and only networks with one class an image are taken"
             )
+
+
+def with_two_classes(model: nn.Module) -> nn.Module:
+    """Return a network with the same layers as `model`, which has one logit, and two classes."""
+    result = copy.copy(model)
+    _add_mixin(result, TwoClasses)
+    return result
 
 
 def _add_mixin(model: nn.Module, mixin: type) -> None:

@@ -10,7 +10,7 @@ from attribution.spec import MethodSpec
 from data import DATASETS
 from evaluation import REMOVING
 from models import model_name
-from reporting import findings
+from reporting import findings, roar_findings
 from reporting.accuracy import accuracy_text, load_trainings, original_accuracy
 from reporting.benchmark_blocks import agreement, large, scale, speed
 from reporting.gap import Gap
@@ -214,5 +214,6 @@ def trained(published: Published) -> str:
 
 _BLOCKS = (demo, retraining, verdicts, original, everything, removing, sanity, selectivity)
 BLOCKS: Mapping[str, Callable[[Published], str]] = {
-    block.__name__: block for block in (*_BLOCKS, models, trained, agreement, speed, large, scale, *findings.BLOCKS)
+    block.__name__: block
+    for block in (*_BLOCKS, models, trained, agreement, speed, large, scale, *findings.BLOCKS, *roar_findings.BLOCKS)
 }

@@ -1,31 +1,26 @@
 """The blocks of docs/findings.md: what the published results say, in tables and sentences with intervals."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 
-from attribution import CONTROLS, ENSEMBLES
+from attribution import CONTROLS
 from data import DATASETS
 from evaluation import ALL_FILLS, RANKS, REMOVING
-from evaluation.runs import MaskOptions
 from evaluation.statistics import correlation_interval, difference, mean_interval
 from models import NO_ATTENTION
-from reporting.labels import HOUR, TITLES, joined, quantity
+from reporting.labels import HOUR, TITLES, quantity
 from reporting.removal_summary import RemovalSummary
-from reporting.retraining_groups import group_by
-from reporting.retraining_summary import RetrainingSummary
 from reporting.summary import Published, Summary
 from reporting.tables import (
     BETTER,
     WORSE,
     cell,
-    difference_cell,
     mark,
     markdown_table,
-    random_differences,
     signed_cell,
     small_print,
 )
@@ -33,65 +28,6 @@ from reporting.tables import (
 FEWEST_PAIRS = 6  # of a correlation: the interval of fewer is nearly −1 to 1
 CLAIMED_FASTEST = ("IB", "GB", "GB-GC")  # by the original, in selectivity
 RANKED = ("ROAD", "insertion-deletion")  # the evaluations without retraining that every rank and fill is tried in
-
-
-def roar_summaries(published: Published, explained_seeds: str = "same") -> list[RetrainingSummary]:
-    """Return the largest ROAR of SimpleCNN on each data set, by the default masks but for the explained networks."""
-    return _roar_of_simple_cnn(published.retrainings.largest, explained_seeds)
-
-
-def _roar_of_simple_cnn(
-    summaries: Iterable[RetrainingSummary], explained_seeds: str = "same"
-) -> list[RetrainingSummary]:
-    key = "ROAR", MaskOptions(explained_seeds=explained_seeds), NO_ATTENTION
-    return [summary for summary in summaries if (summary.evaluation, summary.config.masks, summary.model) == key]
-
-
-def masks(published: Published) -> str:
-    """Return for each method of ROAR the share of its curve that can be read off the masks alone."""
-    parts = []
-    for summary in roar_summaries(published):
-        rows = [["method", "ROAR's area", "the mask alone", "− RANDOM's", "read off the mask"]]
-        against = random_differences({curve.method: curve.areas for curve in summary.image_curves})
-        shares = {method: f"{min(share, 1.0):.0%}" for method, share in summary.shares_of_masks.items()}
-        for image, mask in summary.pairs:
-            method = image.method
-            rows.append([method, cell(image.areas), cell(mask.areas), against[method], shares.get(method, "")])
-        amounts = f"{TITLES[summary.dataset]}: {summary.amounts}; whole images {cell(summary.baseline)}."
-        parts.append(f"{markdown_table(rows)}\n{small_print(amounts)}")
-    return "\n\n".join(parts)
-
-
-def ensembles(published: Published) -> str:
-    """Return whether the gradient's ensembles beat RANDOM in ROAR, as Hooker et al. found of SG-SQ and SG-VAR."""
-    rows = [["method", "area − RANDOM's", "its mask alone", "RANDOM's mask alone"]]
-    of_simple_cnn = _roar_of_simple_cnn(published.retrainings.summaries)
-    found = [summary for summary in of_simple_cnn if any(method.ensemble for method in summary.config.methods)]
-    for of_dataset in group_by(found, lambda summary: summary.dataset).values():
-        summary = max(of_dataset, key=lambda each: each.config.seeds)
-        pairs = {image.method: (image, mask) for image, mask in summary.pairs}
-        names = [f"{ensemble} VBP" for ensemble in ENSEMBLES if f"{ensemble} VBP" in pairs]
-        for name in ["VBP", *names] if names else []:
-            (image, mask), (random, random_mask) = pairs[name], pairs["RANDOM"]
-            gain = difference(image.areas, random.areas)
-            against = difference_cell(image.areas, random.areas)
-            words = {BETTER: "above", WORSE: "below", "": "not told apart"}[mark(gain)]
-            cells = f"{against} ({words})", cell(mask.areas), cell(random_mask.areas)
-            rows.append([f"{TITLES[summary.dataset]}, {name}", *cells])
-    return markdown_table(rows) if len(rows) > 1 else f"ROAR of {joined(ENSEMBLES)} is not measured yet."
-
-
-def networks(published: Published) -> str:
-    """Return the areas of ROAR with one explained network for all seeds, beside those with a network for each."""
-    rows = [["method", "one explained network", "a network for each seed", "width of the interval"]]
-    for same in roar_summaries(published):
-        for own in (summary for summary in roar_summaries(published, "own") if summary.dataset == same.dataset):
-            curves = {curve.method: curve for curve in same.image_curves}
-            for curve in (each for each in own.image_curves if each.method in curves and each.method not in CONTROLS):
-                first, second = mean_interval(curves[curve.method].areas), mean_interval(curve.areas)
-                wider = f"× {second.half / first.half:.1f}"
-                rows.append([f"{TITLES[same.dataset]}, {curve.method}", cell(first), cell(second), wider])
-    return markdown_table(rows) if len(rows) > 1 else ""
 
 
 def fastest(published: Published) -> str:
@@ -267,4 +203,4 @@ def accuracies(published: Published) -> str:
     return "\n".join(lines)
 
 
-BLOCKS = (masks, ensembles, networks, fastest, agree, ranks, fills, evidence, accuracies, cost)
+BLOCKS = (fastest, agree, ranks, fills, evidence, accuracies, cost)

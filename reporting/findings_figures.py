@@ -12,9 +12,10 @@ from evaluation.statistics import READABLE
 from reporting.dots import Dot, Panel, draw_dots
 from reporting.evaluation_summary import estimate_seeds
 from reporting.figures import save_figure
-from reporting.findings import RANKED, common_methods, roar_summaries, variants
+from reporting.findings import RANKED, common_methods, variants
 from reporting.labels import TITLES, colours_of, joined, quantity
 from reporting.removal_summary import RemovalSummary
+from reporting.roar_findings import roar_summaries
 from reporting.summary import Published
 from reporting.tables import BETTER
 

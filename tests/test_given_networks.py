@@ -10,6 +10,7 @@ from torch import nn
 import whitebox
 from attribution.spec import MethodSpec
 from common.errors import InputError
+from evaluation.given import GivenArtefacts
 
 RATIOS = (0.1, 0.4, 0.8)
 REMOVE = {"evaluation": "insertion-deletion", "fill": "mean", "ratios": RATIOS}
@@ -72,6 +73,17 @@ def logits_of(model: nn.Module, images):
     output = model(images.to(next(model.parameters()).dtype))
     logits = (output["logits"] if isinstance(output, dict) else output).float()
     return torch.cat([-logits, logits], 1) / 2 if logits.shape[1] == 1 else logits
+
+
+def test_layers_of_a_network_with_one_logit_have_their_own_names():
+    torch.manual_seed(0)
+    model, images = network(1).eval(), torch.randn(4, 3, 12, 12)
+    layer = next(name for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
+    artefacts = GivenArtefacts(model, images, None, {})
+    explainer, judged = artefacts.explainer(MethodSpec.of("GC", layer=layer), artefacts.model)
+    assert judged.is_binary
+    got = explainer.attribute(images, torch.ones(4, dtype=torch.int64))
+    torch.testing.assert_close(2 * got, whitebox.explain(model, images, 0, "GC", layer=layer))
 
 
 class Gradient:
