@@ -9,6 +9,7 @@ from attribution import CONTROLS
 from attribution.spec import MethodSpec
 from data import DATASETS
 from evaluation import REMOVING
+from evaluation.runs import RetrainingConfig
 from models import model_name
 from reporting import findings, roar_findings
 from reporting.accuracy import accuracy_text, load_trainings, original_accuracy
@@ -44,9 +45,13 @@ def demo(published: Published) -> str:
 
 def retraining(published: Published) -> str:
     """Return areas of ROAR and KAR, and of the masks alone, by the default masks."""
-    largest = [replace(summary.config, methods=()) for summary in published.retrainings.largest]
+
+    def without_size(summary: RetrainingSummary) -> RetrainingConfig:
+        return replace(summary.config, methods=(), seeds=1, mask_seeds=1)
+
+    largest = [without_size(summary) for summary in published.retrainings.largest]
     gaps = (gap for gap in published.retrainings.gaps if not gap.roar.mask_words)
-    return "\n\n".join(_gap_block(gap) for gap in gaps if replace(gap.roar.config, methods=()) in largest)
+    return "\n\n".join(_gap_block(gap) for gap in gaps if without_size(gap.roar) in largest)
 
 
 def _gap_block(gap: Gap) -> str:

@@ -1,6 +1,6 @@
 """KAR − ROAR: the two curves of each method beside each other."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reporting.evaluation_summary import EvaluationSummary
 from reporting.retraining_summary import RetrainingSummary
@@ -13,6 +13,13 @@ class Gap(EvaluationSummary):
 
     roar: RetrainingSummary
     kar: RetrainingSummary
+
+    @property
+    def is_of_the_same(self) -> bool:
+        """Return whether nothing else differs."""
+        as_kar = replace(self.roar.config, evaluation="KAR")
+        is_of_roar = (self.roar.evaluation, self.roar.checkpoints_sha256) == ("ROAR", self.kar.checkpoints_sha256)
+        return is_of_roar and as_kar == self.kar.config
 
     @property
     def title(self) -> str:

@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 
-from attribution.spec import MethodSpec, methods_stem
+from attribution.spec import methods_stem
 from common.hashing import json_sha256
 from data import DATA_DIR
 from evaluation import QUICK_RATIOS, RATIOS
@@ -68,9 +68,13 @@ class RetrainingSummary(ModelSummary):
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", self.model or model_name(self.config.attention))
 
-    def with_methods(self, methods: tuple[MethodSpec, ...]) -> "RetrainingSummary":
-        """Return the summary of some of the methods."""
-        return replace(self, config=replace(self.config, methods=methods))
+    def common_part(self, other: "RetrainingSummary") -> "RetrainingSummary":
+        """Return the summary of the methods and seeds that the other one has, too."""
+        first, second = self.config, other.config
+        methods = tuple(method for method in first.methods if method in second.methods)
+        seeds, mask_seeds = min(first.seeds, second.seeds), min(first.mask_seeds, second.mask_seeds)
+        config = replace(first, methods=methods, seeds=seeds, mask_seeds=mask_seeds)
+        return replace(self, config=config, checkpoints_sha256=self.checkpoints_sha256[:seeds])
 
     @property
     def evaluation(self) -> str:

@@ -101,13 +101,12 @@ class Retrainings:
 
     @property
     def gaps(self) -> list[Gap]:
-        """KAR − ROAR of the methods that both have, where both are there with the same ratios and seeds."""
+        """KAR − ROAR of the methods and seeds that both have: for each KAR with the ROAR that has the most."""
         gaps = []
-        for roar, kar in product(self.summaries, self.summaries):
-            common = tuple(method for method in roar.config.methods if method in kar.config.methods)
-            is_same = replace(roar.config, evaluation="KAR", methods=kar.config.methods) == kar.config
-            if (roar.evaluation, roar.checkpoints_sha256) == ("ROAR", kar.checkpoints_sha256) and is_same and common:
-                gaps.append(Gap(roar.with_methods(common), kar.with_methods(common)))
+        for kar in (summary for summary in self.summaries if summary.evaluation == "KAR"):
+            pairs = [Gap(roar.common_part(kar), kar.common_part(roar)) for roar in self.summaries]
+            pairs = [pair for pair in pairs if pair.roar.config.methods and pair.is_of_the_same]
+            gaps += sorted(pairs, key=lambda pair: count_points(pair.roar.config), reverse=True)[:1]
         return gaps
 
     def write(self, folder: Path, suffix: str = "") -> list[Path]:

@@ -134,6 +134,14 @@ def test_the_gap_is_of_the_methods_that_both_have(tmp_path):
     assert gap.roar.config == replace(gap.kar.config, evaluation="ROAR")
 
 
+def test_the_gap_is_of_the_seeds_that_both_have(tmp_path):
+    save_runs(tmp_path, make_config(seeds=3, mask_seeds=2))
+    save_runs(tmp_path, make_config(evaluation="KAR", seeds=1))
+    (gap,) = Retrainings.load(tmp_path).gaps
+    assert (gap.roar.config.seeds, gap.roar.config.mask_seeds) == (1, 1)
+    assert gap.text == Gap(*(make_summary(make_config(evaluation=name, seeds=1)) for name in ("ROAR", "KAR"))).text
+
+
 def test_report_prefers_more_seeds_when_all_have_them_and_counts_seeds_of_masks(tmp_path):
     save_runs(tmp_path, make_config(seeds=3, mask_seeds=2))
     (found,) = Retrainings.load(tmp_path).summaries
