@@ -99,7 +99,7 @@ def everything(published: Published) -> str:
     """Return methods × evaluations of each data set."""
     tables = []
     for summary in published.summaries:
-        note = " ".join(summary.note.replace("\n- ", " ").split())
+        note = " ".join(summary.note.replace("\n\n- ", " ").replace("\n- ", "; ").split())
         tables.append(f"{summary.title}\n\n{summary.table}\n{small_print(note)}")
     return details("All methods × all evaluations", "\n\n".join(tables))
 
