@@ -13,7 +13,7 @@ import pytest
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 PLACES = re.compile(r"(?<![\w.])/(tmp|home|root|work|Users)\b|\bC:\\")
-SHOWS = re.compile(r"^(print|grid|drawn|Picture|print_evaluations)\(|^    +print\(", re.M)
+SHOWS = re.compile(r"^(print|grid|drawn|Picture|print_accuracy|print_evaluations)\(|^    +print\(", re.M)
 EXECUTED = ("CAM", "VBP", "sample_images", "evaluations_without_retraining", "which_explanation")
 SIZE = 650_000
 
@@ -40,6 +40,11 @@ def text_of(output: dict[str, Any]) -> str:
     """Return the text that a reader sees of an output."""
     parts = [output.get("text", ""), *(data for kind, data in output.get("data", {}).items() if kind[:4] == "text")]
     return "".join(joined(part) for part in parts)
+
+
+def content(output: dict[str, Any]) -> str:
+    """Return an output's picture, or its text."""
+    return joined(output.get("data", {}).get("image/png", "")).strip() or text_of(output)
 
 
 def test_there_are_notebooks_of_methods_attention_and_evaluations():
@@ -75,18 +80,23 @@ def test_a_notebook_says_nothing_of_a_machine(path: Path):
 
 
 @pytest.fixture
-def fresh_tools(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """`tools` as a fresh clone imports it: sample data, nothing trained yet."""
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`tools` can be imported, and is imported anew."""
     output = tmp_path / "output"
     output.mkdir()
-    monkeypatch.setenv("WHITEBOX_DATA", str(data_dir))
     monkeypatch.setenv("WHITEBOX_OUTPUT", str(output))
     monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "tools", raising=False)
-    importlib.import_module("tools")
     yield
     sys.modules.pop("tools", None)
+
+
+@pytest.fixture
+def fresh_tools(data_dir: Path, on_path: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`tools` as a fresh clone imports it: sample data, nothing trained yet."""
+    monkeypatch.setenv("WHITEBOX_DATA", str(data_dir))
+    importlib.import_module("tools")
 
 
 @pytest.mark.long
@@ -99,12 +109,7 @@ def test_a_notebook_runs_from_a_fresh_clone(name: str, fresh_tools: None):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_code_that_a_notebook_prints_is_todays(path: Path, fresh_tools: None, capsys: pytest.CaptureFixture[str]):
-    imports, *cells = code_cells(read(path))
-    names: dict[str, Any] = {"__name__": "__main__"}
-    exec(joined(imports["source"]), names)
-    for cell in cells:
-        if "inspect.getsource(" in joined(cell["source"]):
-            capsys.readouterr()
-            exec(joined(cell["source"]), names)
-            assert capsys.readouterr().out == "".join(map(text_of, cell["outputs"]))
+def test_the_code_and_the_published_results_that_a_notebook_shows_are_todays(path: Path, on_path: None):
+    """`python refresh.py` in their folder brings them up to date."""
+    for cell, today in importlib.import_module("refresh").todays_outputs(read(path)):
+        assert list(map(content, cell["outputs"])) == list(map(content, today)), joined(cell["source"])
