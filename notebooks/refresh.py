@@ -1,6 +1,6 @@
 """Bring a notebook's cells that only show source code or published results up to date; all other outputs stay.
 
-Run from this folder, after a change of the code or of `results/published/`: python refresh.py
+Run after a change of the code or of `results/published/`: .venv/bin/python notebooks/refresh.py
 """
 
 import base64

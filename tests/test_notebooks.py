@@ -111,6 +111,6 @@ def test_a_notebook_runs_from_a_fresh_clone(name: str, fresh_tools: None):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_code_and_the_published_results_that_a_notebook_shows_are_todays(path: Path, on_path: None):
-    """`python refresh.py` in their folder brings them up to date."""
+    """`python notebooks/refresh.py` brings them up to date."""
     for cell, today in importlib.import_module("refresh").todays_outputs(read(path)):
         assert list(map(content, cell["outputs"])) == list(map(content, today)), joined(cell["source"])
