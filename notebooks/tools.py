@@ -29,6 +29,7 @@ from evaluation.configs import ExampleFilter  # noqa: E402
 from experiments.pictures import Subject  # noqa: E402
 from experiments.pipeline import Pipeline  # noqa: E402
 from experiments.store import Folders  # noqa: E402
+from reporting.accuracy import group_trainings, load_trainings  # noqa: E402
 from reporting.evaluation_summary import ModelSummary  # noqa: E402
 from reporting.figures import Figure, save_figure  # noqa: E402
 from reporting.pictures import Column, draw_grid  # noqa: E402
@@ -150,6 +151,16 @@ def evened(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
         for name in names:
             hooks.callback(model.get_submodule(name).register_forward_hook(mean).remove)
         yield
+
+
+def print_accuracy(model: str) -> None:
+    """Print the test accuracy of the published networks of a model, and what they were trained on."""
+    for dataset in ("mnist", "cifar10"):
+        known = load_trainings(ROOT / "results" / "published", dataset)
+        for one in (each for each in group_trainings(known, dataset, quick=False) if each.model == model):
+            _by, parameters, reached, *_classes, seeds, epochs, images, _seconds, _device = one.cells(one.classes)
+            training = f"epochs: {epochs}, training images: {images}, seeds: {seeds}"
+            print(f"{dataset:8} {parameters} parameters, test accuracy {reached}; {training}")
 
 
 def print_evaluations(method: str) -> None:

@@ -13,8 +13,8 @@ import pytest
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 PLACES = re.compile(r"(?<![\w.])/(tmp|home|root|work|Users)\b|\bC:\\")
-SHOWS = re.compile(r"^(print|grid|drawn|Picture|print_evaluations)\(|^    +print\(", re.M)
-NEEDS_MORE_IMAGES = {"selectivity"}  # than the sample has
+SHOWS = re.compile(r"^(print|grid|drawn|Picture|print_accuracy|print_evaluations)\(|^    +print\(", re.M)
+LARGE = {"RAN", "WARN"}  # networks that take minutes even with a few images
 SIZE = 650_000
 
 
@@ -42,9 +42,15 @@ def text_of(output: dict[str, Any]) -> str:
     return "".join(joined(part) for part in parts)
 
 
+def content(output: dict[str, Any]) -> str:
+    """Return an output's picture, or its text."""
+    return joined(output.get("data", {}).get("image/png", "")).strip() or text_of(output)
+
+
 def test_there_are_notebooks_of_methods_attention_and_evaluations():
     names = {path.stem for path in NOTEBOOKS}
-    assert {"CAM", "CBAM", "RAN", "WARN", "ROAR_KAR", "selectivity", "coherence", "model_performance"} <= names
+    assert {"CAM", "CBAM", "RAN", "WARN", "VBP", "IB", "IG", "DeconvNet", "GB", "GC", "GB-GC"} <= names
+    assert {"ROAR_KAR", "selectivity", "coherence", "evaluations_without_retraining", "model_performance"} <= names
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -75,38 +81,36 @@ def test_a_notebook_says_nothing_of_a_machine(path: Path):
 
 
 @pytest.fixture
-def fresh_tools(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """`tools` as a fresh clone imports it: sample data, nothing trained yet."""
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`tools` can be imported, and is imported anew."""
     output = tmp_path / "output"
     output.mkdir()
-    monkeypatch.setenv("WHITEBOX_DATA", str(data_dir))
     monkeypatch.setenv("WHITEBOX_OUTPUT", str(output))
     monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "tools", raising=False)
-    importlib.import_module("tools")
     yield
     sys.modules.pop("tools", None)
 
 
+@pytest.fixture
+def fresh_tools(data_dir: Path, on_path: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`tools` as a fresh clone imports it: sample data, nothing trained yet."""
+    monkeypatch.setenv("WHITEBOX_DATA", str(data_dir))
+    importlib.import_module("tools")
+
+
 @pytest.mark.long
 @pytest.mark.usefixtures("rendered")
-@pytest.mark.parametrize(
-    "path", [path for path in NOTEBOOKS if path.stem not in NEEDS_MORE_IMAGES], ids=lambda path: path.stem
-)
-def test_a_notebook_runs_from_a_fresh_clone(path: Path, fresh_tools: None):
+@pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS if path.stem not in LARGE])
+def test_a_notebook_runs_from_a_fresh_clone(name: str, fresh_tools: None):
     names: dict[str, Any] = {"__name__": "__main__"}
-    for place, cell in enumerate(code_cells(read(path)), start=1):
-        exec(compile(joined(cell["source"]), f"{path.stem}, code cell {place}", "exec"), names)
+    for place, cell in enumerate(code_cells(read(FOLDER / f"{name}.ipynb")), start=1):
+        exec(compile(joined(cell["source"]), f"{name}, code cell {place}", "exec"), names)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_code_that_a_notebook_prints_is_todays(path: Path, fresh_tools: None, capsys: pytest.CaptureFixture[str]):
-    imports, *cells = code_cells(read(path))
-    names: dict[str, Any] = {"__name__": "__main__"}
-    exec(joined(imports["source"]), names)
-    for cell in cells:
-        if "inspect.getsource(" in joined(cell["source"]):
-            capsys.readouterr()
-            exec(joined(cell["source"]), names)
-            assert capsys.readouterr().out == "".join(map(text_of, cell["outputs"]))
+def test_the_code_and_the_published_results_that_a_notebook_shows_are_todays(path: Path, on_path: None):
+    """`python notebooks/refresh.py` brings them up to date."""
+    for cell, today in importlib.import_module("refresh").todays_outputs(read(path)):
+        assert list(map(content, cell["outputs"])) == list(map(content, today)), joined(cell["source"])
