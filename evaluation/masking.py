@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attribution.pixel_hash import pixel_hash
-from evaluation import FILLS, GRANULARITIES, RANKS
+from common.errors import InputError
+from evaluation import FILLS, GRANULARITIES, ORDERS, RANKS
 from evaluation.imputation import noisy_impute
 from evaluation.statistics import require_images
 from training.inputs import Images, TensorInputs
@@ -135,6 +136,11 @@ class Removal:
 
     order: str
     ratio: float
+
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS or not 0 <= self.ratio <= 1:
+            orders = " or ".join(ORDERS)
+            raise InputError(f"{self.order!r}, {self.ratio}: an order of removal is {orders}, a ratio from 0 to 1")
 
     def count(self, positions: int) -> int:
         """Return k = round(t·H·W), the same in every image."""

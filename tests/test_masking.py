@@ -3,6 +3,7 @@ import pytest
 import scipy.ndimage
 import torch
 
+from common.errors import InputError
 from evaluation import masking
 from evaluation.imputation import noisy_impute
 from evaluation.masking import (
@@ -211,3 +212,9 @@ def test_a_normalisation_reaches_other_processes_with_its_mean_pixel(mnist, mean
     got = normalisation_of(arrays_of(mnist.subset(1, 1), sent), CPU)
     assert got.fill("black") == sent.fill("black") == -0.2 / 0.4
     assert got.fill("mean") == sent.fill("mean") == (0 if mean_pixel is None else 0.5)
+
+
+@pytest.mark.parametrize(("order", "ratio"), [("ROAR", 0.5), ("most", 0.5), ("MoRF", 50), ("LeRF", -0.1)])
+def test_an_unknown_order_of_removal_is_refused(order, ratio):
+    with pytest.raises(InputError, match="MoRF or LeRF"):
+        Removal(order, ratio)
