@@ -131,7 +131,7 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(CATALOG, "mnist", sample_entry("mnist"))
         write_sample("mnist", folder / "data")
-        assert run(folder / "data", folder / "out", ["--saliency", "--method=GC", "--quick", "--epochs=1"]) == 0
+        assert run(folder / "data", folder / "out", ["--saliency", "--method=GC", "--quick"]) == 0
     return folder / "out"
 
 

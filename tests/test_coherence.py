@@ -112,7 +112,7 @@ def test_own_and_captum_methods_are_shown(data_dir, tmp_path, grids):
     ],
 )
 def test_wrong_input_is_one_line(data_dir, tmp_path, grids, capsys, options, message):
-    assert run(data_dir, tmp_path, [*QUICK, "--epochs=1", *options]) == 2
+    assert run(data_dir, tmp_path, [*QUICK, *options]) == 2
     err = capsys.readouterr().err.splitlines()[-1]
     assert err.startswith("main.py: ")
     assert message in err

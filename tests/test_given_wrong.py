@@ -48,7 +48,7 @@ WRONG = {
     "unknown interpolation": ([*ROAD, "--interpolation=cubic"], "bicubic"),
     "ROAR without training images": ([*ROAD, "--eval=ROAR"], "leave out --split=test"),
     "F-Fidelity without training images": ([*ROAD, "--eval=F-Fidelity"], "leave out --split=test"),
-    "random labels": ([*ROAD, "--eval=sanity", "--random-labels"], "--random-labels trains the network"),
+    "random labels": ([*ROAD, "--eval=ROAD,sanity", "--random-labels"], "--random-labels trains the network"),
     "retraining from no weights": (
         ["--eval=ROAR", MODEL, "--target=folder:pets", SIZE, "--retrain-from=weights"],
         "--weights=FILE",

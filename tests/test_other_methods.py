@@ -459,7 +459,6 @@ def test_what_captum_refuses_is_one_line(model, inputs):
 QUICK = [
     "--quick",
     "--model=tests.own_model:small",
-    "--epochs=1",
     "--limit-train=4",
     "--limit-test=4",
     "--target=mnist",
