@@ -230,6 +230,8 @@ def evaluate(request: Request, costs: "Costs | None") -> None:
         return
     engine = request.make_engine()
     for coherence in pictures:
+        coherence.choose()  # says what is wrong before the trainings
+    for coherence in pictures:
         train_missing(coherence.pipelines, engine)
         print("\n".join(f"figure: {path}" for path in coherence.draw()), flush=True)
         print(left_out_lines(coherence.left_out), end="", flush=True)
