@@ -46,7 +46,12 @@ def evaluation_name(text: str) -> str:
 
 
 def target_name(text: str) -> str:
-    return text if text.startswith(TARGET_PREFIX) else among("target", (*DATASETS, *GENERATED))(text)
+    names = (*DATASETS, *GENERATED)
+    if text.startswith(TARGET_PREFIX):
+        return text
+    if text and text.lower() not in names and Path(text).exists():
+        raise InputError(f"unknown target {text!r}: did you mean --target={TARGET_PREFIX}{text}?")
+    return among("target", names)(text)
 
 
 def floats(text: str) -> tuple[float, ...]:

@@ -17,6 +17,9 @@ TRUST = [*ROAD, "--eval=trust"]
 
 WRONG = {
     "missing file": ([*ROAD, "--weights=nope.pt"], "--weights=nope.pt: there is no such file"),
+    "no network": (["--eval=ROAD", "--weights=other.pt", *FOLDER], "with --model=PLACE, or --attention=none"),
+    "folder without its prefix": (["--eval=ROAD", "--target=pets"], "did you mean --target=folder:pets?"),
+    "list without its prefix": (["--eval=ROAD", "--target=bad.csv"], "did you mean --target=folder:bad.csv?"),
     "damaged file": ([*ROAD, "--weights=damaged.pt"], "give a .safetensors file"),
     "damaged .safetensors": ([*ROAD, "--weights=damaged.safetensors"], "download or save it again"),
     "weights of another network": ([*ROAD, "--weights=other.pt"], "missing (2.weight"),
