@@ -150,6 +150,18 @@ def test_files_that_can_not_be_used_cost_one_line_and_nothing_is_written(name, e
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
+@pytest.mark.parametrize("end", [0, 3000, None])
+def test_damaged_maps_are_named_and_deleting_them_mends_it(end, explained, data_dir, tmp_path, capsys):
+    output = tmp_path / "out"
+    shutil.copytree(explained, output)
+    maps = output / "saliency_maps/mnist_SimpleCNN_GC_quick.h5"
+    damage(maps) if end is None else maps.write_bytes(maps.read_bytes()[:end])
+    assert run(data_dir, output, ROAR) == 2
+    assert f"{maps} is damaged or no HDF5 file: delete it" in capsys.readouterr().err.splitlines()[-1]
+    maps.unlink()
+    assert run(data_dir, output, ROAR) == 0
+
+
 def test_two_commands_train_a_model_once(data_dir, tmp_path, capsys, monkeypatch):
     train = ["--train", "--quick", "--epochs=1"]
     first, second = tmp_path / "first", tmp_path / "second"
