@@ -1,5 +1,6 @@
 import re
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +18,8 @@ from tests.run_main import run, written
 from tests.samples import sample_entry, write_sample
 from tests.test_engine import Nothing
 
+ROOT = Path(__file__).parent.parent
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; import main; sys.exit(main.main())"
 ROAR = ["--eval=ROAR", "--method=GC", "--quick", "--epochs=1", "--ratios=0.5"]
 
 
@@ -58,6 +61,8 @@ WRONG = {
     "more test images than there are": ([*ROAR, "--limit-test=10001"], "has 200 test images"),
     "unknown fill": ([*ROAR, "--fill=pink"], "pink"),
     "unknown option": (["--train", "--epoch=3"], "--epoch=3"),
+    "a space for a comma": (["--eval=ROAD", "--method=VBP", "GC"], "arguments: GC: several values have commas"),
+    "a space behind a comma": (["--eval=ROAD", "--method=VBP,", "GC"], "commas and no spaces"),
     "output folder below a file": ([*ROAR, "--output-dir=/dev/null/here"], "/dev/null is a file"),
     "output folder that nobody can write to": ([*ROAR, "--output-dir=/proc/1"], "/proc/1"),
     "data folder that is a file": ([*ROAR, "--data-dir=/dev/null"], "/dev/null is a file"),
@@ -75,6 +80,14 @@ def test_wrong_input_costs_one_line_and_nothing_is_written(name, data_dir, tmp_p
     assert err.startswith("main.py: ")
     assert message in err
     assert written(tmp_path) == before
+
+
+@pytest.mark.parametrize("start", [["-S", "main.py"], ["-c", WITHOUT_TORCH]])
+def test_a_python_without_the_requirements_says_how_to_install_them(start):
+    done = subprocess.run([sys.executable, *start, "--report"], cwd=ROOT, capture_output=True, text=True, check=False)
+    (line,) = done.stderr.splitlines()
+    assert "is not installed: type `make .venv/run`" in line
+    assert done.returncode == 2
 
 
 def test_names_of_the_field_and_of_the_original_are_accepted():
