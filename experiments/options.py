@@ -123,7 +123,11 @@ class NetworkOptions:
         None, "part of the resized image that the centre crop keeps (default: 1)", parse=crop, metavar="X"
     )
     interpolation: str | None = option(None, "of the resizing (default: bilinear)", choices=INTERPOLATIONS)
-    split: str | None = option(None, "test: all images of a folder are test images", choices=("test",))
+    split: str | None = option(
+        None,
+        "test: all images of a folder are test images (default: those of its part test, else every fifth of a class)",
+        choices=("test",),
+    )
     classes_file: str | None = option(
         None, "class names, one a line: line k is output k of the network, folders are found by name", metavar="FILE"
     )
