@@ -9,13 +9,20 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from common.errors import InputError
-from common.parsing import ALL, one_or_more
-from evaluation import EVALUATIONS, TRUST
-from evaluation.options import defaults_of, options_of
-from experiments.options import GROUPS, evaluation_name
+INSTALL = "is not installed: type `make .venv/run` and `. .venv/bin/activate`, and the same command again"
+
+try:
+    from common.errors import InputError
+    from common.parsing import ALL, one_or_more
+    from evaluation import EVALUATIONS, TRUST
+    from evaluation.options import defaults_of, options_of
+    from experiments.options import GROUPS, evaluation_name
+except ModuleNotFoundError as missing:
+    print(f"main.py: {missing.name} {INSTALL}", file=sys.stderr)
+    sys.exit(2)
 
 if TYPE_CHECKING:
     from experiments.request import Request
@@ -41,6 +48,14 @@ PLAIN = {  # of the letters that we write, those that have a usual spelling in A
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, rest = self.parse_known_args(args, namespace)
+        if rest:
+            words = [word for word in rest if not word.startswith("-")]
+            hint = ": several values have commas between them and no spaces, as in --method=VBP,GC" if words else ""
+            self.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+        return options
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"main.py: {message} (main.py --help lists the options)\n")
@@ -164,17 +179,25 @@ def request_of(namespace: argparse.Namespace) -> "Request":
     return Request.of(vars(namespace))
 
 
+def load_commands() -> ModuleType:
+    """Import what carries out commands: heavy modules, which come after a wrong argument was answered."""
+    try:
+        from experiments import commands
+    except ModuleNotFoundError as missing:
+        raise InputError(f"{missing.name} {INSTALL}") from missing
+    return commands
+
+
 def run_command(arguments: Sequence[str] | None) -> int:
     """Parse and run one command; return the exit status."""
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
-        from experiments.commands import reproduce, run  # the heavy imports come after a wrong argument was answered
-
+        commands = load_commands()
         if options.reproduce:
-            reproduce(request_of(options), lambda words: request_of(parser.parse_args(words)))
+            commands.reproduce(request_of(options), lambda words: request_of(parser.parse_args(words)))
         else:
-            run(request_of(options))
+            commands.run(request_of(options))
     except InputError as error:
         return fail(str(error))
     except BrokenPipeError:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from attribution import build_method
+from attribution.custom import construction
 from attribution.libraries import source_place
 from attribution.maps import compute_maps
 from common.fingerprint import code_fingerprint
@@ -20,7 +21,12 @@ LAYER = "features"
 
 
 def method_code(place: str, parameters: dict[str, Any]) -> str:
-    """Return the hash that stands for the code of the method at `place` in records."""
+    """Return the hash that stands for the code of the method at `place` in records.
+
+    Raises:
+        InputError: there is no such method.
+    """
+    construction(place)  # which names similar methods of a library
     return code_fingerprint(source_place(place), sorted(parameters.items()), lambda: results(place, parameters))
 
 

@@ -50,6 +50,8 @@ def one_or_more(canonical: Callable[[str], str], everything: Sequence[str]) -> C
     """Return a parser of `a`, `a,b` or `all`; `canonical` returns the usual spelling of each name."""
 
     def parse(text: str) -> tuple[str, ...]:
+        if text.endswith(","):
+            raise InputError(f"{text!r} ends with a comma: write several names with commas and no spaces, as in a,b")
         return tuple(everything) if text == ALL else tuple(dict.fromkeys(map(canonical, text.split(","))))
 
     return parse

@@ -4,6 +4,7 @@ RETRAINING = ("ROAR", "KAR")
 REMOVING = ("ROAD", "F-Fidelity", "insertion-deletion")  # without retraining on masks
 EVALUATIONS = ("coherence", "selectivity", *RETRAINING, *REMOVING, "sanity", "learned")
 TRUST = "trust"  # the answer of several evaluations without retraining
+OWN = "FILE.py:NAME"  # any evaluation of the user's own
 EXPLAIN = ("prediction", "label")
 GRANULARITIES = ("pixel", "element")
 RANKS = ("signed", "absolute", "square")

@@ -13,6 +13,8 @@ from evaluation.options import option
 from evaluation.runs import MaskOptions, RetrainingConfig, explain_option, fill_option, rank_option, ratios_option
 from training.recipe import Recipe
 
+TUNED = ("F-Fidelity",)  # the evaluations that fine-tune the network
+
 
 def by_image_option() -> Any:
     return option(
@@ -41,7 +43,12 @@ class RemovalConfig:
     rank: str = rank_option("rank-{}")
     fill: str = fill_option("fill-{}")
     alpha: float = option(
-        0.5, "share of the pixels in question that is removed", parse=fraction, metavar="X", word="share-{}"
+        0.5,
+        "share of the pixels in question that is removed",
+        parse=fraction,
+        metavar="X",
+        word="share-{}",
+        users=TUNED,
     )
     beta: float = option(
         0.1,
@@ -49,8 +56,9 @@ class RemovalConfig:
         parse=fraction,
         metavar="X",
         word="most-{}",
+        users=TUNED,
     )
-    draws: int = option(10, "random removals averaged", parse=positive, metavar="N", word="draws-{}")
+    draws: int = option(10, "random removals averaged", parse=positive, metavar="N", word="draws-{}", users=TUNED)
     tuning: Recipe | None = None
     by_image: bool = by_image_option()
 
@@ -85,7 +93,10 @@ class SanityConfig:
     )
     by_image: bool = by_image_option()
     random_labels: bool = option(
-        False, "compare with a network trained on shuffled labels, too (which takes a training)", word="random-labels"
+        False,
+        "compare with a network trained on shuffled labels, too (which takes a training)",
+        word="random-labels",
+        users=("sanity",),
     )
 
 

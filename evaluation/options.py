@@ -35,6 +35,7 @@ class Option:
         word: the value in file names, a format; "" if it is not part of them.
         note: a sentence under tables where the value is not the default, a format; "" if the table's own note has it.
         is_new: the field came after the first records, which lack it: a record has it only where it isn't the default.
+        users: the commands and evaluations that use it, where they are not all of its configuration's.
     """
 
     help: str
@@ -46,6 +47,7 @@ class Option:
     word: str = "{}"
     note: str = ""
     is_new: bool = False
+    users: tuple[str, ...] = ()
 
 
 def option(default: Any, help: str, **facts: Any) -> Any:

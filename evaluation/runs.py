@@ -17,18 +17,22 @@ from evaluation import (
     FILLS_OF,
     GRANULARITIES,
     MASK_SPLITS,
+    OWN,
     QUICK_RATIOS,
     RANKS,
     RATIOS,
+    REMOVING,
     RETRAIN_FROM,
+    RETRAINING,
+    TRUST,
 )
 from evaluation.options import from_record, option, options_of, record_of
 from models import model_name
 from training.recipe import Recipe
 
 
-def explain_option(word: str = "{}") -> Any:
-    return option(EXPLAIN[0], "the class explained", choices=EXPLAIN, word=word)
+def explain_option(word: str = "{}", users: tuple[str, ...] = ()) -> Any:
+    return option(EXPLAIN[0], "the class explained", choices=EXPLAIN, word=word, users=users)
 
 
 def rank_option(word: str = "{}") -> Any:
@@ -75,9 +79,13 @@ class MaskOptions:
         "mask training and test images, or only training images as the original did",
         choices=MASK_SPLITS,
     )
-    explain: str = explain_option()
-    map_dtype: str = option(MAP_DTYPES[0], "in which maps are kept; float16 takes half the space", choices=MAP_DTYPES)
-
+    explain: str = explain_option(users=("saliency", "coherence", *RETRAINING, OWN))
+    map_dtype: str = option(
+        MAP_DTYPES[0],
+        "in which maps are kept; float16 takes half the space",
+        choices=MAP_DTYPES,
+        users=("saliency", *RETRAINING, *REMOVING, "learned", TRUST, OWN),
+    )
     retrain_from: str = option(
         RETRAIN_FROM[0],
         "networks of ROAR and KAR begin with new weights, or with those of --weights",

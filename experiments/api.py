@@ -30,6 +30,7 @@ from experiments.options import NONE
 from experiments.plans import plan_evaluations, usable_methods
 from experiments.request import Request
 from experiments.runner import Experiment, run
+from experiments.usage import require_options_are_used
 from models import ATTENTIONS, NO_ATTENTION
 from reporting.evaluation_summary import ModelSummary
 from reporting.trust_summary import TrustSummary
@@ -195,6 +196,7 @@ def evaluate_stored(
     else:
         facts["model"] = model
     request = Request.of({**options, **facts})
+    require_options_are_used(request)
     request.folders.require_usable()
     request = request.with_known_targets()
     _pictures, measurements, sweeps = plan_evaluations(request)

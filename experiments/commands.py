@@ -24,6 +24,7 @@ from experiments.runner import run as run_experiments
 from experiments.scalars import require_tensorboard, scalars
 from experiments.store import Folders
 from experiments.trainings import Training
+from experiments.usage import require_options_are_used
 from reporting.evaluation_summary import left_out_lines
 from reporting.gap import Gap
 from reporting.labels import classifier_line
@@ -46,12 +47,9 @@ def run(request: Request, costs: "Costs | None" = None) -> None:
         InputError: something in the request can't be used.
     """
     forget_fingerprints()
+    require_options_are_used(request)
     request.folders.require_usable()
     request = request.with_known_targets()
-    if request.tensorboard and not request.train:
-        raise InputError("--tensorboard is for --train")
-    if request.publish and not request.report:
-        raise InputError("--publish is for --report")
     if request.target is None and not request.report:
         request = replace(request, target=("mnist",))
         print("target: mnist (choose another with --target)", flush=True)
@@ -87,6 +85,7 @@ def reproduce(request: Request, parse: Callable[[Sequence[str]], Request]) -> No
     Args:
         parse: makes a request of the words of a command line.
     """
+    require_options_are_used(request)
     same = {name: getattr(request, name) for name in ("data_dir", "output_dir", "device", "jobs", "dry_run")}
     costs = costs_of(request)
     for words in steps(request.quick):
@@ -230,6 +229,8 @@ def evaluate(request: Request, costs: "Costs | None") -> None:
         print("\n".join([*(trust.plan() for trust in trusts), *(each.plan(planned) for each in experiments)]))
         return
     engine = request.make_engine()
+    for coherence in pictures:
+        coherence.choose()  # says what is wrong before the trainings
     for coherence in pictures:
         train_missing(coherence.pipelines, engine)
         print("\n".join(f"figure: {path}" for path in coherence.draw()), flush=True)

@@ -130,7 +130,7 @@ def timed_images(values: int, available: int) -> int:
 
 
 def choose_effort(
-    timing: Timing, available: int, seconds: float, efforts: Sequence[Effort] = EFFORTS
+    timing: Timing, available: int, seconds: float, efforts: Sequence[Effort] = EFFORTS, more: str = "give more images"
 ) -> tuple[Effort, list[str], dict[MethodSpec, str]]:
     """Return the largest effort that fits into `seconds` of work.
 
@@ -138,6 +138,7 @@ def choose_effort(
 
     Args:
         available: number of images.
+        more: says how to give more images.
 
     Returns:
         the effort, sentences on what was thinned, and the reason why a method is left out.
@@ -148,7 +149,7 @@ def choose_effort(
     methods, left_out = dict(timing.explain), {}
     whole = min(available, efforts[0].images)
     if whole < FEWEST_IMAGES:
-        raise InputError(f"{quantity(whole, 'image')}: an answer needs {FEWEST_IMAGES} or more, give more images")
+        raise InputError(f"{quantity(whole, 'image')}: an answer needs {FEWEST_IMAGES} or more, {more}")
     for effort in efforts:
         limited = Effort(min(effort.images, available), *list(vars(effort).values())[1:])
         costs = {

@@ -32,8 +32,7 @@ def require_given_options_fit(request: "Request") -> None:
     """Raise `InputError` if an option of image folders or of given weights has nothing to act on."""
     targets = request.target or ()
     for name in OF_FOLDERS:
-        is_set = getattr(request, name) is not None
-        if is_set and not all(target.startswith(TARGET_PREFIX) or is_folder(target) for target in targets):
+        if getattr(request, name) is not None and not all(map(is_own_folder, targets)):
             raise InputError(f"--{name.replace('_', '-')} is for --target={TARGET_PREFIX}PATH")
     for name in OF_WEIGHTS if request.weights is None else ():
         if getattr(request, name) is not None:
@@ -45,8 +44,18 @@ def require_given_options_fit(request: "Request") -> None:
             raise InputError("--seeds is for networks that are trained here: --weights gives one network")
         if request.weights != PRETRAINED and not Path(request.weights).expanduser().exists():
             raise InputError(f"--weights={request.weights}: there is no such file")
+        if request.model is None and "attention" not in request.explicit and any(map(is_own_folder, targets)):
+            raise InputError(
+                f"--weights={request.weights}: give the network that has these weights with --model=PLACE, or "
+                "--attention=none for SimpleCNN"
+            )
         if len(request.attentions) > 1:
             raise InputError("--weights is for one network: give one --attention, or --model")
+
+
+def is_own_folder(target: str) -> bool:
+    """Return whether a target is an image folder, as it is given or by the name of its data set."""
+    return target.startswith(TARGET_PREFIX) or is_folder(target)
 
 
 def folder_options(request: "Request", place: str | None) -> FolderOptions:

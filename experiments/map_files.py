@@ -23,7 +23,7 @@ FORMAT = 2  # 1: IG by one Gauss–Legendre rule
 PART_ROWS, PART_VALUES = 2000, 2**24  # the most images of a part, and values of their maps
 SPARE_BYTES = 2**20
 SPLITS = ("train", "test")
-DAMAGED_PART = "is damaged: delete it, and the same command makes it anew"
+REMEDY = "delete it, and the same command makes it anew"  # --overwrite would do all else of the command again, too
 SIGNS_OF_DAMAGE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 Array = npt.NDArray[Any]
@@ -92,7 +92,7 @@ class MapWriter:
                     file.create_dataset(f"{split}/index", data=index)
             for split, part in self._all_parts():
                 path = self._part(split, part)
-                with catch_read_errors(path, DAMAGED_PART, SIGNS_OF_DAMAGE), np.load(path) as arrays:
+                with catch_read_errors(path, f"is damaged: {REMEDY}", SIGNS_OF_DAMAGE), np.load(path) as arrays:
                     rows = dict(arrays)
                 self._append(file.require_group(split), rows, part, len(self.index[split]))
             file.attrs["complete"] = True
@@ -147,9 +147,9 @@ class MapReader:
         with self._reading(), h5py.File(path, "r") as file:
             attributes = dict(file.attrs)
             if not attributes.get("complete"):
-                raise InputError(f"{path} is not complete: --overwrite makes it anew")
+                raise InputError(f"{path} is not complete: {REMEDY}")
             if attributes.get("format") != FORMAT:
-                raise InputError(f"{path} has format {attributes.get('format')}, this program reads {FORMAT}")
+                raise InputError(f"{path} has format {attributes.get('format')}, not {FORMAT}: {REMEDY}")
             for name, value in provenance.items():
                 if attributes.get(name) != value:
                     raise InputError(
@@ -205,4 +205,4 @@ class MapReader:
             return np.concatenate([file[split]["gap"][:] for split in splits])
 
     def _reading(self) -> AbstractContextManager[None]:
-        return catch_read_errors(self.path, "is damaged or no HDF5 file: --overwrite makes it anew", (KeyError,))
+        return catch_read_errors(self.path, f"is damaged or no HDF5 file: {REMEDY}", (KeyError,))

@@ -1,4 +1,7 @@
-"""The options of commands, as documented fields; those of evaluations are in `evaluation.configs`."""
+"""The options of commands, as documented fields; those of evaluations are in `evaluation.configs`.
+
+An option that no part of a command uses is refused, see `users_of`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,13 +26,18 @@ from common.parsing import ALL, among, fraction, json_object, number, one_or_mor
 from data import DATA_DIR, DATASETS, GENERATED
 from data.folder_options import INTERPOLATIONS
 from data.folders import TARGET_PREFIX
-from evaluation import CONTROL_CURVES, EVALUATIONS, TRUST
+from evaluation import CONTROL_CURVES, EVALUATIONS, OWN, REMOVING, RETRAINING, TRUST
 from evaluation.configs import CONFIGS
 from evaluation.options import option
 from models import ATTENTIONS, OPTIONS
 from training import VALIDATION_RATE
 
 NONE = "none"
+EXPLAINING = ("saliency", *EVALUATIONS, TRUST, OWN)  # the commands, and the evaluations, that explain networks
+WORKING = ("train", *EXPLAINING)
+COMMANDS = (*WORKING, "report", "reproduce")
+OF_SEEDS = ("train", *RETRAINING, *REMOVING, "sanity", "learned", OWN)
+RECIPE = ("train", *RETRAINING)
 DEPTHS, WIDTHS = OPTIONS["RAN"][1], OPTIONS["WARN"][1]
 
 
@@ -38,7 +46,12 @@ def evaluation_name(text: str) -> str:
 
 
 def target_name(text: str) -> str:
-    return text if text.startswith(TARGET_PREFIX) else among("target", (*DATASETS, *GENERATED))(text)
+    names = (*DATASETS, *GENERATED)
+    if text.startswith(TARGET_PREFIX):
+        return text
+    if text and text.lower() not in names and Path(text).exists():
+        raise InputError(f"unknown target {text!r}: did you mean --target={TARGET_PREFIX}{text}?")
+    return among("target", names)(text)
 
 
 def floats(text: str) -> tuple[float, ...]:
@@ -67,8 +80,8 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class SelectionOptions:
-    """Data sets, networks and methods."""
+class NetworkOptions:
+    """Data sets and networks."""
 
     target: tuple[str, ...] | None = option(
         None,
@@ -76,6 +89,7 @@ class SelectionOptions:
         f"evaluations; or {TARGET_PREFIX}PATH, images of your own, a folder for each class",
         parse=one_or_more(target_name, DATASETS),
         metavar="NAME",
+        users=(*WORKING, "report"),
     )
     attention: tuple[str, ...] = option(
         (NONE,),
@@ -109,7 +123,11 @@ class SelectionOptions:
         None, "part of the resized image that the centre crop keeps (default: 1)", parse=crop, metavar="X"
     )
     interpolation: str | None = option(None, "of the resizing (default: bilinear)", choices=INTERPOLATIONS)
-    split: str | None = option(None, "test: all images of a folder are test images", choices=("test",))
+    split: str | None = option(
+        None,
+        "test: all images of a folder are test images (default: those of its part test, else every fifth of a class)",
+        choices=("test",),
+    )
     classes_file: str | None = option(
         None, "class names, one a line: line k is output k of the network, folders are found by name", metavar="FILE"
     )
@@ -119,6 +137,12 @@ class SelectionOptions:
     std: tuple[float, ...] | None = option(None, "by which each channel is divided then", parse=floats, metavar="R,G,B")
     depth: int | None = option(None, f"depth of RAN (default: {DEPTHS[0]})", parse=positive, choices=DEPTHS)
     width: int | None = option(None, f"width of WARN (default: {WIDTHS[0]})", parse=positive, choices=WIDTHS)
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """Methods and their parameters."""
+
     method: tuple[str, ...] = option(
         ANY_MODEL_METHODS,
         f"attribution method: {', '.join(METHODS)}, several with commas, or {ALL} but CAM; or PACKAGE.MODULE:NAME or "
@@ -154,7 +178,10 @@ class SelectionOptions:
         LEVEL, "noise of an ensemble, as a share of each image's range", parse=number(float, 0), metavar="X"
     )
     control: str | None = option(
-        None, "of ROAR and KAR: for each method another curve, of its maps blurred", choices=CONTROL_CURVES
+        None,
+        "of ROAR and KAR: for each method another curve, of its maps blurred",
+        choices=CONTROL_CURVES,
+        users=RETRAINING,
     )
 
 
@@ -162,10 +189,14 @@ class SelectionOptions:
 class TrainingOptions:
     """The recipe where it is not the usual one, and numbers of images and seeds."""
 
-    epochs: int | None = option(None, "passes over the training images", parse=positive, metavar="N")
-    batch_size: int | None = option(None, "images per step", parse=positive, metavar="N")
+    epochs: int | None = option(None, "passes over the training images", parse=positive, metavar="N", users=RECIPE)
+    batch_size: int | None = option(None, "images per step", parse=positive, metavar="N", users=RECIPE)
     lr: float | None = option(
-        None, "peak of the one-cycle learning rate", parse=number(float, 0, low_counts=False), metavar="X"
+        None,
+        "peak of the one-cycle learning rate",
+        parse=number(float, 0, low_counts=False),
+        metavar="X",
+        users=RECIPE,
     )
     small_epochs: int | None = option(
         None,
@@ -173,36 +204,47 @@ class TrainingOptions:
         "where --epochs is given)",
         parse=number(int, 0),
         metavar="N",
+        users=RECIPE,
     )
-    seeds: int = option(1, "train with the seeds 0 … N−1", parse=positive, metavar="N")
+    seeds: int = option(1, "train with the seeds 0 … N−1", parse=positive, metavar="N", users=OF_SEEDS)
     valid_rate: float = option(
         VALIDATION_RATE,
         "share of the training images that --train holds out to show progress",
         parse=number(float, 0, 1),
         metavar="X",
+        users=("train",),
     )
-    limit_train: int | None = option(None, "use N training images (default: all)", parse=positive, metavar="N")
+    limit_train: int | None = option(
+        None, "use N training images (default: all)", parse=positive, metavar="N", users=("saliency", *RECIPE)
+    )
     limit_test: int | None = option(
-        None, "use N test images in evaluations (default: all; of selectivity: a tenth)", parse=positive, metavar="N"
+        None,
+        "use N test images in evaluations (default: all; of selectivity: a tenth)",
+        parse=positive,
+        metavar="N",
+        users=EXPLAINING,
     )
-    quick: bool = option(False, "fewer images, epochs and ratios: minutes on two cores")
+    quick: bool = option(False, "fewer images, epochs and ratios: minutes on two cores", users=COMMANDS)
     resume: bool = option(
         False, "go on with the training of a classifier that was interrupted, from its last whole epoch"
     )
-    tensorboard: bool = option(False, "write loss, learning rate and accuracy per epoch for TensorBoard")
+    tensorboard: bool = option(
+        False, "write loss, learning rate and accuracy per epoch for TensorBoard", users=("train",)
+    )
 
 
 @dataclass(frozen=True)
 class RunningOptions:
     """Folders, devices and processes."""
 
-    device: str = option("auto", "auto, cpu, cuda, cuda:N", metavar="NAME")
+    device: str = option("auto", "auto, cpu, cuda, cuda:N", metavar="NAME", users=(*WORKING, "reproduce"))
     jobs: int | None = option(
         None,
         "networks that are retrained, or methods that are measured, side by side, a process each (default: one for "
         "each core; on a GPU one)",
         parse=positive,
         metavar="N",
+        users=(*WORKING, "reproduce"),
     )
     engine: str = option(
         "local", "where tasks run: in processes of this machine, or on a Ray cluster", choices=("local", "ray")
@@ -216,20 +258,26 @@ class RunningOptions:
     gpus_per_task: float = option(
         0.0, "GPUs of a task on a cluster; 0.25 lets four share one", parse=number(float, 0), metavar="X"
     )
-    data_dir: Path = option(DATA_DIR, "data sets, in torchvision's layout", parse=Path, metavar="DIR")
+    data_dir: Path = option(DATA_DIR, "data sets, in torchvision's layout", parse=Path, metavar="DIR", users=COMMANDS)
     output_dir: Path = option(
-        Path(), "where checkpoints, saliency_maps and results lie", parse=Path, metavar="DIR", usual="here"
+        Path(),
+        "where checkpoints, saliency_maps and results lie",
+        parse=Path,
+        metavar="DIR",
+        usual="here",
+        users=COMMANDS,
     )
     publish: bool = option(
         False,
         "with --report: gather what is finished in results/published; write its tables and the README's numbers",
+        users=("report",),
     )
-    dry_run: bool = option(False, "say what would be done, and write nothing")
+    dry_run: bool = option(False, "say what would be done, and write nothing", users=COMMANDS)
     overwrite: bool = option(False, "do again what is finished")
 
 
 GROUPS: dict[str, tuple[type[Any], ...]] = {
-    "on what": (SelectionOptions,),
+    "on what": (NetworkOptions, MethodOptions),
     "training and retraining (defaults: the recipe of the data set and model)": (TrainingOptions,),
     **CONFIGS,
     "running": (RunningOptions,),

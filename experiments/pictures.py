@@ -1,6 +1,6 @@
 """Coherence: pictures of the maps of several methods, layers and networks on the same images."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,15 @@ class Coherence:
         lines = [line for pipeline in self.pipelines for line in pipeline.plan_training()]
         return "\n".join([*lines, f"draw    {self._path('...')}.png and .pdf", "nothing written"])
 
+    def choose(self, correct: Sequence[Callable[[Split], Array]] = ()) -> Split:
+        """Return the images to show, see `choose_examples`; without `correct`, before the networks are trained.
+
+        Raises:
+            InputError: a class or position that there is not, or no example that fits.
+        """
+        first = self.pipelines[0]
+        return choose_examples(first.dataset.test, first.whole.classes, self.examples, correct)
+
     def draw(self) -> list[Path]:
         """Write all pictures.
 
@@ -135,9 +144,7 @@ class Coherence:
             InputError: a class or position that there is not, or no example that fits.
         """
         subjects = [Subject(pipeline) for pipeline in self.pipelines]
-        first = self.pipelines[0]
-        correct = [subject.correct for subject in subjects]
-        examples = choose_examples(first.dataset.test, first.whole.classes, self.examples, correct)
+        examples = self.choose([subject.correct for subject in subjects])
         for subject in subjects:
             subject.examples = examples
         paths = [path for subject in subjects for path in (*self._draw_methods(subject), *self._draw_layers(subject))]

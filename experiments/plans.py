@@ -9,7 +9,7 @@ from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.imports import is_user_code
 from data import dataset_info
-from evaluation import FILLS_OF, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING, TRUST
+from evaluation import FILLS_OF, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
 from evaluation.configs import ExampleFilter, SanityConfig
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
@@ -117,8 +117,6 @@ def _require_options_fit(request: Request) -> None:
             raise InputError(f"--eval={','.join(training)} needs training images: leave out --split=test")
     if request.options.get("retrain_from") == "weights" and not request.weights:
         raise InputError("--retrain-from=weights is for a network with --weights=FILE")
-    if "explained_seeds" in request.options and not set(request.eval) & set(RETRAINING):
-        raise InputError(f"--explained-seeds is for --eval={','.join(RETRAINING)}")
     if request.options.get("explained_seeds") == "own":
         if request.weights:
             raise InputError("--explained-seeds=own trains a network for each seed: --weights gives one network")
@@ -126,18 +124,10 @@ def _require_options_fit(request: Request) -> None:
             raise InputError("--explained-seeds=own is for several seeds: give --seeds=2 or more")
     if request.weights and request.options_for(SanityConfig).get("random_labels"):
         raise InputError("--random-labels trains the network: it is not for one with --weights")
-    if "budget" in request.options and TRUST not in request.eval:
-        raise InputError(f"--budget is for --eval={TRUST}")
-    if request.control and not set(request.eval) & set(RETRAINING):
-        raise InputError(f"--control is for --eval={','.join(RETRAINING)}")
-    if request.options_for(SanityConfig).get("random_labels") and "sanity" not in request.eval:
-        raise InputError("--random-labels is for --eval=sanity")
     for evaluation in request.eval:
         fills = FILLS_OF.get(evaluation, ())
         if (fill := request.options.get("fill")) is not None and fills and fill not in fills:
             raise InputError(f"--eval={evaluation} has no --fill={fill}: {'|'.join(fills)}")
-    if ExampleFilter(**request.options_for(ExampleFilter)) != ExampleFilter() and "coherence" not in request.eval:
-        raise InputError("--classes, --index and --correct-only are for --eval=coherence")
 
 
 def _selectivity_config(request: Request, dataset: str) -> Any:

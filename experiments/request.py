@@ -16,7 +16,7 @@ from evaluation import QUICK_CONTROLS
 from evaluation.options import options_of
 from experiments.engine import Engine, Local, default_jobs
 from experiments.given import folder_options, load_network, require_given_options_fit
-from experiments.options import RunningOptions, SelectionOptions, TrainingOptions
+from experiments.options import MethodOptions, NetworkOptions, RunningOptions, TrainingOptions
 from experiments.pipeline import Pipeline
 from experiments.store import Folders
 from models import ATTENTIONS, OPTIONS, parse_model_name, variant_name
@@ -34,12 +34,13 @@ ENGINE_OPTIONS = {  # the engine of an option, and what to give in its place wit
 
 
 @dataclass(frozen=True)
-class Request(SelectionOptions, TrainingOptions, RunningOptions):
+class Request(NetworkOptions, MethodOptions, TrainingOptions, RunningOptions):
     """Everything that one command line, or one call of the Python API, asks for.
 
     Attributes:
         train, saliency, report, reproduce, eval: the command, one of them; `eval` names evaluations.
         options: the options of evaluations that are given, by the fields of their configurations.
+        explicit: the names of all options that are given.
     """
 
     train: bool = False
@@ -48,14 +49,16 @@ class Request(SelectionOptions, TrainingOptions, RunningOptions):
     reproduce: bool = False
     eval: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    explicit: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Request":
         """Return the request of options by name, those of evaluations among them; None leaves one at its default."""
         names = {entry.name for entry in fields(cls)}
         given = {name: value for name, value in values.items() if value is not None}
-        options = {name: given.pop(name) for name in set(given) - names}
-        return cls(**given, options=options)
+        explicit = frozenset(given)
+        options = {name: given.pop(name) for name in explicit - names}
+        return cls(**given, options=options, explicit=explicit)
 
     @property
     def folders(self) -> Folders:

@@ -106,7 +106,7 @@ class Trust:
             limit, available = self.request.limit_test, self.images
             efforts = tuple(replace(effort, images=limit) for effort in EFFORTS) if limit else EFFORTS
             seconds = self.budget * 60 * self.request.processes
-            effort, remarks, left_out = choose_effort(self.timing(), available, seconds, efforts)
+            effort, remarks, left_out = choose_effort(self.timing(), available, seconds, efforts, self.more)
             labels = {method.label: reason for method, reason in left_out.items()}
             stored = {"effort": vars(effort), "remarks": remarks, "left_out": labels}
             if not self.request.dry_run:
@@ -118,6 +118,13 @@ class Trust:
     def images(self) -> int:
         """The number of test images."""
         return int(dataset_info(self.pipeline.config.dataset).shapes["test_images"][0])
+
+    @property
+    def more(self) -> str:
+        """The advice where these are too few."""
+        has_training_images = dataset_info(self.pipeline.config.dataset).shapes["train_images"][0] > 0
+        may_split = self.pipeline.given is not None and has_training_images
+        return f"give more test images{', or --split=test for a folder without train and test' * may_split}"
 
     def timing(self) -> Timing:
         """Time the network and its methods on some images, as in a process of the run; a dry run makes them up."""

@@ -1,5 +1,6 @@
 import re
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +18,8 @@ from tests.run_main import run, written
 from tests.samples import sample_entry, write_sample
 from tests.test_engine import Nothing
 
+ROOT = Path(__file__).parent.parent
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; import main; sys.exit(main.main())"
 ROAR = ["--eval=ROAR", "--method=GC", "--quick", "--epochs=1", "--ratios=0.5"]
 
 
@@ -58,6 +61,8 @@ WRONG = {
     "more test images than there are": ([*ROAR, "--limit-test=10001"], "has 200 test images"),
     "unknown fill": ([*ROAR, "--fill=pink"], "pink"),
     "unknown option": (["--train", "--epoch=3"], "--epoch=3"),
+    "a space for a comma": (["--eval=ROAD", "--method=VBP", "GC"], "arguments: GC: several values have commas"),
+    "a space behind a comma": (["--eval=ROAD", "--method=VBP,", "GC"], "commas and no spaces"),
     "output folder below a file": ([*ROAR, "--output-dir=/dev/null/here"], "/dev/null is a file"),
     "output folder that nobody can write to": ([*ROAR, "--output-dir=/proc/1"], "/proc/1"),
     "data folder that is a file": ([*ROAR, "--data-dir=/dev/null"], "/dev/null is a file"),
@@ -75,6 +80,14 @@ def test_wrong_input_costs_one_line_and_nothing_is_written(name, data_dir, tmp_p
     assert err.startswith("main.py: ")
     assert message in err
     assert written(tmp_path) == before
+
+
+@pytest.mark.parametrize("start", [["-S", "main.py"], ["-c", WITHOUT_TORCH]])
+def test_a_python_without_the_requirements_says_how_to_install_them(start):
+    done = subprocess.run([sys.executable, *start, "--report"], cwd=ROOT, capture_output=True, text=True, check=False)
+    (line,) = done.stderr.splitlines()
+    assert "is not installed: type `make .venv/run`" in line
+    assert done.returncode == 2
 
 
 def test_names_of_the_field_and_of_the_original_are_accepted():
@@ -131,7 +144,7 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(CATALOG, "mnist", sample_entry("mnist"))
         write_sample("mnist", folder / "data")
-        assert run(folder / "data", folder / "out", ["--saliency", "--method=GC", "--quick", "--epochs=1"]) == 0
+        assert run(folder / "data", folder / "out", ["--saliency", "--method=GC", "--quick"]) == 0
     return folder / "out"
 
 
@@ -148,6 +161,18 @@ def test_files_that_can_not_be_used_cost_one_line_and_nothing_is_written(name, e
     assert err.count("\n") == 1, err
     assert message in err
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("end", [0, 3000, None])
+def test_damaged_maps_are_named_and_deleting_them_mends_it(end, explained, data_dir, tmp_path, capsys):
+    output = tmp_path / "out"
+    shutil.copytree(explained, output)
+    maps = output / "saliency_maps/mnist_SimpleCNN_GC_quick.h5"
+    damage(maps) if end is None else maps.write_bytes(maps.read_bytes()[:end])
+    assert run(data_dir, output, ROAR) == 2
+    assert f"{maps} is damaged or no HDF5 file: delete it" in capsys.readouterr().err.splitlines()[-1]
+    maps.unlink()
+    assert run(data_dir, output, ROAR) == 0
 
 
 def test_two_commands_train_a_model_once(data_dir, tmp_path, capsys, monkeypatch):

@@ -133,7 +133,7 @@ def test_wrong_options_are_one_line(data_dir, tmp_path, capsys, monkeypatch):
 
 
 SWEEP = ["--eval=ROAR,F-Fidelity,sanity,selectivity", "--method=VBP,GC", "--target=mnist", "--quick", "--epochs=1"]
-SWEEP += ["--ratios=0.3,0.7", "--limit-test=40", "--samples=2"]
+SWEEP += ["--ratios=0.3,0.7", "--limit-test=40"]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 
 

@@ -108,15 +108,18 @@ def test_own_and_captum_methods_are_shown(data_dir, tmp_path, grids):
         (["--classes=cat"], "unknown class 'cat': choose from 0, 1"),
         (["--index=999"], "no such test image (0 to 199)"),
         (["--index=-1"], "'-1' is not a whole number"),
+        (["--limit-test=2"], "no test image of class"),
+        (["--index=0", "--classes=0,1"], "none of the images of --index"),
         (["--method=CAM"], "CAM"),
     ],
 )
 def test_wrong_input_is_one_line(data_dir, tmp_path, grids, capsys, options, message):
-    assert run(data_dir, tmp_path, [*QUICK, "--epochs=1", *options]) == 2
+    assert run(data_dir, tmp_path, [*QUICK, *options]) == 2
     err = capsys.readouterr().err.splitlines()[-1]
     assert err.startswith("main.py: ")
     assert message in err
     assert not grids
+    assert not (tmp_path / "checkpoints").exists(), "it is said before a training"
 
 
 def test_options_of_coherence_are_for_coherence(capsys):

@@ -17,6 +17,9 @@ TRUST = [*ROAD, "--eval=trust"]
 
 WRONG = {
     "missing file": ([*ROAD, "--weights=nope.pt"], "--weights=nope.pt: there is no such file"),
+    "no network": (["--eval=ROAD", "--weights=other.pt", *FOLDER], "with --model=PLACE, or --attention=none"),
+    "folder without its prefix": (["--eval=ROAD", "--target=pets"], "did you mean --target=folder:pets?"),
+    "list without its prefix": (["--eval=ROAD", "--target=bad.csv"], "did you mean --target=folder:bad.csv?"),
     "damaged file": ([*ROAD, "--weights=damaged.pt"], "give a .safetensors file"),
     "damaged .safetensors": ([*ROAD, "--weights=damaged.safetensors"], "download or save it again"),
     "weights of another network": ([*ROAD, "--weights=other.pt"], "missing (2.weight"),
@@ -48,7 +51,7 @@ WRONG = {
     "unknown interpolation": ([*ROAD, "--interpolation=cubic"], "bicubic"),
     "ROAR without training images": ([*ROAD, "--eval=ROAR"], "leave out --split=test"),
     "F-Fidelity without training images": ([*ROAD, "--eval=F-Fidelity"], "leave out --split=test"),
-    "random labels": ([*ROAD, "--eval=sanity", "--random-labels"], "--random-labels trains the network"),
+    "random labels": ([*ROAD, "--eval=ROAD,sanity", "--random-labels"], "--random-labels trains the network"),
     "retraining from no weights": (
         ["--eval=ROAR", MODEL, "--target=folder:pets", SIZE, "--retrain-from=weights"],
         "--weights=FILE",
@@ -70,6 +73,7 @@ WRONG = {
     "budget 0": ([*TRUST, "--budget=0"], "'0' is not a number above 0"),
     "budget of ROAD": ([*ROAD, "--budget=3"], "--budget is for --eval=trust"),
     "fill of trust": ([*TRUST, "--fill=linear"], "--eval=trust has no --fill=linear: blur|mean|black"),
+    "few images of an undivided folder": (["--eval=trust", *USUAL, MODEL, WEIGHTS, SIZE, FOLDER[0]], "or --split=test"),
     "one image": ([*TRUST, "--limit-test=1"], "1 image: an answer needs 10"),
 }
 

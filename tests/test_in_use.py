@@ -82,7 +82,7 @@ def test_selectivity_in_use_stops_a_report_with_one_line(tmp_path, hold, capsys)
 
 @pytest.mark.parametrize("extra", [[], ["--overwrite"], ["--dry-run"], ["--overwrite", "--dry-run"]])
 def test_commands_say_so_and_write_nothing(extra, data_dir, tmp_path, hold, capsys):
-    asked = ["--saliency", "--method=RANDOM", "--quick", "--epochs=1", "--limit-train=4", "--limit-test=4"]
+    asked = ["--saliency", "--method=RANDOM", "--quick", "--limit-train=4", "--limit-test=4"]
     assert run(data_dir, tmp_path / "out", asked) == 0
     (maps,) = (tmp_path / "out" / "saliency_maps").glob("*.h5")
     hold(maps)

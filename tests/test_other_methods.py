@@ -459,7 +459,6 @@ def test_what_captum_refuses_is_one_line(model, inputs):
 QUICK = [
     "--quick",
     "--model=tests.own_model:small",
-    "--epochs=1",
     "--limit-train=4",
     "--limit-test=4",
     "--target=mnist",
@@ -485,6 +484,8 @@ def test_wrong_input_is_one_line_and_nothing_is_written(data_dir, tmp_path, caps
         ("captum.attr:Saliency", ["--layer=first"], "--layer"),
         ("GC", ["--layer=nowhere"], "nowhere"),
         (f"{MINE}:ByTheBatch", [], "by itself"),
+        ("captum.attr:DeepLft", [], "choose from DeepLift"),
+        (f"{MINE}:ByTheBtch", [], "ByTheBtch"),
     ):
         assert run(data_dir, tmp_path / "out", ["--saliency", *QUICK, f"--method={method}", *options]) == 2
         lines = capsys.readouterr().err.splitlines()

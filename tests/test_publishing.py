@@ -76,7 +76,6 @@ def test_selectivity_is_published_without_its_pictures(data_dir, tmp_path):
         "--target=mnist",
         "--method=VBP",
         "--quick",
-        "--epochs=1",
         "--limit-test=16",
         "--removals=5",
     ]

@@ -76,15 +76,18 @@ def test_each_step_is_run_with_the_same_folders(data_dir, tmp_path, monkeypatch,
     assert {(one.data_dir, one.output_dir, one.device, one.jobs) for one in done} == {(data_dir, tmp_path, "cpu", 1)}
 
 
-@pytest.mark.parametrize("evaluation", ["ROAR", "ROAD", "F-Fidelity", "sanity", "selectivity"])
-def test_what_is_finished_costs_nothing(evaluation, tmp_path, capsys):
-    options = [f"--eval={evaluation}", *OPTIONS, "--limit-test=20", "--limit-train=64", "--epochs=1", "--draws=2"]
-    options += ["--model=tests.own_model:perceptron"]
-    if evaluation in ("sanity", "selectivity"):
-        options = [one for one in options if not one.startswith("--ratios")]
-    if evaluation == "selectivity":
-        options += ["--removals=3"]
-    options = [one for one in options if evaluation == "ROAR" or not one.startswith(("--seeds", "--limit-train"))]
+@pytest.mark.parametrize(
+    ("evaluation", "own"),
+    {
+        "ROAR": ["--seeds=2", "--ratios=0.1,0.5", "--limit-train=64", "--epochs=1"],
+        "ROAD": ["--ratios=0.1,0.5"],
+        "F-Fidelity": ["--ratios=0.1,0.5", "--draws=2"],
+        "sanity": [],
+        "selectivity": ["--removals=3"],
+    }.items(),
+)
+def test_what_is_finished_costs_nothing(evaluation, own, tmp_path, capsys):
+    options = [f"--eval={evaluation}", *OPTIONS[:3], "--limit-test=20", "--model=tests.own_model:perceptron", *own]
     assert run(tmp_path / "data", tmp_path, [*options, "--dry-run"]) == 0
     assert "in all on this device" in capsys.readouterr().out
     assert run(tmp_path / "data", tmp_path, options) == 0

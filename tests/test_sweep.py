@@ -462,7 +462,7 @@ def test_a_finished_sweep_needs_its_maps_no_more(data_dir, tmp_path, capsys):
     assert run(data_dir, output, *options) == 0
     label = [
         "--saliency",
-        *(word for word in OPTIONS if "eval" not in word and "ratios" not in word),
+        *(word for word in OPTIONS if not word.startswith(("--eval", "--ratios", "--epochs"))),
         "--explain=label",
     ]
     assert run(data_dir, output, *label, "--overwrite") == 0
