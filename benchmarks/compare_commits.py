@@ -19,7 +19,8 @@ import torch
 from common.hashing import array_sha256
 
 ROAD = "ROAD,F-Fidelity,insertion-deletion"
-QUICK = "--target=mnist --quick --epochs=1 --limit-train=120 --limit-test=60"
+FEW = "--target=mnist --quick --limit-test=60"
+QUICK = f"{FEW} --epochs=1 --limit-train=120"
 COMMANDS = (
     *(f"--train --target=mnist --attention={name} --epochs=1 --limit-train=64" for name in ("none", "CAM", "CBAM")),
     "--train --target=cifar10 --attention=WARN --epochs=1 --limit-train=24 --batch-size=8 --lr=0.01 --seeds=2",
@@ -33,13 +34,13 @@ COMMANDS = (
     f"--eval=KAR --method=IB --attention=CBAM {QUICK} --ratios=0.5 --explain=label --fill=black",
     f"--eval=ROAR --method=CAM --attention=CAM {QUICK} --ratios=0.5 --map-dtype=float16 --overwrite",
     f"--eval=ROAR --method=VBP --model=tests.own_model:small {QUICK} --ratios=0.5",
-    f"--eval={ROAD} --target=cifar10 --quick --method=VBP,GC --limit-train=24 --limit-test=20 --seeds=2",
-    f"--eval=ROAD --method=VBP {QUICK} --rank=absolute --ratios=0.2,0.4",
-    f"--eval=F-Fidelity --method=VBP {QUICK} --alpha=0.3 --beta=0.2 --draws=2 --fill=black",
-    f"--eval=sanity --method=VBP,GB,GC {QUICK} --random-labels --seeds=2",
-    f"--eval=selectivity --method=VBP,GC {QUICK} --removals=12",
-    f"--eval=selectivity --method=VBP {QUICK} --removals=6 --order=least --rank=absolute --fill=black",
-    f"--eval=coherence --method=VBP,GC --attention=none,CBAM {QUICK} --classes=1,2",
+    f"--eval={ROAD} --target=cifar10 --quick --method=VBP,GC --limit-test=20 --seeds=2",
+    f"--eval=ROAD --method=VBP {FEW} --rank=absolute --ratios=0.2,0.4",
+    f"--eval=F-Fidelity --method=VBP {FEW} --alpha=0.3 --beta=0.2 --draws=2 --fill=black",
+    f"--eval=sanity --method=VBP,GB,GC {FEW} --random-labels --seeds=2",
+    f"--eval=selectivity --method=VBP,GC {FEW} --removals=12",
+    f"--eval=selectivity --method=VBP {FEW} --removals=6 --order=least --rank=absolute --fill=black",
+    f"--eval=coherence --method=VBP,GC --attention=none,CBAM {FEW} --classes=1,2",
     "--eval=ROAR,ROAD --target=planted --quick --method=evaluation.planted:TrueMap --ratios=0.5 --limit-train=200",
     "--saliency --target=cifar10 --method=VBP,GC --quick --limit-train=24 --limit-test=20",
     "--report --quick",
@@ -57,7 +58,7 @@ COMMANDS = (
         "--publish --train",
         "--eval=coherence --target=mnist --classes=x",
     ),
-    f"--eval=selectivity --removals=9999 {QUICK}",
+    f"--eval=selectivity --removals=9999 {FEW}",
 )
 UNSTEADY = ("seconds", "versions", "device")
 LOCKS = (".claims", ".locks")
