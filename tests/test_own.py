@@ -94,7 +94,8 @@ def test_from_training_to_a_curve(model, jobs, folder, tmp_path, capsys):
     assert run(tmp_path, output, ["--train", *target]) == 0
     assert "test accuracy" in capsys.readouterr().out
     asked = [f"--target=folder:{folder}", *model, *OPTIONS, "--method=GC,VBP"]
-    assert run(tmp_path, output, ["--saliency", *asked]) == 0
+    explain = [option for option in asked if not option.startswith(("--epochs", "--ratios"))]
+    assert run(tmp_path, output, ["--saliency", *explain]) == 0
     evaluations = "--eval=coherence,selectivity,ROAR,ROAD"
     assert run(tmp_path, output, [evaluations, *asked, "--removals=5", f"--jobs={jobs}"]) == 0
     printed = capsys.readouterr().out
