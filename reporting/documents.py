@@ -12,22 +12,26 @@ from common.files import write_text
 from reporting.blocks import BLOCKS
 from reporting.summary import Published
 
-BLOCK = re.compile(r"(?P<head><!-- report: (?P<name>[\w-]+) -->\n).*?(?P<tail>\n<!-- /report -->)", re.DOTALL)
+START, END = "<!-- report: ", "<!-- /report -->"
+BLOCK = re.compile(rf"(?P<head>{START}(?P<name>[\w-]+) -->)(?:(?!{START}).)*?{END}", re.DOTALL)
 
 
 def fill_blocks(text: str, published: Published) -> str:
     """Return `text` with every block as the published results have it.
 
     Raises:
-        InputError: an unknown block, or results that are missing.
+        InputError: an unknown block, one without an end, or results that are missing.
     """
 
     def fill(match: re.Match[str]) -> str:
         if match["name"] not in BLOCKS:
             raise InputError(f"unknown block {match['name']!r} in a document: choose from {', '.join(BLOCKS)}")
-        return f"{match['head']}{BLOCKS[match['name']](published).strip()}{match['tail']}"
+        return f"{match['head']}\n{BLOCKS[match['name']](published).strip()}\n{END}"
 
-    return BLOCK.sub(fill, text)
+    filled, count = BLOCK.subn(fill, text)
+    if not count == text.count(START) == text.count(END):
+        raise InputError(f"a document has {text.count(START)} beginnings and {text.count(END)} ends of blocks")
+    return filled
 
 
 def write_documents(paths: Iterable[Path], published: Published) -> None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 
+from attribution import CONTROLS
 from attribution.spec import MethodSpec
 from common.files import write_text
 from data import DATA_DIR
@@ -125,7 +126,7 @@ class Retrainings:
         return {run: result for summary in self.summaries for run, result in summary.runs_in_order.items()}
 
     def _draw(self, folder: Path, suffix: str) -> list[Path]:
-        """Draw a figure per model, and per method of which there are several models; a panel for each data set."""
+        """Draw a figure per model, and per method that explains several models; a panel for each data set."""
         from reporting.figures import draw_curves, save_figure  # here, so that nothing else waits for matplotlib
 
         paths = []
@@ -139,10 +140,12 @@ class Retrainings:
             for method in dict.fromkeys(method for summary in summaries for method in summary.config.methods):
                 of_method = [summary for summary in summaries if method in summary.config.methods]
                 by_dataset = group_by(of_method, lambda one: one.dataset).values()
-                if len(of_method) > len(by_dataset):
-                    charts = [_models_chart(method, of_dataset) for of_dataset in by_dataset]
+                several = [of_dataset for of_dataset in by_dataset if len(of_dataset) > 1]
+                if several and method.method not in CONTROLS:
+                    charts = [_models_chart(method, of_dataset) for of_dataset in several]
                     stem = "_".join([evaluation, "models", method.file_stem, *words])
-                    paths += save_figure(draw_curves(charts, _figure_note(of_method)), folder / f"{stem}{suffix}")
+                    note = _figure_note([summary for of_dataset in several for summary in of_dataset])
+                    paths += save_figure(draw_curves(charts, note), folder / f"{stem}{suffix}")
         return paths
 
     def original_comparisons(self) -> Iterator[str]:
@@ -194,7 +197,8 @@ def _figure_note(summaries: Sequence[RetrainingSummary]) -> str:
     amounts = dict.fromkeys(summary.amounts for summary in summaries)
     if len(amounts) == 1:
         return summaries[0].figure_note
-    return f"{'; '.join(f'{summary.dataset}: {summary.amounts}' for summary in summaries)}. {READING}"
+    of_datasets = dict.fromkeys(f"{summary.dataset}: {summary.amounts}" for summary in summaries)
+    return f"{'; '.join(of_datasets)}. {READING}"
 
 
 def _areas_beside_original(theirs: RetrainingSummary, ours: RetrainingSummary) -> str:

@@ -113,3 +113,14 @@ def test_publish_writes_tables_and_readme(finished, tmp_path, monkeypatch, capsy
 def test_an_unknown_block_is_refused(tmp_path):
     with pytest.raises(InputError, match="unknown block 'weather'"):
         fill_blocks("<!-- report: weather -->\nold\n<!-- /report -->\n", Published(tmp_path))
+
+
+def test_an_empty_block_is_filled_and_an_open_one_refused(tmp_path):
+    first, second = "<!-- report: ensembles -->\n<!-- /report -->\n", "<!-- report: imputed -->\nold\n<!-- /report -->\n"
+    filled = fill_blocks(f"{first}words between\n{second}", Published(tmp_path))
+    assert "words between" in filled
+    assert filled.count("is not measured yet") == 2
+    with pytest.raises(InputError, match="1 beginnings and 2 ends"):
+        fill_blocks(f"<!-- /report -->\n{first}", Published(tmp_path))
+    with pytest.raises(InputError, match="2 beginnings and 1 ends"):
+        fill_blocks(f"<!-- report: imputed -->\n{first}", Published(tmp_path))

@@ -174,7 +174,6 @@ def test_report_writes_tables_runs_and_a_figure_per_kind(tmp_path):
         "KAR_element_train.png",
         "ROAR_CBAM.png",
         "ROAR_models_GC.png",
-        "ROAR_models_RANDOM.png",
     }
     text = (folder / "retraining.md").read_text()
     for title in ("ROAR on cifar10, SimpleCNN", "ROAR on mnist, CBAM", "KAR − ROAR on mnist, SimpleCNN"):
