@@ -49,9 +49,8 @@ class Network:
         if isinstance(owner, nn.Module) and getattr(model, "__name__", "") in {"forward", "__call__"}:
             model = owner
         if not callable(model) or isinstance(model, type):
-            raise InputError(
-                f"a network is a torch.nn.Module or a function of images, made already, not {type(model).__name__}"
-            )
+            kind = type(model).__name__
+            raise InputError(f"a network is a torch.nn.Module or a function of images, made already, not {kind}")
         self.original: Callable[..., Any] = uncompiled(model)
         self.choice = logits
         self.classes = 0
