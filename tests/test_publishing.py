@@ -116,7 +116,10 @@ def test_an_unknown_block_is_refused(tmp_path):
 
 
 def test_an_empty_block_is_filled_and_an_open_one_refused(tmp_path):
-    first, second = "<!-- report: ensembles -->\n<!-- /report -->\n", "<!-- report: imputed -->\nold\n<!-- /report -->\n"
+    first, second = (
+        "<!-- report: ensembles -->\n<!-- /report -->\n",
+        "<!-- report: imputed -->\nold\n<!-- /report -->\n",
+    )
     filled = fill_blocks(f"{first}words between\n{second}", Published(tmp_path))
     assert "words between" in filled
     assert filled.count("is not measured yet") == 2
