@@ -20,7 +20,7 @@ WITHOUT_PIXELS = {"BUFR", "GRIB", "HDF5", "WMF", "EPS", "MPEG"}  # formats that 
 INTEGERS_OF_16_BITS = {"PNG", "PPM"}  # formats whose 16 bits some versions of Pillow put into 32
 SEQUENCES = {"GIF", "PNG", "WEBP", "TIFF", "AVIF"}  # formats with frames or pages
 BITS_PER_SAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
-UNSIGNED, WHITE_IS_ZERO = 1, 0  # values of the last two
+WHITE_IS_ZERO, UNSIGNED = 0, 1  # values of the last two
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Picture:
 
     @property
     def remarks(self) -> list[str]:
-        """What a user may not expect of the picture, as `remark_notes` counts it."""
+        """Properties that a user may not expect, for `remark_notes`."""
         remarks = {"transparent pixels, shown on white": self.is_transparent}
         remarks["several pictures, of which the first is used"] = self.has_more
         return [remark for remark, is_true in remarks.items() if is_true]

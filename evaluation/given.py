@@ -80,17 +80,17 @@ class OwnMethod:
                 with torch.no_grad():
                     for tensor, other in zip(tensors, others, strict=True):
                         tensor.copy_(other)
-            with seeded_by(images[:1]) as draws:
-                maps = self.method.attribute(images, target=target)
-            if not draws.any or len(images) == 1:
+            maps, is_random = self._seeded_maps(images, target)
+            if not is_random or len(images) == 1:
                 return maps
-            by_image = []
-            for image, label in zip(images.split(1), target.split(1), strict=True):
-                with seeded_by(image):
-                    by_image.append(
-                        as_maps(self.method.attribute(image, target=label), image, type(self.method).__name__)
-                    )
-            return torch.cat(by_image)
+            pairs, name = zip(images.split(1), target.split(1), strict=True), type(self.method).__name__
+            return torch.cat([as_maps(self._seeded_maps(*pair)[0], pair[0], name) for pair in pairs])
+
+    def _seeded_maps(self, images: Tensor, target: Tensor) -> tuple[Tensor, bool]:
+        """Return the maps by a call with generators seeded by the first image, and whether it drew from them."""
+        with seeded_by(images[:1]) as draws:
+            maps = self.method.attribute(images, target=target)
+        return maps, draws.any
 
 
 class GivenArtefacts:

@@ -157,10 +157,12 @@ def print_accuracy(model: str) -> None:
     """Print the test accuracy of the published networks of a model, and what they were trained on."""
     for dataset in ("mnist", "cifar10"):
         known = load_trainings(ROOT / "results" / "published", dataset)
-        for one in (each for each in group_trainings(known, dataset, quick=False) if each.model == model):
-            _by, parameters, reached, *_classes, seeds, epochs, images, _seconds, _device = one.cells(one.classes)
-            training = f"epochs: {epochs}, training images: {images}, seeds: {seeds}"
-            print(f"{dataset:8} {parameters} parameters, test accuracy {reached}; {training}")
+        for trainings in group_trainings(known, dataset, quick=False):
+            if trainings.model == model:
+                cells = trainings.cells(trainings.classes)
+                _by, parameters, accuracy, *_classes, seeds, epochs, images, _seconds, _device = cells
+                trained = f"epochs: {epochs}, training images: {images}, seeds: {seeds}"
+                print(f"{dataset:8} {parameters} parameters, test accuracy {accuracy}; {trained}")
 
 
 def print_evaluations(method: str) -> None:

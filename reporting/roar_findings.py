@@ -41,12 +41,17 @@ def _with_masks(summaries: Iterable[RetrainingSummary], masks: MaskOptions) -> l
     return [summary for summary in summaries if (summary.evaluation, summary.config.masks) == ("ROAR", masks)]
 
 
+def _against_random(summary: RetrainingSummary) -> dict[str, str]:
+    """Return the area minus RANDOM's of each method, as cells."""
+    return random_differences({curve.method: curve.areas for curve in summary.image_curves})
+
+
 def masks(published: Published) -> str:
     """Return for each method of ROAR the share of its curve that can be read off the masks alone."""
     parts = []
     for summary in roar_summaries(published):
         rows = [["method", "ROAR's area", "the mask alone", "− RANDOM's", "read off the mask"]]
-        against = random_differences({curve.method: curve.areas for curve in summary.image_curves})
+        against = _against_random(summary)
         shares = {method: f"{min(share, 1.0):.0%}" for method, share in summary.shares_of_masks.items()}
         for image, mask in summary.pairs:
             method = image.method
@@ -93,10 +98,7 @@ def imputed(published: Published) -> str:
     rows = [["method", "mean: area − RANDOM's", "linear: area − RANDOM's", "linear: area", "the mask alone"]]
     for linear in _with_masks(published.retrainings.largest, MaskOptions(fill="linear")):
         for mean in (each for each in roar_summaries(published) if each.dataset == linear.dataset):
-            before, after = (
-                random_differences({curve.method: curve.areas for curve in summary.image_curves})
-                for summary in (mean, linear)
-            )
+            before, after = _against_random(mean), _against_random(linear)
             for image, mask in linear.pairs:
                 name, cells = image.method, (cell(image.areas), cell(mask.areas))
                 rows.append([f"{TITLES[linear.dataset]}, {name}", before.get(name, ""), after[name], *cells])
@@ -106,18 +108,14 @@ def imputed(published: Published) -> str:
 def gradcam_models(published: Published) -> str:
     """Return ROAR of Grad-CAM on several models that were retrained alike."""
     rows = [["model", "whole images", "GC's area", "− RANDOM's", "GC's mask alone", "RANDOM's area"]]
-    found = [
-        summary
-        for summary in published.retrainings.summaries
-        if (summary.evaluation, summary.config.masks) == ("ROAR", MaskOptions())
-        and MethodSpec("GC") in summary.config.methods
-    ]
+    found = _with_masks(published.retrainings.summaries, MaskOptions())
+    found = [summary for summary in found if GRAD_CAM in summary.config.methods]
     alike = group_by(found, lambda each: (each.dataset, each.config.limit_train, each.config.ratios, each.config.seeds))
     for summaries in alike.values():
         by_model = {summary.model: summary for summary in summaries}
         for summary in by_model.values() if len(by_model) > 1 else ():
             pairs = {image.method: (image, mask) for image, mask in summary.pairs}
-            (image, mask), (random, _) = pairs["GC"], pairs["RANDOM"]
+            (image, mask), (random, _) = pairs[GRAD_CAM.label], pairs["RANDOM"]
             cells = cell(image.areas), difference_cell(image.areas, random.areas), cell(mask.areas), cell(random.areas)
             rows.append([f"{TITLES[summary.dataset]}, {summary.model}", cell(summary.baseline), *cells])
     return markdown_table(rows) if len(rows) > 1 else "ROAR of Grad-CAM is measured on one model alone."

@@ -61,7 +61,7 @@ def test_every_command_is_one_that_there_is(monkeypatch):
     """In code spans and blocks; what follows a line's end within a span belongs to it."""
     commands = re.findall(r"python main\.py ([^`#]+?)(?:`|\n\n|\n\$|\n```|\nmodel:)", TEXT)
     assert len(commands) > 25
-    monkeypatch.setattr("experiments.usage.load_evaluation", lambda name: Sanity())  # for one that a page writes
+    monkeypatch.setattr("experiments.usage.load_evaluation", lambda name: Sanity())  # of the reader's own
     for command in set(commands) - {"--help"}:
         require_options_are_used(request_of(build_parser().parse_args(shlex.split(command))))
 
