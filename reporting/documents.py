@@ -13,6 +13,7 @@ from reporting.blocks import BLOCKS
 from reporting.summary import Published
 
 START, END = "<!-- report: ", "<!-- /report -->"
+NOTHING = "Not measured yet."
 BLOCK = re.compile(rf"(?P<head>{START}(?P<name>[\w-]+) -->)(?:(?!{START}).)*?{END}", re.DOTALL)
 
 
@@ -26,7 +27,7 @@ def fill_blocks(text: str, published: Published) -> str:
     def fill(match: re.Match[str]) -> str:
         if match["name"] not in BLOCKS:
             raise InputError(f"unknown block {match['name']!r} in a document: choose from {', '.join(BLOCKS)}")
-        return f"{match['head']}\n{BLOCKS[match['name']](published).strip()}\n{END}"
+        return f"{match['head']}\n{BLOCKS[match['name']](published).strip() or NOTHING}\n{END}"
 
     filled, count = BLOCK.subn(fill, text)
     if not count == text.count(START) == text.count(END):

@@ -7,6 +7,7 @@ from itertools import product
 from typing import TypeVar
 
 from attribution import CONTROLS
+from attribution.spec import MethodSpec
 from evaluation.runs import RetrainingConfig, Run, RunResult
 from models import parse_model_name
 from reporting.groups import method_order
@@ -67,13 +68,20 @@ def _own_group(common: Run, others: list[Run], first: list[Run]) -> RunGroup:
     """Return the group of runs that explain the networks of `others`, and of `first`, the one of seed 0."""
     seeds = group_by(others, lambda run: run.seed)
     by_seed = {seed: {run.checkpoint_sha256 or "" for run in of_seed} for seed, of_seed in seeds.items()}
-    by_seed[0] = {run.checkpoint_sha256 or "" for run in first}
+    by_seed[0] = _networks_with_all(first, {(run.method, run.ratio) for run in others})
     sums = [by_seed.get(seed) or {""} for seed in range(1 + max(by_seed))]  # no run has the empty sum
     ratios = {run.ratio for run in others}
     controls = [run for run in first if run.method and run.method.method in CONTROLS]
     shared = [run for run in controls if run.ratio in ratios and run.seed in by_seed]
     is_clear = all(len(of_seed) == 1 for of_seed in sums)
     return RunGroup(common, (*others, *shared), tuple(min(of_seed) for of_seed in sums) if is_clear else ())
+
+
+def _networks_with_all(runs: list[Run], points: set[tuple[MethodSpec | None, float]]) -> set[str]:
+    """Return the sums of the explained networks that have runs at all points; of all networks if none has."""
+    by_network = group_by(runs, lambda run: run.checkpoint_sha256 or "")
+    complete = {sha for sha, of_one in by_network.items() if points <= {(run.method, run.ratio) for run in of_one}}
+    return complete or set(by_network)
 
 
 def finished_configs(group: RunGroup, runs: Results) -> tuple[list[RetrainingConfig], str]:

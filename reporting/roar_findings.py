@@ -7,7 +7,7 @@ from attribution.spec import MethodSpec
 from evaluation.runs import MaskOptions
 from evaluation.statistics import difference, mean_interval
 from models import NO_ATTENTION
-from reporting.labels import TITLES, joined
+from reporting.labels import TITLES
 from reporting.retraining_groups import group_by
 from reporting.retraining_summary import RetrainingSummary
 from reporting.summary import Published
@@ -77,7 +77,7 @@ def ensembles(published: Published) -> str:
             words = {BETTER: "above", WORSE: "below", "": "not told apart"}[mark(gain)]
             cells = f"{against} ({words})", cell(mask.areas), cell(random_mask.areas)
             rows.append([f"{TITLES[summary.dataset]}, {name}", *cells])
-    return markdown_table(rows) if len(rows) > 1 else f"ROAR of {joined(ENSEMBLES)} is not measured yet."
+    return markdown_table(rows) if len(rows) > 1 else ""
 
 
 def networks(published: Published) -> str:
@@ -102,7 +102,7 @@ def imputed(published: Published) -> str:
             for image, mask in linear.pairs:
                 name, cells = image.method, (cell(image.areas), cell(mask.areas))
                 rows.append([f"{TITLES[linear.dataset]}, {name}", before.get(name, ""), after[name], *cells])
-    return markdown_table(rows) if len(rows) > 1 else "ROAR with noisy linear imputation is not measured yet."
+    return markdown_table(rows) if len(rows) > 1 else ""
 
 
 def gradcam_models(published: Published) -> str:
@@ -118,7 +118,7 @@ def gradcam_models(published: Published) -> str:
             (image, mask), (random, _) = pairs[GRAD_CAM.label], pairs["RANDOM"]
             cells = cell(image.areas), difference_cell(image.areas, random.areas), cell(mask.areas), cell(random.areas)
             rows.append([f"{TITLES[summary.dataset]}, {summary.model}", cell(summary.baseline), *cells])
-    return markdown_table(rows) if len(rows) > 1 else "ROAR of Grad-CAM is measured on one model alone."
+    return markdown_table(rows) if len(rows) > 1 else ""
 
 
 BLOCKS = (masks, ensembles, imputed, networks, gradcam_models)

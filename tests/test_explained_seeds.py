@@ -196,6 +196,15 @@ def test_networks_that_may_not_belong_together_make_no_table(tmp_path):
     assert [line.endswith(AMBIGUOUS) for line in found.omissions].count(True) == 1
 
 
+def test_another_network_of_seed_0_with_fewer_ratios_does_not_hide_the_table(tmp_path):
+    """Seed 0 shares its runs with `same`: a second network that was measured there, at one ratio, is not of these."""
+    save(tmp_path, OF_OWN)
+    save(tmp_path, make_config(ratios=OF_OWN.ratios[:1]), ("a" * 64,))
+    found = Retrainings.load(tmp_path)
+    assert [one.checkpoints_sha256 for one in found.summaries if one.explains_all_seeds] == [SUMS[1]]
+    assert not any(line.endswith(AMBIGUOUS) for line in found.omissions)
+
+
 def test_the_interval_says_what_it_is_over():
     texts = []
     for config, sums in ((replace(OF_OWN, masks=MaskOptions()), SUMS[1][:1]), (OF_OWN, SUMS[1])):
