@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LABEL_DISTANCE = 0.045  # of the height of the axes
 LEADER = 0.05  # of the width of the axes, from the end of a curve to its name
 LETTERS_PER_INCH = 20  # of a note
+MOST_COLUMNS = 3  # of panels in a row
 FEW = 4  # methods, up to which the curves of their masks have labels too
 
 Label = tuple[Sequence[float], str, str, float]  # heights of the curve, text, colour, font size
@@ -29,11 +30,14 @@ Label = tuple[Sequence[float], str, str, float]  # heights of the curve, text, c
 
 def draw_curves(panels: Sequence[Chart], note: str) -> Figure:
     """Draw accuracy over the fraction removed; the mask alone as a thin line in the colour of its method."""
-    width = 7.2 if len(panels) == 1 else 5.6 * len(panels)
-    figure, (row,) = new_figure((width, 4.6), 1, len(panels))
+    columns = min(len(panels), MOST_COLUMNS)
+    rows = -(-len(panels) // columns)
+    figure, grid = new_figure((7.2 if columns == 1 else 5.6 * columns, 4.6 * rows), rows, columns)
     colours = colours_of(list(dict.fromkeys(curve.method for panel in panels for curve in panel.curves)))
-    for axes, panel in zip(row, panels, strict=True):
+    for axes, panel in zip(grid.flat, panels, strict=False):
         _draw_panel(axes, panel, colours)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
     return _with_note(figure, note)
 
 
@@ -44,7 +48,8 @@ def _draw_panel(axes: Axes, panel: Chart, colours: Mapping[str, str]) -> None:
         colour = colours[curve.method]
         percent = [100 * ratio for ratio in curve.ratios]
         if curve.network_input == "mask":
-            axes.plot(percent, curve.means, color=colour, linewidth=0.9, marker="x", markersize=3.5, alpha=0.75)
+            style = {"linestyle": _line_style(curve.method), "linewidth": 0.9, "marker": "x", "markersize": 3.5}
+            axes.plot(percent, curve.means, color=colour, alpha=0.75, **style)
             labels += [(curve.means, f"{curve.method}, mask alone", colour, 7.5)] if few else []
             continue
         points = [panel.baselines[curve.method], *curve.estimates]
@@ -91,7 +96,7 @@ def draw_summary(summary: "Summary") -> Figure:
     """Draw methods × evaluations with their numbers, coloured by place, and the agreement of the evaluations."""
     rows, columns = summary.methods, summary.head[1:]
     height = 0.34 * max(len(rows), len(columns)) + 1.6
-    figure, ((left, right),) = new_figure((1.87 * len(columns) + 3.2, height), 1, 2)
+    figure, ((left, *others),) = new_figure((1.87 * len(columns) + 3.2, height), 1, 1 + (len(columns) > 1))
     for row, cells in enumerate(summary.cells):
         for place, text in enumerate(cells):
             colour = "white" if summary.shares[row, place] < 0.35 else "black"
@@ -99,14 +104,15 @@ def draw_summary(summary: "Summary") -> Figure:
     left.imshow(summary.shares, cmap="viridis", vmin=0, vmax=1, aspect="auto")
     left.set_yticks(range(len(rows)), rows, fontsize=8)
     left.set_title(f"{summary.title}: dark is best", loc="left", fontsize=10)
-    right.imshow(summary.correlations, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
-    for (row, place), value in np.ndenumerate(summary.correlations):
-        if not np.isnan(value):
-            colour = "white" if abs(value) > 0.6 else "black"
-            right.text(place, row, f"{value:+.2f}", ha="center", va="center", fontsize=6.5, color=colour)
-    right.set_yticks(range(len(columns)), columns, fontsize=7)
-    right.set_title("do the evaluations agree? (rank correlation)", loc="left", fontsize=10)
-    for axes in (left, right):
+    for right in others:
+        right.imshow(summary.correlations, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+        for (row, place), value in np.ndenumerate(summary.correlations):
+            if not np.isnan(value):
+                colour = "white" if abs(value) > 0.6 else "black"
+                right.text(place, row, f"{value:+.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+        right.set_yticks(range(len(columns)), columns, fontsize=7)
+        right.set_title("do the evaluations agree? (rank correlation)", loc="left", fontsize=10)
+    for axes in (left, *others):
         axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", fontsize=8)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)

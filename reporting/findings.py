@@ -10,7 +10,8 @@ import numpy as np
 from attribution import CONTROLS
 from data import DATASETS
 from evaluation import ALL_FILLS, RANKS, REMOVING
-from evaluation.statistics import correlation_interval, difference, mean_interval
+from evaluation.statistics import Estimate, Values, correlation_interval, mean_interval
+from evaluation.trust import Comparison, compare_family
 from models import NO_ATTENTION
 from reporting.labels import HOUR, TITLES, quantity
 from reporting.removal_summary import RemovalSummary
@@ -138,30 +139,59 @@ def turning_verdicts(evaluation: str, marks: Mapping[str, Mapping[str, str]], na
     return f"- {evaluation}: the verdict against RANDOM turns for {'; '.join(turning) or 'no method'}."
 
 
+def halves(published: Published) -> str:
+    """Return what each order of removal alone says of the methods beside RANDOM; the two add up to their gap."""
+    parts = []
+    for dataset in DATASETS:
+        columns: dict[str, dict[str, str]] = {}
+        for summary in filter(None, (published.largest(evaluation, dataset) for evaluation in REMOVING)):
+            for order, words, sign in (("MoRF", "falls faster", -1), ("LeRF", "falls slower", 1)):
+                areas = {curve.method: sign * np.array(curve.areas) for curve in summary.curves_of(order)}
+                gains = {name: mean_interval(areas[name] - areas["RANDOM"]) for name in areas if name != "RANDOM"}
+                column = {name: f"{signed_cell(gain)} {mark(gain)}".rstrip() for name, gain in gains.items()}
+                columns[f"{summary.evaluation}, {order} {words}"] = column
+        names = common_methods(columns.values())
+        rows = [[name, *(column[name] for column in columns.values())] for name in names]
+        parts.append(markdown_table([[TITLES[dataset], *columns], *rows]))
+    return "\n\n".join(parts)
+
+
 def evidence(published: Published) -> str:
     """Return for each method in how many comparisons it beats the controls, and what is left of its map."""
-    won: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    differences: dict[str, dict[str, Values]] = {control: {} for control in CONTROLS}
+    names: dict[str, list[str]] = defaultdict(list)
     likeness: dict[str, dict[str, str]] = defaultdict(dict)
     for dataset in DATASETS:
         for evaluation in REMOVING:
             summary = published.largest(evaluation, dataset)
-            for name, gap in summary.gaps.items() if summary else ():
+            gaps = {name: np.array(gap) for name, gap in summary.gaps.items()} if summary else {}
+            for name in (name for name in gaps if name not in CONTROLS):
+                names[name].append(f"{name} {evaluation} {dataset}")
                 for control in CONTROLS:
-                    if name not in CONTROLS:
-                        won[name][control].append(mark(difference(gap, summary.gaps[control])))
+                    differences[control][names[name][-1]] = gaps[name] - gaps[control]
         check = published.largest("sanity", dataset)
         for method in check.methods if check else ():
             likeness[method.label][dataset] = cell(check.similarity(method))
+    families = {control: compare_family(of_control) for control, of_control in differences.items()}
     rows = [["method", *(f"against {control}" for control in CONTROLS), *(f"likeness, {TITLES[d]}" for d in DATASETS)]]
-    for name, against in won.items():
-        counts = (f"{of.count(BETTER)} better, {of.count(WORSE)} worse of {len(of)}" for of in against.values())
+    for name, keys in names.items():
+        counts = (_count_verdicts([family[key] for key in keys]) for family in families.values())
         rows.append([name, *counts, *(likeness[name].get(dataset, "") for dataset in DATASETS)])
     note = (
         "ROAD, F-Fidelity and insertion–deletion on both data sets, three networks each; better or worse by the 95 % "
-        "interval of the difference paired by seed, not corrected for the number of comparisons. Likeness: of absolute "
-        "maps, mean over the cascade from a random output layer to all weights random; 1 for the same map."
+        f"interval of the difference paired by seed, in brackets after Holm's correction over the column's "
+        f"{len(differences['RANDOM'])} comparisons. Likeness: Spearman's rank correlation and SSIM of absolute maps, "
+        "the mean of both over the cascade from a random output layer to all weights random; 1 for the same map."
     )
     return f"{markdown_table(rows)}\n{small_print(note)}"
+
+
+def _count_verdicts(comparisons: Sequence[Comparison]) -> str:
+    """Return how many are better and worse; in brackets those that are after the correction."""
+    signs = [mark(Estimate(one.mean, one.low, one.high)) for one in comparisons]
+    better = sum(one.is_better for one in comparisons)
+    worse = sum(one.is_different for one in comparisons) - better
+    return f"{signs.count(BETTER)} better ({better}), {signs.count(WORSE)} worse ({worse}) of {len(signs)}"
 
 
 def cost(published: Published) -> str:
@@ -203,4 +233,4 @@ def accuracies(published: Published) -> str:
     return "\n".join(lines)
 
 
-BLOCKS = (fastest, agree, ranks, fills, evidence, accuracies, cost)
+BLOCKS = (fastest, agree, halves, ranks, fills, evidence, accuracies, cost)

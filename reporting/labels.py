@@ -134,7 +134,7 @@ def _file_name_value(text: str) -> str:
 
 def readable_dataset(name: str) -> str:
     """Return a data set's name in a sentence: of an image folder its last part, without the options."""
-    return parse_folder_name(name)[0].name if is_folder(name) else name
+    return parse_folder_name(name)[0].name if is_folder(name) else TITLES.get(name, name)
 
 
 def readable_model(name: str) -> str:

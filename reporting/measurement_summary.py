@@ -17,7 +17,7 @@ from evaluation.options import words_of
 from evaluation.statistics import Values
 from evaluation.trust import ImageValues
 from reporting.evaluation_summary import Column, ModelSummary, estimate_seeds
-from reporting.labels import file_name_part, interval_kind, parameter_words, usual_images
+from reporting.labels import file_name_part, interval_kind, parameter_words, readable_dataset, usual_images
 from reporting.tables import cell, markdown_table
 
 
@@ -101,7 +101,7 @@ class MeasurementSummary(ModelSummary):
 
     @property
     def title(self) -> str:
-        return f"{self.evaluation} on {self.dataset}, {self.model}"
+        return f"{self.evaluation} on {readable_dataset(self.dataset)}, {self.model}"
 
     @property
     def stem(self) -> str:

@@ -24,6 +24,7 @@ from reporting.labels import (
     parameter_sentences,
     parameter_words,
     quantity,
+    readable_dataset,
 )
 from reporting.tables import curves_csv, curves_table, runs_csv
 from training.recipe import quick_train_images, recipe_for
@@ -136,7 +137,7 @@ class RetrainingSummary(ModelSummary):
     @property
     def title(self) -> str:
         special = f" ({', '.join(self.mask_words)})" if self.mask_words else ""
-        return f"{self.evaluation} on {self.dataset}, {self.model}{special}"
+        return f"{self.evaluation} on {readable_dataset(self.dataset)}, {self.model}{special}"
 
     @property
     def note(self) -> str:

@@ -19,7 +19,7 @@ from reporting.accuracy import model_order, original_figures
 from reporting.evaluation_summary import Chart
 from reporting.gap import Gap
 from reporting.groups import CodeVersions, sort_datasets
-from reporting.labels import file_name_part, quantity
+from reporting.labels import file_name_part, quantity, readable_dataset
 from reporting.records import load_runs
 from reporting.retraining_groups import Results, count_points, finished_configs, group_by, group_runs
 from reporting.retraining_summary import READING, RetrainingSummary, quick_images
@@ -137,16 +137,25 @@ class Retrainings:
                 stem = "_".join([evaluation, *([] if model == NO_ATTENTION else [file_name_part(model)]), *words])
                 charts = [chart for summary in of_model for chart in summary.charts]
                 paths += save_figure(draw_curves(charts, _figure_note(of_model)), folder / f"{stem}{suffix}")
-            for method in dict.fromkeys(method for summary in summaries for method in summary.config.methods):
-                of_method = [summary for summary in summaries if method in summary.config.methods]
-                by_dataset = group_by(of_method, lambda one: one.dataset).values()
-                several = [of_dataset for of_dataset in by_dataset if len(of_dataset) > 1]
-                if several and method.method not in CONTROLS:
-                    charts = [_models_chart(method, of_dataset) for of_dataset in several]
-                    stem = "_".join([evaluation, "models", method.file_stem, *words])
-                    note = _figure_note([summary for of_dataset in several for summary in of_dataset])
-                    paths += save_figure(draw_curves(charts, note), folder / f"{stem}{suffix}")
+        for method in dict.fromkeys(method for summary in self.summaries for method in summary.config.methods):
+            alike = group_by(self.by_model(method), lambda one: (one.evaluation, *one.mask_words))
+            for (evaluation, *words), summaries in alike.items() if method.method not in CONTROLS else ():
+                charts = [_chart_of(summary, method) for summary in summaries]
+                stem = "_".join([evaluation, "models", method.file_stem, *words])
+                paths += save_figure(draw_curves(charts, _figure_note(summaries)), folder / f"{stem}{suffix}")
         return paths
+
+    def by_model(self, method: MethodSpec) -> list[RetrainingSummary]:
+        """Return the summaries of a method on models that were retrained alike, several models or more at a time."""
+
+        def conditions(summary: RetrainingSummary) -> tuple[object, ...]:
+            config = summary.config
+            return summary.evaluation, summary.dataset, config.masks, config.limit_train, config.ratios
+
+        of_method = [summary for summary in self.summaries if method in summary.config.methods]
+        of_method.sort(key=lambda summary: summary.config.seeds)  # of one model those of the most seeds stay
+        groups = [{one.model: one for one in alike} for alike in group_by(of_method, conditions).values()]
+        return [summary for by_name in groups if len(by_name) > 1 for summary in by_name.values()]
 
     def original_comparisons(self) -> Iterator[str]:
         """Yield the original's areas beside those of its setting and of the default one, a table for each data set."""
@@ -176,20 +185,10 @@ def _is_quick(config: RetrainingConfig) -> bool:
     return config.limit_train is not None if images is None else config.limit_train == images
 
 
-def _models_chart(method: MethodSpec, summaries: Sequence[RetrainingSummary]) -> Chart:
-    """Return the curves of one method on several models, each under the model's name."""
-    first = summaries[0]
-    return replace(
-        first.charts[0],
-        title=f"{first.evaluation} of {method.label} on {first.dataset}",
-        curves=[
-            replace(curve, method=summary.model)
-            for summary in summaries
-            for curve in summary.curves
-            if curve.method == method.label
-        ],
-        baselines={summary.model: summary.baseline for summary in summaries},
-    )
+def _chart_of(summary: RetrainingSummary, method: MethodSpec) -> Chart:
+    """Return the curves of one method and of the controls."""
+    chart = summary.charts[0]
+    return replace(chart, curves=[curve for curve in chart.curves if curve.method in (method.label, *CONTROLS)])
 
 
 def _figure_note(summaries: Sequence[RetrainingSummary]) -> str:
@@ -197,7 +196,7 @@ def _figure_note(summaries: Sequence[RetrainingSummary]) -> str:
     amounts = dict.fromkeys(summary.amounts for summary in summaries)
     if len(amounts) == 1:
         return summaries[0].figure_note
-    of_datasets = dict.fromkeys(f"{summary.dataset}: {summary.amounts}" for summary in summaries)
+    of_datasets = dict.fromkeys(f"{readable_dataset(one.dataset)}: {one.amounts}" for one in summaries)
     return f"{'; '.join(of_datasets)}. {READING}"
 
 

@@ -107,17 +107,14 @@ def imputed(published: Published) -> str:
 
 def gradcam_models(published: Published) -> str:
     """Return ROAR of Grad-CAM on several models that were retrained alike."""
-    rows = [["model", "whole images", "GC's area", "− RANDOM's", "GC's mask alone", "RANDOM's area"]]
-    found = _with_masks(published.retrainings.summaries, MaskOptions())
-    found = [summary for summary in found if GRAD_CAM in summary.config.methods]
-    alike = group_by(found, lambda each: (each.dataset, each.config.limit_train, each.config.ratios, each.config.seeds))
-    for summaries in alike.values():
-        by_model = {summary.model: summary for summary in summaries}
-        for summary in by_model.values() if len(by_model) > 1 else ():
-            pairs = {image.method: (image, mask) for image, mask in summary.pairs}
-            (image, mask), (random, _) = pairs[GRAD_CAM.label], pairs["RANDOM"]
-            cells = cell(image.areas), difference_cell(image.areas, random.areas), cell(mask.areas), cell(random.areas)
-            rows.append([f"{TITLES[summary.dataset]}, {summary.model}", cell(summary.baseline), *cells])
+    rows = [
+        ["model", "whole images", "GC's area", "− RANDOM's", "GC's mask alone", "RANDOM's area", "SOBEL's mask alone"]
+    ]
+    for summary in _with_masks(published.retrainings.by_model(GRAD_CAM), MaskOptions()):
+        pairs = {image.method: (image, mask) for image, mask in summary.pairs}
+        (image, mask), (random, _), (_, edges) = (pairs[name] for name in (GRAD_CAM.label, *CONTROLS))
+        cells = cell(image.areas), difference_cell(image.areas, random.areas), cell(mask.areas), cell(random.areas)
+        rows.append([f"{TITLES[summary.dataset]}, {summary.model}", cell(summary.baseline), *cells, cell(edges.areas)])
     return markdown_table(rows) if len(rows) > 1 else ""
 
 

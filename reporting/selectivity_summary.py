@@ -14,7 +14,7 @@ from evaluation.options import notes_of
 from evaluation.statistics import Estimate, mean_interval, proportion_interval, trapezoids
 from evaluation.trust import ImageValues
 from reporting.evaluation_summary import Column
-from reporting.labels import explained_class, parameter_sentences, parameter_words
+from reporting.labels import explained_class, parameter_sentences, parameter_words, readable_dataset
 from reporting.measurement_summary import MeasurementSummary
 from reporting.tables import cell, csv_text, markdown_table, numbers, random_differences
 
@@ -107,7 +107,8 @@ class SelectivitySummary(MeasurementSummary):
 
     @property
     def title(self) -> str:
-        return f"Selectivity on {self.dataset}, {self.model}, {RECORDED_ORDERS[self.config.order]} important first"
+        order = f"{RECORDED_ORDERS[self.config.order]} important first"
+        return f"Selectivity on {readable_dataset(self.dataset)}, {self.model}, {order}"
 
     @property
     def note(self) -> str:
@@ -127,8 +128,7 @@ class SelectivitySummary(MeasurementSummary):
 
     @property
     def figure_note(self) -> str:
-        images = f"{self.config.limit_test:,} test images"
-        return f"{images}; the map is made anew after each removal. Bands: 95 % intervals over the images."
+        return f"{self.config.limit_test:,} test images; the map is made anew after each removal."
 
     @property
     def table(self) -> str:

@@ -18,7 +18,7 @@ from models import NO_ATTENTION
 from reporting.accuracy import Trainings, group_trainings, load_trainings
 from reporting.evaluation_summary import LEAKS, Column, EvaluationSummary, ModelSummary
 from reporting.groups import MEASUREMENTS, load_measurements, select_largest
-from reporting.labels import file_name_part
+from reporting.labels import file_name_part, readable_dataset
 from reporting.measurement_summary import MeasurementSummary
 from reporting.retrainings import Retrainings
 from reporting.tables import csv_text, markdown_table, numbers
@@ -46,7 +46,7 @@ class Summary(EvaluationSummary):
 
     @property
     def title(self) -> str:
-        return f"Methods × evaluations on {self.dataset}, {self.model}"
+        return f"Methods × evaluations on {readable_dataset(self.dataset)}, {self.model}"
 
     @property
     def head(self) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from reporting.accuracy import Trainings, group_trainings
-from reporting.labels import TITLES, readable_dataset, readable_model
+from reporting.labels import readable_dataset, readable_model
 
 QUANTITIES = {"validation_accuracy": "accuracy on held-out images", "loss": "training loss"}  # and titles of the panels
 NOTE = (
@@ -75,7 +75,7 @@ def write_training_curves(
     paths: list[Path] = []
     for dataset in datasets:
         trainings = group_trainings(known, dataset, quick)
-        title = TITLES.get(dataset, readable_dataset(dataset))
+        title = readable_dataset(dataset)
         curves = {name: training_curves(trainings, quantity) for quantity, name in QUANTITIES.items()}
         panels = {f"{title}: {name}": of_name for name, of_name in curves.items() if of_name}
         if panels:

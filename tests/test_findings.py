@@ -1,15 +1,21 @@
 """The findings: intervals, turning verdicts, one network for each seed, and figures that need no deciphering."""
 
+import re
+from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from attribution import CONTROLS
 from attribution.spec import MethodSpec
+from data import DATASETS
+from evaluation import REMOVING
 from evaluation.statistics import Estimate, correlation_interval
 from reporting import findings_figures
-from reporting.findings import fastest, turning_verdicts
+from reporting.findings import evidence, fastest, halves, turning_verdicts
 from reporting.groups import _one_network_a_seed
 from reporting.summary import Published
 from reporting.tables import mark
@@ -53,6 +59,41 @@ def test_a_table_never_mixes_two_networks_of_one_seed():
     other_seed = {(MethodSpec("VBP"), 1): {"value": 4}}
     for order in ((old, new, other_seed), (other_seed, new, old)):
         assert _one_network_a_seed(dict(enumerate(map(dict, order)))) == old | other_seed
+
+
+def test_the_two_orders_of_removal_add_up_to_the_gap():
+    number = re.compile(r"[+-]\d\.\d{3}(?= ±)")
+    for table, dataset in zip(halves(PUBLISHED).split("\n\n"), DATASETS, strict=True):
+        _head, _line, *rows = table.strip().splitlines()
+        gains = [PUBLISHED.largest(evaluation, dataset).gains for evaluation in REMOVING]
+        assert len(rows) == len(gains[0]) >= 10
+        for row in rows:
+            name, *cells = (cell.strip() for cell in row.strip("|").split("|"))
+            found = [float(number.match(cell).group()) for cell in cells]
+            sums = [morf + lerf for morf, lerf in zip(found[::2], found[1::2], strict=True)]
+            assert sums == pytest.approx([of_evaluation[name].mean for of_evaluation in gains], abs=0.0011)
+
+
+def test_evidence_counts_what_holms_correction_leaves():
+    """Beside p values of scipy, sorted and multiplied by hand."""
+    gaps = {key: PUBLISHED.largest(*key).gaps for key in product(REMOVING, DATASETS)}
+    for place, control in enumerate(CONTROLS, start=1):
+        p = {}
+        for key, of_key in gaps.items():
+            for name in of_key.keys() - CONTROLS:
+                result = stats.ttest_rel(of_key[name], of_key[control])
+                p[name, key] = result.pvalue, result.statistic > 0
+        left, survivors = len(p), Counter()
+        for (name, _key), (value, is_better) in sorted(p.items(), key=lambda item: item[1][0]):
+            if value * left >= 0.05:
+                break
+            survivors[name, is_better] += 1
+            left -= 1
+        for row in evidence(PUBLISHED).splitlines()[2 : 2 + len({name for name, _key in p})]:
+            name, *cells = (cell.strip() for cell in row.strip("|").split("|"))
+            better, worse = re.findall(r"\((\d+)\)", cells[place - 1])
+            assert (int(better), int(worse)) == (survivors[name, True], survivors[name, False]), (name, control)
+        assert survivors
 
 
 def test_the_originals_three_have_their_places():

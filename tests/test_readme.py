@@ -54,7 +54,7 @@ def test_own_images_reach_a_curve(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (command,) = {" ".join(sorted(command.split())) for command in OWN_IMAGES}
     assert run(tmp_path / "data", tmp_path / "out", [*command.split(), "--epochs=1", "--ratios=0.5"]) == 0
-    assert "ROAR on folder-birds, SimpleCNN" in capsys.readouterr().out
+    assert "ROAR on birds, SimpleCNN" in capsys.readouterr().out
 
 
 def test_every_command_is_one_that_there_is(monkeypatch):

@@ -66,7 +66,7 @@ def test_a_run_survives_its_file(tmp_path):
 def test_text_has_table_verdicts_ranking_and_conditions():
     text = make_summary(make_config()).text
     for words in (
-        "ROAR on mnist, SimpleCNN",
+        "ROAR on MNIST, SimpleCNN",
         "by the signed attribution of the predicted class, replaced by mean",
         "100 training images, 4 epochs, all test images, 2 seeds",
         "- GC: explained by the mask at every ratio",
@@ -176,7 +176,7 @@ def test_report_writes_tables_runs_and_a_figure_per_kind(tmp_path):
         "ROAR_models_GC.png",
     }
     text = (folder / "retraining.md").read_text()
-    for title in ("ROAR on cifar10, SimpleCNN", "ROAR on mnist, CBAM", "KAR − ROAR on mnist, SimpleCNN"):
+    for title in ("ROAR on CIFAR-10, SimpleCNN", "ROAR on MNIST, CBAM", "KAR − ROAR on MNIST, SimpleCNN"):
         assert f"## {title}\n" in text
     with (folder / "retraining_runs.csv").open() as file:
         lines = list(csv.DictReader(file))

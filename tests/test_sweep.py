@@ -352,7 +352,7 @@ def test_kar_and_roar_share_the_masks_and_the_gap_is_reported(data_dir, tmp_path
     assert len(names) == 2 + 2 * (2 * 2 * 2) + 2 * 2  # baselines; images of both, each method, ratio, seed; masks once
     assert not [name for name in names if "KAR" in name and "mask" in name]
     printed = capsys.readouterr().out
-    assert "KAR − ROAR on mnist" in printed
+    assert "KAR − ROAR on MNIST" in printed
     assert "the lowest area first" in printed
     assert "the highest area first" in printed
     ending = f"{MODEL}_GC-RANDOM_quick_1-epoch_ratios-0.3-0.7_2-seeds"
