@@ -122,8 +122,8 @@ def removing(published: Published) -> str:
         "Least minus most important first, the higher the better, 0 for a random order; ROAD and F-Fidelity: accuracy, "
         f"SRG (insertion-deletion): probability. {BETTER} better, {WORSE} worse than RANDOM by the 95 % interval of "
         "the difference paired by seed, not that of ±, and not corrected for the number of comparisons. Sanity: "
-        "likeness of absolute maps (the mean of Spearman's rank correlation and of SSIM) over the cascade from a random "
-        f"output layer to all weights random, 1 for the same map (⁰ {ZEROS}). {'; '.join(conditions)}."
+        "likeness of absolute maps (the mean of Spearman's rank correlation and of SSIM) over the cascade from a "
+        f"random output layer to all weights random, 1 for the same map (⁰ {ZEROS}). {'; '.join(conditions)}."
     )
     names = dict.fromkeys(name for column in columns.values() for name in column)
     ordered = sorted(names, key=lambda name: name in CONTROLS)
