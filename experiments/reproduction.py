@@ -7,10 +7,7 @@ WITHOUT_RETRAINING = f"--eval=ROAD,insertion-deletion {GRADIENTS}"
 FULL = (
     "--eval=ROAR --method=GC --target=mnist --quick",  # the demo
     "--train --target=all --attention=none,CAM,CBAM --seeds=3",
-    "--train --target=mnist --attention=RAN",
-    "--train --target=mnist --attention=WARN",
-    "--train --target=cifar10 --attention=RAN",
-    "--train --target=cifar10 --attention=WARN --epochs=1 --batch-size=64 --lr=0.05 --limit-train=36000",
+    "--train --target=all --attention=RAN,WARN",
     "--eval=coherence --target=all --method=all --correct-only",
     "--eval=selectivity --target=all --method=all --steps=10",
     f"--eval=ROAR,KAR --target=mnist --method=all --seeds=3 --epochs=1 {RETRAINED}",
