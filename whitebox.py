@@ -104,7 +104,7 @@ def evaluate(
     from experiments.api import evaluate_given, evaluate_stored  # here, so that `import whitebox` does no work
 
     if isinstance(model, str):
-        if dataset is None or images is not None:
+        if dataset is None or any(given is not None for given in (images, labels, preprocessing)):
             raise TypeError("evaluate a model by its name with dataset=, and a network of yours with images and labels")
         return evaluate_stored(model, dataset, methods, evaluation, ensemble, options)
     if images is None or dataset is not None:

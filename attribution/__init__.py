@@ -71,7 +71,9 @@ SAMPLES = 15  # noisy copies of the ensembles
 
 def canonical_method(name: str) -> str:
     """Return the key of a method in `REGISTRY`, or `package.module:Name` as it is; raise `InputError` for no method."""
-    return name if is_user_code(name) else _canonical("method", name, REGISTRY, ", or give package.module:Name")
+    if isinstance(name, str) and is_user_code(name):
+        return name
+    return _canonical("method", name, REGISTRY, ", or give package.module:Name")
 
 
 def canonical_ensemble(name: str) -> str:
@@ -80,7 +82,7 @@ def canonical_ensemble(name: str) -> str:
 
 
 def _canonical(kind: str, name: str, registry: dict[str, MethodInfo], or_else: str = "") -> str:
-    for canonical, info in registry.items():
+    for canonical, info in registry.items() if isinstance(name, str) else ():
         if name.upper() in map(str.upper, (canonical, *info.aliases)):
             return canonical
     raise InputError(f"unknown {kind} {name!r}: choose from {', '.join(registry)}{or_else}")

@@ -22,12 +22,15 @@ class NoisyEnsemble(AttributionMethod):
     It is a function of the image's pixels and the seed: the same on every device, in any batch size and order.
     """
 
+    least_samples = 1
+
     def __init__(self, method: Method, level: float = LEVEL, samples: int = SAMPLES, seed: int = 0) -> None:
-        """Raises `InputError` if `level` is negative or `samples` below 1."""
-        if not (0 <= level < math.inf) or samples < 1:
-            raise InputError(f"an ensemble needs level ≥ 0 and samples ≥ 1, not level {level} and samples {samples}")
+        """Raises `InputError` if `level` is negative, or if there are fewer `samples` than the ensemble needs."""
+        if not (0 <= level < math.inf) or samples < self.least_samples or samples % 1:
+            needed = f"level ≥ 0 and a whole number of samples ≥ {self.least_samples}"
+            raise InputError(f"{type(self).__name__} needs {needed}, not level {level} and samples {samples}")
         super().__init__(None)
-        self.method, self.level, self.samples, self.seed = method, level, samples, seed
+        self.method, self.level, self.samples, self.seed = method, level, int(samples), seed
 
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
         """(N, …), (N,) -> the shape of the method's maps."""
@@ -71,6 +74,8 @@ class SmoothGradSquared(NoisyEnsemble):
 
 class VarGrad(NoisyEnsemble):
     """SG-VAR: the variance of the maps (Adebayo et al. 2018, arXiv 1810.03307): the mean squared distance to SG."""
+
+    least_samples = 2  # the variance of one is zero everywhere
 
     def summary(self, maps: Iterator[Tensor]) -> Tensor:
         return variance(maps)

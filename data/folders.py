@@ -66,7 +66,7 @@ def folder_name(target: str, data_dir: Path, options: FolderOptions | None = Non
 
 
 def _find(text: str, data_dir: Path) -> Path | None:
-    return next((path for path in (Path(text), data_dir / text) if text and path.exists()), None)
+    return next((path for path in (Path(text).expanduser(), data_dir / text) if text and path.exists()), None)
 
 
 def _shorten(path: Path) -> Path:

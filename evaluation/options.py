@@ -4,6 +4,7 @@ Its flag and help on the command line, its field in records, its word in file na
 from the field.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -77,16 +78,34 @@ def checked(kinds: Iterable[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     for name, about in (pair for kind in kinds for pair in options_of(kind).items() if pair[0] in values):
         value = result[name]
         if name == "ratios":
-            value = tuple(map(float, value))
-            if not value or not all(0 <= ratio <= 1 for ratio in value):
-                raise InputError(f"ratios={result[name]}: give fractions from 0 to 1, as (0.1, 0.5)")
+            value = _ratios(value)
         elif about.parse is not None:
-            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            value = about.parse(text)
+            try:
+                value = about.parse(_as_text(value))
+            except InputError as error:
+                raise InputError(f"{name}={result[name]!r}: {error}") from error
         if about.choices and value not in about.choices:
             raise InputError(f"{name}={value!r}: choose from {', '.join(about.choices)}")
         result[name] = value
     return result
+
+
+def _ratios(value: Any) -> tuple[float, ...]:
+    """Return fractions, each once, ascending; 0 and 1 are among the default ones of insertion–deletion."""
+    try:
+        ratios = sorted(set(map(float, _as_text(value).split(","))))
+    except ValueError:
+        ratios = []
+    if not ratios or not all(0 <= ratio <= 1 for ratio in ratios):
+        raise InputError(f"ratios={value!r}: give fractions from 0 to 1, as (0.1, 0.5)")
+    return tuple(ratios)
+
+
+def _as_text(value: Any) -> str:
+    """Return a value as it is typed on the command line."""
+    if isinstance(value, Mapping):
+        return json.dumps(value)
+    return ",".join(map(str, value)) if isinstance(value, Iterable) and not isinstance(value, str) else str(value)
 
 
 def record_of(config: Any) -> dict[str, Any]:

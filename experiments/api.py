@@ -1,6 +1,6 @@
 """Evaluations for the public Python API: of a network that is given, or of one that is trained and stored here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from itertools import count, product
@@ -15,15 +15,21 @@ from attribution.maps import compute_maps
 from attribution.method import Method
 from attribution.spec import MethodSpec
 from common.errors import InputError
-from common.imports import is_user_code
 from common.progress import progress_bar
 from evaluation import FILLS_OF, RETRAINING, TRUST
 from evaluation.given import GivenArtefacts, Preprocessing
 from evaluation.given import measure_given as measure
-from evaluation.options import checked, options_of
+from evaluation.options import options_of
 from evaluation.registry import EVALUATIONS as MEASURED
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
+from experiments.arguments import (
+    canonical_evaluation,
+    checked_options,
+    refuse_commands,
+    require_images,
+    require_methods,
+)
 from experiments.effort import BUDGET, EFFORTS, ENSEMBLES_AROUND, Timing, choose_effort, summarize_trust, timed_images
 from experiments.measurements import summarize_measurements
 from experiments.options import NONE
@@ -51,16 +57,21 @@ def evaluate_given(
     options: Mapping[str, Any],
 ) -> ModelSummary | TrustSummary:
     """Evaluate methods on a network in memory, see `whitebox.evaluate`."""
+    reason = "needs training images: name a model and its data set in place of a network"
+    evaluation = canonical_evaluation(evaluation, (*OF_GIVEN, TRUST), reason)
+    require_methods(methods, ensemble)
+    require_images(images)
+    if labels is None and options.get("explain") == "label":
+        raise InputError("explain='label' needs labels")
     if evaluation == TRUST:
-        return _answer(model, images, labels, methods, ensemble, preprocessing, dict(options))
-    if evaluation not in OF_GIVEN and not is_user_code(evaluation):
-        raise InputError(f"{evaluation} needs training images: name a model and its data set in place of a network")
+        return _answer(model, images, labels, methods, ensemble, preprocessing, options)
     protocol = load_evaluation(evaluation)
+    options = checked_options([protocol.config], options, evaluation)
     of_method = set(ENSEMBLE_PARAMETERS) if ensemble else set()
     of_config = {field.name for field in fields(protocol.config)} - of_method
-    given = checked([protocol.config], {name: options[name] for name in options if name in of_config})
+    given = {name: options[name] for name in options if name in of_config}
     _require_fill(evaluation, given)
-    limit = min(given.get("limit_test", len(images)), len(images))
+    limit = _require_limit(given.get("limit_test", len(images)), len(images))
     config = protocol.configure(**{"by_image": limit > 1, **given, "limit_test": limit})
     specs = _specs(
         methods or USUAL_METHODS, ensemble, {name: value for name, value in options.items() if name not in of_config}
@@ -80,8 +91,19 @@ def _require_fill(evaluation: str, options: Mapping[str, Any]) -> None:
         raise InputError(f"fill={options['fill']!r} in {evaluation}: choose from {', '.join(FILLS_OF[evaluation])}")
 
 
+def _require_limit(limit: int, images: int) -> int:
+    if limit > images:
+        raise InputError(f"limit_test={limit}: {images} images are given")
+    return limit
+
+
 def _as_tensor(labels: Any) -> Tensor | None:
-    return labels if labels is None or isinstance(labels, Tensor) else torch.as_tensor(np.asarray(labels))
+    if labels is None or isinstance(labels, Tensor):
+        return labels
+    values = np.asarray(labels)
+    if values.dtype.kind not in "iufb":
+        raise InputError("labels are whole numbers, the class of each image, and others are given")
+    return torch.as_tensor(values)
 
 
 def _answer(
@@ -91,13 +113,15 @@ def _answer(
     methods: Sequence[str | Method] | None,
     ensemble: str | None,
     preprocessing: Preprocessing | None,
-    options: dict[str, Any],
+    options: Mapping[str, Any],
 ) -> TrustSummary:
     """Answer which explanation of a network in memory can be trusted, within a budget of time."""
-    budget = float(options.pop("budget", BUDGET))
     kinds = [load_evaluation(evaluation).config for evaluation in OF_GIVEN]
     known = {name for kind in kinds for name in options_of(kind)}
-    options = checked(kinds, options)
+    options = checked_options(kinds, options, TRUST)
+    if not options.pop("by_image", True):
+        raise InputError("by_image=False: trust compares the methods image by image")
+    budget = options.pop("budget", BUDGET)
     _require_fill(TRUST, options)
     parameters = {name: value for name, value in options.items() if name not in known}
     specs = _specs(methods or METHODS, ensemble, parameters)
@@ -116,7 +140,7 @@ def _answer(
         specs, lambda spec: compute_maps(build(spec), inputs[:1], target), methods is not None
     )
     usable = {spec: partial(build, spec) for spec in candidates}
-    limit = options.pop("limit_test", 0)
+    limit = _require_limit(options.pop("limit_test", 0), len(images))
     efforts = tuple(replace(effort, images=limit) for effort in EFFORTS) if limit else EFFORTS
     timing = Timing.measure(artefacts.model, inputs, usable)
     effort, remarks, over = choose_effort(timing, len(images), 60 * budget, efforts)
@@ -145,6 +169,9 @@ def _specs(
     methods: Sequence[str | Method], ensemble: str | None, parameters: Mapping[str, Any]
 ) -> dict[MethodSpec, str | Method]:
     """Return the method or its name by its specification; the controls come last."""
+    for name, value in parameters.items():
+        if not isinstance(value, Hashable):
+            raise InputError(f"{name}=: a {type(value).__name__} is given; an image as a baseline is a torch.Tensor")
     around = canonical_ensemble(ensemble) if ensemble else None
     specs: dict[MethodSpec, str | Method] = {}
     for method in (*methods, *CONTROLS):
@@ -153,12 +180,10 @@ def _specs(
             spec = MethodSpec.of(name, None if name in CONTROLS else around, **parameters)
             if not isinstance(specs.setdefault(spec, name), str):
                 raise InputError(f"two methods are called {spec.label}: give your class another name")
-        elif hasattr(method, "attribute"):
+        else:
             name = type(method).__name__
             numbered = (MethodSpec(name if number == 1 else f"{name} {number}") for number in count(1))
             specs[next(spec for spec in numbered if spec not in specs)] = method  # two objects may be of one class
-        else:
-            raise InputError(f"{method!r} is no method: give a name, or an object with attribute(inputs, target)")
     taken = {name for spec in specs for name, _value in spec.parameters}
     if unknown := set(parameters) - taken:
         raise InputError(f"unknown options: {', '.join(sorted(unknown))}")
@@ -174,17 +199,21 @@ def evaluate_stored(
     options: Mapping[str, Any],
 ) -> ModelSummary:
     """Evaluate methods on a classifier of this project, as the command line does; what is missing is made, and kept."""
+    require_methods(methods, None)
     methods = methods or USUAL_METHODS
     places = [method for method in methods if isinstance(method, str)]
     if len(places) < len(methods):
         raise InputError("a stored classifier needs methods with names: give package.module:Name for your own")
-    if evaluation not in (*MEASURED, *RETRAINING) and not is_user_code(evaluation):
-        raise InputError(f"unknown evaluation {evaluation!r}: choose from {', '.join((*MEASURED, *RETRAINING))}")
+    reason = "of a stored classifier is for the command line: python main.py --eval=NAME"
+    evaluation = canonical_evaluation(evaluation, (*MEASURED, *RETRAINING), reason)
+    if not isinstance(dataset, str):
+        raise InputError(f"dataset={dataset!r}: give one name, such as 'mnist' or 'folder:PATH'")
+    refuse_commands(options)
     kinds = (RetrainingConfig, MaskOptions) if evaluation in RETRAINING else (load_evaluation(evaluation).config,)
     known = {field.name for field in fields(Request)} | {name for kind in kinds for name in options_of(kind)}
     if unknown := set(options) - known:
         raise InputError(f"unknown options: {', '.join(sorted(unknown))}")
-    options = checked(kinds, options)
+    options = checked_options(kinds, options, evaluation)
     facts: dict[str, Any] = {
         "eval": (evaluation,),
         "target": (dataset,),

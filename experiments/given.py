@@ -87,9 +87,11 @@ def load_network(request: "Request", place: str | None, target: str) -> Checkpoi
             "each channel (--mean=0,0,0 --std=1,1,1 for images from 0 to 1)"
         )
     if checkpoint.metadata["outputs"] != len(info.classes):
+        outputs = checkpoint.metadata["outputs"]
+        mend = "give --classes-file=FILE with a class on each line, line k for output k"
+        mend = mend if outputs > len(info.classes) else "it doesn't know them all"
         raise InputError(
-            f"{target} has {len(info.classes)} classes, {place or 'the network'} {checkpoint.metadata['outputs']} "
-            "outputs: give --classes-file=FILE with a class on each line, line k for output k"
+            f"{target} has {len(info.classes)} classes, {place or 'the network'} {outputs} outputs: {mend}"
         )
     return checkpoint
 

@@ -89,6 +89,8 @@ class Measurements(Experiment[Measurement]):
         }
         if not self.is_selectivity:  # whose records are of seed 0, and of no blurred map
             facts |= {"seed": pipeline.config.seed, "blur": method.blur}
+        if pipeline.config.quick:  # of another network, which a table must not mix with that of the whole recipe
+            facts["quick"] = True
         if self.code:
             facts["evaluation_code"] = self.code
         return facts | ({"map_dtype": pipeline.map_dtype} if self.needs_maps else {})

@@ -47,8 +47,8 @@ def evaluation_name(text: str) -> str:
 
 def target_name(text: str) -> str:
     names = (*DATASETS, *GENERATED)
-    if text.startswith(TARGET_PREFIX):
-        return text
+    if text.lower().startswith(TARGET_PREFIX):
+        return TARGET_PREFIX + text[len(TARGET_PREFIX) :]
     if text and text.lower() not in names and Path(text).exists():
         raise InputError(f"unknown target {text!r}: did you mean --target={TARGET_PREFIX}{text}?")
     return among("target", names)(text)
@@ -75,7 +75,7 @@ def factory_place(text: str) -> str:
 
 def image_size(text: str) -> tuple[int, int]:
     """Read "224" or "224x192" as height and width."""
-    height, separator, width = text.lower().partition("x")
+    height, separator, width = text.lower().replace(",", "x").partition("x")
     return positive(height), positive(width if separator else height)
 
 

@@ -12,7 +12,7 @@ from attribution.spec import MethodSpec, parameters_by_method
 from common.errors import InputError
 from data import dataset_info
 from data.folders import TARGET_PREFIX, folder_name
-from evaluation import QUICK_CONTROLS
+from evaluation import QUICK_CONTROLS, TRUST
 from evaluation.options import options_of
 from experiments.engine import Engine, Local, default_jobs
 from experiments.given import folder_options, load_network, require_given_options_fit
@@ -176,7 +176,7 @@ class Request(NetworkOptions, MethodOptions, TrainingOptions, RunningOptions):
 
     @property
     def methods_and_controls(self) -> tuple[MethodSpec, ...]:
-        controls = QUICK_CONTROLS if self.quick else CONTROLS
+        controls = QUICK_CONTROLS if self.quick and TRUST not in self.eval else CONTROLS
         return tuple(dict.fromkeys((*self.methods, *map(MethodSpec, controls))))
 
     @property

@@ -1,6 +1,6 @@
 """The options that a command uses: others, which would have no effect, are refused."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -57,12 +57,17 @@ def require_options_are_used(request: "Request") -> None:
     of_own = {
         field.name for name in request.eval if is_user_code(name) for field in fields(load_evaluation(name).config)
     }
-    for name in sorted(request.explicit - of_own):
+    refuse_unused(request.explicit - of_own, parts)
+    if request.method != ANY_MODEL_METHODS or TRUST not in request.eval:  # which takes all methods, and ensembles
+        _require_parameters_are_used(request)
+
+
+def refuse_unused(names: Iterable[str], parts: Set[str]) -> None:
+    """Raise `InputError` if an option is for none of the commands and evaluations `parts`."""
+    for name in sorted(names):
         users = users_of(name)
         if users and not users & parts:
             raise InputError(f"--{name.replace('_', '-')} is for {_words(users)}")
-    if request.method != ANY_MODEL_METHODS or TRUST not in request.eval:  # which takes all methods, and ensembles
-        _require_parameters_are_used(request)
 
 
 def _require_parameters_are_used(request: "Request") -> None:

@@ -1,7 +1,7 @@
 """Records of a results folder, grouped into summaries; each version of a user's code has groups of its own."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,9 +140,13 @@ def load_measurements(results: Path, data_dir: Path = DATA_DIR) -> list[Measurem
             )
             dataset, model = record["dataset"], versions.label_model(record)
             methods, seeds = complete_part(of_group)
-            facts: Any = methods, seeds, of_group, False, record["dataset_sum"], data_dir
+            facts: Any = methods, seeds, of_group, record.get("quick", False), record["dataset_sum"], data_dir
             summaries += [summary_type(config, dataset, model, *facts)] if methods else []
-    return summaries
+    counts = Counter(summary.stem for summary in summaries)
+    return [
+        replace(summary, edition=f"images-{summary.dataset_sha256[:6]}") if counts[summary.stem] > 1 else summary
+        for summary in summaries
+    ]
 
 
 def _one_network_a_seed(of_networks: Mapping[str, Results]) -> Results:
@@ -169,7 +173,7 @@ def complete_part(results: Results) -> tuple[tuple[MethodSpec, ...], tuple[int, 
 def select_largest(
     summaries: Iterable[MeasurementSummary], evaluation: str, dataset: str, model: str
 ) -> MeasurementSummary | None:
-    """Return the summary with the most methods and seeds; None if there is none."""
+    """Return the summary with the most methods and seeds, one of --quick only beside none; None if there is none."""
     key = evaluation, dataset, model
     fitting = [summary for summary in summaries if (summary.evaluation, summary.dataset, summary.model) == key]
-    return max(fitting, key=lambda summary: len(summary.methods) * len(summary.seeds), default=None)
+    return max(fitting, key=lambda one: (not one.quick, len(one.methods) * len(one.seeds)), default=None)

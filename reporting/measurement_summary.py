@@ -27,6 +27,7 @@ class MeasurementSummary(ModelSummary):
 
     Attributes:
         results: of each method and seed, the fields of the record.
+        edition: tells the images from others under the same name, of which there are summaries, too.
         dataset_sha256, data_dir: hash and folder of the data, from which chance is counted if old records lack it.
     """
 
@@ -40,6 +41,7 @@ class MeasurementSummary(ModelSummary):
     dataset_sha256: str = ""
     data_dir: Path = DATA_DIR
     left_out: Mapping[str, str] = field(default_factory=dict)
+    edition: str = ""
 
     @property
     @abstractmethod
@@ -101,13 +103,26 @@ class MeasurementSummary(ModelSummary):
 
     @property
     def title(self) -> str:
-        return f"{self.evaluation} on {readable_dataset(self.dataset)}, {self.model}"
+        return f"{self.evaluation} on {self.network}"
+
+    @property
+    def network(self) -> str:
+        """The data set and the model, in a title."""
+        words = ", ".join([*["quick"] * self.quick, *filter(None, [self.edition])])
+        return f"{readable_dataset(self.dataset)}, {self.model}{f' ({words})' if words else ''}"
 
     @property
     def stem(self) -> str:
         words = [self.evaluation, self.dataset, file_name_part(self.model), methods_stem(self.methods)]
         words += [*self.config_words, *parameter_words(self.methods)]
-        return "_".join([*words, *[f"{len(self.seeds)}-seeds"] * (len(self.seeds) > 1), *["quick"] * self.quick])
+        return "_".join(
+            [
+                *words,
+                *[f"{len(self.seeds)}-seeds"] * (len(self.seeds) > 1),
+                *["quick"] * self.quick,
+                *filter(None, [self.edition]),
+            ]
+        )
 
     @property
     def config_words(self) -> list[str]:

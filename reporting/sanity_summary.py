@@ -11,7 +11,7 @@ from evaluation.options import notes_of
 from evaluation.statistics import Estimate, estimate
 from evaluation.trust import ImageValues
 from reporting.evaluation_summary import Column
-from reporting.labels import parameter_sentences, quantity, readable_dataset
+from reporting.labels import parameter_sentences, quantity
 from reporting.measurement_summary import MeasurementSummary
 from reporting.tables import cell, csv_text, numbers
 
@@ -109,7 +109,7 @@ class SanitySummary(MeasurementSummary):
 
     @property
     def title(self) -> str:
-        return f"Sanity checks on {readable_dataset(self.dataset)}, {self.model}"
+        return f"Sanity checks on {self.network}"
 
     @property
     def note(self) -> str:

@@ -14,7 +14,7 @@ from evaluation.options import notes_of
 from evaluation.statistics import Estimate, mean_interval, proportion_interval, trapezoids
 from evaluation.trust import ImageValues
 from reporting.evaluation_summary import Column
-from reporting.labels import explained_class, parameter_sentences, parameter_words, readable_dataset
+from reporting.labels import explained_class, parameter_sentences, parameter_words
 from reporting.measurement_summary import MeasurementSummary
 from reporting.tables import cell, csv_text, markdown_table, numbers, random_differences
 
@@ -108,7 +108,7 @@ class SelectivitySummary(MeasurementSummary):
     @property
     def title(self) -> str:
         order = f"{RECORDED_ORDERS[self.config.order]} important first"
-        return f"Selectivity on {readable_dataset(self.dataset)}, {self.model}, {order}"
+        return f"Selectivity on {self.network}, {order}"
 
     @property
     def note(self) -> str:

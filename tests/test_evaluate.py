@@ -139,6 +139,28 @@ def test_roar_by_name_is_found_again(stored, capsys):
         ({"evaluation": "selectivity"}, {"order": "best"}, "order"),
         ({"evaluation": "trust"}, {"fill": "zeros"}, "choose from"),
         ({"methods": ["IG"]}, {"baseline": "mean"}, "baseline"),
+        ({"methods": ["IG"]}, {"baseline": np.zeros((1, 8, 8))}, "torch.Tensor"),
+        ({"evaluation": "roda"}, {}, "unknown evaluation 'roda': choose from ROAD"),
+        ({"evaluation": None}, {}, "unknown evaluation"),
+        ({"evaluation": "roar"}, {}, "ROAR needs training images"),
+        ({"methods": "GC"}, {}, "give a list"),
+        ({"methods": []}, {}, "give a list"),
+        ({"methods": [TrueMap]}, {}, "no method"),
+        ({"methods": [SimpleNamespace(attribute=lambda inputs, classes: inputs)]}, {}, "no argument `target`"),
+        ({"methods": [SimpleNamespace(attribute=lambda inputs, target: inputs), "IB"]}, {"ensemble": "SG"}, "around"),
+        ({"ensemble": 5}, {}, "unknown ensemble 5"),
+        ({"labels": ["cat"] * 6}, {}, "whole numbers"),
+        ({"labels": None}, {"explain": "label"}, "needs labels"),
+        ({"labels": None, "evaluation": "trust"}, {"explain": "label"}, "needs labels"),
+        ({}, {"ratios": "a"}, "from 0 to 1"),
+        ({}, {"alpha": 0.3}, "--alpha is for --eval=F-Fidelity"),
+        ({"evaluation": "trust"}, {"draws": 3}, "--draws is for"),
+        ({"evaluation": "trust"}, {"budget": 0}, "budget=0: '0' is not a number above 0"),
+        ({"evaluation": "trust"}, {"budget": float("nan")}, "budget=nan"),
+        ({"evaluation": "trust"}, {"by_image": False}, "image by image"),
+        ({}, {"limit_test": 7}, "limit_test=7: 6 images are given"),
+        ({"evaluation": "trust"}, {"limit_test": 7}, "6 images are given"),
+        ({"methods": ["IG"]}, {"steps": 2.5}, "steps=2.5"),
     ],
 )
 def test_wrong_input_is_refused(network, arguments, options, message):
@@ -146,6 +168,48 @@ def test_wrong_input_is_refused(network, arguments, options, message):
     facts = {"labels": labels[:6], "methods": ["VBP"], "evaluation": "ROAD"} | arguments
     with pytest.raises(InputError, match=message):
         whitebox.evaluate(model, images[:6], **facts, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dry_run": True}, "dry_run= is no option"),
+        ({"attention": ("CAM",)}, "attention= is no option"),
+        ({"eval": ("KAR",)}, "eval= is no option"),
+        ({"engine": "spark"}, "choose from local, ray"),
+        ({"seeds": 0}, "seeds=0"),
+        ({"seeds": 1.5}, "seeds=1.5"),
+        ({"evaluation": "trust"}, "for the command line"),
+        ({"dataset": 5}, "dataset=5"),
+    ],
+)
+def test_options_of_the_command_line_are_checked_or_refused(tmp_path, options, message):
+    facts = {"dataset": "planted", "methods": ["VBP"], "quick": True, "output_dir": tmp_path} | options
+    with pytest.raises(InputError, match=message):
+        whitebox.evaluate("SimpleCNN", **facts)
+    with pytest.raises(TypeError, match="images and labels"):
+        whitebox.evaluate("SimpleCNN", dataset="planted", labels=[0])
+
+
+def test_images_are_a_tensor(network):
+    model, images, labels = network
+    for wrong, kind in ((images.numpy(), "ndarray"), (images[0], r"\(1, "), (images[:0], r"\(0, ")):
+        with pytest.raises(InputError, match=rf"N above 0, and .*{kind}"):
+            whitebox.evaluate(model, wrong, labels, ["VBP"])
+
+
+def test_names_are_read_in_any_case_and_ratios_in_any_order(stored, network):
+    model, images, labels = network
+    facts = model, images[:6], labels[:6], ["VBP"]
+    first = whitebox.evaluate(*facts, "road", ratios=[0.5, 0.1, 0.5])
+    assert first.config.ratios == (0.1, 0.5)
+    assert first.csv == whitebox.evaluate(*facts, "ROAD", ratios=(0.1, 0.5)).csv
+    _folder, summary, options = stored
+    texts = options | {name: str(options[name]) for name in ("output_dir", "data_dir")}
+    again = whitebox.evaluate(
+        "SimpleCNN", dataset="planted", methods=["VBP"], evaluation="INSERTION-deletion", fill="mean", **texts
+    )
+    assert again.text == summary.text
 
 
 def test_options_are_read_as_on_the_command_line(network):

@@ -1,17 +1,22 @@
 """The summary page: places, marks, agreement, and the HTML file in a real browser."""
 
+import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import main
 from attribution.spec import MethodSpec
+from common.hashing import json_sha256
 from evaluation import REMOVING
 from evaluation.statistics import Estimate
-from reporting.groups import complete_part, load_measurements
+from experiments.records import write_record
+from reporting.groups import complete_part, load_measurements, select_largest
 from reporting.page import write_page
 from reporting.retrainings import Retrainings
 from reporting.summary import Column, Summary, summarize
@@ -113,6 +118,43 @@ def test_a_measurement_without_that_of_seed_0_is_left_out(finished, tmp_path):
     for path in (tmp_path / "ROAD").glob("*_seed0-*"):
         path.unlink()
     assert load_measurements(tmp_path) == []
+
+
+def change(path: Path, values: dict[str, float], without: str = "", **configuration: Any) -> None:
+    """Write a record again beside it, with another configuration and other numbers."""
+    record = json.loads(path.read_text())
+    changed = {name: value for name, value in record["configuration"].items() if name != without} | configuration
+    name = path.name.rpartition("-")[0]
+    write_record(path.with_name(f"{name}-{json_sha256(changed)[:12]}.json"), changed, record["result"] | values)
+
+
+def test_quick_measurements_stand_in_no_table_of_others(finished, tmp_path):
+    """Even if there are more of them."""
+    shutil.copytree(finished / "results" / "ROAD", tmp_path / "ROAD")
+    (quick,) = load_measurements(tmp_path)
+    paths = list((tmp_path / "ROAD").iterdir())
+    for path in paths:
+        if "_RANDOM_" in path.name or "_VBP_" in path.name:
+            change(path, {"whole_accuracy": 0.25}, without="quick", checkpoint_sum="0" * 64)
+    parts = load_measurements(tmp_path)
+    full = next(part for part in parts if not part.quick)
+    assert len(parts) == 2
+    assert len(full.methods) < len(quick.methods)
+    assert full.baseline.mean == 0.25
+    assert select_largest(parts, "ROAD", full.dataset, full.model) is full
+    assert next(part for part in parts if part.quick).text == quick.text
+    assert quick.stem.endswith("_quick") > full.stem.endswith("_quick")
+    assert ("(quick)" in quick.title) > ("(quick)" in full.title)
+
+
+def test_measurements_of_other_images_have_other_names(finished, tmp_path):
+    folder = tmp_path / "ROAD"
+    shutil.copytree(finished / "results" / "ROAD", folder)
+    for path in list(folder.iterdir()):
+        change(path, {}, dataset_sum="0" * 64, checkpoint_sum="0" * 64)
+    first, second = load_measurements(tmp_path)
+    assert first.stem != second.stem
+    assert {first.stem.rpartition("_")[2], second.stem.rpartition("_")[2]} >= {"images-000000"}
 
 
 def test_names_from_outside_stay_text(tmp_path):

@@ -118,5 +118,7 @@ def test_a_network_of_ours_has_methods_left_out_too(data_dir, tmp_path):
     trust = Trust(Request.of(values), pipeline)
     assert {method.method for method in trust.methods} >= {"VBP", "IB", "GC", "RANDOM", "SOBEL"}
     assert {"CAM", "ROLLOUT"} <= set(trust.left_out)
+    quick = Request.of(values | {"method": ("GC",)})
+    assert {method.method for method in Trust(quick, pipeline).methods} == {"GC", "RANDOM", "SOBEL"}
     with pytest.raises(InputError, match="CAM head"):
         _ = Trust(Request.of(values | {"method": ("CAM",)}), pipeline).methods
