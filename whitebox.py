@@ -59,8 +59,7 @@ def explain(
             parameters.setdefault("black", black_pixel(preprocessing, images))
         images = preprocessing(images)
     explainer: Any = build_method(method, model, ensemble, **parameters)  # takes more targets than every `Method` does
-    maps: Tensor = explainer.attribute(images, target)
-    return maps
+    return explainer.attribute(images, target)
 
 
 def evaluate(

@@ -31,8 +31,7 @@ class HeadGates(nn.Module):
 
     def forward(self, features: Tensor, masks: Tensor) -> Tensor:
         """(N, C, H, W) and masks (N, K, H, W) -> (N, K), each row sums to 1."""
-        gates: Tensor = self.softmax(self.tanh((self.conv(features) * masks).sum(dim=(2, 3))))
-        return gates
+        return self.softmax(self.tanh((self.conv(features) * masks).sum(dim=(2, 3))))
 
 
 class AttendAndRectify(nn.Module):

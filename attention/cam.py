@@ -15,5 +15,4 @@ class CAMHead(nn.Module):
 
     def forward(self, activation: Tensor) -> Tensor:
         """(N, C, H, W) -> logits (N, classes)."""
-        logits: Tensor = self.linear(activation.mean(dim=(2, 3)))
-        return logits
+        return self.linear(activation.mean(dim=(2, 3)))

@@ -42,8 +42,7 @@ class SpatialGate(nn.Module):
         """(N, C, H, W) -> (N, 1, H, W) in 0 … 1."""
         last = features.permute(0, 2, 3, 1)  # channels_last: pooled in place, twice as fast to train as over dim 1
         pooled = torch.cat((last.mean(dim=3, keepdim=True), last.max(dim=3, keepdim=True).values), dim=3)
-        gate: Tensor = self.sigmoid(self.norm(self.conv(pooled.permute(0, 3, 1, 2))))
-        return gate
+        return self.sigmoid(self.norm(self.conv(pooled.permute(0, 3, 1, 2))))
 
 
 class CBAM(nn.Module):
@@ -57,5 +56,4 @@ class CBAM(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
         features = self.channel(features) * features
-        refined: Tensor = self.spatial(features) * features
-        return refined
+        return self.spatial(features) * features

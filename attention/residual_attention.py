@@ -48,8 +48,7 @@ class ResidualUnit(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)."""
-        outputs: Tensor = self.relu(self.residual(inputs) + self.projection(inputs))
-        return outputs
+        return self.relu(self.residual(inputs) + self.projection(inputs))
 
 
 class SoftMaskBranch(nn.Module):
@@ -86,8 +85,7 @@ class SoftMaskBranch(nn.Module):
         x = self.bottom(last_pool(x))
         for units in self.up:
             x = units(upsample(x, sizes.pop()) + skipped.pop())
-        mask: Tensor = self.head(upsample(x, sizes.pop()))
-        return mask
+        return self.head(upsample(x, sizes.pop()))
 
 
 def upsample(features: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -114,5 +112,4 @@ class ResidualAttention(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H, W)."""
         x = self.pre(inputs)
-        outputs: Tensor = self.post((1 + self.mask(x)) * self.trunk(x))
-        return outputs
+        return self.post((1 + self.mask(x)) * self.trunk(x))

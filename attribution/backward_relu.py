@@ -45,40 +45,29 @@ class Deconvolved(torch.autograd.Function):
         return relevance.clamp(min=0), None
 
 
-class Guided(torch.autograd.Function):
-    """R -> max(R, 0) · 1[x > 0] (Springenberg et al. 2015)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, in_place: bool) -> Tensor:
-        output = positive_part(ctx, x, in_place)
-        ctx.save_for_backward(output)  # positive where x is, and saved by the next layer anyway
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:
-        return torch.ops.aten.threshold_backward(relevance, ctx.saved_tensors[0], 0).clamp_(min=0), None
-
-
 class Switch:
     """On or off, as a backward pass finds it when it runs, in whatever thread."""
 
     on = False
 
 
-class SwitchedGuided(torch.autograd.Function):
-    """`Guided` while the switch is on, ReLU's own derivative while it is off, so that one forward pass serves both."""
+class Guided(torch.autograd.Function):
+    """R -> max(R, 0) · 1[x > 0] (Springenberg et al. 2015).
+
+    It is ReLU's own derivative while a switch is off, so that one forward pass serves both.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, in_place: bool, guiding: Switch) -> Tensor:
+    def forward(ctx: Any, x: Tensor, in_place: bool, guiding: Switch | None = None) -> Tensor:
         output = positive_part(ctx, x, in_place)
-        ctx.save_for_backward(output)
+        ctx.save_for_backward(output)  # positive where x is, and saved by the next layer anyway
         ctx.guiding = guiding
         return output
 
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None, None]:
         plain = torch.ops.aten.threshold_backward(relevance, ctx.saved_tensors[0], 0)
-        return plain.clamp_(min=0) if ctx.guiding.on else plain, None, None
+        return plain.clamp_(min=0) if ctx.guiding is None or ctx.guiding.on else plain, None, None
 
 
 def positive_part(ctx: Any, x: Tensor, in_place: bool) -> Tensor:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attribution.chunks import Chunks
 from attribution.layers import find_layer, find_module
 from attribution.libraries import library_construction, library_of, require_relu_modules
 from attribution.maps import as_maps
@@ -58,7 +57,6 @@ class ExternalMethod(AttributionMethod):
         self.place, self.model, self.layer, self.arguments = place, network.module, layer, {**(arguments or {}), **more}
         self.is_random = False
         self._is_of_library = library_of(place) is not None and "reshape_transform" not in self.arguments
-        self._chunks = Chunks(self.network)
         self._shape: torch.Size | None = None  # of the images for which a library's method was made
         self._build, self.signature = construction(place)
         self._attribute: Callable[..., Any] | None = None
@@ -96,7 +94,7 @@ class ExternalMethod(AttributionMethod):
             self._is_tried = True
         if library_of(self.place) is None:
             return self._maps_of_batch(inputs, target)
-        return torch.cat([self._maps_of_batch(inputs[part], target[part]) for part in self._chunks(inputs)])
+        return torch.cat([self._maps_of_batch(inputs[part], target[part]) for part in self.chunks(inputs)])
 
     def _make_for(self, inputs: Tensor) -> None:
         """Make a library's method for images like `inputs`, with modules that return the maps of its layers."""

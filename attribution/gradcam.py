@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attribution.capture import Layer, capture
-from attribution.chunks import Chunks
 from attribution.feature_maps import Reshape
 from attribution.gradient import target_logits
 from attribution.layers import find_layer
@@ -33,7 +32,6 @@ class LayerMethod(AttributionMethod):
         """
         super().__init__(model)
         self.layer, self.reshape = layer, reshape
-        self.chunks = Chunks(self.network)
         self._layers: dict[torch.Size, Layer] = {}  # of this network: a faster copy may be renewed
         self._network_of_layers: Callable[..., Any] | None = None
 

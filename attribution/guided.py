@@ -6,15 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attribution.backward_relu import (
-    BackwardReLU,
-    Deconvolved,
-    Guided,
-    Rule,
-    Switch,
-    SwitchedGuided,
-    require_visible_calls,
-)
+from attribution.backward_relu import BackwardReLU, Deconvolved, Guided, Rule, Switch, require_visible_calls
 from attribution.feature_maps import Reshape
 from attribution.gradcam import GradCAM, to_size_of
 from attribution.gradient import GradientMethod, gradient_of, target_logits
@@ -75,7 +67,7 @@ class GuidedGradCAM(GradCAM):
         guided, maps = torch.empty_like(inputs), []
         for part in self.chunks(inputs):
             leaf, guiding = inputs[part].detach().requires_grad_(), Switch()
-            with BackwardReLU(SwitchedGuided, guiding) as calls:
+            with BackwardReLU(Guided, guiding) as calls:
                 activation, logits = self.activation_and_logits(leaf.clone(), from_here=False)
             calls.require_applied()
             score = target_logits(logits, target[part]).sum()

@@ -23,8 +23,7 @@ class ImageConvolution(nn.Conv2d):
         """(N, C, H, W) -> (N, K, H', W')."""
         is_frozen = not any(parameter.requires_grad for parameter in self.parameters())
         if is_frozen and input.ndim == 4 and input.requires_grad and input.device.type == "cpu":
-            output: Tensor = _Convolution.apply(input, self.weight, self.bias, self.stride, self.padding)
-            return output
+            return _Convolution.apply(input, self.weight, self.bias, self.stride, self.padding)
         return super().forward(input)
 
 

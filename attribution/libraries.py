@@ -123,8 +123,7 @@ def require_rules(place: str, model: nn.Module, image: Tensor) -> Tensor:
         raise InputError(
             f"{place} sees no {rectifiers[0]} that is no module of torch.nn: GC and IG explain the network"
         )
-    logits: Tensor = model(image)
-    return logits
+    return model(image)
 
 
 def split_sums(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -233,16 +232,11 @@ class Library:
 
     def methods(self) -> dict[str, Any]:
         """Return the classes of all methods by name; raise `ImportError` without the library."""
-        classes = {
-            name: kind for name, kind in vars(importlib.import_module(self.module)).items() if is_public(name, kind)
-        }
+        parts = vars(importlib.import_module(self.module)).items()
+        classes = {name: kind for name, kind in parts if inspect.isclass(kind) and not name.startswith("_")}
         if self.parameter is None:
             return {name: kind for name, kind in classes.items() if hasattr(kind, "attribute")}
         return {name: kind for name, kind in classes.items() if self.parameter in inspect.signature(kind).parameters}
-
-
-def is_public(name: str, kind: Any) -> bool:
-    return inspect.isclass(kind) and not name.startswith("_")
 
 
 LAYERS = {"target_layers"}

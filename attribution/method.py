@@ -25,7 +25,6 @@ class Method(Protocol):
 
     def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
         """(N, C, H, W) float32, (N,) int64 -> signed, unscaled (N, C, H, W) or (N, 1, H, W) float32."""
-        ...
 
 
 class AttributionMethod(ABC):

@@ -275,8 +275,7 @@ def gradients(score: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tup
 
 def uncompiled(model: Model) -> Model:
     """Return the module inside the result of `torch.compile`, anything else as it is."""
-    inner: Model = getattr(model, "_orig_mod", model)
-    return inner
+    return getattr(model, "_orig_mod", model)
 
 
 def require_numbers(logits: Tensor) -> None:

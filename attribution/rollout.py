@@ -1,5 +1,6 @@
 """Attention rollout, and its form that is weighted by gradients, for networks that attend from tokens to tokens."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,7 +10,6 @@ import torch
 from torch import Tensor
 
 from attribution.attention_weights import AttentionWeights
-from attribution.chunks import Chunks
 from attribution.feature_maps import Reshape
 from attribution.gradcam import to_size_of
 from attribution.gradient import target_logits
@@ -52,29 +52,38 @@ class AttentionMethod(AttributionMethod):
     def __init__(self, model: Callable[..., Any]) -> None:
         """`model`: a module or another callable that returns logits."""
         super().__init__(model)
-        self.chunks = Chunks(self.network)
         self._readouts: dict[torch.Size, Readout] = {}
 
-    def parts(self, inputs: Tensor) -> tuple[Readout, list[Tensor]]:
-        """Return the readout, and indices of `inputs` in chunks.
+    def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
+        """(N, C, H, W), (N,) -> (N, 1, H, W).
 
         Raises:
             InputError: the network has no attention from tokens to tokens, or it isn't followed here.
         """
-        shape = inputs.shape[1:]
+        shape, maps = inputs.shape[1:], []
         if shape not in self._readouts:
             self._readouts[shape] = self.readout(torch.cat([inputs[:1], 1 - inputs[:1]]))
         readout = self._readouts[shape]
-        indices = torch.arange(len(inputs), device=inputs.device)
-        return readout, list(indices.split(min(readout.rows, self.chunks.rows(inputs))))
+        for part in torch.arange(len(inputs), device=inputs.device).split(min(readout.rows, self.chunks.rows(inputs))):
+            maps.append(readout(self.relevance(inputs[part], target[part])).detach())
+        return to_size_of(inputs, torch.cat(maps))
+
+    @abstractmethod
+    def relevance(self, inputs: Tensor, target: Tensor) -> Tensor:
+        """Return the relevance (N, T, T) of each token for each token."""
+
+    def attend(self, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the attention weights (N, heads, T, T) of all layers, and the logits."""
+        weights: list[Tensor] = []
+        with AttentionWeights(weights.append):
+            logits = self.network(inputs.clone())
+        return weights, logits
 
     @torch.enable_grad()
     def readout(self, pair: Tensor) -> Readout:
         if pair.ndim != 4:
             raise InputError(f"attention rollout needs images (N, C, H, W), and inputs {tuple(pair.shape)} are given")
-        leaf, weights = pair.detach().requires_grad_(), list[Tensor]()
-        with AttentionWeights(weights.append):
-            logits = self.network(leaf.clone())
+        weights, logits = self.attend(pair.detach().requires_grad_())
         if not weights:
             raise InputError("the network has no attention over tokens: GC explains networks without")
         count = weights[0].shape[-1]
@@ -110,19 +119,12 @@ class AttentionRollout(AttentionMethod):
     """
 
     @torch.no_grad()
-    def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """(N, C, H, W), (N,) -> (N, 1, H, W)."""
-        readout, parts = self.parts(inputs)
-        maps = []
-        for part in parts:
-            layers: list[Tensor] = []
-            with AttentionWeights(layers.append):
-                self.network(inputs[part].clone())
-            relevance = identity_like(layers[0][:, 0])
-            for weights in layers:
-                relevance = (weights.mean(dim=1) + identity_like(relevance)) / 2 @ relevance
-            maps.append(readout(relevance))
-        return to_size_of(inputs, torch.cat(maps))
+    def relevance(self, inputs: Tensor, target: Tensor) -> Tensor:
+        layers, _logits = self.attend(inputs)
+        relevance = identity_like(layers[0][:, 0])
+        for weights in layers:
+            relevance = (weights.mean(dim=1) + identity_like(relevance)) / 2 @ relevance
+        return relevance
 
 
 class GradientRollout(AttentionMethod):
@@ -132,21 +134,14 @@ class GradientRollout(AttentionMethod):
     """
 
     @torch.enable_grad()
-    def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """(N, C, H, W), (N,) -> (N, 1, H, W)."""
-        readout, parts = self.parts(inputs)
-        maps = []
-        for part in parts:
-            leaf, weights = inputs[part].detach().requires_grad_(), list[Tensor]()
-            with AttentionWeights(weights.append):
-                logits = self.network(leaf.clone())
-            slopes = gradients(target_logits(logits, target[part]).sum(), *weights)
-            relevance = identity_like(weights[0][:, 0])
-            for layer, slope in zip(weights, slopes, strict=True):
-                if slope is not None:
-                    relevance = relevance + (slope * layer.detach()).relu().mean(dim=1) @ relevance
-            maps.append(readout(relevance).detach())
-        return to_size_of(inputs, torch.cat(maps))
+    def relevance(self, inputs: Tensor, target: Tensor) -> Tensor:
+        weights, logits = self.attend(inputs.detach().requires_grad_())
+        slopes = gradients(target_logits(logits, target).sum(), *weights)
+        relevance = identity_like(weights[0][:, 0])
+        for layer, slope in zip(weights, slopes, strict=True):
+            if slope is not None:
+                relevance = relevance + (slope * layer.detach()).relu().mean(dim=1) @ relevance
+        return relevance
 
 
 def identity_like(weights: Tensor) -> Tensor:

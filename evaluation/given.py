@@ -103,14 +103,15 @@ class GivenArtefacts:
         model: nn.Module,
         images: Tensor,
         labels: Tensor | None,
-        methods: Mapping[MethodSpec, Method],
+        methods: Mapping[MethodSpec, Method | None],
         preprocessing: Preprocessing | None = None,
     ) -> None:
         """
         Args:
             images: (N, C, H, W).
             labels: (N,); None for the classes that the network predicts.
-            methods: objects with an `attribute` of the caller's own, by the specification that names them.
+            methods: objects with an `attribute` of the caller's own, by the specification that names them; None for
+                others.
 
         Raises:
             InputError: no network in evaluation mode, or images and labels that don't fit.
@@ -162,8 +163,8 @@ class GivenArtefacts:
         return self.model
 
     def explainer(self, method: MethodSpec, model: nn.Module) -> tuple[Method, nn.Module]:
-        if method in self.methods:
-            return OwnMethod(self.methods[method], self.model, model), model
+        if (own := self.methods.get(method)) is not None:
+            return OwnMethod(own, self.model, model), model
         network = model
         if isinstance(model, Logits):  # of the network itself, so that its layers have their own names
             network = with_two_classes(uncompiled(model.model)) if model.is_binary else model.model

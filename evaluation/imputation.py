@@ -156,8 +156,7 @@ def image_noise(images: Tensor, seed: int) -> Tensor:
     if stored is None or version is None or stored[:2] != (version, seed):
         stored = version, seed, normal(image_number(images), images.shape[1:].numel(), seed).view_as(images)
         _noises[images] = stored
-    noise: Tensor = stored[2]
-    return noise
+    return stored[2]
 
 
 def imputation_seconds(shape: tuple[int, int, int], device: torch.device) -> float:

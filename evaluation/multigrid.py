@@ -75,14 +75,11 @@ class System:
         self.solution, self.direction = self.vectors
         self.residual, self.image = np.zeros((2, fine))
 
-    def _inside(self, points: Array) -> Array:
-        """Return the image (H, W) within a flat array of the finest grid."""
-        height, width, start, _ = self.grids[0]
-        return points[start : start + (height + 2) * (width + 2)].reshape(height + 2, width + 2)[1:-1, 1:-1]
-
     def set_up(self, gone: Array) -> None:
         """Write the equations of an image whose pixels `gone` (H, W) are removed."""
-        self._inside(self.mask)[:] = gone
+        height, width, start, _ = self.grids[0]
+        grid = self.mask[start : start + (height + 2) * (width + 2)].reshape(height + 2, width + 2)
+        grid[1:-1, 1:-1] = gone
         link_removed(self.grids[0], self.spans, self.mask, self.smoothing, self.exact)
         for fine, coarse in zip(self.grids[:-1], self.grids[1:], strict=True):
             coarsen(fine, coarse, self.spans, self.smoothing, self.links, self.exact)

@@ -4,19 +4,14 @@ All grids lie behind one another in flat arrays, each with a margin of zeros, so
 A grid is an array of its height, its width, its first point and its first row.
 """
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
-from numba import njit
+
+from evaluation.banded import Array, compiled
 
 BESIDE, DIAGONAL = 2, 1  # twelve times the weights of `evaluation.imputation`: single precision holds them exactly
 DAMPING = 0.9  # of Jacobi's sweeps
 BLOCK, LONGEST = 32, 1024  # points
 EAST, SOUTH_WEST, SOUTH, SOUTH_EAST, SELF = range(5)  # a point's links to its later neighbours, and its diagonal
-Array = npt.NDArray[Any]
-# A reduction may be summed in any order, so that it runs in vector registers.
-compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
 
 
 @compiled

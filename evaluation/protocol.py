@@ -65,11 +65,9 @@ class Artefacts(Protocol):
 
     def network(self, name: str = "") -> nn.Module:
         """Return the classifier, or the other network that `Evaluation.networks` calls `name`, in evaluation mode."""
-        ...
 
     def explainer(self, method: MethodSpec, model: nn.Module) -> tuple[Method, nn.Module]:
         """Return `method` for `model`, and the network that it explains."""
-        ...
 
 
 @dataclass(frozen=True)

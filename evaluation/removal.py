@@ -150,8 +150,7 @@ class RemovalEvaluation(Evaluation):
     def configure(self, **values: Any) -> RemovalConfig:
         usual = usual_removal(self.name)
         fixed = {} if self.name == "F-Fidelity" else {name: usual[name] for name in ("alpha", "beta", "draws")}
-        config: RemovalConfig = super().configure(**usual | values | fixed | {"evaluation": self.name})
-        return config
+        return super().configure(**usual | values | fixed | {"evaluation": self.name})
 
     def networks(self, config: RemovalConfig) -> Sequence[str]:
         return ["finetuned"] if config.tuning else []

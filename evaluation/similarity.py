@@ -17,8 +17,7 @@ def rank_correlation(maps: Tensor, others: Tensor) -> npt.NDArray[np.float64]:
     first, second = (rankdata(values.flatten(1).cpu().numpy(), axis=1) for values in (maps, others))
     first, second = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (first, second))
     scale = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
-    correlation: npt.NDArray[np.float64] = (first * second).sum(axis=1) / np.where(scale > 0, scale, 1)
-    return correlation
+    return (first * second).sum(axis=1) / np.where(scale > 0, scale, 1)
 
 
 def window_size(height: int, width: int) -> int:

@@ -95,8 +95,7 @@ def trapezoids(heights: npt.ArrayLike, places: npt.ArrayLike) -> npt.NDArray[np.
     if len(x) == 1:
         return y[0]
     between = (y[1:] + y[:-1]) / 2
-    mean: npt.NDArray[np.float64] = np.tensordot(np.diff(x), between, axes=1) / (x[-1] - x[0])
-    return mean
+    return np.tensordot(np.diff(x), between, axes=1) / (x[-1] - x[0])
 
 
 @dataclass(frozen=True)

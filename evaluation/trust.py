@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import special  # not `stats`, which takes a second to import
 
 from attribution import CONTROLS
-from evaluation.statistics import CONFIDENCE, Values, mean_interval
+from evaluation.statistics import CONFIDENCE, Estimate, Values, mean_interval
 
 ERROR = 1 - CONFIDENCE
 FEWEST_IMAGES = 10  # for a judgement: below, Student's t leans on the tails of the differences
@@ -23,17 +23,13 @@ LEARNED = "learned"  # by how much the map of the trained network beats the map 
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The mean of paired differences over the images; positive is better.
+class Comparison(Estimate):
+    """The mean of paired differences over the images, with the interval of this comparison alone; positive is better.
 
     Attributes:
-        low, high: Student's 95 % interval, of this comparison alone.
         p: two-sided, by Student's t, after Holm's correction over the family.
     """
 
-    mean: float
-    low: float
-    high: float
     p: float
 
     @property
@@ -71,7 +67,7 @@ def compare_family(differences: Mapping[str, Values]) -> dict[str, Comparison]:
     adjusted = holm([student_p(values) for values in differences.values()])
     estimates = map(mean_interval, differences.values())
     return {
-        name: Comparison(estimate.mean, estimate.low, estimate.high, p)
+        name: Comparison(**vars(estimate), p=p)
         for name, estimate, p in zip(differences, estimates, adjusted, strict=True)
     }
 

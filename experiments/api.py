@@ -16,9 +16,8 @@ from attribution.method import Method
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.progress import progress_bar
-from evaluation import FILLS_OF, RETRAINING, TRUST
-from evaluation.given import GivenArtefacts, Preprocessing
-from evaluation.given import measure_given as measure
+from evaluation import RETRAINING, TRUST
+from evaluation.given import GivenArtefacts, Preprocessing, measure_given
 from evaluation.options import options_of
 from evaluation.registry import EVALUATIONS as MEASURED
 from evaluation.registry import load_evaluation
@@ -30,10 +29,10 @@ from experiments.arguments import (
     require_images,
     require_methods,
 )
-from experiments.effort import BUDGET, EFFORTS, ENSEMBLES_AROUND, Timing, choose_effort, summarize_trust, timed_images
+from experiments.effort import BUDGET, ENSEMBLES_AROUND, Timing, choose_effort, summarize_trust, timed_images
 from experiments.measurements import summarize_measurements
 from experiments.options import NONE
-from experiments.plans import plan_evaluations, usable_methods
+from experiments.plans import plan_evaluations, require_fill, usable_methods
 from experiments.request import Request
 from experiments.runner import Experiment, run
 from experiments.usage import require_options_are_used
@@ -70,25 +69,16 @@ def evaluate_given(
     of_method = set(ENSEMBLE_PARAMETERS) if ensemble else set()
     of_config = {field.name for field in fields(protocol.config)} - of_method
     given = {name: options[name] for name in options if name in of_config}
-    _require_fill(evaluation, given)
+    require_fill(evaluation, given)
     limit = _require_limit(given.get("limit_test", len(images)), len(images))
     config = protocol.configure(**{"by_image": limit > 1, **given, "limit_test": limit})
-    specs = _specs(
-        methods or USUAL_METHODS, ensemble, {name: value for name, value in options.items() if name not in of_config}
-    )
-    own = {spec: method for spec, method in specs.items() if not isinstance(method, str)}
-    artefacts = GivenArtefacts(model, images, _as_tensor(labels), own, preprocessing)
+    parameters = {name: value for name, value in options.items() if name not in of_config}
+    specs = _specs(methods or USUAL_METHODS, ensemble, parameters)
+    artefacts = GivenArtefacts(model, images, _as_tensor(labels), specs, preprocessing)
     artefacts = artefacts.subset(limit) if limit < len(images) else artefacts
     with progress_bar(len(specs) * protocol.images(config), protocol.name, "images") as bar:
-        results = {(spec, 0): measure(evaluation, config, artefacts, spec, bar.update) for spec in specs}
-    facts = config, GIVEN, type(model).__name__, tuple(specs), (0,), results
-    return summarize_measurements(protocol, *facts)
-
-
-def _require_fill(evaluation: str, options: Mapping[str, Any]) -> None:
-    """Raise `InputError` for a fill that the evaluation doesn't have."""
-    if "fill" in options and options["fill"] not in FILLS_OF.get(evaluation, (options["fill"],)):
-        raise InputError(f"fill={options['fill']!r} in {evaluation}: choose from {', '.join(FILLS_OF[evaluation])}")
+        results = {(spec, 0): measure_given(evaluation, config, artefacts, spec, bar.update) for spec in specs}
+    return summarize_measurements(protocol, config, GIVEN, type(model).__name__, tuple(specs), (0,), results)
 
 
 def _require_limit(limit: int, images: int) -> int:
@@ -122,13 +112,12 @@ def _answer(
     if not options.pop("by_image", True):
         raise InputError("by_image=False: trust compares the methods image by image")
     budget = options.pop("budget", BUDGET)
-    _require_fill(TRUST, options)
+    require_fill(TRUST, options)
     parameters = {name: value for name, value in options.items() if name not in known}
     specs = _specs(methods or METHODS, ensemble, parameters)
     if methods is None and ensemble is None:
-        specs |= {MethodSpec.of(ENSEMBLES_AROUND, each, **parameters): ENSEMBLES_AROUND for each in ENSEMBLES}
-    own = {spec: method for spec, method in specs.items() if not isinstance(method, str)}
-    artefacts = GivenArtefacts(model, images, _as_tensor(labels), own, preprocessing)
+        specs |= {MethodSpec.of(ENSEMBLES_AROUND, each, **parameters): None for each in ENSEMBLES}
+    artefacts = GivenArtefacts(model, images, _as_tensor(labels), specs, preprocessing)
     few = artefacts.subset(timed_images(images[0].numel(), len(images))).test.images
     inputs = few.batch(torch.arange(len(few), device=artefacts.device))
     target = torch.zeros(1, dtype=torch.int64, device=inputs.device)
@@ -141,25 +130,24 @@ def _answer(
     )
     usable = {spec: partial(build, spec) for spec in candidates}
     limit = _require_limit(options.pop("limit_test", 0), len(images))
-    efforts = tuple(replace(effort, images=limit) for effort in EFFORTS) if limit else EFFORTS
     timing = Timing.measure(artefacts.model, inputs, usable)
-    effort, remarks, over = choose_effort(timing, len(images), 60 * budget, efforts)
+    effort, remarks, over = choose_effort(timing, len(images), 60 * budget, limit)
     left_out |= {spec.label: reason for spec, reason in over.items()}
     measured = [spec for spec in usable if spec not in over]
     configs = effort.configs({name: value for name, value in options.items() if name in known})
+    protocols = {name: load_evaluation(name) for name in configs}
     parts = {limit: artefacts.subset(limit) for limit in {config.limit_test for config in configs.values()}}
-    total = len(measured) * sum(load_evaluation(name).images(config) for name, config in configs.items())
+    total = len(measured) * sum(protocols[name].images(config) for name, config in configs.items())
     results: dict[str, Any] = {name: {} for name in configs}
     with progress_bar(total, TRUST, "images") as bar:
         for spec, (name, config) in product(measured, configs.items()):
-            part, included = parts[config.limit_test], load_evaluation(name).includes(config)
+            part, included = parts[config.limit_test], protocols[name].includes(config)
             is_finished = included is not None and configs.get(included[0]) == included[1]
             part.included = results[included[0]].get((spec, 0)) if included and is_finished else None
-            results[name][spec, 0] = measure(name, config, part, spec, bar.update)
+            results[name][spec, 0] = measure_given(name, config, part, spec, bar.update)
     facts = GIVEN, type(model).__name__, tuple(measured), (0,)
     summaries = {
-        name: summarize_measurements(load_evaluation(name), config, *facts, results[name])
-        for name, config in configs.items()
+        name: summarize_measurements(protocols[name], config, *facts, results[name]) for name, config in configs.items()
     }
     summary = summarize_trust(summaries, left_out, remarks)
     return summary if labels is not None else replace(summary, baseline=None)
@@ -167,18 +155,18 @@ def _answer(
 
 def _specs(
     methods: Sequence[str | Method], ensemble: str | None, parameters: Mapping[str, Any]
-) -> dict[MethodSpec, str | Method]:
-    """Return the method or its name by its specification; the controls come last."""
+) -> dict[MethodSpec, Method | None]:
+    """Return the caller's own method, or None for one with a name, by its specification; the controls come last."""
     for name, value in parameters.items():
         if not isinstance(value, Hashable):
             raise InputError(f"{name}=: a {type(value).__name__} is given; an image as a baseline is a torch.Tensor")
     around = canonical_ensemble(ensemble) if ensemble else None
-    specs: dict[MethodSpec, str | Method] = {}
+    specs: dict[MethodSpec, Method | None] = {}
     for method in (*methods, *CONTROLS):
         if isinstance(method, str):
             name = canonical_method(method)
             spec = MethodSpec.of(name, None if name in CONTROLS else around, **parameters)
-            if not isinstance(specs.setdefault(spec, name), str):
+            if specs.setdefault(spec, None) is not None:
                 raise InputError(f"two methods are called {spec.label}: give your class another name")
         else:
             name = type(method).__name__
@@ -231,5 +219,4 @@ def evaluate_stored(
     _pictures, measurements, sweeps = plan_evaluations(request)
     experiments: list[Experiment[Any]] = [*measurements, *sweeps]
     run(experiments, request.make_engine())
-    summary: ModelSummary = experiments[0].summary
-    return summary
+    return experiments[0].summary

@@ -13,7 +13,7 @@ from attribution.maps import compute_maps
 from attribution.method import Method
 from attribution.spec import MethodSpec
 from common.errors import InputError
-from evaluation import FILLS_OF
+from evaluation import FILLS_OF, QUICK_RATIOS, RATIOS
 from evaluation.imputation import imputation_seconds
 from evaluation.registry import load_evaluation
 from evaluation.trust import FEWEST_IMAGES
@@ -22,7 +22,6 @@ from reporting.measurement_summary import MeasurementSummary
 from reporting.trust_summary import TrustSummary
 
 DECIDING, ASIDE = ("ROAD", "insertion-deletion", "learned"), ("selectivity", "sanity")
-TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SHARE = 0.05  # of the pixels, that each removal of selectivity takes
 TIMED_IMAGES, TIMED_VALUES = 16, 2**20  # the images that are timed: fewer of large ones
 BUDGET = 20.0  # minutes
@@ -42,7 +41,7 @@ class Effort:
     """
 
     images: int = 200
-    ratios: tuple[float, ...] = TENTHS
+    ratios: tuple[float, ...] = RATIOS
     images_aside: int = 50
     removals: int = 10
     samples: int = 10
@@ -83,7 +82,7 @@ EFFORTS = (
     Effort(images_aside=25, removals=5, samples=5),
     Effort(images=100, images_aside=20, removals=5, samples=3),
     Effort(images=100, images_aside=0),
-    Effort(images=60, ratios=(0.1, 0.3, 0.5, 0.7, 0.9), images_aside=0),
+    Effort(images=60, ratios=QUICK_RATIOS, images_aside=0),
 )
 """From the full effort to the least that can tell methods apart."""
 
@@ -130,7 +129,7 @@ def timed_images(values: int, available: int) -> int:
 
 
 def choose_effort(
-    timing: Timing, available: int, seconds: float, efforts: Sequence[Effort] = EFFORTS, more: str = "give more images"
+    timing: Timing, available: int, seconds: float, limit: int | None = None, more: str = "give more images"
 ) -> tuple[Effort, list[str], dict[MethodSpec, str]]:
     """Return the largest effort that fits into `seconds` of work.
 
@@ -138,6 +137,7 @@ def choose_effort(
 
     Args:
         available: number of images.
+        limit: the images to use in place of those of `EFFORTS`.
         more: says how to give more images.
 
     Returns:
@@ -147,6 +147,7 @@ def choose_effort(
         InputError: there are too few images for a judgement.
     """
     methods, left_out = dict(timing.explain), {}
+    efforts = [replace(effort, images=limit or effort.images) for effort in EFFORTS]
     whole = min(available, efforts[0].images)
     if whole < FEWEST_IMAGES:
         raise InputError(f"{quantity(whole, 'image')}: an answer needs {FEWEST_IMAGES} or more, {more}")

@@ -35,12 +35,10 @@ class Engine(Protocol):
     @property
     def is_here(self) -> bool:
         """Tasks run in this process, one after the other."""
-        ...
 
     @property
     def large(self) -> "Engine":
         """The engine for tasks that use a whole machine."""
-        ...
 
     def run(self, tasks: Iterable[Task | None], on_images: OnImages) -> Iterator[tuple[Task, Any]]:
         """Yield each task with its result, or with the `Failure` that ended it, in the order in which they end.
@@ -49,7 +47,6 @@ class Engine(Protocol):
             tasks: the next one is taken when there is room for it; None means that there is none at the moment.
             on_images: called with numbers of images that are done.
         """
-        ...
 
 
 def default_jobs(device: torch.device) -> int:

@@ -2,8 +2,6 @@
 
 import math
 import shutil
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -24,7 +22,6 @@ PART_ROWS, PART_VALUES = 2000, 2**24  # the most images of a part, and values of
 SPARE_BYTES = 2**20
 SPLITS = ("train", "test")
 REMEDY = "delete it, and the same command makes it anew"  # --overwrite would do all else of the command again, too
-SIGNS_OF_DAMAGE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 Array = npt.NDArray[Any]
 Provenance = dict[str, str]  # everything that decides on the values of maps, as the attributes of their file
@@ -92,7 +89,7 @@ class MapWriter:
                     file.create_dataset(f"{split}/index", data=index)
             for split, part in self._all_parts():
                 path = self._part(split, part)
-                with catch_read_errors(path, f"is damaged: {REMEDY}", SIGNS_OF_DAMAGE), np.load(path) as arrays:
+                with catch_read_errors(path, f"is damaged: {REMEDY}", (Exception,)), np.load(path) as arrays:
                     rows = dict(arrays)
                 self._append(file.require_group(split), rows, part, len(self.index[split]))
             file.attrs["complete"] = True

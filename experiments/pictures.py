@@ -57,8 +57,7 @@ class Subject:
 
     def correct(self, split: Split) -> npt.NDArray[np.bool_]:
         """Return whether the prediction of each image of `split` is right: (N,)."""
-        right: npt.NDArray[np.bool_] = predict(self.model, self.images(split)).cpu().numpy() == split.labels
-        return right
+        return predict(self.model, self.images(split)).cpu().numpy() == split.labels
 
     @cached_property
     def inputs(self) -> Tensor:

@@ -1,6 +1,6 @@
 """The experiments of a request."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -125,9 +125,14 @@ def _require_options_fit(request: Request) -> None:
     if request.weights and request.options_for(SanityConfig).get("random_labels"):
         raise InputError("--random-labels trains the network: it is not for one with --weights")
     for evaluation in request.eval:
-        fills = FILLS_OF.get(evaluation, ())
-        if (fill := request.options.get("fill")) is not None and fills and fill not in fills:
-            raise InputError(f"--eval={evaluation} has no --fill={fill}: {'|'.join(fills)}")
+        require_fill(evaluation, request.options)
+
+
+def require_fill(evaluation: str, options: Mapping[str, Any]) -> None:
+    """Raise `InputError` for a fill that the evaluation doesn't have."""
+    if "fill" in options and options["fill"] not in FILLS_OF.get(evaluation, (options["fill"],)):
+        choice = ", ".join(FILLS_OF[evaluation])
+        raise InputError(f"--eval={evaluation} has no --fill={options['fill']}: choose from {choice}")
 
 
 def _selectivity_config(request: Request, dataset: str) -> Any:

@@ -106,8 +106,7 @@ class Experiment(ABC, Generic[Config]):
 
     def report(self) -> str:
         """Write tables and figures; return what to print."""
-        text: str = self.summary.write(self.folders.results)
-        return text
+        return self.summary.write(self.folders.results)
 
     @property
     def todo(self) -> list[Config]:

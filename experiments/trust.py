@@ -16,7 +16,6 @@ from data import dataset_info
 from evaluation import EXPLAIN, RANKS
 from experiments.effort import (
     BUDGET,
-    EFFORTS,
     ENSEMBLES_AROUND,
     Effort,
     Timing,
@@ -103,10 +102,8 @@ class Trust:
         path = self.pipeline.folders.results / "trust" / name
         stored = None if self.request.overwrite else find_result(path, self.record)
         if stored is None:
-            limit, available = self.request.limit_test, self.images
-            efforts = tuple(replace(effort, images=limit) for effort in EFFORTS) if limit else EFFORTS
-            seconds = self.budget * 60 * self.request.processes
-            effort, remarks, left_out = choose_effort(self.timing(), available, seconds, efforts, self.more)
+            limit, seconds = self.request.limit_test, self.budget * 60 * self.request.processes
+            effort, remarks, left_out = choose_effort(self.timing(), self.images, seconds, limit, self.more)
             labels = {method.label: reason for method, reason in left_out.items()}
             stored = {"effort": vars(effort), "remarks": remarks, "left_out": labels}
             if not self.request.dry_run:
@@ -198,7 +195,7 @@ class Trust:
         summary, results = self.summary, self.pipeline.folders.results
         text = summary.write(results)
         pictures = self.draw(results / f"{summary.stem}_maps")
-        page = write_answer(summary, [path for path in pictures if path.suffix == ".png"], results)
+        page = write_answer(summary, pictures[0], results)
         return f"{text}\npage:   {page}"
 
     def draw(self, path: Path) -> list[Path]:

@@ -58,5 +58,4 @@ class RAN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> logits (N, classes)."""
-        logits: Tensor = self.classifier(self.pool(self.last(self.stages(self.stem(images)))))
-        return logits
+        return self.classifier(self.pool(self.last(self.stages(self.stem(images)))))

@@ -37,13 +37,11 @@ class PooledLayer(nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, K, H/2, W/2)."""
         if not self.training:
-            pooled: Tensor = super().forward(input)
-            return pooled
+            return super().forward(input)
         *layer, relu, pool = self
         for module in layer:
             input = module(input)
-        rectified: Tensor = relu(pool(input))
-        return rectified
+        return relu(pool(input))
 
 
 def convolution_block(in_channels: int, out_channels: int, cbam: bool = False) -> nn.Sequential:
@@ -77,8 +75,7 @@ class SimpleCNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> logits (N, classes)."""
-        logits: Tensor = self.classifier(self.features(images).flatten(1))
-        return logits
+        return self.classifier(self.features(images).flatten(1))
 
 
 class TwoHeads(nn.Module):
@@ -107,8 +104,7 @@ class TwoHeads(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> logits (N, classes)."""
-        logits: Tensor = self.get_submodule(self.predicting)(self.features(images))
-        return logits
+        return self.get_submodule(self.predicting)(self.features(images))
 
     def training_loss(self, images: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
         """Return the cross entropy of the predicting head + `AUXILIARY_WEIGHT` · that of the auxiliary head."""

@@ -42,8 +42,7 @@ class WideningBlock(nn.Module):
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        outputs: Tensor = self.residual(inputs) + self.shortcut(inputs)
-        return outputs
+        return self.residual(inputs) + self.shortcut(inputs)
 
 
 class Block(nn.Module):
@@ -54,8 +53,7 @@ class Block(nn.Module):
         self.residual = nn.Sequential(*norm_relu(channels), *residual_branch(channels, channels))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        outputs: Tensor = self.residual(inputs) + inputs
-        return outputs
+        return self.residual(inputs) + inputs
 
 
 def group(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:

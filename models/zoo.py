@@ -119,8 +119,7 @@ def _create(name: str, shape: tuple[int, int, int], options: dict[str, Any], pre
     argument = next((value for beginning, value in _IMAGE_SIZE.items() if name.startswith(beginning)), None)
     if argument and not pretrained:
         options[argument] = shape[1:] if argument == "input_size" else shape[1]
-    model: nn.Module = get_model(name, weights="DEFAULT" if pretrained else None, **options)
-    return model
+    return get_model(name, weights="DEFAULT" if pretrained else None, **options)
 
 
 def _create_timm(name: str, shape: tuple[int, int, int], options: dict[str, Any], pretrained: bool) -> "nn.Module":

@@ -1,6 +1,5 @@
 """The part of the page that answers which explanation of one network can be trusted."""
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -9,26 +8,18 @@ from common.files import write_text
 from evaluation.statistics import mean_interval
 from evaluation.trust import Comparison
 from reporting.evaluation_summary import Column
-from reporting.page import cells_table, curves_of_charts, fill, items, text_cell
+from reporting.labels import NOT_TRUSTED, TRUSTED
+from reporting.page import cells_table, curves_of_charts, embedded, fill, items, text_cell
 from reporting.summary import Summary
 from reporting.trust_summary import RANKED, TrustSummary
 
 NAMES, ROW, WIDTH, MARGIN = 92, 17, 380, 14  # pixels
-TRUSTED, NOT_TRUSTED = "#0072B2", "#8a8a8a"
-LARGEST_PICTURES = 3_000_000  # bytes
 
 
-def write_answer(summary: TrustSummary, pictures: Sequence[Path], results: Path) -> Path:
+def write_answer(summary: TrustSummary, picture: Path, results: Path) -> Path:
     """Write the answer as a part of the page, `<stem>.html` in `results`, from which `write_page` takes it."""
-    against = summary.rows[0].index("verdict")
-    agreement = Summary(summary.dataset, summary.model, tuple(_columns(summary)))
-    head, *correlations = agreement.agreement
-    images = "".join(map(_picture, pictures))
-    refusals = "".join(
-        f"<li><b>{escape(method)}</b>: {escape(reason)}</li>" for method, reason in summary.refusals.items()
-    )
-    ranked = RANKED[summary.rank]
-    left_out = "".join(f"<li><b>{escape(method)}</b>: {escape(why)}</li>" for method, why in summary.left_out.items())
+    head, *correlations = Summary(summary.dataset, summary.model, tuple(_columns(summary))).agreement
+    maps = embedded(picture, 'class="wide"')
     text = fill(
         "answer.html",
         anchor=escape(summary.stem),
@@ -36,12 +27,12 @@ def write_answer(summary: TrustSummary, pictures: Sequence[Path], results: Path)
         headline=escape(summary.headline),
         explanation=escape(summary.explanation),
         accuracy=escape(summary.accuracy_line),
-        refusals=(f"<h3>Don’t use, with pixels ranked by {ranked}</h3><ul>{refusals}</ul>" if refusals else "")
-        + (f"<h3>Left out</h3><ul>{left_out}</ul>" if left_out else ""),
-        pictures=f"<h3>Maps</h3>{images}" if images else "",
+        refusals=_reasons(f"Don’t use, with pixels ranked by {RANKED[summary.rank]}", summary.refusals)
+        + _reasons("Left out", summary.left_out),
+        pictures=f'<h3>Maps</h3><div class="scroll">{maps}</div>' if maps else "",
         differences="".join(_differences(summary)),
         curves=curves_of_charts(summary.charts, summary.ranking),
-        table=cells_table(summary.rows[0], (map(text_cell, row[: against + 1]) for row in summary.rows[1:])),
+        table=cells_table(summary.rows[0], (map(text_cell, row) for row in summary.rows[1:])),
         groups=items("\n".join(summary.groups)),
         agreement=cells_table(head, (map(text_cell, row) for row in correlations)),
         note=items(summary.note),
@@ -57,11 +48,10 @@ def _columns(summary: TrustSummary) -> Iterator[Column]:
         yield Column(part.name, part.about, part.higher_is_better, values)
 
 
-def _picture(path: Path) -> str:
-    if path.stat().st_size > LARGEST_PICTURES:
-        return ""
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<div class="scroll"><img class="wide" alt="maps of the methods" src="data:image/png;base64,{data}"></div>'
+def _reasons(title: str, reasons: Mapping[str, str]) -> str:
+    """Return a list of methods, each with the reason against it; empty without any."""
+    lines = "".join(f"<li><b>{escape(method)}</b>: {escape(reason)}</li>" for method, reason in reasons.items())
+    return f"<h3>{title}</h3><ul>{lines}</ul>" if lines else ""
 
 
 def _differences(summary: TrustSummary) -> Iterator[str]:

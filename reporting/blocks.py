@@ -6,7 +6,6 @@ from itertools import combinations
 from pathlib import Path
 
 from attribution import CONTROLS
-from attribution.spec import MethodSpec
 from data import DATASETS
 from evaluation import REMOVING
 from evaluation.runs import RetrainingConfig
@@ -17,7 +16,7 @@ from reporting.benchmark_blocks import agreement, large, scale, speed
 from reporting.gap import Gap
 from reporting.labels import TITLES, classifier_line, duration, parameter_sentences, quantity
 from reporting.retraining_summary import RetrainingSummary
-from reporting.sanity_summary import ZEROS, SanitySummary
+from reporting.sanity_summary import ZEROS
 from reporting.summary import Published, Summary
 from reporting.tables import (
     BETTER,
@@ -116,8 +115,11 @@ def removing(published: Published) -> str:
                 seeds, images = quantity(len(summary.seeds), "classifier"), f"{summary.config.limit_test:,} test images"
                 conditions.append(f"{title}: {images}, {seeds}, accuracy on them {cell(summary.baseline)}")
         check = published.largest("sanity", dataset)
-        methods = check.methods if check else ()
-        columns[f"{title}: sanity ↓"] = {method.label: _likeness_cell(check, method) for method in methods}
+        columns[f"{title}: sanity ↓"] = {
+            method.label: f"{cell(check.similarity(method))}{' ⁰' * check.is_zero_on_black(method)}"
+            for method in (check.methods if check else ())
+            if method.method not in CONTROLS  # whose maps are the same
+        }
     note = (
         "Least minus most important first, the higher the better, 0 for a random order; ROAD and F-Fidelity: accuracy, "
         f"SRG (insertion-deletion): probability. {BETTER} better, {WORSE} worse than RANDOM by the 95 % interval of "
@@ -130,12 +132,6 @@ def removing(published: Published) -> str:
     rows = ([name, *(column.get(name, "") for column in columns.values())] for name in ordered)
     rank_correlations = "\n".join(map(_rank_correlations, published.summaries))
     return f"{markdown_table([['method', *columns], *rows])}\n{rank_correlations}\n\n{small_print(note)}"
-
-
-def _likeness_cell(check: SanitySummary, method: MethodSpec) -> str:
-    """Return the likeness of a method's maps; nothing for a control, whose maps are the same."""
-    is_control = method.method in CONTROLS
-    return "" if is_control else f"{cell(check.similarity(method))}{' ⁰' * check.is_zero_on_black(method)}"
 
 
 def _rank_correlations(summary: Summary) -> str:

@@ -10,8 +10,7 @@ from attribution import CONTROLS
 from evaluation.statistics import Estimate
 from evaluation.trust import Comparison
 from reporting.figures import new_figure
-
-TRUSTED, NOT_TRUSTED = "#0072B2", "#8a8a8a"
+from reporting.labels import NOT_TRUSTED, TRUSTED
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Dot:
         name: written beside it.
     """
 
-    value: Estimate | Comparison
+    value: Estimate
     colour: str
     is_full: bool = True
     name: str = ""

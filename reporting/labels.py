@@ -26,6 +26,7 @@ HOUR, MINUTE = 3600, 60
 # The first six are Okabe & Ito's, which people with any kind of colour vision can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#44AA99", "#7F3C8D", "#882255")
 CONTROL_COLOUR = "#444444"
+TRUSTED, NOT_TRUSTED = "#0072B2", "#8a8a8a"
 DASHES = {
     "RANDOM": (5, 3),
     "SOBEL": (1, 1.5),
@@ -69,8 +70,7 @@ def spread(places: Sequence[float], distance: float, low: float, high: float) ->
     distance = min(distance, (high - low) / max(1, len(places) - 1))
     offsets = distance * np.arange(len(places))
     moved = isotonic_regression(np.asarray(places) - offsets).x
-    apart: list[float] = (np.clip(moved, low, high - offsets[-1]) + offsets).tolist()
-    return apart
+    return (np.clip(moved, low, high - offsets[-1]) + offsets).tolist()
 
 
 def colours_of_models(models: Iterable[str]) -> dict[str, str]:

@@ -72,8 +72,7 @@ class MeasurementSummary(ModelSummary):
 
     def values_by_image(self, method: MethodSpec, name: str) -> npt.NDArray[np.float64]:
         """Return a field of each image (N,), its mean over the seeds."""
-        values: npt.NDArray[np.float64] = np.mean(self.values_by_seed(method, name), axis=0)
-        return values
+        return np.mean(self.values_by_seed(method, name), axis=0)
 
     @property
     def image_values(self) -> Sequence[ImageValues]:

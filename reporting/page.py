@@ -197,12 +197,16 @@ def _line(curve: Curve, colour: str, label: float | None) -> str:
 
 def _pictures(summary: Summary, results: Path) -> str:
     """Return the embedded coherence picture of the methods, if there is one and it is not too large."""
-    path = results / f"coherence_{summary.dataset}_{summary.model}_methods.png"
+    image = embedded(results / f"coherence_{summary.dataset}_{summary.model}_methods.png", 'loading="lazy"')
+    return f"<h3>Sample maps</h3>\n{image}" if image else ""
+
+
+def embedded(path: Path, attribute: str) -> str:
+    """Return a picture of maps as an element that holds it; empty if there is none, or it is too large."""
     if not path.exists() or path.stat().st_size > LARGEST_PICTURES:
         return ""
     data = base64.b64encode(path.read_bytes()).decode()
-    image = f'<img alt="maps of the methods" loading="lazy" src="data:image/png;base64,{data}">'
-    return f"<h3>Sample maps</h3>\n{image}"
+    return f'<img alt="maps of the methods" {attribute} src="data:image/png;base64,{data}">'
 
 
 def _runs(runs: Mapping[Run, RunResult]) -> str:

@@ -94,16 +94,14 @@ class RemovalSummary(MeasurementSummary):
             for morf, lerf in zip(*map(self.curves_of, ORDERS), strict=True)
         }
 
-    def difference_from_random(self, method: str) -> Estimate | None:
-        """Return the paired difference of a gap from RANDOM's; None for RANDOM, without it, or with one seed."""
-        random = self.gaps.get("RANDOM")
-        return None if random is None or method == "RANDOM" else difference(self.gaps[method], random)
-
     @property
     def gains(self) -> dict[str, Estimate]:
         """The difference of each method from RANDOM that has an interval; none if no method can be judged."""
-        gains = {} if self.doubt else {method: self.difference_from_random(method) for method in self.gaps}
-        return {method: gain for method, gain in gains.items() if gain is not None}
+        random = self.gaps.get("RANDOM")
+        if self.doubt or random is None:
+            return {}
+        gains = {name: difference(gap, random) for name, gap in self.gaps.items() if name != "RANDOM"}
+        return {name: gain for name, gain in gains.items() if gain is not None}
 
     @property
     def marks(self) -> dict[str, str]:

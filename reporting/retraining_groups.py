@@ -101,9 +101,6 @@ def finished_configs(group: RunGroup, runs: Results) -> tuple[list[RetrainingCon
     def size(config: RetrainingConfig) -> tuple[int, ...]:
         return has_methods(config), *count_points(config)
 
-    def breadth(config: RetrainingConfig) -> tuple[int, ...]:
-        return len(config.methods), *size(config)
-
     def with_masks(config: RetrainingConfig) -> RetrainingConfig:
         """Return the configuration with as many networks that see the masks alone as are finished."""
         while config.mask_seeds < config.seeds:
@@ -139,7 +136,7 @@ def finished_configs(group: RunGroup, runs: Results) -> tuple[list[RetrainingCon
         return [], f"no method is finished ({quantity(len(points), 'run')})"
     largest = max(configs, key=size)
     same_ratios = [config for config in configs if config.ratios == largest.ratios]
-    broadest = max(same_ratios, key=breadth)
+    broadest = max(same_ratios, key=lambda config: (len(config.methods), *size(config)))
     shown = [largest, *[broadest] * (len(broadest.methods) > len(largest.methods))]
     unfinished = [method.label for method in methods if method not in shown[-1].methods]
     other_ratios = sorted({ratio for ratios in ratios_of.values() for ratio in ratios} - set(largest.ratios))

@@ -117,13 +117,9 @@ class RetrainingSummary(ModelSummary):
         return self.curves[::2]
 
     @property
-    def mask_curves(self) -> list[Curve]:
-        return self.curves[1::2]
-
-    @property
     def pairs(self) -> list[tuple[Curve, Curve]]:
         """For each method the two curves."""
-        return list(zip(self.image_curves, self.mask_curves, strict=True))
+        return list(zip(self.curves[::2], self.curves[1::2], strict=True))
 
     @cached_property
     def chance(self) -> float | None:

@@ -68,7 +68,7 @@ class Summary(EvaluationSummary):
         )
 
     @property
-    def table(self) -> str:
+    def body(self) -> str:
         rows = ([method, *cells] for method, cells in zip(self.methods, self.cells, strict=True))
         return markdown_table([self.head, *rows])
 
@@ -105,10 +105,6 @@ class Summary(EvaluationSummary):
     @property
     def figure_note(self) -> str:
         return f"↑ higher is better, ↓ lower is better; ± is the 95 % interval. {LEAKS}: the mask explains the value."
-
-    @property
-    def body(self) -> str:
-        return self.table
 
     @property
     def text(self) -> str:

@@ -21,7 +21,7 @@ from evaluation.trust import (
 )
 from reporting.evaluation_summary import Chart, EvaluationSummary, left_out_lines
 from reporting.labels import file_name_part, joined, readable_dataset, readable_model
-from reporting.tables import cell, csv_text, markdown_table
+from reporting.tables import cell, csv_text, markdown_table, signed_cell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -270,5 +270,4 @@ def _describe(part: ImageValues) -> str:
 
 
 def _difference(comparison: Comparison) -> str:
-    half = (comparison.high - comparison.low) / 2
-    return f"{comparison.mean:+.3f} ± {half:.3f}{'' if comparison.is_different else ' n.s.'}"
+    return signed_cell(comparison) + " n.s." * (not comparison.is_different)

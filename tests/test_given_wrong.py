@@ -72,7 +72,7 @@ WRONG = {
     "chosen method that can't": ([*ROAD, "--model=tiny.py:linear", "--weights=linear.pt", "--method=GC"], "layer"),
     "budget 0": ([*TRUST, "--budget=0"], "'0' is not a number above 0"),
     "budget of ROAD": ([*ROAD, "--budget=3"], "--budget is for --eval=trust"),
-    "fill of trust": ([*TRUST, "--fill=linear"], "--eval=trust has no --fill=linear: blur|mean|black"),
+    "fill of trust": ([*TRUST, "--fill=linear"], "--eval=trust has no --fill=linear: choose from blur, mean, black"),
     "few images of an undivided folder": (["--eval=trust", *USUAL, MODEL, WEIGHTS, SIZE, FOLDER[0]], "or --split=test"),
     "one image": ([*TRUST, "--limit-test=1"], "1 image: an answer needs 10"),
 }

@@ -188,7 +188,7 @@ def test_damaged_measurement_is_named(finished, capsys):
 
 def test_a_fill_that_an_evaluation_does_not_have_is_refused(tmp_path, capsys):
     assert run(tmp_path, tmp_path / "out", ["--eval=ROAD", "--target=planted", "--fill=mean"]) == 2
-    assert "--eval=ROAD has no --fill=mean: linear" in capsys.readouterr().err
+    assert "--eval=ROAD has no --fill=mean: choose from linear" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

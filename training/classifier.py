@@ -1,9 +1,9 @@
 """Train and test a classifier, and restore it from its checkpoint."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from common.errors import InputError
 from common.progress import progress_bar
@@ -25,24 +25,20 @@ def train_classifier(
     device: torch.device,
     resume_from: TrainingState | None = None,
     on_epoch: OnEpoch | None = None,
-    initial_weights: Mapping[str, Tensor] | None = None,
-    normalisation: Normalisation | None = None,
 ) -> Checkpoint:
     """Train a classifier and test it once.
 
     Args:
         resume_from: the last state of an interrupted training.
         on_epoch: called with the state after each epoch.
-        initial_weights: the training begins with these, of the last layer too.
-        normalisation: by default with the training images' mean and deviation.
 
     Raises:
-        InputError: the training diverged, or the weights don't fit.
+        InputError: the training diverged.
     """
-    normalisation = normalisation or Normalisation.from_dataset(dataset, device)
+    normalisation = Normalisation.from_dataset(dataset, device)
     training = dataset.train.subset(config.limit_train)
     images, labels = Images(training, normalisation, device), load_labels(training, device)
-    model = initialise(lambda: new_model(config.dataset, config.attention, initial_weights), config.seed, device)
+    model = initialise(lambda: new_model(config.dataset, config.attention), config.seed, device)
     count = len(training) - round(config.validation_rate * len(training))
     description = f"train {config.dataset} {model_name(config.attention)} seed {config.seed}"
     with progress_bar(config.recipe.epochs * count, description, "images") as bar:

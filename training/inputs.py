@@ -38,7 +38,6 @@ class Inputs(Protocol):
 
     def batch(self, index: Tensor) -> Tensor:
         """(n,) int64 on the device -> (n, C, H, W) float32."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ class HasTrainingLoss(Protocol):
 
     def training_loss(self, images: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
         """(N, C, H, W) and (N,) int64 -> the loss, a scalar."""
-        ...
 
 
 def compute_loss(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
