@@ -27,11 +27,12 @@ class MapLayout:
     ) -> None:
         self.image_size, self.grids, self.extra_tokens, self.reshape = image_size, grids, extra_tokens, reshape
 
-    def to_map(self, output: Tensor, channels_last: bool = False) -> Reshape | None:
+    def to_map(self, output: Tensor, channels_last: bool | None = None) -> Reshape | None:
         """Return a function that brings `output` to (N, C, h, w); None if it is no map.
 
         Args:
-            channels_last: take a four-dimensional output for (N, h, w, C).
+            channels_last: a four-dimensional output is (N, h, w, C), or it is not; None takes what fits the image, and
+                (N, C, h, w) if both do.
         """
         if self.reshape is not None:
             reshaped = self.reshape(output.detach())
@@ -42,14 +43,17 @@ class MapLayout:
         if output.ndim != 4:
             return None
         first, second, third = output.shape[1:]
-        has_channels_first = second * third > 1 and self.is_grid(second, third)
-        if first * second > 1 and self.is_grid(first, second) and (channels_last or not self.is_grid(second, third)):
-            return lambda output: output.permute(0, 3, 1, 2)
-        is_map = has_channels_first and not channels_last and not is_distribution(output)
+        if channels_last is None:
+            channels_last = not self.is_grid(second, third)
+        if channels_last:
+            return (lambda output: output.permute(0, 3, 1, 2)) if self.is_grid(first, second) else None
+        is_map = self.is_grid(second, third) and not is_distribution(output)
         return (lambda output: output) if is_map else None
 
     def is_grid(self, height: int, width: int) -> bool:
-        """Return whether so many positions can lie over the image: no more than pixels, in its proportions."""
+        """Return whether so many positions, two or more, can lie over the image: in its proportions."""
+        if height * width == 1:
+            return False
         rows, columns = self.image_size
         stretch = (height / rows) / (width / columns)
         is_near = abs(height - width * rows / columns) <= 1 or 1 / LARGEST_STRETCH <= stretch <= LARGEST_STRETCH

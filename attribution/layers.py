@@ -12,6 +12,10 @@ from common.errors import InputError
 
 CONVOLUTIONS = {"conv2d", "_conv_forward"}
 NORMS = ("layer_norm", "rms_norm")
+CHANNELS_FIRST = {*CONVOLUTIONS, "batch_norm", "group_norm", "instance_norm", "max_pool2d", "avg_pool2d"}
+CHANNELS_LAST = {"linear", *NORMS}
+NO_NORMS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm)
+PERMUTING = {"permute", "movedim"}
 POOLING = {
     *("max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "lp_pool2d", "fractional_max_pool2d"),
     *("adaptive_avg_pool2d", "adaptive_max_pool2d", "adaptive_max_pool2d_with_indices", "boolean_dispatch"),
@@ -25,9 +29,10 @@ def find_layer(
 ) -> Layer:
     """Return the call in `network` whose activation Grad-CAM explains.
 
-    By default this is the last of the network's own `layers`, where it names them; with self-attention, the norm before
-    the last attention, if that reads nothing else; and otherwise the last feature map before any pooling on which alone
-    the logits depend, from which they read more than a class token, and which is no map of the class scores.
+    By default this is the last of the network's own `layers`, where it names them; with self-attention, the layer norm
+    before the last attention, if that reads nothing else; and otherwise the last feature map before any pooling on
+    which alone the logits depend, from which they read more than a class token, and which is no map of the class
+    scores.
 
     Args:
         inputs: (N, C, H, W); one image is enough.
@@ -78,6 +83,26 @@ def find_layout(calls: list[Call], images: Tensor, reshape: Reshape | None) -> M
     return MapLayout((images.shape[2], images.shape[3]), grids, extra_tokens, reshape)
 
 
+def find_channels(calls: list[Call]) -> dict[Call, bool]:
+    """Return of calls that return (N, …, …, …) whether the channels come last, where the calls before tell.
+
+    A convolution's come first, a linear layer's last; other functions leave them where they are, but for `permute`.
+    """
+    last: dict[torch.Size, bool] = {}
+    found = {}
+    for call in calls:
+        shape = call.output.shape
+        if len(shape) != 4:
+            continue
+        if call.name in CHANNELS_FIRST | CHANNELS_LAST:
+            last[shape] = call.name in CHANNELS_LAST
+        elif call.name in PERMUTING and isinstance(call.input, Tensor) and call.input.shape in last:
+            last[shape] = not last[call.input.shape]
+        if shape in last:
+            found[call] = last[shape]
+    return found
+
+
 class _Search:
     """The search among the calls of one forward pass of two images."""
 
@@ -86,11 +111,11 @@ class _Search:
         self.names = {module: name for name, module in network.modules().items()}
         # behind an operation, because a network may change its input in place, which a leaf refuses
         self.calls = record_calls(network, pair.clone().requires_grad_().clone())
-        self.layout = find_layout(self.calls, pair, reshape)
+        self.layout, self.channels_last = find_layout(self.calls, pair, reshape), find_channels(self.calls)
 
-    def to_map(self, call: Call, channels_last: bool = False) -> Reshape | None:
+    def to_map(self, call: Call) -> Reshape | None:
         is_of_images = call.output.is_floating_point() and len(call.output) == len(self.pair)
-        return self.layout.to_map(call.output, channels_last) if is_of_images else None
+        return self.layout.to_map(call.output, self.channels_last.get(call)) if is_of_images else None
 
     def of_module(self, layer: str | nn.Module) -> Layer:
         """Return the last call of a module that returns a map."""
@@ -127,7 +152,7 @@ class _Search:
         tokens = {call.output.shape[1] for call in norms if call.output.ndim == 3}
         for call in reversed(norms):
             is_of_heads = call.output.ndim == 4 and call.output.shape[2] in tokens  # (N, heads, T, d)
-            to_map = None if is_of_heads else self.to_map(call, channels_last=True)
+            to_map = None if is_of_heads else self.to_map(call)
             if to_map is not None:
                 layer = self.layer_of(call, to_map)
                 is_found = self.is_read_alone(layer, self.calls[attention[-1]]) and self.is_on_all_paths(call)
@@ -183,8 +208,9 @@ class _Search:
         """
         before = reversed(self.calls[: self.calls.index(norm)])
         source = next((call for call in before if call.output is norm.input), None)
-        if source is None:
-            return True
+        if source is None:  # a view, perhaps of some of the channels, beside which the others go another way
+            tensor = norm.input
+            return not isinstance(tensor, Tensor) or tensor._base is None or tensor._base.numel() == tensor.numel()
         leaf = self.pair.clone().requires_grad_()
         _activation, logits = self.captured(self.layer_of(source, lambda tokens: tokens), leaf.clone())
         return not logits.requires_grad or gradients(weighted_sum(logits), leaf)[0] is None
@@ -240,4 +266,7 @@ def is_attention(call: Call) -> bool:
 
 
 def is_norm(call: Call) -> bool:
-    return call.name in NORMS or (call.module is not None and "norm" in call.name.lower())
+    """Return whether a call normalises and does nothing else; batch norms, which may be fused away, don't count."""
+    if call.module is None or "norm" not in call.name.lower():
+        return call.name in NORMS
+    return not any(isinstance(part, NO_NORMS) for part in call.module.modules())

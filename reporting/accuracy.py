@@ -15,6 +15,7 @@ from data.catalog import DatasetInfo
 from evaluation.chance import known_dataset_info
 from evaluation.statistics import estimate
 from models import ATTENTIONS, NO_ATTENTION
+from reporting.labels import readable_dataset
 from reporting.records import load_records
 from reporting.tables import csv_text, markdown_table
 
@@ -201,7 +202,8 @@ def accuracy_text(dataset: str, trainings: Sequence[Trainings]) -> str:
     if 1 in seeds:
         intervals.append("with one seed Wilson's over the test images (the spread between networks is unknown)")
     note = f"\n± is the 95 % interval: {' and '.join(intervals)}. Seconds are of one training.\n" if intervals else ""
-    return f"## Test accuracy on {dataset}\n\n{markdown_table(accuracy_rows(dataset, trainings))}{note}"
+    table = markdown_table(accuracy_rows(dataset, trainings))
+    return f"## Test accuracy on {readable_dataset(dataset)}\n\n{table}{note}"
 
 
 def report_accuracy(

@@ -179,9 +179,9 @@ def test_a_folder_from_dry_run_to_a_report_without_it(uneven, tmp_path, capsys):
     before = capsys.readouterr().out
     names = sorted(path.name for path in (output / "results").iterdir())
     for words in (
-        "ROAR on folder-data+noise",
-        "Test accuracy on folder-data+noise",
-        "evaluations on folder-data+noise",
+        "ROAR on noise",
+        "Test accuracy on noise",
+        "evaluations on noise",
     ):
         assert words in before
     for name in ("ROAR", "ROAD", "sanity", "infidelity", "sensitivity"):
@@ -191,12 +191,12 @@ def test_a_folder_from_dry_run_to_a_report_without_it(uneven, tmp_path, capsys):
     after = capsys.readouterr().out
     assert "many" in after and "few" in after, "the classes, from the record of the classifier"
     assert (
-        after[after.index("ROAR on folder") :].splitlines()[:4]
-        == before[before.index("ROAR on folder") :].splitlines()[:4]
+        after[after.index("ROAR on noise") :].splitlines()[:4]
+        == before[before.index("ROAR on noise") :].splitlines()[:4]
     )
     assert set(names) <= {path.name for path in (output / "results").iterdir()}
     assert run(uneven, output, ["--report", "--dry-run"]) == 0
-    assert "ROAR on folder" in capsys.readouterr().out
+    assert "ROAR on noise" in capsys.readouterr().out
 
 
 def test_older_results_of_a_folder_that_is_gone_get_no_verdict(tmp_path):

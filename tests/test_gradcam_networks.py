@@ -129,6 +129,8 @@ NETWORKS = {
         "swin.encoder.layers.1.blocks.1.layernorm_before",
         tokens(0, 8, 8),
     ),
+    "timm levit, whose norms are batch norms": (from_timm("levit_conv_128s"), (224, 224), "stages", None),
+    "timm shvit, whose attention reads a part of the channels": (from_timm("shvit_s1"), (224, 224), "stages", None),
 }
 
 
@@ -162,6 +164,48 @@ def test_layer_and_reshape_are_those_of_pytorch_grad_cam(name):
     assert has_map.any()
     torch.testing.assert_close(rescaled(got[has_map]), want[has_map], rtol=1e-3, atol=1e-3)
     assert not got[~has_map].any()
+
+
+class ChannelsLast(nn.Module):
+    """A map whose channels come last, in which height and width, or width and channels, may be a grid."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, channels, 4, 4), nn.LayerNorm(channels)
+        self.mix, self.head = nn.Linear(channels, channels), nn.Linear(channels, CLASSES)
+        self.block = nn.Identity()
+
+    def forward(self, images):
+        maps = self.stem(images).permute(0, 2, 3, 1)
+        return self.head(self.block(maps + torch.relu(self.mix(self.norm(maps)))).mean((1, 2)))
+
+
+@pytest.mark.parametrize("layer", [None, "block", "mix"])
+@pytest.mark.parametrize("channels", [8, 16, 32, 48])
+def test_channels_that_come_last_are_known_by_the_layers_before(channels, layer):
+    torch.manual_seed(0)
+    model, images = ChannelsLast(channels).eval(), torch.randn(3, 3, 64, 64)
+    target = model(images).argmax(1)
+    got = build_method("GC", model, layer=layer).attribute(images, target)
+    with GradCAM(model, [model.get_submodule(layer or "block")], channels_last) as library:
+        want = torch.from_numpy(library(images, [ClassifierOutputTarget(label) for label in target.tolist()]))
+    torch.testing.assert_close(rescaled(got), want.unsqueeze(1), rtol=1e-3, atol=1e-3)
+
+
+def test_channels_that_were_moved_to_the_front_again_come_first():
+    torch.manual_seed(0)
+
+    class Back(ChannelsLast):
+        def forward(self, images):
+            maps = self.mix(self.norm(self.stem(images).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+            return self.head(self.block(torch.relu(maps)).mean((2, 3)))
+
+    model, images = Back(16).eval(), torch.randn(3, 3, 64, 64)
+    target = model(images).argmax(1)
+    got = build_method("GC", model).attribute(images, target)
+    with GradCAM(model, [model.block]) as library:
+        want = torch.from_numpy(library(images, [ClassifierOutputTarget(label) for label in target.tolist()]))
+    torch.testing.assert_close(rescaled(got), want.unsqueeze(1), rtol=1e-3, atol=1e-3)
 
 
 def test_a_residual_branch_is_not_taken_for_what_the_attention_reads():

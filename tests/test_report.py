@@ -70,7 +70,7 @@ def test_row_is_the_mean_over_the_seeds_beside_the_original(tmp_path, capsys):
 def test_cells_that_nobody_ran_say_so(tmp_path, capsys):
     keep(tmp_path)
     report(tmp_path)
-    mnist, cifar10 = capsys.readouterr().out.split("## Test accuracy on cifar10")
+    mnist, cifar10 = capsys.readouterr().out.split("## Test accuracy on CIFAR-10")
     for text, model in ((mnist, "CAM"), (mnist, "WARN"), (cifar10, "SimpleCNN"), (cifar10, "RAN")):
         assert set(row_of(text, model, "this project")[2:]) == {"not run"}
     assert "not run" not in row_of(mnist, "SimpleCNN", "this project")

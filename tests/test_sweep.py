@@ -398,7 +398,7 @@ def test_dry_run_estimates_time_and_space(data_dir, tmp_path, capsys):
     ("options", "message"),
     [
         (["--eval=coherence", "--control=blur"], "--control is for --eval=ROAR,KAR"),
-        (["--eval=selectivity", "--fill=linear"], "--eval=selectivity has no --fill=linear: mean|black"),
+        (["--eval=selectivity", "--fill=linear"], "--eval=selectivity has no --fill=linear: choose from mean, black"),
     ],
 )
 def test_options_of_other_evaluations_are_refused(data_dir, tmp_path, capsys, options, message):
