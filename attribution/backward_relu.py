@@ -6,9 +6,10 @@ The rule replaces the call of the function, and is not hooked to a module. So it
 
 Other rectifiers (leaky, smooth or bounded ones) have no rule: the papers define theirs for ReLU alone, and so do
 Captum, zennit, pytorch-grad-cam and TorchRay. They are refused, and so is a network that calls no ReLU at all, where
-the rule would silently be the plain gradient. Gates and saturating units (sigmoid, softmax, tanh, hardsigmoid, GLU),
-clamping to other bounds and max-pooling keep their own derivative, and a user's own autograd function keeps its
-backward pass.
+the rule would silently be the plain gradient. Activation modules are known by what they compute, in whatever functions
+(`attribution.activation_modules`); x · sigmoid(x), written out in the network's own forward pass, counts as a gate.
+Gates and saturating units (sigmoid, softmax, tanh, hardsigmoid, GLU), clamping to other bounds and max-pooling keep
+their own derivative, and a user's own autograd function keeps its backward pass.
 """
 
 from collections.abc import Callable, Mapping, Sequence

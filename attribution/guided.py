@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attribution.activation_modules import require_relu_alone
 from attribution.backward_relu import BackwardReLU, Deconvolved, Guided, Rule, Switch, require_visible_calls
 from attribution.feature_maps import Reshape
 from attribution.gradcam import GradCAM, to_size_of
@@ -24,6 +25,7 @@ class ModifiedBackprop(GradientMethod):
 
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
         """(N, …), (N,) -> (N, …); raises `InputError` for a rectifier that is no ReLU, or without any."""
+        require_relu_alone(self.network, inputs)
         with BackwardReLU(self.rule) as calls:
             maps = self.gradient(inputs, target)
         calls.require_applied()
@@ -63,6 +65,7 @@ class GuidedGradCAM(GradCAM):
     @torch.enable_grad()
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
         """(N, C, H, W), (N,) -> (N, C, H, W); raises `InputError` for a rectifier that is no ReLU, or without any."""
+        require_relu_alone(self.network, inputs)
         layer = self.layer_for(inputs)  # without the other backward pass
         guided, maps = torch.empty_like(inputs), []
         for part in self.chunks(inputs):

@@ -6,7 +6,7 @@ not what the network learned.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
+from attribution.function_calls import FunctionCalls
 from attribution.maps import compute_maps
 from attribution.network import Network
 from attribution.spec import MethodSpec
@@ -80,11 +81,26 @@ def _by_first_call(model: nn.Module, modules: Mapping[str, nn.Module], image: Te
 
 @torch.no_grad()
 def require_random(network: nn.Module, trained: nn.Module, images: Tensor) -> None:
-    """Raise `InputError` if a network with random weights still has the trained one's logits for `images`."""
-    if torch.equal(network(images), trained(images)):
+    """Raise `InputError` if a network with random weights has the trained one's logits for `images`, or uses others."""
+    random: set[int] = {id(weight) for weight in network.parameters()}
+    others: list[nn.Parameter] = []
+
+    def watch(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        weights = (value for value in (*args, *kwargs.values()) if isinstance(value, nn.Parameter))
+        others.extend(weight for weight in weights if id(weight) not in random)
+        return function(*args, **kwargs)
+
+    with FunctionCalls(watch):
+        logits = network(images)
+    if torch.equal(logits, trained(images)):
         raise InputError(
             "the network's weights can't be made random: a copy with random weights gives the same logits. Perhaps its "
             "forward pass is a function that holds the network itself"
+        )
+    if others:
+        raise InputError(
+            "some of the network's weights can't be made random, since model.parameters() lacks them: keep modules in "
+            "an nn.ModuleList, not in a list, and let no forward pass hold another module's"
         )
 
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from attribution import build_method
+from attribution.activation_modules import is_other_rectifier
 from attribution.backward_relu import BackwardReLU, Deconvolved, Guided
 from common.errors import InputError
 from models import build_model
@@ -162,20 +163,63 @@ REFUSED += [nn.Softplus(), nn.Mish(), nn.SELU(), nn.CELU(), nn.Hardswish(), nn.R
 @pytest.mark.parametrize("method", ["GB", "DeconvNet", "GB-GC"])
 def test_other_rectifiers_are_refused_by_name(layer, method):
     model = nn.Sequential(nn.Conv2d(1, 2, 3), layer, nn.Flatten(), nn.Linear(8, 2)).eval()
-    name = {"ReLU6": "hardtanh|relu6", "LeakyReLU": "leaky_relu"}.get(type(layer).__name__, type(layer).__name__)
+    name = {"ReLU6": "hardtanh|relu6", "LeakyReLU": "leaky_?relu"}.get(type(layer).__name__, type(layer).__name__)
     with pytest.raises(InputError, match=f"(?i)uses ({name}): DeconvNet and GB are defined for ReLU only"):
         build_method(method, model).attribute(torch.randn(2, 1, 4, 4), torch.tensor([0, 1]))
 
 
 @pytest.mark.parametrize("method", ["GB", "DeconvNet", "GB-GC"])
 def test_a_network_without_relu_is_refused_instead_of_given_the_plain_gradient(method):
-    class Swish(nn.Module):
-        def forward(self, x):
-            return x * torch.sigmoid(1.702 * x)
-
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), Swish(), nn.Flatten(), nn.Linear(8, 2)).eval()
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8, 2)).eval()
     with pytest.raises(InputError, match=r"calls no ReLU.*VBP"):
         build_method(method, model).attribute(torch.randn(2, 1, 4, 4), torch.tensor([0, 1]))
+
+
+class Written(nn.Module):
+    """An activation that is written out, in functions that are no rectifiers by themselves."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.forward = function
+
+
+OTHERS = {
+    "quick GELU": lambda x: x * torch.sigmoid(1.702 * x),
+    "GELU by tanh": lambda x: 0.5 * x * (1 + torch.tanh(0.7979 * (x + 0.0447 * x**3))),
+    "Mish": lambda x: x * torch.tanh(torch.log1p(torch.exp(-x.abs())) + x.relu()),
+    "leaky": lambda x: torch.where(x > 0, x, 0.1 * x),
+    "squared ReLU": lambda x: x.relu() ** 2,
+}
+ALLOWED = {
+    "ReLU": lambda x: torch.where(x > 0, x, torch.zeros_like(x)),
+    "gate": torch.sigmoid,
+    "scaled": lambda x: 2 * x + 1,
+    "normalised": lambda x: x / x.norm(),
+    "pooled": lambda x: F.avg_pool2d(x, 2, 1, 1)[..., 1:, 1:],
+}
+
+
+@pytest.mark.parametrize("method", ["GB", "DeconvNet", "GB-GC"])
+@pytest.mark.parametrize("function", OTHERS.values(), ids=OTHERS)
+def test_modules_that_are_other_rectifiers_are_refused_beside_a_relu(function, method):
+    parts = nn.Conv2d(1, 2, 3), Written(function), nn.Conv2d(2, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2)
+    with pytest.raises(InputError, match="uses Written: DeconvNet and GB are defined for ReLU only"):
+        build_method(method, nn.Sequential(*parts).eval()).attribute(torch.randn(2, 1, 4, 4), torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("function", ALLOWED.values(), ids=ALLOWED)
+def test_modules_that_are_no_other_rectifiers_are_none(function):
+    assert not is_other_rectifier(Written(function), torch.zeros(1, 1, 4, 4))
+
+
+def test_a_rectifier_that_is_not_called_is_not_refused():
+    class Spare(nn.Sequential):
+        def forward(self, images):
+            return self[0](images)
+
+    parts = nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)
+    model = Spare(nn.Sequential(*parts), Written(OTHERS["quick GELU"])).eval()
+    build_method("GB", model).attribute(torch.randn(2, 1, 4, 4), torch.tensor([0, 1]))
 
 
 def test_rule_ends_with_its_block_also_after_an_exception(images):

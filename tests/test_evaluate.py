@@ -244,6 +244,28 @@ def test_weights_that_no_copy_makes_random_are_refused(network, evaluation):
         whitebox.evaluate(patched, images[:6], labels[:6], ["VBP"], evaluation)
 
 
+@pytest.mark.parametrize("evaluation", ["sanity", "learned"])
+@pytest.mark.parametrize("part", ["in a list", "behind a patched forward"])
+def test_weights_that_stay_trained_beside_random_ones_are_refused(network, evaluation, part):
+    class Listed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model, self.parts = copy.deepcopy(model), [nn.Linear(classes, classes)]
+
+        def forward(self, images):
+            return self.parts[0](self.model(images))
+
+    model, images, labels = network
+    classes = model(images[:1]).shape[1]
+    whole = Listed().eval()
+    if part == "behind a patched forward":
+        whole.parts = nn.ModuleList(whole.parts)
+        old = whole.parts[0].forward
+        whole.parts[0].forward = lambda inputs: old(inputs)
+    with pytest.raises(InputError, match=r"model.parameters\(\) lacks them"):
+        whitebox.evaluate(whole, images[:6], labels[:6], ["VBP"], evaluation)
+
+
 def test_probabilities_are_no_logits(network):
     model, images, labels = network
     soft = nn.Sequential(model, nn.Softmax(1)).eval()
