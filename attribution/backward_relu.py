@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from attribution.function_calls import FunctionCalls, function_name
-from attribution.network import Network
 from common.errors import InputError
 
 OTHER_RECTIFIERS = {
@@ -133,12 +132,3 @@ def is_zero(value: object) -> bool:
     if isinstance(value, Tensor):
         return not value.requires_grad and value.is_floating_point() and not value.any()
     return isinstance(value, int | float) and value == 0
-
-
-def require_visible_calls(network: Network) -> None:
-    """Raise `InputError` if the network is scripted, so that its calls of functions can't be seen."""
-    module = network.root
-    if module is not None and any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-        raise InputError(
-            "DeconvNet and GB can't change the ReLUs of a scripted module: give the module before scripting"
-        )

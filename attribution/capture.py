@@ -8,10 +8,12 @@ from itertools import count
 from typing import Any
 
 from torch import Tensor, nn
+from torch.jit import ScriptModule
 
 from attribution.feature_maps import Reshape
 from attribution.function_calls import FunctionCalls, function_name
 from attribution.network import Network
+from common.errors import InputError
 
 ATTENTION = {"scaled_dot_product_attention", "multi_head_attention_forward"}
 MOVING = {  # functions that return the same values in other places
@@ -108,8 +110,22 @@ class Call:
     input: object = None
 
 
+def require_visible_calls(network: Network) -> None:
+    """Raise `InputError` if the network is scripted, so that its calls of functions can't be seen."""
+    if network.root is not None and any(isinstance(part, ScriptModule) for part in network.root.modules()):
+        raise InputError(
+            "the calls in a scripted module can't be seen, which GC, CO, GB and DeconvNet need: give the module before "
+            "scripting; VBP, IB and IG explain it as it is"
+        )
+
+
 def record_calls(network: Network, images: Tensor) -> list[Call]:
-    """Return the calls that return a tensor in a forward pass of `images`, in their order."""
+    """Return the calls that return a tensor in a forward pass of `images`, in their order.
+
+    Raises:
+        InputError: the network is scripted.
+    """
+    require_visible_calls(network)
     calls: list[Call] = []
     function_numbers = count()
     module_numbers: defaultdict[nn.Module, Iterator[int]] = defaultdict(count)

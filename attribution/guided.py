@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from attribution.activation_modules import require_relu_alone
-from attribution.backward_relu import BackwardReLU, Deconvolved, Guided, Rule, Switch, require_visible_calls
+from attribution.backward_relu import BackwardReLU, Deconvolved, Guided, Rule, Switch
+from attribution.capture import require_visible_calls
 from attribution.feature_maps import Reshape
 from attribution.gradcam import GradCAM, to_size_of
 from attribution.gradient import GradientMethod, gradient_of, target_logits

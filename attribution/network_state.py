@@ -87,7 +87,7 @@ class BufferState:
     def have_changed(self) -> bool:
         """Return whether a buffer was replaced or written to."""
         return any(
-            module._buffers.get(name) is not buffer
+            getattr(module, name, None) is not buffer  # a scripted module's dictionary has no `get`
             or (buffer is not None and copied is not None and buffer._version != copied[0])
             for module, name, buffer, copied in self.buffers
         )
@@ -98,7 +98,8 @@ class BufferState:
         for module, name, buffer, copied in self.buffers:
             if buffer is not None and copied is not None and not torch.equal(buffer, copied[1]):
                 buffer.copy_(copied[1])
-            module._buffers[name] = buffer
+            if getattr(module, name, None) is not buffer:
+                module._buffers[name] = buffer
 
 
 @contextmanager

@@ -244,6 +244,19 @@ def test_scripted_modules_are_refused():
         build_method("GB", nn.Sequential(scripted, nn.Flatten()))
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", [torch.jit.script, lambda model: torch.jit.trace(model, torch.zeros(2, 1, 4, 4))])
+def test_scripted_networks_are_explained_where_no_call_has_to_be_seen(make):
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)).eval()
+    scripted, images = make(model), torch.randn(3, 1, 4, 4)
+    for method in ("VBP", "IB", "IG"):
+        want = build_method(method, model).attribute(images, 1)
+        torch.testing.assert_close(build_method(method, scripted).attribute(images, 1), want)
+    for method in ("GC", "CO"):
+        with pytest.raises(InputError, match="scripted module can't be seen"):
+            build_method(method, scripted).attribute(images, 1)
+
+
 def test_deconvnet_equals_an_explicit_deconvolution_network():
     """Transposed filters, unpooling with the forward switches, rectification: Zeiler and Fergus, figure 1."""
     torch.manual_seed(0)
