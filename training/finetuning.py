@@ -53,6 +53,10 @@ def finetuning_record(
     names = ("dataset", "dataset_sum", "model", "seed", "model_code", "image_shape", "built_classes", "preprocessing")
     metadata = {name: checkpoint.metadata[name] for name in names if name in checkpoint.metadata}
     settings = {"recipe": recipe.plain(), "most": beta, "fill": fill, "limit_train": limit_train}
+    if fill == "mean" and metadata.get("preprocessing"):
+        settings["mean_of"] = (
+            "test images"  # records without it are of fine-tunings that filled with the network's mean
+        )
     return metadata | settings | {"classifier_sum": checkpoint.sha256}
 
 

@@ -89,12 +89,15 @@ def load_given(
 
 
 def normalisation_for(metadata: Mapping[str, Any], dataset: Dataset, device: torch.device) -> Normalisation:
-    """Return the normalisation with which a checkpoint's network was trained: its own, else the training images'."""
+    """Return the normalisation with which a checkpoint's network was trained: its own, else the training images'.
+
+    With its own, the mean pixel is that of the test images, as where its explanations are judged.
+    """
     preprocessing = Preprocessing.read(metadata["preprocessing"]) if "preprocessing" in metadata else Preprocessing()
     if preprocessing.mean is None:
         return Normalisation.from_dataset(dataset, device)
-    mean, std = (torch.tensor(values, device=device) for values in (preprocessing.mean, preprocessing.std))
-    return Normalisation(mean, std)
+    assert preprocessing.std is not None
+    return Normalisation.of_network(preprocessing.mean, preprocessing.std, dataset.test.images, device)
 
 
 def _usual_shape(place: str | None, size: tuple[int, int] | None) -> tuple[int, int, int]:
