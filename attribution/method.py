@@ -66,7 +66,7 @@ class AttributionMethod(ABC):
             InputError: inputs or targets that don't fit the network, a network whose maps would depend on chance or on
                 the other images, or one that this method can't explain.
         """
-        if isinstance(inputs, tuple | list):
+        if isinstance(inputs, tuple | list) and all(isinstance(part, Tensor) for part in inputs):
             if len(inputs) != 1:
                 raise InputError(f"a network with one input is explained, and {len(inputs)} inputs are given")
             return (self.attribute(inputs[0], target),)

@@ -202,9 +202,12 @@ class Network:
         """Return the logits, and note whether the network needs images that are contiguous in memory."""
         try:
             return self(images.clone())
-        except RuntimeError:
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
             if images.is_contiguous():
-                raise
+                shape, reason = tuple(images.shape[1:]), str(error).splitlines()[0]
+                raise InputError(f"the network fails for images of shape {shape}: {reason}") from error
         self._needs_contiguous = True  # for a network that reads its activations by `view`
         return self(images.clone())
 

@@ -35,10 +35,10 @@ def masks(published: Published) -> Figure | None:
     """Draw the area of ROAR of each method, and that of networks that see its masks alone."""
     panels, counts = {}, []
     for summary in roar_summaries(published):
-        named = "RANDOM"  # far apart there
+        named = "IG"  # far apart there
         panels[f"{TITLES[summary.dataset]} ({quantity(summary.config.seeds, 'seed')})"] = {
             image.method: [
-                Dot(estimate_seeds(mask.areas), MASK_COLOUR, False, "the mask alone" * (image.method == named)),
+                Dot(estimate_seeds(mask.areas), MASK_COLOUR, False, "mask alone" * (image.method == named)),
                 Dot(estimate_seeds(image.areas), IMAGE_COLOUR, True, "what is left" * (image.method == named)),
             ]
             for image, mask in summary.pairs
@@ -79,7 +79,8 @@ def ranks(published: Published) -> Figure | None:
             continue
         common = common_methods([summary.gaps for summary in by_rank.values()])
         names = [name for name in common if name not in CONTROLS]
-        panels |= {f"{TITLES[dataset]}\n{rank}": _gain_panel(by_rank[rank], names) for rank in RANKS}
+        shown = [name for name in common if name != "RANDOM"]
+        panels |= {f"{TITLES[dataset]}\n{rank}": _gain_panel(by_rank[rank], shown) for rank in RANKS}
         better = [f"{sum(by_rank[rank].marks[name] == BETTER for name in names)} ranked {rank}" for rank in RANKS]
         title = f"Better than RANDOM in {evaluation} on {TITLES[dataset]}, of {len(names)} methods: {joined(better)}"
     if not panels:

@@ -157,3 +157,12 @@ def test_a_network_that_no_copy_can_stand_for_is_explained_itself(model, inputs)
     method = build_method("VBP", hooked)
     method.attribute(inputs, TARGET)
     assert is_fused(method.network.module)
+
+
+@pytest.mark.parametrize("images", [torch.rand(2, 1, 8, 8), torch.rand(3, 8, 8), torch.rand(2, 3, 8, 7)])
+def test_images_that_the_network_cannot_read_are_refused_in_a_sentence(images):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+    with pytest.raises(InputError, match=r"the network fails for images of shape \("):
+        whitebox.explain(model, images, 1, "VBP")
+    with pytest.raises(InputError, match="tensor of floats"):
+        whitebox.explain(model, images.tolist(), 1, "VBP")
