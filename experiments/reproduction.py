@@ -13,11 +13,9 @@ FULL = (
     f"--eval=ROAR,KAR --target=mnist --method=all --seeds=3 --epochs=1 {RETRAINED}",
     "--eval=ROAR --target=mnist --method=GC --attention=none,CAM,CBAM --ratios=0.1,0.3,0.5,0.7,0.9 --seeds=3 "
     f"--epochs=1 {RETRAINED}",
-    f"--eval=ROAR --method=all --steps=10 --seeds=3 {CIFAR10}",
-    f"--eval=KAR --method=all --steps=10 {CIFAR10}",
+    f"--eval=ROAR,KAR --method=all --steps=10 --seeds=3 {CIFAR10}",
     f"--eval=ROAR --method=VBP,IB,GB,GC,CO --fill=linear {CIFAR10}",
-    f"--eval=ROAR --method=VBP --ensemble=none,SG-SQ,SG-VAR --seeds=3 {CIFAR10}",
-    f"--eval=KAR --method=VBP --ensemble=SG-SQ,SG-VAR {CIFAR10}",
+    f"--eval=ROAR,KAR --method=VBP --ensemble=none,SG-SQ,SG-VAR --seeds=3 {CIFAR10}",
     "--eval=ROAR,KAR --target=mnist --method=VBP,IB,IG,GC --ratios=0.1,0.3,0.5,0.7,0.9 --mask-split=train "
     f"--granularity=element --epochs=1 {RETRAINED}",
     "--eval=ROAD,F-Fidelity,insertion-deletion --target=all --method=all --seeds=3",
