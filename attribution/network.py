@@ -265,10 +265,7 @@ def _sums(tensor: Tensor) -> list[float | complex]:
 
 
 def gradients(score: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tuple[Tensor | None, ...]:
-    """Return ∂score/∂input for each of `inputs`, None where the score doesn't depend on it.
-
-    Raises `InputError` for operations that PyTorch can't differentiate.
-    """
+    """Return ∂score/∂input for each of `inputs`, or None; raise `InputError` for what PyTorch can't differentiate."""
     try:
         return torch.autograd.grad(score, inputs, retain_graph=retain_graph, allow_unused=True)
     except RuntimeError as error:

@@ -201,7 +201,7 @@ def test_no_hook_stays_after_an_exception():
 
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), Failing())
     for layer in ("0", None):
-        with pytest.raises(RuntimeError, match="out of order"):
+        with pytest.raises(InputError, match="out of order"):
             build_method("GC", model, layer=layer).attribute(torch.randn(1, 1, 8, 8), torch.tensor([0]))
     assert not any(module._forward_hooks for module in model.modules())
 

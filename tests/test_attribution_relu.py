@@ -230,7 +230,7 @@ def test_rule_ends_with_its_block_also_after_an_exception(images):
     broken = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), Failing()).eval()
     before, (inputs, target) = state(broken), images
     for method in ("GB", "DeconvNet", "GB-GC", "CAM", "CO", "IG", "GC", "VBP"):
-        with pytest.raises(RuntimeError, match="out of order"):
+        with pytest.raises(InputError, match="out of order"):
             build_method(method, broken).attribute(inputs, target)
     assert_unchanged(broken, before)
     leaf = torch.tensor([1.0]).requires_grad_()
