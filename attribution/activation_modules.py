@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from attribution.backward_relu import refuse_rectifier
 from attribution.capture import record_calls
 from attribution.network import Network
-from common.errors import InputError
 
 FAR = 1000.0  # where a saturating function has long reached its bound
 
@@ -25,10 +25,7 @@ def require_relu_alone(network: Network, inputs: Tensor) -> None:
         others = (type(each).__name__ for each in modules if each is not None and is_other_rectifier(each, inputs))
         network.memo[key] = next(others, None)
     if name := network.memo[key]:
-        raise InputError(
-            f"the network uses {name}: DeconvNet and GB are defined for ReLU only; IG, GC and, with attention over "
-            "tokens, GRAD-ROLLOUT explain it"
-        )
+        refuse_rectifier(name)
 
 
 @torch.no_grad()
@@ -37,7 +34,7 @@ def is_other_rectifier(module: nn.Module, like: Tensor) -> bool:
 
     Saturating functions (sigmoid, tanh), which gate and don't rectify, are none.
     """
-    if any(True for _ in module.children()) or module._parameters or module._buffers:
+    if module._modules or module._parameters or module._buffers:
         return False
     values = torch.linspace(-6, 6, 49, dtype=like.dtype, device=like.device)
     order = torch.arange(49, device=like.device) * 10 % 49
@@ -45,7 +42,7 @@ def is_other_rectifier(module: nn.Module, like: Tensor) -> bool:
         results = [
             module.forward(each.clone().view(7, 7)).flatten() for each in (values, values[order], 0 * values + FAR)
         ]
-    except Exception:  # it takes other inputs, as pooling does
+    except Exception:  # somebody's module may raise anything for such inputs, as pooling does: it is no activation
         return False
     if not all(isinstance(result, Tensor) and result.shape == values.shape for result in results):
         return False

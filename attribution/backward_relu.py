@@ -13,7 +13,7 @@ their own derivative, and a user's own autograd function keeps its backward pass
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -94,10 +94,7 @@ class BackwardReLU(FunctionCalls):
         if x is None or not (torch.is_grad_enabled() and x.requires_grad):
             return function(*args, **kwargs)
         if name in OTHER_RECTIFIERS or (name == "threshold" and any((*args[1:3], *map(kwargs.get, THRESHOLD)))):
-            raise InputError(
-                f"the network uses {name}: DeconvNet and GB are defined for ReLU only; IG, GC and, with attention over "
-                "tokens, GRAD-ROLLOUT explain it"
-            )
+            refuse_rectifier(name)
         self.has_applied = True
         in_place = full_name.endswith("_") or kwargs.get("inplace") or (args and args[-1] is True)
         return self.rule.apply(x, bool(in_place), *self.settings)
@@ -109,6 +106,14 @@ class BackwardReLU(FunctionCalls):
                 "the network calls no ReLU, so that DeconvNet and GB would be the plain gradient, which VBP is; IG and "
                 "GC explain it, too"
             )
+
+
+def refuse_rectifier(name: str) -> NoReturn:
+    """Raise `InputError` for a rectifier that is no ReLU."""
+    raise InputError(
+        f"the network uses {name}: DeconvNet and GB are defined for ReLU only; IG, GC and, with attention over tokens, "
+        "GRAD-ROLLOUT explain it"
+    )
 
 
 def rectifier_input(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:

@@ -27,7 +27,7 @@ class MapLayout:
     ) -> None:
         self.image_size, self.grids, self.extra_tokens, self.reshape = image_size, grids, extra_tokens, reshape
 
-    def to_map(self, output: Tensor, channels_last: bool | None = None) -> Reshape | None:
+    def to_map(self, output: Tensor, channels_last: bool | None) -> Reshape | None:
         """Return a function that brings `output` to (N, C, h, w); None if it is no map.
 
         Args:

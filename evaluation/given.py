@@ -116,11 +116,9 @@ class GivenArtefacts:
         Raises:
             InputError: no network in evaluation mode, or images and labels that don't fit.
         """
-        if images.ndim != 4 or len(images) == 0 or (labels is not None and labels.shape != images.shape[:1]):
-            shapes = f"images {tuple(images.shape)}" + (
-                f" and labels {tuple(labels.shape)}" if labels is not None else ""
-            )
-            raise InputError(f"{shapes}: (N, C, H, W) and (N,) are needed, N above 0")
+        require_images(images)
+        if labels is not None and labels.shape != images.shape[:1]:
+            raise InputError(f"labels {tuple(labels.shape)} are given for {len(images)} images: (N,) is needed")
         images = images.detach()
         kind: type[Normalisation] = UnknownBlack
         black = images.new_zeros(images.shape[1], dtype=torch.float32)
@@ -191,6 +189,29 @@ class GivenArtefacts:
         self._ranked = method, explain, rank
 
 
+def require_images(images: Any) -> None:
+    """Raise `InputError` unless images are a tensor (N, C, H, W), N above 0."""
+    if not isinstance(images, Tensor) or images.ndim != 4 or len(images) == 0:
+        kind = f"{tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
+        raise InputError(f"images are a tensor (N, C, H, W), N above 0, and {kind} is given")
+
+
+def as_labels(labels: Any) -> Tensor | None:
+    """Return labels, whole numbers in whatever form, as a tensor; None for None.
+
+    Raises:
+        InputError: other labels.
+    """
+    if labels is None:
+        return None
+    values = labels if isinstance(labels, Tensor) else np.asarray(labels)
+    if isinstance(values, Tensor) or values.dtype.kind in "iufb":
+        tensor = torch.as_tensor(values)
+        if not tensor.is_complex() and torch.equal(tensor.long().to(tensor.dtype), tensor):
+            return tensor
+    raise InputError("labels are whole numbers, the class of each image, and others are given")
+
+
 def as_classifier(model: nn.Module, images: Tensor) -> tuple[nn.Module, int]:
     """Return `model`, or a module around it, that takes float32 images in any layout, and the number of its logits.
 
@@ -213,8 +234,6 @@ def as_classifier(model: nn.Module, images: Tensor) -> tuple[nn.Module, int]:
 
 
 def _require_classes(labels: Tensor, classes: int) -> None:
-    if labels.is_complex() or not torch.equal(labels.long().to(labels.dtype), labels):
-        raise InputError("labels are whole numbers, the class of each image, and others are given")
     if not bool(((labels >= 0) & (labels < classes)).all()):
         raise InputError(f"labels from {labels.min()} to {labels.max()}: the network's classes are 0 to {classes - 1}")
 

@@ -81,7 +81,7 @@ def _by_first_call(model: nn.Module, modules: Mapping[str, nn.Module], image: Te
 
 @torch.no_grad()
 def require_random(network: nn.Module, trained: nn.Module, images: Tensor) -> None:
-    """Raise `InputError` if a network with random weights has the trained one's logits for `images`, or uses others."""
+    """Raise `InputError` if a network with random weights still uses trained ones for the logits of `images`."""
     random: set[int] = {id(weight) for weight in network.parameters()}
     others: list[nn.Parameter] = []
 
@@ -100,7 +100,7 @@ def require_random(network: nn.Module, trained: nn.Module, images: Tensor) -> No
     if others:
         raise InputError(
             "some of the network's weights can't be made random, since model.parameters() lacks them: keep modules in "
-            "an nn.ModuleList, not in a list, and let no forward pass hold another module's"
+            "an nn.ModuleList, not in a list, and don't replace a module's forward"
         )
 
 

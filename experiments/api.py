@@ -6,7 +6,6 @@ from functools import partial
 from itertools import count, product
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,9 +14,10 @@ from attribution.maps import compute_maps
 from attribution.method import Method
 from attribution.spec import MethodSpec
 from common.errors import InputError
+from common.imports import is_user_code
 from common.progress import progress_bar
 from evaluation import RETRAINING, TRUST
-from evaluation.given import GivenArtefacts, Preprocessing, measure_given
+from evaluation.given import GivenArtefacts, Preprocessing, as_labels, measure_given, require_images
 from evaluation.options import options_of
 from evaluation.registry import EVALUATIONS as MEASURED
 from evaluation.registry import load_evaluation
@@ -26,7 +26,6 @@ from experiments.arguments import (
     canonical_evaluation,
     checked_options,
     refuse_commands,
-    require_images,
     require_methods,
 )
 from experiments.effort import BUDGET, ENSEMBLES_AROUND, Timing, choose_effort, summarize_trust, timed_images
@@ -35,7 +34,7 @@ from experiments.options import NONE
 from experiments.plans import plan_evaluations, require_fill, usable_methods
 from experiments.request import Request
 from experiments.runner import Experiment, run
-from experiments.usage import require_options_are_used
+from experiments.usage import refuse_unused, require_options_are_used
 from models import ATTENTIONS, NO_ATTENTION
 from reporting.evaluation_summary import ModelSummary
 from reporting.trust_summary import TrustSummary
@@ -60,12 +59,14 @@ def evaluate_given(
     evaluation = canonical_evaluation(evaluation, (*OF_GIVEN, TRUST), reason)
     require_methods(methods, ensemble)
     require_images(images)
+    if not is_user_code(evaluation):
+        refuse_unused({name for name, value in options.items() if value is not None}, {evaluation})
     if labels is None and options.get("explain") == "label":
         raise InputError("explain='label' needs labels")
     if evaluation == TRUST:
         return _answer(model, images, labels, methods, ensemble, preprocessing, options)
     protocol = load_evaluation(evaluation)
-    options = checked_options([protocol.config], options, evaluation)
+    options = checked_options([protocol.config], options)
     of_method = set(ENSEMBLE_PARAMETERS) if ensemble else set()
     of_config = {field.name for field in fields(protocol.config)} - of_method
     given = {name: options[name] for name in options if name in of_config}
@@ -74,7 +75,7 @@ def evaluate_given(
     config = protocol.configure(**{"by_image": limit > 1, **given, "limit_test": limit})
     parameters = {name: value for name, value in options.items() if name not in of_config}
     specs = _specs(methods or USUAL_METHODS, ensemble, parameters)
-    artefacts = GivenArtefacts(model, images, _as_tensor(labels), specs, preprocessing)
+    artefacts = GivenArtefacts(model, images, as_labels(labels), specs, preprocessing)
     artefacts = artefacts.subset(limit) if limit < len(images) else artefacts
     with progress_bar(len(specs) * protocol.images(config), protocol.name, "images") as bar:
         results = {(spec, 0): measure_given(evaluation, config, artefacts, spec, bar.update) for spec in specs}
@@ -85,15 +86,6 @@ def _require_limit(limit: int, images: int) -> int:
     if limit > images:
         raise InputError(f"limit_test={limit}: {images} images are given")
     return limit
-
-
-def _as_tensor(labels: Any) -> Tensor | None:
-    if labels is None or isinstance(labels, Tensor):
-        return labels
-    values = np.asarray(labels)
-    if values.dtype.kind not in "iufb":
-        raise InputError("labels are whole numbers, the class of each image, and others are given")
-    return torch.as_tensor(values)
 
 
 def _answer(
@@ -108,7 +100,7 @@ def _answer(
     """Answer which explanation of a network in memory can be trusted, within a budget of time."""
     kinds = [load_evaluation(evaluation).config for evaluation in OF_GIVEN]
     known = {name for kind in kinds for name in options_of(kind)}
-    options = checked_options(kinds, options, TRUST)
+    options = checked_options(kinds, options)
     if not options.pop("by_image", True):
         raise InputError("by_image=False: trust compares the methods image by image")
     budget = options.pop("budget", BUDGET)
@@ -117,7 +109,7 @@ def _answer(
     specs = _specs(methods or METHODS, ensemble, parameters)
     if methods is None and ensemble is None:
         specs |= {MethodSpec.of(ENSEMBLES_AROUND, each, **parameters): None for each in ENSEMBLES}
-    artefacts = GivenArtefacts(model, images, _as_tensor(labels), specs, preprocessing)
+    artefacts = GivenArtefacts(model, images, as_labels(labels), specs, preprocessing)
     few = artefacts.subset(timed_images(images[0].numel(), len(images))).test.images
     inputs = few.batch(torch.arange(len(few), device=artefacts.device))
     target = torch.zeros(1, dtype=torch.int64, device=inputs.device)
@@ -156,7 +148,7 @@ def _answer(
 def _specs(
     methods: Sequence[str | Method], ensemble: str | None, parameters: Mapping[str, Any]
 ) -> dict[MethodSpec, Method | None]:
-    """Return the caller's own method, or None for one with a name, by its specification; the controls come last."""
+    """Map the specification of each method to the caller's own object, or to None if it has a name; controls last."""
     for name, value in parameters.items():
         if not isinstance(value, Hashable):
             raise InputError(f"{name}=: a {type(value).__name__} is given; an image as a baseline is a torch.Tensor")
@@ -201,7 +193,7 @@ def evaluate_stored(
     known = {field.name for field in fields(Request)} | {name for kind in kinds for name in options_of(kind)}
     if unknown := set(options) - known:
         raise InputError(f"unknown options: {', '.join(sorted(unknown))}")
-    options = checked_options(kinds, options, evaluation)
+    options = checked_options(kinds, options)
     facts: dict[str, Any] = {
         "eval": (evaluation,),
         "target": (dataset,),

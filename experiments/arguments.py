@@ -4,8 +4,6 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from attribution.method import Method
 from common.errors import InputError
 from common.imports import is_user_code
@@ -13,7 +11,6 @@ from evaluation import EVALUATIONS, TRUST
 from evaluation.configs import TrustOptions
 from evaluation.options import checked
 from experiments.options import COMMANDS, MethodOptions, NetworkOptions, RunningOptions, TrainingOptions
-from experiments.usage import refuse_unused
 
 COMMAND_LINES_OWN = {*COMMANDS, "eval", "target", "method", "ensemble", "attention", "model", "publish", "dry_run"}
 """Options that the arguments of `evaluate` stand for, or that mean nothing there."""
@@ -38,13 +35,6 @@ def canonical_evaluation(name: Any, possible: Sequence[str], reason: str) -> str
     if found not in possible:
         raise InputError(f"{found} {reason}")
     return found
-
-
-def require_images(images: Any) -> None:
-    """Raise `InputError` unless images are a tensor (N, C, H, W), N above 0."""
-    if not isinstance(images, Tensor) or images.ndim != 4 or len(images) == 0:
-        kind = f"{tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
-        raise InputError(f"images are a tensor (N, C, H, W), N above 0, and {kind} is given")
 
 
 def require_methods(methods: Any, ensemble: Any) -> None:
@@ -72,18 +62,16 @@ def _takes_target(method: Method) -> bool:
     return "target" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
-def checked_options(kinds: Iterable[Any], options: Mapping[str, Any], evaluation: str) -> dict[str, Any]:
+def checked_options(kinds: Iterable[Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that have a value, as the command line gives them.
 
     Args:
         kinds: the configurations of the evaluation.
 
     Raises:
-        InputError: a value that the command line refuses, or an option of another evaluation.
+        InputError: a value that the command line refuses.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    if not is_user_code(evaluation):
-        refuse_unused(given, {evaluation})
     usual = {name: value for name, value in given.items() if name != "baseline"}  # which may be an image
     groups = (*kinds, TrustOptions, NetworkOptions, MethodOptions, TrainingOptions, RunningOptions)
     return given | checked(groups, usual)

@@ -88,8 +88,8 @@ def load_network(request: "Request", place: str | None, target: str) -> Checkpoi
         )
     if checkpoint.metadata["outputs"] != len(info.classes):
         outputs = checkpoint.metadata["outputs"]
-        mend = "give --classes-file=FILE with a class on each line, line k for output k"
-        mend = mend if outputs > len(info.classes) else "it doesn't know them all"
+        choose = "give --classes-file=FILE with a class on each line, line k for output k"
+        mend = choose if outputs > len(info.classes) else "it doesn't know them all"
         raise InputError(
             f"{target} has {len(info.classes)} classes, {place or 'the network'} {outputs} outputs: {mend}"
         )

@@ -10,7 +10,7 @@ import numpy as np
 from attribution import CONTROLS
 from data import DATASETS
 from evaluation import ALL_FILLS, RANKS, REMOVING
-from evaluation.statistics import Estimate, Values, correlation_interval, mean_interval
+from evaluation.statistics import Values, correlation_interval, difference, mean_interval
 from evaluation.trust import Comparison, compare_family
 from models import NO_ATTENTION
 from reporting.labels import HOUR, TITLES, quantity
@@ -20,6 +20,7 @@ from reporting.tables import (
     BETTER,
     WORSE,
     cell,
+    difference_cell,
     mark,
     markdown_table,
     signed_cell,
@@ -145,11 +146,13 @@ def halves(published: Published) -> str:
     for dataset in DATASETS:
         columns: dict[str, dict[str, str]] = {}
         for summary in filter(None, (published.largest(evaluation, dataset) for evaluation in REMOVING)):
-            for order, words, sign in (("MoRF", "falls faster", -1), ("LeRF", "falls slower", 1)):
-                areas = {curve.method: sign * np.array(curve.areas) for curve in summary.curves_of(order)}
-                gains = {name: mean_interval(areas[name] - areas["RANDOM"]) for name in areas if name != "RANDOM"}
-                column = {name: f"{signed_cell(gain)} {mark(gain)}".rstrip() for name, gain in gains.items()}
-                columns[f"{summary.evaluation}, {order} {words}"] = column
+            for order, words in (("MoRF", "falls faster"), ("LeRF", "falls slower")):
+                areas = {curve.method: curve.areas for curve in summary.curves_of(order)}
+                random = areas.pop("RANDOM")
+                pairs = {name: (random, own) if order == "MoRF" else (own, random) for name, own in areas.items()}
+                columns[f"{summary.evaluation}, {order} {words}"] = {
+                    name: f"{difference_cell(*pair)} {mark(difference(*pair))}".rstrip() for name, pair in pairs.items()
+                }
         names = common_methods(columns.values())
         rows = [[name, *(column[name] for column in columns.values())] for name in names]
         parts.append(markdown_table([[TITLES[dataset], *columns], *rows]))
@@ -187,10 +190,10 @@ def evidence(published: Published) -> str:
 
 
 def _count_verdicts(comparisons: Sequence[Comparison]) -> str:
-    """Return how many are better and worse; in brackets those that are after the correction."""
-    signs = [mark(Estimate(one.mean, one.low, one.high)) for one in comparisons]
-    better = sum(one.is_better for one in comparisons)
-    worse = sum(one.is_different for one in comparisons) - better
+    """Return the numbers of better and worse comparisons, in brackets those that stay so after the correction."""
+    signs = [mark(comparison) for comparison in comparisons]
+    better = sum(comparison.is_better for comparison in comparisons)
+    worse = sum(comparison.is_different for comparison in comparisons) - better
     return f"{signs.count(BETTER)} better ({better}), {signs.count(WORSE)} worse ({worse}) of {len(signs)}"
 
 

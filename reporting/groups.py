@@ -173,7 +173,9 @@ def complete_part(results: Results) -> tuple[tuple[MethodSpec, ...], tuple[int, 
 def select_largest(
     summaries: Iterable[MeasurementSummary], evaluation: str, dataset: str, model: str
 ) -> MeasurementSummary | None:
-    """Return the summary with the most methods and seeds, one of --quick only beside none; None if there is none."""
+    """Return the summary with the most methods and seeds, a full one before any of --quick; None if there is none."""
     key = evaluation, dataset, model
     fitting = [summary for summary in summaries if (summary.evaluation, summary.dataset, summary.model) == key]
-    return max(fitting, key=lambda one: (not one.quick, len(one.methods) * len(one.seeds)), default=None)
+    return max(
+        fitting, key=lambda summary: (not summary.quick, len(summary.methods) * len(summary.seeds)), default=None
+    )

@@ -146,7 +146,7 @@ class Retrainings:
         return paths
 
     def by_model(self, method: MethodSpec) -> list[RetrainingSummary]:
-        """Return the summaries of a method on models that were retrained alike, several models or more at a time."""
+        """Return the summaries of a method on two or more models that were retrained under the same conditions."""
 
         def conditions(summary: RetrainingSummary) -> tuple[object, ...]:
             config = summary.config
@@ -154,8 +154,9 @@ class Retrainings:
 
         of_method = [summary for summary in self.summaries if method in summary.config.methods]
         of_method.sort(key=lambda summary: summary.config.seeds)  # of one model those of the most seeds stay
-        groups = [{one.model: one for one in alike} for alike in group_by(of_method, conditions).values()]
-        return [summary for by_name in groups if len(by_name) > 1 for summary in by_name.values()]
+        groups = group_by(of_method, conditions).values()
+        by_model = [{summary.model: summary for summary in group} for group in groups]
+        return [summary for models in by_model if len(models) > 1 for summary in models.values()]
 
     def original_comparisons(self) -> Iterator[str]:
         """Yield the original's areas beside those of its setting and of the default one, a table for each data set."""
@@ -196,7 +197,7 @@ def _figure_note(summaries: Sequence[RetrainingSummary]) -> str:
     amounts = dict.fromkeys(summary.amounts for summary in summaries)
     if len(amounts) == 1:
         return summaries[0].figure_note
-    of_datasets = dict.fromkeys(f"{readable_dataset(one.dataset)}: {one.amounts}" for one in summaries)
+    of_datasets = dict.fromkeys(f"{readable_dataset(each.dataset)}: {each.amounts}" for each in summaries)
     return f"{'; '.join(of_datasets)}. {READING}"
 
 

@@ -201,7 +201,7 @@ def test_another_network_of_seed_0_with_fewer_ratios_does_not_hide_the_table(tmp
     save(tmp_path, OF_OWN)
     save(tmp_path, make_config(ratios=OF_OWN.ratios[:1]), ("a" * 64,))
     found = Retrainings.load(tmp_path)
-    assert [one.checkpoints_sha256 for one in found.summaries if one.explains_all_seeds] == [SUMS[1]]
+    assert [summary.checkpoints_sha256 for summary in found.summaries if summary.explains_all_seeds] == [SUMS[1]]
     assert not any(line.endswith(AMBIGUOUS) for line in found.omissions)
 
 

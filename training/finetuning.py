@@ -53,10 +53,8 @@ def finetuning_record(
     names = ("dataset", "dataset_sum", "model", "seed", "model_code", "image_shape", "built_classes", "preprocessing")
     metadata = {name: checkpoint.metadata[name] for name in names if name in checkpoint.metadata}
     settings = {"recipe": recipe.plain(), "most": beta, "fill": fill, "limit_train": limit_train}
-    if fill == "mean" and metadata.get("preprocessing"):
-        settings["mean_of"] = (
-            "test images"  # records without it are of fine-tunings that filled with the network's mean
-        )
+    if fill == "mean" and metadata.get("preprocessing"):  # records without `mean_of` filled with the network's own mean
+        settings["mean_of"] = "test images"
     return metadata | settings | {"classifier_sum": checkpoint.sha256}
 
 
