@@ -52,7 +52,7 @@ def agree(published: Published) -> str:
     """Return the rank correlations of the evaluations, with intervals over the methods."""
     summaries = published.summaries
     rows = [["", *(TITLES[summary.dataset] for summary in summaries)]]
-    for pair in combinations(("ROAR", *REMOVING, "selectivity"), 2):
+    for pair in combinations(("ROAR", "KAR", *REMOVING, "selectivity"), 2):
         rows.append([" and ".join(pair), *(_correlation(summary, *pair) for summary in summaries)])
     return markdown_table(rows)
 

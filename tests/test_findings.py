@@ -13,10 +13,13 @@ from attribution import CONTROLS
 from attribution.spec import MethodSpec
 from data import DATASETS
 from evaluation import REMOVING
+from evaluation.runs import MaskOptions
 from evaluation.statistics import Estimate, correlation_interval
+from models import NO_ATTENTION
 from reporting import findings_figures
-from reporting.findings import evidence, fastest, halves, turning_verdicts
+from reporting.findings import agree, evidence, fastest, halves, turning_verdicts
 from reporting.groups import _one_network_a_seed
+from reporting.retraining_summary import RetrainingSummary
 from reporting.summary import Published
 from reporting.tables import mark
 
@@ -59,6 +62,24 @@ def test_a_table_never_mixes_two_networks_of_one_seed():
     other_seed = {(MethodSpec("VBP"), 1): {"value": 4}}
     for order in ((old, new, other_seed), (other_seed, new, old)):
         assert _one_network_a_seed(dict(enumerate(map(dict, order)))) == old | other_seed
+
+
+def test_roar_and_kar_agree_as_the_areas_of_their_curves_say():
+    """In ROAR a low curve is good, in KAR a high one."""
+    roar, kar = (
+        [summary for summary in PUBLISHED.retrainings.largest if _is_default(summary, evaluation)]
+        for evaluation in ("ROAR", "KAR")
+    )
+    line = next(line for line in agree(PUBLISHED).splitlines() if line.startswith("| ROAR and KAR"))
+    for low, high, text in zip(roar, kar, line.strip("|").split("|")[1:], strict=True):
+        areas = [{curve.method: np.mean(curve.areas) for curve in summary.image_curves} for summary in (low, high)]
+        pairs = [(-area, areas[1][method]) for method, area in areas[0].items()]
+        expected = stats.spearmanr(*zip(*pairs, strict=True)).statistic
+        assert float(text.split()[0]) == pytest.approx(expected, abs=0.005)
+
+
+def _is_default(summary: RetrainingSummary, evaluation: str) -> bool:
+    return (summary.evaluation, summary.model, summary.config.masks) == (evaluation, NO_ATTENTION, MaskOptions())
 
 
 def test_the_two_orders_of_removal_add_up_to_the_gap():
