@@ -139,10 +139,10 @@ def test_options_are_read_as_on_the_command_line(network):
     model, images, labels = network
     methods = [TrueMap(model), ReversedMap(model)]
     facts = model, images, labels, methods, "selectivity"
-    first, last = (whitebox.evaluate(*facts, order=order, limit_test=20, removals=4) for order in ("most", "least"))
+    first, last = (whitebox.evaluate(*facts, order=order, limit_test=20, removals=20) for order in ("most", "least"))
     assert first.config.limit_test == len(first.curves[0].score) == 20
     assert (first.ranking[0], first.ranking[-1]) == ("TrueMap", "ReversedMap")
-    assert last.ranking.index("TrueMap") < last.ranking.index("ReversedMap"), "the score should stay"
+    assert (last.ranking[0], last.ranking[-1]) == ("TrueMap", "ReversedMap"), "the score should stay"
     assert last.title.endswith("least important first")
     with pytest.raises(InputError, match="choose from prediction, label"):
         whitebox.evaluate("SimpleCNN", dataset="planted", methods=["VBP"], evaluation="ROAD", explain="predictions")
