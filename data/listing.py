@@ -202,7 +202,7 @@ def _class_files(folder: Path, skipped: "Counter[str]", is_free: bool = False) -
     if not (1 if is_free else 2) <= len(classes) <= MAX_CLASSES:
         is_nested = len(classes) == 1 and _folders(folder / classes[0])
         hint = f"; perhaps {folder / classes[0]} is meant" if is_nested else ""
-        raise InputError(f"{folder} has {len(classes)} folders of classes: 2 to {MAX_CLASSES} are possible{hint}")
+        raise InputError(f"{folder} must have folders of 2 to {MAX_CLASSES} classes, not of {len(classes)}{hint}")
     images: ClassFiles = {}
     for name in classes:
         files, others = [], Counter[str]()

@@ -40,6 +40,8 @@ def require_given_options_fit(request: "Request") -> None:
     if request.weights is not None:
         if request.train:
             raise InputError("--weights is for a network that is trained already: leave out --train or --weights")
+        if request.resume:
+            raise InputError("--resume is for a training that was stopped: --weights gives a trained network")
         if request.seeds > 1:
             raise InputError("--seeds is for networks that are trained here: --weights gives one network")
         if request.weights != PRETRAINED and not Path(request.weights).expanduser().exists():

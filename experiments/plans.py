@@ -122,6 +122,8 @@ def _require_options_fit(request: Request) -> None:
             raise InputError("--explained-seeds=own trains a network for each seed: --weights gives one network")
         if request.seeds == 1:
             raise InputError("--explained-seeds=own is for several seeds: give --seeds=2 or more")
+    if request.options.get("mask_seeds", 1) > request.seeds:
+        raise InputError(f"--mask-seeds={request.options['mask_seeds']} is more than --seeds={request.seeds}")
     if request.weights and request.options_for(SanityConfig).get("random_labels"):
         raise InputError("--random-labels trains the network: it is not for one with --weights")
     for evaluation in request.eval:

@@ -33,6 +33,7 @@ WRONG = {
     "network and --attention": ([*ROAD, "--attention=CBAM"], "give one of them"),
     "training": (["--train", MODEL, WEIGHTS, *FOLDER, SIZE], "leave out --train or --weights"),
     "several seeds": ([*ROAD, "--seeds=2"], "--seeds"),
+    "training to go on with": ([*ROAD, "--resume"], "--resume is for a training"),
     "size of mnist": (["--eval=ROAD", "--target=mnist", SIZE], "--image-size is for --target=folder:PATH"),
     "split without weights": (["--eval=ROAD", *FOLDER, SIZE], "--weights=FILE"),
     "two means": ([*ROAD, "--mean=.5,.5"], "one for each channel"),

@@ -152,7 +152,7 @@ def test_unusable_folders_are_named(tmp_path):
             load_dataset(folder_name(f"folder:{tmp_path / name}", tmp_path))
 
     write(tmp_path / "one" / "a", images[:4])
-    refused("one", "1 folders of classes")
+    refused("one", "must have folders of 2 to .* classes, not of 1")
     write(tmp_path / "sizes" / "a", images[:4])
     write(tmp_path / "sizes" / "b", images[:4, :20])
     refused("sizes", "b/00.png has 28×20 pixels, others 28×28")

@@ -31,6 +31,7 @@ IDLE = {
     "--reproduce --target=mnist": "--target is for --train, --saliency, --report or --eval",
     "--reproduce --overwrite": "--overwrite is for --train, --saliency or --eval",
     "--eval=ROAD --method=GC --steps=9": "--steps is for --method=IG",
+    "--eval=ROAR --method=GC --seeds=2 --mask-seeds=3": "--mask-seeds=3 is more than --seeds=2",
     "--saliency --method=GC --samples=9": "give --ensemble=NAME too",
 }
 USED = [
