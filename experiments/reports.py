@@ -10,14 +10,13 @@ import numpy as np
 from common.errors import InputError
 from common.files import atomic_write, write_text
 from data import DATASETS
-from evaluation import REMOVING
 from experiments.checkpoints import load_metadata
 from experiments.request import Request
 from experiments.store import Folders
 from reporting.accuracy import TRAININGS, report_accuracy
 from reporting.documents import write_documents
 from reporting.evaluation_summary import EvaluationSummary
-from reporting.groups import list_datasets, load_measurements, sort_datasets
+from reporting.groups import KINDS, list_datasets, load_measurements, sort_datasets
 from reporting.page import write_page
 from reporting.records import FORMAT, GATHERED, load_gathered, load_records, naming_damage
 from reporting.retrainings import Retrainings
@@ -26,7 +25,6 @@ from reporting.training_curves import write_training_curves
 
 ROOT = Path(__file__).parents[1]
 README, PUBLISHED = ROOT / "README.md", ROOT / "results" / "published"
-KINDS = ("runs", *REMOVING, "sanity")
 
 
 def publish(request: Request) -> None:

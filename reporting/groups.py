@@ -14,6 +14,7 @@ from evaluation import REMOVING
 from evaluation.configs import RemovalConfig, SanityConfig, SelectivityConfig
 from evaluation.options import from_record
 from reporting.measurement_summary import MeasurementSummary
+from reporting.numbers_summary import LearnedSummary
 from reporting.records import load_records, load_selectivity, read_result
 from reporting.removal_summary import RemovalSummary
 from reporting.sanity_summary import SanitySummary
@@ -30,7 +31,10 @@ MEASUREMENTS: dict[str, tuple[type[MeasurementSummary], type]] = {
     "selectivity": (SelectivitySummary, SelectivityConfig),
     **dict.fromkeys(REMOVING, (RemovalSummary, RemovalConfig)),
     "sanity": (SanitySummary, SanityConfig),
+    "learned": (LearnedSummary, RemovalConfig),
 }
+KINDS = ("runs", *(name for name in MEASUREMENTS if name != "selectivity"))
+"""The folders of records; selectivity has HDF5 files."""
 
 
 def method_order(method: MethodSpec) -> Key:
@@ -48,7 +52,7 @@ def sort_datasets(datasets: Iterable[str]) -> list[str]:
 
 def _configurations(results: Path) -> Iterator[dict[str, Any]]:
     """Yield the configuration of everything that is finished."""
-    for kind in ("runs", *REMOVING, "sanity"):
+    for kind in KINDS:
         yield from (configuration for _path, configuration, _result in load_records(results, kind))
     yield from (configuration for _path, configuration in load_selectivity(results))
 

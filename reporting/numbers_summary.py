@@ -78,3 +78,10 @@ class NumbersSummary(MeasurementSummary):
         for method, name in product(self.methods, self.names):
             rows.append([method.label, name, *numbers(self.numbers(method, name))])
         return csv_text(rows)
+
+
+@dataclass(frozen=True)
+class LearnedSummary(NumbersSummary):
+    """By how much a map of the trained network removes better than one of random weights."""
+
+    evaluation: str = "learned"

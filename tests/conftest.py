@@ -76,9 +76,9 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: dict) -
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An output folder with the evaluations that remove without retraining, of known maps, two seeds."""
+    """An output folder with the evaluations that remove without retraining, and `learned`, of known maps, two seeds."""
     output = tmp_path_factory.mktemp("finished")
-    assert run(output / "data", output, [f"--eval={','.join(REMOVING)}", *OPTIONS, "--draws=4"]) == 0
+    assert run(output / "data", output, [f"--eval={','.join(REMOVING)},learned", *OPTIONS, "--draws=4"]) == 0
     return output
 
 

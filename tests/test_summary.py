@@ -58,8 +58,10 @@ def test_as_many_methods_and_seeds_as_possible():
 def test_values_are_those_of_the_files(finished):
     results = finished / "results"
     (one,) = summarize(("planted",), Retrainings.load(results, ("planted",)), load_measurements(results))
-    assert [column.name for column in one.columns] == list(REMOVING)
-    for column in one.columns:
+    assert [column.name for column in one.columns] == [*REMOVING, "learned"]
+    *removing, learned = one.columns
+    assert {value.mean for value in learned.values.values()} == {0}, "known maps don't depend on the network"
+    for column in removing:
         assert column.values["evaluation.planted:TrueMap"].mean > column.values["RANDOM"].mean
         assert column.places["evaluation.planted:ReversedMap"] == len(column.values)
     assert "2 seeds" in one.note
