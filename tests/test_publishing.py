@@ -56,7 +56,8 @@ def test_the_tables_say_what_is_published():
 def test_what_was_gathered_is_reported_as_where_it_was_made(finished, tmp_path):
     gather(finished / "checkpoints", finished / "results", tmp_path)
     names = {json.loads(line)["name"] for line in (tmp_path / GATHERED).read_text().splitlines()}
-    files = {f"{kind}/{path.name}" for kind in (*REMOVING, "learned") for path in (finished / "results" / kind).glob("*.json")}
+    kinds, results = (*REMOVING, "learned"), finished / "results"
+    files = {f"{kind}/{path.name}" for kind in kinds for path in (results / kind).glob("*.json")}
     models = {f"{TRAININGS}/{path.stem}.json" for path in (finished / "checkpoints").glob("*.pt")}
     assert names == files | models
     there, here = load_measurements(finished / "results"), load_measurements(tmp_path)
