@@ -30,7 +30,7 @@ class RemovalConfig:
     """ROAD, F-Fidelity, or insertion and deletion.
 
     Attributes:
-        ratios: fractions removed; for F-Fidelity the size of the explanation.
+        ratios: fractions removed; for F-Fidelity the share of most, or least, important pixels to remove some of.
         fill: "linear" (ROAD), "blur", "mean" or "black".
         alpha, beta, draws: for F-Fidelity; 1, 1, 1 for the others.
         tuning: the recipe of F-Fidelity's fine-tuning.

@@ -23,7 +23,7 @@ from attribution.ensembles import normal
 from attribution.pixel_hash import image_number
 
 BESIDE, DIAGONAL = 1 / 6, 1 / 12
-NOISE = 0.01  # standard deviation, in units of the images
+NOISE = 0.01  # standard deviation, of images as the network sees them; Rong et al. add it before normalisation
 NOISE_SEED = 0
 TOLERANCE = 2e-6  # of the residual, relative to the right-hand side
 PLANES_AT_ONCE = {"cpu": 128}  # more don't fit the processor's cache; a GPU takes all

@@ -38,9 +38,9 @@ def perturb(
 
     - ROAD imputes it with noise (Rong et al., ICML 2022, arXiv 2202.00449).
     - Insertion and deletion put a fixed value or the blurred image there (Petsiuk et al. 2018, arXiv 1806.07421).
-    - F-Fidelity does so with a random part of the explanation (Zheng et al., ICLR 2025, arXiv 2410.02970): of one that
-      covers the fraction s of the image, the share α, but no more than the fraction β of the image:
-      round(min(α·s, β)·H·W) pixels.
+    - F-Fidelity does so with a random part of them (Zheng et al., ICLR 2025, arXiv 2410.02970): of the fraction s of
+      the image the share α, but no more than the fraction β of the image: exactly round(min(α·s, β)·H·W) pixels,
+      where the authors' code draws each pixel by itself.
 
     Args:
         images: (n, C, H, W) as the network sees them.

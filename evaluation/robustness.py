@@ -12,7 +12,9 @@ from attribution.network import require_numbers
 def infidelity(
     model: nn.Module, maps: Tensor, inputs: Tensor, target: Tensor, perturbations: Tensor, normalize: bool = True
 ) -> Tensor:
-    """Return E[(β·Iᵀφ − (f(x) − f(x − I)))²] of each image, the error of its map's prediction (definition 2.1).
+    """Return E[(β·Iᵀφ − (f(x) − f(x − I)))²] of each image, the error of its map's prediction.
+
+    Definition 2.1 has β = 1; the fitted β is Captum's.
 
     Args:
         maps: φ, (N, C | 1, H, W); one channel counts for each of the image's.
@@ -41,7 +43,9 @@ def infidelity(
 
 
 def max_sensitivity(method: Method, maps: Tensor, inputs: Tensor, target: Tensor, perturbations: Tensor) -> Tensor:
-    """Return max ‖φ(x + δ) − φ(x)‖ / ‖φ(x)‖ of each image, the relative change of its map (definition 3.1).
+    """Return max ‖φ(x + δ) − φ(x)‖ / ‖φ(x)‖ of each image, the relative change of its map.
+
+    It is the maximum sensitivity (definition 3.1), divided by the size of the map as Captum does.
 
     Args:
         maps: φ(x), (N, C | 1, H, W).

@@ -232,7 +232,7 @@ def verdict(
     if len(explained) == len(points):
         return f"explained by the mask at every ratio ({reached}): this curve says nothing about importance"
     if len(telling) == len(points) and min(shares) >= READABLE and len(explained) == len(reaching):
-        whole = f", all of it at {', '.join(explained)}" if explained else ""
+        whole = f", within the interval all of it at {', '.join(explained)}" if explained else ""
         share = f"{min(shares):.0%} or more of it above chance can be read off the mask{whole}"
         return f"{share} ({reached}): not to be believed"
     if explained:

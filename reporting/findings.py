@@ -141,7 +141,10 @@ def turning_verdicts(evaluation: str, marks: Mapping[str, Mapping[str, str]], na
 
 
 def halves(published: Published) -> str:
-    """Return what each order of removal alone says of the methods beside RANDOM; the two add up to their gap."""
+    """Return what each order of removal alone says of the methods beside RANDOM.
+
+    Both add up to the distance of the gap from RANDOM's.
+    """
     parts = []
     for dataset in DATASETS:
         columns: dict[str, dict[str, str]] = {}

@@ -180,7 +180,7 @@ class RemovalSummary(MeasurementSummary):
         if config.tuning is not None:
             epochs = quantity(config.tuning.epochs, "epoch")
             tuned = f" α {config.alpha:g}, β {config.beta:g}, {config.draws} draws; fine-tuned for {epochs}."
-            value = "accuracy lost, FFid⁺ (most) and FFid⁻ (least), over the size of the explanation"
+            value = "accuracy lost, FFid⁺ (most) and FFid⁻ (least), over the share of these pixels"
         return (
             f"{DESCRIPTIONS[self.evaluation]}{tuned} Fill: {config.fill}. Values: {value}.\n"
             f"{config.limit_test:,} test images, {networks}; by the {config.rank} attribution of the "

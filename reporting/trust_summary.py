@@ -174,7 +174,7 @@ class TrustSummary(EvaluationSummary):
         sentences = [
             f"One network, {self.images:,} images: ± is the 95 % interval over these images, and says nothing of other "
             "networks. Differences are paired by image; n.s.: not significant at 5 % after Holm's correction over the "
-            "methods.",
+            "methods and the other control.",
             *map(_describe, self.evaluations),
             *[OTHER_RANK] * (self.rank == RANKS[0]),
             *self.remarks,

@@ -80,7 +80,7 @@ def test_area_by_hand():
         (
             (0.99, 0.98, 0.97),
             (0.99, 0.90, 0.969),
-            "91% or more of it above chance can be read off the mask, all of it at 10 %, 90 %",
+            "91% or more of it above chance can be read off the mask, within the interval all of it at 10 %, 90 %",
         ),
         ((0.99, 0.98, 0.97), (0.99, 0.50, 0.969), "explained by the mask at 10 %, 90 %"),
         ((0.99, 0.98, 0.97), (0.95, 0.97, 0.96), "96% or more of it above chance can be read off the mask"),
