@@ -1,4 +1,4 @@
-"""The base of attribution methods, the checks of inputs and targets, and the gradient that most methods use."""
+"""The base of attribution methods, and the checks of inputs and targets."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence

@@ -64,7 +64,7 @@ class Costs:
         self.add_classifier(pipeline)
         if not pipeline.has_maps(method):
             images = pipeline.images_to_explain
-            self._add(pipeline.map_path(method), lambda: images * self._image_seconds(pipeline.config, method))
+            self._add(pipeline.key_of_maps(method), lambda: images * self._image_seconds(pipeline.config, method))
 
     def add_experiment(self, experiment: Experiment[Any]) -> None:
         """Add the missing results, and the classifiers, maps and networks that they need."""
@@ -121,7 +121,10 @@ class Costs:
                 return seconds
             case RemovalConfig():
                 removals = len(ORDERS) * len(config.ratios) * config.draws
-                return removals * config.limit_test * (forward() + (impute() if config.fill == "linear" else 0.0))
+                seconds = removals * config.limit_test * (forward() + (impute() if config.fill == "linear" else 0.0))
+                if config.evaluation == "learned":  # the curves of a second map, which is made here
+                    return 2 * seconds + config.limit_test * explain()
+                return seconds
             case SanityConfig():
                 model = new_model(classifier.dataset, classifier.attention).eval()
                 stages = randomization_cascade(model, config.stages, torch.zeros(1, *shape))

@@ -171,8 +171,7 @@ class Measurements(Experiment[Measurement]):
     def plan(self, planned: set[Hashable]) -> str:
         lines = [line for pipeline in self.pipelines for line in pipeline.plan_training()]
         lines += [f"tune    {finetuned_path(pipeline)}" for pipeline in self.to_finetune()]
-        to_explain = self.explanations if self.needs_maps else ()
-        lines += [f"explain {each.map_path(method)}" for each, method in to_explain if not each.has_maps(method)]
+        lines += [pipeline.plan_maps(method) for pipeline, method in self.plan_maps(planned)]
         lines += [f"measure {method.label} seed {pipeline.config.seed}" for pipeline, method in self.todo]
         return "\n".join([*lines, f"{len(self.configs())} measurements, {len(self.results)} finished, nothing written"])
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.errors import InputError
 from data import dataset_info
 from evaluation.sanity import with_random_labels
 from evaluation.tasks import Task
@@ -17,8 +18,16 @@ from training.finetuning import finetune, finetuning_record
 
 
 def network_job(name: str, pipeline: Pipeline, config: Any) -> "FineTuning | Training":
-    """Return the job that makes the network that `Evaluation.networks` calls `name`."""
-    return FineTuning(pipeline, config) if name == "finetuned" else random_labels(pipeline)
+    """Return the job that makes the network that `Evaluation.networks` calls `name`.
+
+    Raises:
+        InputError: there is no such network.
+    """
+    if name == "finetuned":
+        return FineTuning(pipeline, config)
+    if name == "random_labels":
+        return random_labels(pipeline)
+    raise InputError(f"an evaluation needs a network {name!r}: there are 'finetuned' and 'random_labels'")
 
 
 @dataclass(eq=False)

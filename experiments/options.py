@@ -145,8 +145,8 @@ class MethodOptions:
 
     method: tuple[str, ...] = option(
         ANY_MODEL_METHODS,
-        f"attribution method: {', '.join(METHODS)}, several with commas, or {ALL} but CAM; or PACKAGE.MODULE:NAME or "
-        "FILE.py:NAME of your own or of another library",
+        f"attribution method: {', '.join(METHODS)}, several with commas, or {ALL} but CAM, ROLLOUT and GRAD-ROLLOUT; "
+        "or PACKAGE.MODULE:NAME or FILE.py:NAME of your own or of another library",
         parse=one_or_more(canonical_method, ANY_MODEL_METHODS),
         metavar="NAME",
         usual=ALL,
@@ -219,7 +219,7 @@ class TrainingOptions:
     )
     limit_test: int | None = option(
         None,
-        "use N test images in evaluations (default: all; of selectivity: a tenth)",
+        "use N test images (default: all in ROAR, KAR and --saliency; elsewhere a tenth)",
         parse=positive,
         metavar="N",
         users=EXPLAINING,
@@ -237,7 +237,7 @@ class TrainingOptions:
 class RunningOptions:
     """Folders, devices and processes."""
 
-    device: str = option("auto", "auto, cpu, cuda, cuda:N", metavar="NAME", users=(*WORKING, "reproduce"))
+    device: str = option("auto", "auto, cpu, cuda, cuda:N, mps", metavar="NAME", users=(*WORKING, "reproduce"))
     jobs: int | None = option(
         None,
         "networks that are retrained, or methods that are measured, side by side, a process each (default: one for "

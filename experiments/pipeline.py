@@ -1,8 +1,8 @@
 """Data, classifier and maps of one classifier: each is loaded, or made and stored, at its first use."""
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from models import model_name
 from training.checkpoint import Checkpoint
 from training.classifier import restore
 from training.config import TrainingConfig
+from training.given import normalisation_for
 from training.inputs import Normalisation
 from training.networks import new_model
 
@@ -97,10 +98,8 @@ class Pipeline:
 
     @cached_property
     def normalisation(self) -> Normalisation:
-        if self.given is None:
-            return Normalisation.from_dataset(self.whole, self.device)
-        prepared = self.given.metadata["preprocessing"]
-        return Normalisation.of_network(prepared["mean"], prepared["std"], self.dataset.test.images, self.device)
+        metadata = self.given.metadata if self.given else {}
+        return normalisation_for(metadata, replace(self.whole, test=self.dataset.test), self.device)
 
     def announce(self) -> None:
         """Make the classifier if it is missing; print a line on a given one, once."""
@@ -140,6 +139,10 @@ class Pipeline:
     def plan_maps(self, method: MethodSpec) -> str:
         """Return the line of a dry run about maps that are missing."""
         return f"explain {self.map_path(method)}: at most {self.map_bytes(method) / 1e6:,.1f} MB"
+
+    def key_of_maps(self, method: MethodSpec) -> Hashable:
+        """Return what tells planned maps apart: their file, and which images it needs."""
+        return self.map_path(method), self.limit_train, self.limit_test
 
     def map_path(self, method: MethodSpec) -> Path:
         """Return `<maps>/<dataset>_<model>[_seed<k>]_<method>[_<ensemble>][_quick].h5`; seed 0 is left out."""

@@ -119,6 +119,16 @@ class Experiment(ABC, Generic[Config]):
         subjects = dict.fromkeys(map(self.subject, self.todo))
         return [(pipeline, method) for pipeline, method in subjects if method]
 
+    def plan_maps(self, planned: set[Hashable]) -> list[tuple[Pipeline, MethodSpec]]:
+        """Return the classifiers and methods whose maps are missing, without those `planned`; add them to these."""
+        missing = [
+            (pipeline, method)
+            for pipeline, method in (self.explanations if self.needs_maps else ())
+            if pipeline.key_of_maps(method) not in planned and not pipeline.has_maps(method)
+        ]
+        planned |= {pipeline.key_of_maps(method) for pipeline, method in missing}
+        return missing
+
     def find(self) -> None:
         """Load stored results."""
         for config in self.todo if not self.overwrite else ():

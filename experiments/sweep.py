@@ -79,11 +79,7 @@ class Sweep(Experiment[Run]):
 
     def plan(self, planned: set[Hashable]) -> str:
         runs = self.configs()
-        to_explain = [
-            (pipeline, method)
-            for pipeline, method in self.explanations
-            if pipeline.map_path(method) not in planned and not pipeline.has_maps(method)
-        ]
+        to_explain = self.plan_maps(planned)
         to_retrain = [run for run in self.todo if run not in planned]
         lines = [line for pipeline in self.pipelines for line in pipeline.plan_training()]
         lines += [pipeline.plan_maps(method) for pipeline, method in to_explain]
@@ -94,7 +90,7 @@ class Sweep(Experiment[Run]):
         if to_explain:
             size = sum(pipeline.map_bytes(method) for pipeline, method in to_explain)
             counts.append(f"maps of at most {size / 1e6:,.1f} MB to write")
-        planned |= {*to_retrain, *(pipeline.map_path(method) for pipeline, method in to_explain)}
+        planned |= {*to_retrain}
         return "\n".join([*lines, ", ".join([*counts, "nothing written"])])
 
     def images(self, config: Run) -> int:

@@ -177,6 +177,14 @@ def test_one_fine_tuning_serves_every_method_and_ratio(finished, capsys):
     assert f"tune    {tuned}" in capsys.readouterr().out
 
 
+def test_maps_of_several_evaluations_are_planned_once(finished, capsys):
+    options = [*OPTIONS, "--method=IB", "--seeds=1", "--overwrite", "--dry-run"]
+    for evaluations, maps in {"ROAD": 2, "ROAD,insertion-deletion": 2, "ROAR,KAR": 2, "ROAD,ROAR": 4}.items():
+        assert run(finished / "data", finished, [f"--eval={evaluations}", *options]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert sum(line.startswith("explain ") for line in lines) == maps, "ROAR's are of more images"
+
+
 def test_damaged_measurement_is_named(finished, capsys):
     path = next((finished / "results" / "ROAD").iterdir())
     content = path.read_text()

@@ -40,9 +40,9 @@ def load_given(
 
     Returns:
         Weights, their SHA-256 with that of mean and std, and metadata. `model` names the network and this sum, see
-        `models.with_weights`. `image_shape` is
-        `shape`; `outputs` counts the logits; `built_classes` is the factory's number (1 for a network with one logit,
-        which has two outputs). `preprocessing` is plain. `weights` has the file's name and its SHA-256.
+        `models.with_weights`. `image_shape` is `shape`; `outputs` counts the logits; `built_classes` is the factory's
+        number (1 for a network with one logit, which has two outputs). `preprocessing` is plain. `weights` has the
+        file's name and its SHA-256.
 
     Raises:
         InputError: no such network, file or download, or they don't fit.
@@ -91,7 +91,7 @@ def load_given(
 def normalisation_for(metadata: Mapping[str, Any], dataset: Dataset, device: torch.device) -> Normalisation:
     """Return the normalisation with which a checkpoint's network was trained: its own, else the training images'.
 
-    With its own, the mean pixel is that of the test images, as where its explanations are judged.
+    With its own, the mean pixel is that of the test images of `dataset`.
     """
     preprocessing = Preprocessing.read(metadata["preprocessing"]) if "preprocessing" in metadata else Preprocessing()
     if preprocessing.mean is None:
