@@ -13,7 +13,7 @@ from common.hashing import json_sha256
 from common.imports import is_user_code, place_to_filename
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from attribution.method import Method
 
@@ -114,8 +114,11 @@ class MethodSpec:
             return model.to(memory_format=torch.contiguous_format)
         return fuse_batchnorm(model)
 
-    def build(self, model: "nn.Module", **defaults: Any) -> "Method":
-        """Build the method for `model`; `defaults` are parameters that depend on the data.
+    def build(self, model: "nn.Module", black: "Tensor | None" = None) -> "Method":
+        """Build the method for `model`.
+
+        Args:
+            black: (C,), a black pixel as the network sees it, for IG.
 
         Raises:
             InputError: unknown name or parameter, or code that was edited meanwhile.
@@ -124,7 +127,9 @@ class MethodSpec:
             from attribution.libraries import source_place  # here, so that choosing costs no import of torch
 
             require_unchanged(source_place(self.method), self.code)
-        parameters = defaults | dict(self.parameters)
+        parameters: dict[str, Any] = dict(self.parameters)
+        if self.method == "IG" and black is not None:
+            parameters["black"] = black
         if "arguments" in parameters:
             parameters["arguments"] = with_tuples(json.loads(parameters["arguments"]))
         return build_method(self.method, model, self.ensemble, **parameters)

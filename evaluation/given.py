@@ -166,8 +166,8 @@ class GivenArtefacts:
         network = model
         if isinstance(model, Logits):  # of the network itself, so that its layers have their own names
             network = with_two_classes(uncompiled(model.model)) if model.is_binary else model.model
-        is_known = method.method == "IG" and not isinstance(self.test.normalisation, UnknownBlack)
-        return method.build(network, **({"black": self.test.normalisation.black} if is_known else {})), model
+        normalisation = self.test.normalisation
+        return method.build(network, None if isinstance(normalisation, UnknownBlack) else normalisation.black), model
 
     def make_maps(self, method: MethodSpec, explain: str, rank: str) -> None:
         """Rank the pixels by the maps of `method`, unless that was done last."""

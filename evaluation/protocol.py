@@ -1,7 +1,7 @@
 """The base class of evaluations of methods on trained classifiers, and the artefacts that they measure."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, Protocol
@@ -77,7 +77,6 @@ class StoredArtefacts:
     Attributes:
         networks: other networks, by the names that `Evaluation.networks` gives.
         data: see `tasks.arrays_of`.
-        method_kwargs: returns the arguments that depend on network and black pixel.
     """
 
     seed: int
@@ -86,7 +85,6 @@ class StoredArtefacts:
     data: SharedArrays
     shared_maps: SharedArrays | None
     device: torch.device
-    method_kwargs: Callable[[MethodSpec, nn.Module, Tensor], dict[str, Any]]
     included: Result | None = None
 
     @property
@@ -102,7 +100,7 @@ class StoredArtefacts:
 
     def explainer(self, method: MethodSpec, model: nn.Module) -> tuple[Method, nn.Module]:
         network = method.network(model)
-        return method.build(network, **self.method_kwargs(method, network, self.test.normalisation.black)), network
+        return method.build(network, self.test.normalisation.black), network
 
 
 @lru_cache(1)

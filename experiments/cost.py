@@ -19,7 +19,6 @@ from evaluation.imputation import imputation_seconds
 from evaluation.runs import RetrainingConfig
 from evaluation.sanity import randomization_cascade
 from experiments.engine import threads_per_job
-from experiments.explaining import method_kwargs
 from experiments.measurements import Measurements
 from experiments.pipeline import Pipeline
 from experiments.runner import Experiment
@@ -144,7 +143,7 @@ class Costs:
             work: Callable[[], Any] = partial(model, images)
             if method:
                 target = torch.zeros(count, dtype=torch.int64, device=self.device)
-                built = method.build(model, **method_kwargs(method, model, images.new_zeros(images.shape[1])))
+                built = method.build(model, images.new_zeros(images.shape[1]))
                 work = partial(built.attribute, images, target)
             with torch.set_grad_enabled(method is not None):
                 _first, *seconds = timeit.repeat(lambda: float(work().sum()), number=1, repeat=REPEATS + 1)

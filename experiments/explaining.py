@@ -4,14 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from attribution import LAYER_METHODS
-from attribution.custom import construction
 from attribution.maps import explain_batch
 from attribution.method import Method
 from attribution.spec import MethodSpec
@@ -19,7 +16,6 @@ from data import dataset_info
 from evaluation.tasks import OnImages, SharedArrays, Task, normalisation_of, split_of
 from experiments.jobs import Job
 from experiments.map_files import SPLITS, Array, MapReader, MapWriter, Rows
-from models.inspection import Inspectable, last_block
 from training.checkpoint import Checkpoint
 from training.classifier import restore
 from training.device import release_freed_memory
@@ -112,7 +108,7 @@ def explain_part(subject: MapSubject, split: str, start: int, stop: int, on_imag
 def _explainer(subject: MapSubject) -> tuple[Method, nn.Module]:
     model = subject.method.network(restore(subject.checkpoint, subject.device))
     black = normalisation_of(subject.data.arrays(), subject.device).black
-    return subject.method.build(model, **method_kwargs(subject.method, model, black)), model
+    return subject.method.build(model, black), model
 
 
 @lru_cache(len(SPLITS))
@@ -141,14 +137,3 @@ def explain_rows(
     names = [name for name, values in vars(batches[0]).items() if values is not None]
     arrays = {name: np.concatenate([vars(batch)[name] for batch in batches]) for name in names}
     return arrays | {"label": labels[part]}
-
-
-def method_kwargs(method: MethodSpec, model: nn.Module, black: Tensor) -> dict[str, Any]:
-    """Return the arguments of `method` that depend on data and network: a black pixel (C,), the last convolution block.
-
-    WARN's attention convolves after the last block, so that the last feature map is not the one to explain.
-    """
-    if method.method == "IG":
-        return {"black": black}
-    needs_layer = construction(method.method)[1].needs_layer if method.is_external else method.method in LAYER_METHODS
-    return {"layer": last_block(model)} if needs_layer and isinstance(model, Inspectable) else {}

@@ -17,7 +17,6 @@ from evaluation.options import record_of
 from evaluation.protocol import Evaluation, StoredArtefacts
 from evaluation.registry import load_evaluation, measure
 from evaluation.tasks import SharedArrays, Task
-from experiments.explaining import method_kwargs
 from experiments.jobs import Job
 from experiments.networks import FineTuning, find_finetuned, finetuned_path, network_job
 from experiments.pipeline import Pipeline
@@ -148,7 +147,6 @@ class Measurements(Experiment[Measurement]):
             data=self._data[pipeline],
             shared_maps=maps,
             device=pipeline.device_of_tasks,
-            method_kwargs=method_kwargs,
             included=self.included(config),
         )
         shared = (artefacts.data, maps) if maps else (artefacts.data,)

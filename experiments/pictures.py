@@ -17,7 +17,6 @@ from attribution.spec import MethodSpec
 from data import Split
 from evaluation.coherence import choose_examples
 from evaluation.configs import ExampleFilter
-from experiments.explaining import method_kwargs
 from experiments.pipeline import Pipeline
 from models.inspection import attention_maps, layers
 from reporting.labels import explained_class
@@ -83,8 +82,7 @@ class Subject:
     def maps(self, method: MethodSpec) -> list[Array]:
         """Return a map (H, W) of each example, summed over the channels."""
         network = self.network(method)
-        kwargs = method_kwargs(method, network, self.pipeline.normalisation.black)
-        return self._maps(method.build(network, **kwargs), network)
+        return self._maps(method.build(network, self.pipeline.normalisation.black), network)
 
     def maps_of_layer(self, method: str, layer: str) -> list[Array]:
         return self._maps(build_method(method, self.model, layer=layer), self.model)

@@ -22,7 +22,7 @@ from evaluation.masking import ranks_of_maps
 from evaluation.tasks import Arrays, SharedArrays, arrays_of
 from experiments.checkpoints import find_classifier, has_code_changed
 from experiments.engine import Local
-from experiments.explaining import MapJob, MapSubject, method_kwargs
+from experiments.explaining import MapJob, MapSubject
 from experiments.given import describe_given
 from experiments.jobs import Job, make, require_success
 from experiments.map_files import SPLITS, MapReader, MapWriter, Provenance, Rows, map_bytes, read_attributes
@@ -211,7 +211,7 @@ class Pipeline:
                 untrained = self.given is None
                 model = new_model(self.config.dataset, self.config.attention).eval() if untrained else self._given_model
             black = torch.zeros(1, *dataset_info(self.config.dataset).image_shape)
-            built = method.build(model, **method_kwargs(method, model, torch.zeros(len(black[0]))))
+            built = method.build(model, black[0, :, 0, 0])
             batch = explain_batch(built, model, black, torch.zeros(1, dtype=torch.int64), self.explain)
             self._map_sizes[method] = batch.attribution.size
         return self._map_sizes[method]

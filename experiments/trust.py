@@ -24,7 +24,6 @@ from experiments.effort import (
     timed_images,
 )
 from experiments.engine import Engine, threads_per_job
-from experiments.explaining import method_kwargs
 from experiments.measurements import Measurements
 from experiments.pictures import Subject
 from experiments.pipeline import Pipeline
@@ -142,7 +141,7 @@ class Trust:
         explainers = {}
         for method in self.methods:
             network = networks[method.explains_network_itself]
-            explainers[method] = partial(method.build, network, **method_kwargs(method, network, black))
+            explainers[method] = partial(method.build, network, black)
         with threads_per_job(self.request.processes):
             return Timing.measure(networks[OURS.explains_network_itself], inputs, explainers)
 

@@ -8,7 +8,6 @@ from attribution.fusing import fuse_batchnorm
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from data import load_dataset
-from experiments.explaining import method_kwargs
 from models import ATTENTIONS, build_model
 from training.inputs import Images, Normalisation
 
@@ -44,7 +43,7 @@ def explained(kept, data_dir, name, attention):
 def test_maps_are_finite_of_the_right_shape_and_not_constant(kept, data_dir, name, attention, method):
     model, inputs, black = explained(kept, data_dir, name, attention)
     choice = MethodSpec.of(method, **SMALL)
-    built = choice.build(model, **method_kwargs(choice, model, black))
+    built = choice.build(model, black)
     target = torch.arange(IMAGES)
     if method == "CAM" and attention not in ("CAM", "RAN"):
         with pytest.raises(InputError, match="CAM needs a CAM head"):
@@ -67,7 +66,7 @@ def test_maps_are_finite_of_the_right_shape_and_not_constant(kept, data_dir, nam
 def test_ensembles_around_every_method(kept, data_dir, attention, method, ensemble):
     model, inputs, black = explained(kept, data_dir, "mnist", attention)
     choice = MethodSpec.of(method, ensemble, **SMALL)
-    maps = choice.build(model, **method_kwargs(choice, model, black)).attribute(inputs, torch.arange(IMAGES))
+    maps = choice.build(model, black).attribute(inputs, torch.arange(IMAGES))
     assert maps.isfinite().all()
     assert maps.any()
     if ensemble != "SG":

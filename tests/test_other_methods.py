@@ -15,7 +15,6 @@ from attribution import build_method
 from attribution.gradcam import to_size_of
 from attribution.spec import MethodSpec, parameters_by_method
 from common.errors import InputError
-from experiments.explaining import method_kwargs
 from models import build_model
 from reporting.labels import parameter_sentences, parameter_words
 from tests.other_methods import FORMS, WRONG_FORMS
@@ -312,15 +311,6 @@ def test_layer_and_arguments_are_told_apart_wherever_methods_are_named():
     assert MethodSpec.read(json.loads(json.dumps(occlusion.plain))) == occlusion
     (word,) = parameter_words([occlusion])
     assert set(word) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-")
-
-
-def test_method_kwargs_only_where_it_is_needed():
-    class Named(nn.Sequential):
-        layers, attention_layers = ("2", "5"), ()
-
-    network = Named(nn.ReLU())
-    for place, want in (("captum.attr:LayerGradCam", {"layer": "5"}), ("captum.attr:Saliency", {})):
-        assert method_kwargs(MethodSpec(place), network, torch.zeros(3)) == want
 
 
 # Arguments
