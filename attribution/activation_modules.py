@@ -20,7 +20,7 @@ def require_relu_alone(network: Network, inputs: Tensor) -> None:
     if key not in network.memo:
         image = inputs[:1].detach().clone().requires_grad_()
         with torch.enable_grad():
-            calls = record_calls(network, image.clone())
+            calls = record_calls(network, image)
         modules = dict.fromkeys(call.module for call in calls if call.module is not None and call.output.requires_grad)
         others = (type(each).__name__ for each in modules if each is not None and is_other_rectifier(each, inputs))
         network.memo[key] = next(others, None)

@@ -29,7 +29,7 @@ class CAM(AttributionMethod):
         """(N, C, H, W), (N,) -> (N, 1, H, W)."""
         maps = []
         for part in self.chunks(inputs):
-            activation, weight = cam_head(self.network, inputs[part].clone())
+            activation, weight = cam_head(self.network, inputs[part])
             maps.append(torch.einsum("nk,nkhw->nhw", weight[target[part]], activation).unsqueeze(1))
         return to_size_of(inputs, torch.cat(maps))
 

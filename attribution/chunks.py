@@ -44,7 +44,7 @@ def activation_bytes(network: Network, inputs: Tensor) -> int:
         )  # alive, so that no address is used twice; no cycle
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(save, lambda nothing: nothing):
-        network(inputs.detach().requires_grad_().clone())
+        network(inputs.detach().requires_grad_())
     return sum(
         tensor.untyped_storage().nbytes() for address, tensor in saved.items() if address not in weight_addresses
     )

@@ -75,7 +75,7 @@ class GradCAM(LayerMethod):
         """(N, C, H, W), (N,) -> (N, 1, H, W), not negative."""
         maps = []
         for part in self.chunks(inputs):
-            activation, logits = self.activation_and_logits(inputs[part].clone(), from_here=True)
+            activation, logits = self.activation_and_logits(inputs[part], from_here=True)
             score = target_logits(logits, target[part]).sum()
             maps.append(self.of_activation(self.layer_for(inputs), activation, score))
         return to_size_of(inputs, torch.cat(maps))
@@ -99,7 +99,7 @@ class ConvolutionOutput(LayerMethod):
         """(N, C, H, W), (N,) -> (N, 1, H, W)."""
         maps = []
         for part in self.chunks(inputs):
-            activation, _logits = self.activation_and_logits(inputs[part].clone(), from_here=False)
+            activation, _logits = self.activation_and_logits(inputs[part], from_here=False)
             maps.append(self.layer_for(inputs).to_map(activation).mean(dim=1, keepdim=True))
         return to_size_of(inputs, torch.cat(maps))
 

@@ -23,8 +23,7 @@ class GradientMethod(AttributionMethod):
         result = torch.empty_like(inputs)
         for part in self.chunks(inputs):
             leaf = inputs[part].detach().requires_grad_()
-            # behind an operation, because a network may change its input in place, which a leaf refuses
-            result[part] = gradient_of(target_logits(self.network(leaf.clone()), target[part]), leaf)
+            result[part] = gradient_of(target_logits(self.network(leaf), target[part]), leaf)
         return result
 
 

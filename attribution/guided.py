@@ -72,7 +72,7 @@ class GuidedGradCAM(GradCAM):
         for part in self.chunks(inputs):
             leaf, guiding = inputs[part].detach().requires_grad_(), Switch()
             with BackwardReLU(Guided, guiding) as calls:
-                activation, logits = self.activation_and_logits(leaf.clone(), from_here=False)
+                activation, logits = self.activation_and_logits(leaf, from_here=False)
             calls.require_applied()
             score = target_logits(logits, target[part]).sum()
             maps.append(self.of_activation(layer, activation, score, retain_graph=True))

@@ -81,7 +81,7 @@ class IntegratedGradients(GradientMethod):
 
     def _logits(self, inputs: Tensor, target: Tensor) -> Tensor:
         network, chunks = self.network, self.chunks(inputs)
-        return torch.cat([target_logits(network(inputs[part].clone()), target[part]) for part in chunks])
+        return torch.cat([target_logits(network(inputs[part]), target[part]) for part in chunks])
 
     def _baseline_of(self, inputs: Tensor) -> Tensor:
         baseline = self.baseline.to(inputs)

@@ -109,8 +109,7 @@ class _Search:
     def __init__(self, network: Network, pair: Tensor, reshape: Reshape | None) -> None:
         self.network, self.pair = network, pair
         self.names = {module: name for name, module in network.modules().items()}
-        # behind an operation, because a network may change its input in place, which a leaf refuses
-        self.calls = record_calls(network, pair.clone().requires_grad_().clone())
+        self.calls = record_calls(network, pair.clone().requires_grad_())
         self.layout, self.channels_last = find_layout(self.calls, pair, reshape), find_channels(self.calls)
 
     def to_map(self, call: Call) -> Reshape | None:
@@ -196,7 +195,7 @@ class _Search:
         """Return whether the call `attention` depends on the image through this activation alone."""
         leaf = self.pair.clone().requires_grad_()
         with capture(layer, from_here=True):
-            calls = record_calls(self.network, leaf.clone())
+            calls = record_calls(self.network, leaf)
         number = list(filter(is_attention, self.calls)).index(attention)
         output = list(filter(is_attention, calls))[number].output
         return not output.requires_grad or torch.autograd.grad(output.sum(), leaf, allow_unused=True)[0] is None
@@ -212,13 +211,13 @@ class _Search:
             tensor = norm.input
             return not isinstance(tensor, Tensor) or tensor._base is None or tensor._base.numel() == tensor.numel()
         leaf = self.pair.clone().requires_grad_()
-        _activation, logits = self.captured(self.layer_of(source, lambda tokens: tokens), leaf.clone())
+        _activation, logits = self.captured(self.layer_of(source, lambda tokens: tokens), leaf)
         return not logits.requires_grad or gradients(weighted_sum(logits), leaf)[0] is None
 
     def is_bottleneck(self, layer: Layer) -> bool:
         """Return whether the logits depend on the image through this activation alone, and not on a class token."""
         leaf = self.pair.clone().requires_grad_()
-        activation, logits = self.captured(layer, leaf.clone())
+        activation, logits = self.captured(layer, leaf)
         if not logits.requires_grad or activation is None:
             return False
         of_leaf, of_activation = torch.autograd.grad(weighted_sum(logits), (leaf, activation), allow_unused=True)
@@ -228,7 +227,7 @@ class _Search:
 
     def is_class_scores(self, layer: Layer) -> bool:
         """Return whether each logit depends on its own channel alone, as behind a 1×1 convolution with pooling."""
-        activation, logits = self.captured(layer, self.pair.clone())
+        activation, logits = self.captured(layer, self.pair)
         assert activation is not None
         if layer.to_map(activation).shape[1] != logits.shape[1]:
             return False
@@ -241,7 +240,7 @@ class _Search:
 
     def require_gradient(self, layer: Layer) -> None:
         """Refuse tokens of which the logits read the class token alone: their map would be empty."""
-        activation, logits = self.captured(layer, self.pair.clone())
+        activation, logits = self.captured(layer, self.pair)
         if not logits.requires_grad or activation is None:
             return
         (gradient,) = torch.autograd.grad(weighted_sum(logits), activation, allow_unused=True)

@@ -69,10 +69,14 @@ class Network:
         self.root = self.module or module_behind(call)
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """(N, …) -> logits (N, K), computed in the precision of the network."""
+        """(N, …) -> logits (N, K), computed in the precision of the network.
+
+        The network gets a copy: it may change its input in place.
+        """
         layout = torch.contiguous_format if self._needs_contiguous else torch.preserve_format
         # always a single call of `to`, since `layers` counts the calls of functions
-        return find_logits(self.call(inputs.to(self.dtype or inputs.dtype, memory_format=layout)), self.choice)
+        images = inputs.to(self.dtype or inputs.dtype, memory_format=layout, copy=True)
+        return find_logits(self.call(images), self.choice)
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -189,9 +193,9 @@ class Network:
         if logits.shape[0] != 2:
             raise InputError(f"the network returns {logits.shape[0]} rows of logits for 2 images")
         require_numbers(logits[0])
-        if not near(logits, self(pair.clone())):
+        if not near(logits, self(pair)):
             raise InputError("the network gives other logits for the same images each time: its maps would, too")
-        if not near(logits[:1], self(image.clone())) or not near(logits[1:], self(other.clone())):
+        if not near(logits[:1], self(image)) or not near(logits[1:], self(other)):
             raise InputError(
                 "the network's logits of an image depend on the other images of the batch (a batch norm without "
                 "running statistics?): its maps would, too"
@@ -201,7 +205,7 @@ class Network:
     def _first_call(self, images: Tensor) -> Tensor:
         """Return the logits, and note whether the network needs images that are contiguous in memory."""
         try:
-            return self(images.clone())
+            return self(images)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -209,7 +213,7 @@ class Network:
                 shape, reason = tuple(images.shape[1:]), str(error).splitlines()[0]
                 raise InputError(f"the network fails for images of shape {shape}: {reason}") from error
         self._needs_contiguous = True  # for a network that reads its activations by `view`
-        return self(images.clone())
+        return self(images)
 
     @torch.no_grad()
     def _explain_fused_copy(self, pair: Tensor, logits: Tensor) -> None:
@@ -220,7 +224,7 @@ class Network:
         with warnings.catch_warnings(), suppress(Exception):  # it may not be copied, or not work with channels_last
             warnings.simplefilter("ignore")
             self._explain(fuse_batchnorm(module))
-            if near(logits, self(pair.clone())):
+            if near(logits, self(pair)):
                 return
         self._explain(module)
 

@@ -76,7 +76,7 @@ class AttentionMethod(AttributionMethod):
         """Return the attention weights (N, heads, T, T) of all layers, and the logits."""
         weights: list[Tensor] = []
         with AttentionWeights(weights.append):
-            logits = self.network(inputs.clone())
+            logits = self.network(inputs)
         return weights, logits
 
     @torch.enable_grad()
@@ -99,7 +99,7 @@ class AttentionMethod(AttributionMethod):
                     "the network's attention is no chain: one layer doesn't read the layer before it, as where the "
                     "logits of two networks are added, and attention rollout is not defined for it: IG explains it"
                 )
-        if not near(logits, self.network(pair.clone())):
+        if not near(logits, self.network(pair)):
             raise InputError("the network's attention can't be followed: in single steps it gives other logits")
         (gradient,) = gradients(weighted_sum(logits), weights[-1]) if logits.requires_grad else (None,)
         is_read = torch.zeros(count) if gradient is None else gradient.abs().sum(dim=(0, 1, 3)) > 0

@@ -63,8 +63,10 @@ def with_modules(network: Network, layers: Sequence[Layer], images: Tensor) -> t
         for module in {layer.module for layer in layers if layer.module is not None}:
             hook = module.register_forward_hook(lambda module, _inputs, output: outputs.append((module, output)))
             stack.callback(hook.remove)
-        output = network.call(images.to(network.dtype or images.dtype))
-    is_plain = find_logits(output, network.choice) is output
+        images = images.to(network.dtype or images.dtype, copy=True)
+        version = images._version
+        output = network.call(images)
+    is_plain = find_logits(output, network.choice) is output and images._version == version  # changed in place
     modules: list[nn.Module] = []
     for layer in layers:
         maps = [output for module, output in outputs if module is layer.module]

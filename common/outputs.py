@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from common.errors import InputError
@@ -10,10 +11,14 @@ from common.errors import InputError
 LogitsChoice = str | int | Callable[[Any], Tensor]
 """Key, attribute or position of the logits in the output, or a function of the output."""
 
-_MOVING = {
+_MOVING = {  # operations that keep what they are given, or keep it in bounds
     f"{name}Backward"
-    for name in ("View", "ReshapeAlias", "UnsafeView", "Squeeze", "Unsqueeze", "T", "Transpose", "Clone", "ToCopy")
+    for name in (
+        *("View", "ReshapeAlias", "UnsafeView", "Squeeze", "Unsqueeze", "T", "Transpose", "Permute", "Clone", "ToCopy"),
+        *("Slice", "Select", "Index", "Expand", "Cat", "Stack", "Clamp", "ClampMin", "ClampMax"),
+    )
 }
+_SIGMOIDS = {"SigmoidBackward", "HardsigmoidBackward"}
 _REQUIREMENT = "the network must return logits, one tensor of shape (images, classes), and returns"
 
 
@@ -54,17 +59,26 @@ def find_logits(output: Any, choice: LogitsChoice | None = None) -> Tensor:
 def require_logits(output: Tensor) -> None:
     """Raise `InputError` for probabilities (N, K), of which the softmax would be taken once more.
 
-    The last operation tells a sigmoid, as long as the output has a graph.
+    The last operations tell a sigmoid, also of several heads, as long as the output has a graph.
     """
     is_share = output.shape[1] > 1 and bool((output >= 0).all())
-    if is_share and bool(((output.float().sum(dim=1) - 1).abs() < 1e-3).all()):
+    tolerance = max(1e-3, torch.finfo(output.dtype).eps)
+    if is_share and bool(((output.float().sum(dim=1) - 1).abs() < tolerance).all()):
         raise InputError("the network returns probabilities, and logits are needed: leave out its softmax")
-    operation = output.grad_fn
-    while operation is not None and operation.name().rstrip("0123456789") in _MOVING:
-        operation = operation.next_functions[0][0]
-    if operation is not None and operation.name().startswith("Sigmoid"):
+    kinds = set(_last_operations(output.grad_fn))
+    if kinds and kinds <= _SIGMOIDS:
         several = ", and only networks with one class an image are taken" if output.shape[1] > 1 else ""
         raise InputError(f"the network returns probabilities, and logits are needed: leave out its sigmoid{several}")
+
+
+def _last_operations(operation: Any) -> Iterator[str]:
+    """Yield the kinds of the operations behind those that keep their values: behind `operation`, of the graph."""
+    kind = "" if operation is None else operation.name().rstrip("0123456789")
+    if kind in _MOVING:
+        for before, _place in operation.next_functions:
+            yield from _last_operations(before)
+    elif kind:
+        yield kind
 
 
 def _require_matrix(logits: Any) -> Tensor:

@@ -48,6 +48,8 @@ class UnknownBlack(Normalisation):
 class Logits(nn.Module):
     """The logits (N, K) of a network in float32, K ≥ 2, whatever its precision, memory layout and output.
 
+    It gets a copy of the images, which it may change in place.
+
     Attributes:
         is_binary: the network has one logit z, which stands for the logits −z/2 and z/2.
     """
@@ -58,7 +60,7 @@ class Logits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         dtype = next((weight.dtype for weight in self.model.parameters() if weight.is_floating_point()), images.dtype)
-        logits = find_logits(self.model(images.to(dtype, memory_format=self.layout))).float()
+        logits = find_logits(self.model(images.to(dtype, memory_format=self.layout, copy=True))).float()
         return torch.cat([-logits / 2, logits / 2], dim=1) if self.is_binary else logits
 
 
@@ -223,11 +225,13 @@ def as_classifier(model: nn.Module, images: Tensor) -> tuple[nn.Module, int]:
     network = Network(model)
     with network.prepared(images), torch.enable_grad():
         is_binary = network.classes == 1
-        require_logits(network(images[:2].clone().requires_grad_().clone()))
-    image = images[:1].contiguous(memory_format=CHANNELS_LAST)
+        require_logits(network(images[:2].clone().requires_grad_()))
+    image = images[:1].clone(memory_format=CHANNELS_LAST)
+    version = image._version
     with torch.no_grad(), suppress(RuntimeError):
         output = model(image)
-        if isinstance(output, Tensor) and output.dtype == torch.float32 and not is_binary:
+        is_plain = isinstance(output, Tensor) and output.dtype == torch.float32 and not is_binary
+        if is_plain and image._version == version:  # else the network changed it in place
             return model, network.classes
     layout = torch.contiguous_format if network.needs_contiguous(image) else torch.preserve_format
     return Logits(model, layout, is_binary), 2 if is_binary else network.classes

@@ -43,6 +43,13 @@ class TwoClasses:
         return torch.cat([-logit / 2, logit / 2], dim=1)
 
 
+class CopiedImages:
+    """Mixin for a network that changes its images in place."""
+
+    def forward(self, images: Tensor) -> Any:
+        return super().forward(images.clone())  # type: ignore[misc]
+
+
 class GreyAsColour:
     """Mixin for a network of three channels, which sees a grey image as three equal channels."""
 
@@ -69,11 +76,13 @@ def adapt_model(model: nn.Module, shape: tuple[int, int, int], name: str) -> nn.
     """
     require_one_label(model, name)
     modes = [(module, module.training) for module in model.modules()]
-    images = torch.zeros(2, *shape)
+    images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
     network = model.float().eval()
     try:
         with torch.enable_grad():
-            output = network(images.clone().requires_grad_().clone())
+            given = images.clone().requires_grad_().clone()
+            version = given._version
+            output = network(given)
     except Exception as error:  # a user's forward pass may raise anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{name} fails on images of {shape}: {reason}") from error
@@ -83,6 +92,8 @@ def adapt_model(model: nn.Module, shape: tuple[int, int, int], name: str) -> nn.
         require_logits(logits)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
+    if given._version != version:
+        _add_mixin(model, CopiedImages)
     if not isinstance(output, Tensor):
         _add_mixin(model, LogitsOnly)
     if logits.shape[1] == 1:

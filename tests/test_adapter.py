@@ -52,6 +52,14 @@ def test_an_adapted_network_computes_what_it_did():
     assert model.training
 
 
+def test_an_adapted_network_leaves_its_images_as_they_are():
+    model = adapt_model(nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(27, 5)), (3, 3, 3), "it")
+    images = torch.randn(2, 3, 3, 3)
+    before, logits = images.clone(), model(images)
+    assert torch.equal(images, before)
+    torch.testing.assert_close(logits, model[2](before.relu().flatten(1)))
+
+
 def test_a_network_that_reads_channels_last_gets_it():
     model = build_model("cifar10", "tests.own_model:small").to(memory_format=torch.channels_last)
     assert model.first.weight.is_contiguous(memory_format=torch.channels_last)

@@ -126,7 +126,7 @@ def others():
     return {"ResNet-18": lively(resnet18(num_classes=10), 3, 32, 32), "VGG-11": vgg().eval()}
 
 
-@pytest.mark.parametrize("method", ["VBP", "IG", "GB", "GC", "CAM", "CO"])
+@pytest.mark.parametrize("method", ["VBP", "IG", "GB", "GC", "CAM", "CO", "captum.attr:InputXGradient"])
 def test_a_network_may_change_its_input_in_place(method):
     model, inputs, target = Pooled().eval(), torch.randn(4, 3, 9, 9), torch.arange(4)
     untouched = inputs.clone()

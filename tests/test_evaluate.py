@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 from torchvision.transforms import Normalize
@@ -14,6 +15,7 @@ import whitebox
 from attribution import build_method
 from attribution.spec import MethodSpec
 from common.errors import InputError
+from common.outputs import require_logits
 from data import load_dataset
 from evaluation.given import OwnMethod
 from evaluation.planted import ReversedMap, TrueMap
@@ -210,6 +212,46 @@ def test_a_sigmoid_gives_no_logits(classes):
         adapt_model(sigmoid, (1, 4, 4), "sigmoid")
     gated = nn.Sequential(nn.Flatten(), head, nn.Sigmoid(), nn.Linear(classes, 3)).eval()
     adapt_model(gated, (1, 4, 4), "a sigmoid before the head")
+
+
+class Heads(nn.Module):
+    """A head for each label, whose outputs are brought together in some way."""
+
+    def __init__(self, join) -> None:
+        super().__init__()
+        self.heads, self.join = nn.ModuleList(nn.Linear(16, 1) for _ in range(3)), join
+
+    def forward(self, images):
+        return self.join([head(images.flatten(1)) for head in self.heads])
+
+
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda logits: torch.cat([logit.sigmoid() for logit in logits], 1),
+        lambda logits: torch.stack([logit.sigmoid()[:, 0] for logit in logits], 1),
+        lambda logits: torch.cat(logits, 1).sigmoid().clamp(1e-7, 1 - 1e-7),
+        lambda logits: torch.cat(logits, 1).sigmoid()[:, :1],
+        lambda logits: F.hardsigmoid(torch.cat(logits, 1)),
+    ],
+    ids=["cat", "stack", "clamp", "slice", "hard"],
+)
+def test_sigmoids_of_several_heads_are_no_logits(join):
+    with pytest.raises(InputError, match="leave out its sigmoid"):
+        whitebox.evaluate(Heads(join).eval(), torch.randn(6, 1, 4, 4), [0] * 6, ["VBP"])
+
+
+def test_logits_of_several_heads_are_taken():
+    adapt_model(Heads(lambda logits: torch.cat(logits, 1).clamp(-9, 9)), (1, 4, 4), "heads")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("classes", [3, 50, 1000])
+def test_a_softmax_is_told_in_any_precision(dtype, classes):
+    torch.manual_seed(0)
+    for _ in range(12):
+        with pytest.raises(InputError, match="leave out its softmax"):
+            require_logits((10 * torch.randn(2, classes)).to(dtype).softmax(1))
 
 
 def test_a_network_that_finds_several_labels_is_refused_in_memory_too(network):

@@ -172,6 +172,34 @@ def test_every_network_is_left_as_it_was(model, images, evaluation):
     assert equal(state_of(model), before)
 
 
+class Standardising(nn.Module):
+    """Standardises its images, in place or not."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        self.in_place, self.inner = in_place, network()
+
+    def forward(self, images):
+        if self.in_place:
+            images -= 0.5
+            images /= 0.25
+        else:
+            images = (images - 0.5) / 0.25
+        return self.inner(images)
+
+
+@pytest.mark.parametrize("evaluation", ["ROAD", "insertion-deletion", "learned", "selectivity"])
+def test_a_network_may_change_its_images_in_place(images, evaluation):
+    options = {"removals": 2, "share": 0.1} if evaluation == "selectivity" else {"ratios": RATIOS}
+    tables, before = [], images.clone()
+    for in_place in (True, False):
+        torch.manual_seed(0)
+        model = Standardising(in_place).eval()
+        tables.append(whitebox.evaluate(model, images, None, ["IB", "captum.attr:Saliency"], evaluation, **options))
+    assert tables[0].text == tables[1].text
+    assert torch.equal(images, before)
+
+
 def equal(first, second) -> bool:
     same = all(torch.equal(*pair) for pair in zip(first[0], second[0], strict=True))
     return same and first[1:] == second[1:]
