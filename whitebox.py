@@ -53,10 +53,10 @@ def explain(
     from attribution import build_method, canonical_method  # here, so that `import whitebox` does no work
 
     if preprocessing is not None:
-        from attribution.integrated import black_pixel
+        from attribution.integrated import seen_of_black
 
         if canonical_method(method) == "IG" and isinstance(parameters.get("baseline", "black"), str):
-            parameters.setdefault("black", black_pixel(preprocessing, images))
+            parameters.setdefault("black", seen_of_black(preprocessing, images))
         images = preprocessing(images)
     explainer: Any = build_method(method, model, ensemble, **parameters)  # takes more targets than every `Method` does
     return explainer.attribute(images, target)

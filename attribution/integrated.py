@@ -35,18 +35,20 @@ class IntegratedGradients(GradientMethod):
                 nodes help more than a high degree: the composite rule's gap is the smallest.
             baseline: x′: "black", "mean", or a tensor that broadcasts to (C, H, W), as the network sees it, or to
                 (N, C, H, W), a baseline for each image.
-            black: (C,), a black pixel as the network sees it, of images normalised to mean 0; without it the images
-                count as unnormalised: black is 0, and the mean unknown.
+            black: (C,), a black pixel as the network sees it, or (C, H, W), a black image, of images normalised to
+                mean 0; without it the images count as unnormalised: black is 0, and the mean unknown.
 
         Raises:
-            InputError: unknown rule or baseline, steps below 1, "mean" without `black`.
+            InputError: unknown rule or baseline, one that is not finite, steps below 1, "mean" without `black`.
         """
         if rule not in RULES or steps < 1:
             raise InputError(f"IG integrates by {' or '.join(RULES)} with 1 or more steps, not {rule!r} with {steps}")
         super().__init__(model)
         self.nodes, self.weights = RULES[rule](steps)
-        self.is_by_channel = not isinstance(baseline, Tensor)
         self.baseline = baseline if isinstance(baseline, Tensor) else named_baseline(baseline, black)
+        if not self.baseline.isfinite().all():
+            raise InputError("IG's baseline holds values that are not finite: give another with baseline=")
+        self.is_by_channel = not isinstance(baseline, Tensor) and self.baseline.ndim == 1
 
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
         """(N, …), (N,) -> (N, …).
@@ -95,13 +97,14 @@ class IntegratedGradients(GradientMethod):
 
 
 def named_baseline(name: str, black: Tensor | None) -> Tensor:
-    """Return each channel, (C or 1,), of the image called `name`, as the network sees it.
+    """Return the image called `name` as the network sees it: each channel, (C or 1,), or `black` itself (C, H, W).
 
     Raises:
         InputError: unknown name, or "mean" of images that are not normalised.
     """
     if name == "black":
-        return torch.zeros(1) if black is None else torch.as_tensor(black).view(-1)
+        black = torch.zeros(1) if black is None else torch.as_tensor(black)
+        return black if black.ndim == 3 else black.view(-1)
     if name == "mean" and black is not None:
         return torch.zeros(1)
     if name == "mean":
@@ -146,6 +149,11 @@ RULES: dict[str, Callable[[int], tuple[list[float], list[float]]]] = {
 }
 
 
-def black_pixel(preprocessing: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Return a black pixel (C,) as the network sees it, for images (N, C, H, W) in 0 … 1."""
-    return preprocessing(images.new_zeros(1, *images.shape[1:]))[0, :, 0, 0]
+def seen_of_black(preprocessing: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Return a black pixel (C,) as the network sees it, for images (N, C, H, W) in 0 … 1.
+
+    Where the pixels of a black image differ, as behind the subtraction of a mean image, it is the image (C, H, W).
+    """
+    black = preprocessing(images.new_zeros(1, *images.shape[1:]))[0]
+    pixel = black[:, 0, 0]
+    return pixel if torch.equal(black, pixel.view(-1, 1, 1).expand_as(black)) else black

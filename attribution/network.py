@@ -108,8 +108,7 @@ class Network:
             # otherwise PyTorch's transformer layers skip the calls of their parts where no gradient is needed
             stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
             torch.backends.mha.set_fastpath_enabled(False)
-            if "torch._dynamo" in sys.modules:  # otherwise nothing is compiled
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(nothing_compiled())
             if self._shares:
                 stack.enter_context(self._shared_copy(inputs))
             else:
@@ -280,6 +279,16 @@ def gradients(score: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tup
 def uncompiled(model: Model) -> Model:
     """Return the module inside the result of `torch.compile`, anything else as it is."""
     return getattr(model, "_orig_mod", model)
+
+
+@contextmanager
+def nothing_compiled() -> Iterator[None]:
+    """Run networks as they are written in the `with` block, so that each call can be seen."""
+    if "torch._dynamo" not in sys.modules:  # and so nothing is compiled
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def require_numbers(logits: Tensor) -> None:

@@ -118,7 +118,7 @@ class MethodSpec:
         """Build the method for `model`.
 
         Args:
-            black: (C,), a black pixel as the network sees it, for IG.
+            black: a black pixel (C,), or image (C, H, W), as the network sees it, for IG.
 
         Raises:
             InputError: unknown name or parameter, or code that was edited meanwhile.

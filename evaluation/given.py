@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attribution.integrated import black_pixel
+from attribution.integrated import seen_of_black
 from attribution.maps import as_maps, explain_batch
 from attribution.method import Method
 from attribution.network import Network, uncompiled
@@ -32,7 +32,7 @@ CHANNELS_LAST = torch.channels_last
 
 
 class UnknownBlack(Normalisation):
-    """The normalisation of images of which nobody says what the network sees of a black one."""
+    """The normalisation of images of which nobody says what the network sees of a black pixel, the same everywhere."""
 
     def fill(self, name: str) -> Tensor:
         """Return (C,): the "mean" pixel.
@@ -41,7 +41,9 @@ class UnknownBlack(Normalisation):
             InputError: for "black".
         """
         if name == "black":
-            raise InputError("fill='black' needs preprocessing=, which says what the network sees of a black image")
+            raise InputError(
+                "fill='black' needs preprocessing=, which says what the network sees of a black pixel, wherever it is"
+            )
         return super().fill(name)
 
 
@@ -123,9 +125,11 @@ class GivenArtefacts:
             raise InputError(f"labels {tuple(labels.shape)} are given for {len(images)} images: (N,) is needed")
         images = images.detach()
         kind: type[Normalisation] = UnknownBlack
-        black = images.new_zeros(images.shape[1], dtype=torch.float32)
+        pixel, self.black = images.new_zeros(images.shape[1], dtype=torch.float32), None
         if preprocessing is not None:
-            kind, black = Normalisation, black_pixel(preprocessing, images)
+            self.black = seen_of_black(preprocessing, images)
+            if self.black.ndim == 1:
+                kind, pixel = Normalisation, self.black
             images = preprocessing(images)
         if not images.is_floating_point() or not images.isfinite().all():
             raise InputError(f"images are finite floats as the network sees them, and {images.dtype} is given")
@@ -139,8 +143,8 @@ class GivenArtefacts:
         self.included: dict[str, Any] | None = None
         self._ranked: tuple[MethodSpec, str, str] | None = None
         index = torch.arange(len(images), device=self.device)
-        normalisation = kind(-black, torch.ones_like(black), mean_pixel=images.mean(dim=(0, 2, 3)))
-        inputs = TensorInputs(images, black)
+        normalisation = kind(-pixel, torch.ones_like(pixel), mean_pixel=images.mean(dim=(0, 2, 3)))
+        inputs = TensorInputs(images, pixel)
         self.test = TestImages(inputs, index if labels is None else labels.to(self.device).long(), index, normalisation)
         if labels is None:
             with torch.no_grad():
@@ -168,8 +172,7 @@ class GivenArtefacts:
         network = model
         if isinstance(model, Logits):  # of the network itself, so that its layers have their own names
             network = with_two_classes(uncompiled(model.model)) if model.is_binary else model.model
-        normalisation = self.test.normalisation
-        return method.build(network, None if isinstance(normalisation, UnknownBlack) else normalisation.black), model
+        return method.build(network, self.black), model
 
     def make_maps(self, method: MethodSpec, explain: str, rank: str) -> None:
         """Rank the pixels by the maps of `method`, unless that was done last."""

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.jit import ScriptModule
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from attribution.function_calls import FunctionCalls
 from attribution.maps import compute_maps
-from attribution.network import Network
+from attribution.network import Network, nothing_compiled
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.random_state import seeded
@@ -45,7 +46,12 @@ def randomization_cascade(model: nn.Module, stages: int, image: Tensor) -> list[
 
     They go by their first call for an `image` (1, C, H, W). A normalisation belongs to the layer before it, and a
     module that is not called itself, such as a projection inside attention, to the one registered before it.
+
+    Raises:
+        InputError: a scripted module, whose parts can't be drawn anew.
     """
+    if any(isinstance(module, ScriptModule) for module in model.modules()):
+        raise InputError("the weights of a scripted module can't be made random: give the module before scripting")
     groups: list[list[str]] = []
     modules = {name: module for name, module in model.named_modules() if _weights(module)}
     for name, is_called in _by_first_call(model, modules, image):
@@ -90,9 +96,11 @@ def require_random(network: nn.Module, trained: nn.Module, images: Tensor) -> No
         others.extend(weight for weight in weights if id(weight) not in random)
         return function(*args, **kwargs)
 
-    with FunctionCalls(watch):
-        logits = network(images)
-    if torch.equal(logits, trained(images)):
+    with nothing_compiled():
+        with FunctionCalls(watch):
+            logits = network(images)
+        is_same = torch.equal(logits, trained(images))
+    if is_same:
         raise InputError(
             "the network's weights can't be made random: a copy with random weights gives the same logits. Perhaps its "
             "forward pass is a function that holds the network itself"

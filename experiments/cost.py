@@ -126,7 +126,7 @@ class Costs:
                 return seconds
             case SanityConfig():
                 model = new_model(classifier.dataset, classifier.attention).eval()
-                stages = randomization_cascade(model, config.stages, torch.zeros(1, *shape))
+                stages = randomization_cascade(model, config.stages, torch.rand(1, *shape))
                 maps = 1 + len(stages) + config.samples
                 return config.limit_test * (maps * explain() + config.samples * forward())
             case SelectivityConfig():

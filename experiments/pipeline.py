@@ -201,7 +201,7 @@ class Pipeline:
         return map_bytes(self.images_to_explain, self.try_method(method), self.map_dtype)
 
     def try_method(self, method: MethodSpec) -> int:
-        """Explain one black image with the given, or an untrained, model; return the number of values of its map.
+        """Explain one image of noise with the given, or an untrained, model; return the number of values of its map.
 
         Raises:
             InputError: the method doesn't work on this model.
@@ -210,9 +210,10 @@ class Pipeline:
             with seeded(1):  # so that a method is refused, or taken, in every run
                 untrained = self.given is None
                 model = new_model(self.config.dataset, self.config.attention).eval() if untrained else self._given_model
-            black = torch.zeros(1, *dataset_info(self.config.dataset).image_shape)
-            built = method.build(model, black[0, :, 0, 0])
-            batch = explain_batch(built, model, black, torch.zeros(1, dtype=torch.int64), self.explain)
+            shape = dataset_info(self.config.dataset).image_shape
+            image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
+            built = method.build(model, torch.zeros(shape[0]))
+            batch = explain_batch(built, model, image, torch.zeros(1, dtype=torch.int64), self.explain)
             self._map_sizes[method] = batch.attribution.size
         return self._map_sizes[method]
 

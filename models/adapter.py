@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.jit import ScriptModule
 
 from common.errors import InputError
 from common.outputs import find_logits, require_logits
@@ -119,7 +120,13 @@ def require_one_label(model: nn.Module, name: str) -> None:
 
 
 def with_two_classes(model: nn.Module) -> nn.Module:
-    """Return a network with the same layers as `model`, which has one logit, and two classes."""
+    """Return a network with the same layers as `model`, which has one logit, and two classes.
+
+    Raises:
+        InputError: a scripted module.
+    """
+    if isinstance(model, ScriptModule):
+        raise InputError("a scripted module with one logit gets no second class: give the module before scripting")
     result = copy.copy(model)
     _add_mixin(result, TwoClasses)
     return result

@@ -12,8 +12,10 @@ from scipy.stats import spearmanr
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
+import whitebox
 from attribution import build_method
 from attribution.spec import MethodSpec
+from common.errors import InputError
 from data import load_dataset
 from evaluation.configs import SanityConfig
 from evaluation.robustness import infidelity, max_sensitivity
@@ -113,6 +115,23 @@ def test_layers_become_random_in_the_order_of_their_calls():
     compiled = torch.compile(model)
     names = randomization_cascade(compiled, 12, torch.randn(1, 1, 8, 8))
     assert names == [[f"_orig_mod.{name}" for name in group] for group in expected]
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_compiled_network_can_be_made_random(backend):
+    torch._dynamo.reset()
+    images = torch.randn(6, 1, 8, 8)
+    plain = HeadFirst().eval()
+    compiled = torch.compile(plain, backend=backend)
+    tables = [whitebox.evaluate(model, images, None, ["VBP"], "sanity").body for model in (plain, compiled)]
+    assert tables[1].replace("_orig_mod.", "").split() == tables[0].split()
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_scripted_network_is_one_line(classes):
+    scripted = torch.jit.script(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, classes)).eval())
+    with pytest.raises(InputError, match="give the module before scripting"):
+        whitebox.evaluate(scripted, torch.randn(6, 1, 8, 8), None, ["VBP"], "sanity")
 
 
 class Tokens(torch.nn.Module):

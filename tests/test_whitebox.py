@@ -95,6 +95,26 @@ def test_preprocessing_comes_before_the_network_and_tells_it_black(model, inputs
     assert torch.equal(got, whitebox.explain(model, network_inputs, TARGET))
 
 
+def test_black_is_a_whole_image_where_its_pixels_differ(model, inputs):
+    images, mean = inputs.sigmoid(), torch.rand(1, 3, 8, 8)
+    want = whitebox.explain(model, images - mean, TARGET, baseline=-mean)
+    assert torch.equal(whitebox.explain(model, images, TARGET, preprocessing=lambda batch: batch - mean), want)
+    judged = GivenArtefacts(model, images, torch.as_tensor(TARGET), {}, lambda batch: batch - mean)
+    explainer, _network = judged.explainer(MethodSpec("IG"), judged.model)
+    torch.testing.assert_close(explainer.attribute(images - mean, TARGET), want)
+    with pytest.raises(InputError, match="a black pixel, wherever it is"):
+        judged.test.normalisation.fill("black")
+
+
+def test_a_black_image_that_is_standardised_is_no_baseline(model, inputs):
+    def standardise(images):
+        return images / images.amax(dim=(1, 2, 3), keepdim=True)
+
+    with pytest.raises(InputError, match="baseline holds values that are not finite"):
+        whitebox.explain(model, inputs.sigmoid(), TARGET, preprocessing=standardise)
+    assert whitebox.explain(model, inputs.sigmoid(), TARGET, "VBP", preprocessing=standardise).any()
+
+
 def test_a_network_in_training_mode_is_refused(model, inputs):
     with pytest.raises(InputError, match="training mode"):
         whitebox.explain(model.train(), inputs, TARGET)
