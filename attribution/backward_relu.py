@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from attribution.function_calls import FunctionCalls, function_name
+from attribution.function_calls import SCRIPTED, FunctionCalls, function_name
 from common.errors import InputError
 
 OTHER_RECTIFIERS = {
@@ -87,8 +87,13 @@ class BackwardReLU(FunctionCalls):
         self.rule, self.settings, self.has_applied = rule, settings, False
 
     def call_with_rule(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Raises `InputError` for a rectifier that is no ReLU."""
+        """Raises `InputError` for a rectifier that is no ReLU, and for a function that may hide one."""
         full_name = function_name(function)
+        if full_name.startswith(SCRIPTED):
+            raise InputError(
+                f"the network calls a {full_name}, in which DeconvNet and GB see no ReLU: give the function before "
+                "scripting; VBP, IB, IG, GC and CO explain it as it is"
+            )
         name = full_name.strip("_")
         x = rectifier_input(name, args, kwargs)
         if x is None or not (torch.is_grad_enabled() and x.requires_grad):

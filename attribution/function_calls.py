@@ -3,17 +3,40 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from torch.jit import ScriptFunction
 from torch.overrides import TorchFunctionMode
 
 Function = Callable[..., Any]
+_scripts: Any = ScriptFunction
+SCRIPTED = "scripted "  # before the name of a function whose own calls can't be seen
 
 
 class FunctionCalls(TorchFunctionMode):
-    """Within `with FunctionCalls(call):`, `call(function, args, kwargs)` stands for each call of a function."""
+    """Within `with FunctionCalls(call):`, `call(function, args, kwargs)` stands for each call of a function.
+
+    A function that `torch.jit.script` has compiled is one of them, see `SCRIPTED`.
+    """
 
     def __init__(self, call: Callable[[Function, Sequence[Any], Mapping[str, Any]], Any]) -> None:
         super().__init__()
         self.call = call
+
+    def __enter__(self) -> Any:
+        before = self._call_script = _scripts.__call__
+
+        def call_script(script: ScriptFunction, *args: Any, **kwargs: Any) -> Any:
+            def function(*args: Any, **kwargs: Any) -> Any:
+                return before(script, *args, **kwargs)
+
+            function.__name__ = f"{SCRIPTED}{script.name}"
+            return self.call(function, args, kwargs)
+
+        _scripts.__call__ = call_script
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> Any:
+        _scripts.__call__ = self._call_script
+        return super().__exit__(*error)
 
     def __torch_function__(
         self, func: Function, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

@@ -1,15 +1,10 @@
 """Methods that change the backward pass of ReLU."""
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attribution.activation_modules import require_relu_alone
 from attribution.backward_relu import BackwardReLU, Deconvolved, Guided, Rule, Switch
-from attribution.capture import require_visible_calls
-from attribution.feature_maps import Reshape
 from attribution.gradcam import GradCAM, to_size_of
 from attribution.gradient import GradientMethod, gradient_of, target_logits
 
@@ -18,11 +13,6 @@ class ModifiedBackprop(GradientMethod):
     """∂f_c/∂x with `rule` in place of the derivative of ReLU (see `attribution.backward_relu`)."""
 
     rule: Rule
-
-    def __init__(self, model: Callable[..., Any]) -> None:
-        """Raises `InputError` if the ReLUs of `model` can't be reached."""
-        super().__init__(model)
-        require_visible_calls(self.network)
 
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
         """(N, …), (N,) -> (N, …); raises `InputError` for a rectifier that is no ReLU, or without any."""
@@ -55,13 +45,6 @@ class GuidedGradCAM(GradCAM):
     Both come from one forward pass, whose ReLUs switch between the two rules. GC is interpolated bilinearly, as in the
     paper; Captum's GuidedGradCam takes the nearest pixel.
     """
-
-    def __init__(
-        self, model: Callable[..., Any], layer: str | nn.Module | None = None, reshape: Reshape | None = None
-    ) -> None:
-        """As for GradCAM. Raises `InputError` if the ReLUs of `model` can't be reached."""
-        super().__init__(model, layer, reshape)
-        require_visible_calls(self.network)
 
     @torch.enable_grad()
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:

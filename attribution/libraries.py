@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attribution.backward_relu import OTHER_RECTIFIERS
-from attribution.capture import record_calls
-from attribution.function_calls import FunctionCalls, function_name
+from attribution.capture import Call, record_calls
+from attribution.function_calls import SCRIPTED, FunctionCalls, function_name
 from attribution.fusing import fusible_pairs
 from attribution.layers import is_attention
 from attribution.network import Network, near
@@ -98,6 +98,7 @@ def require_relu_modules(place: str, network: Network, image: Tensor) -> None:
     if library not in ("captum.attr", "zennit") or name not in OF_RELU_MODULES:
         return
     calls = record_calls(network, image)
+    _refuse_scripts(place, calls)
     functions = sum(call.module is None and call.name == "relu" for call in calls)
     modules = sum(isinstance(call.module, nn.ReLU) for call in calls)
     if functions > modules or not modules:
@@ -116,6 +117,7 @@ def require_rules(place: str, model: nn.Module, image: Tensor) -> Tensor:
     from zennit.types import Activation
 
     calls = record_calls(Network(model), image)
+    _refuse_scripts(place, calls)
     if any(map(is_attention, calls)):
         raise InputError(f"{place} has no rule for attention: GRAD-ROLLOUT, GC and IG explain networks with attention")
     rectifiers = [call.name for call in calls if call.module is None and call.name in OTHER_RECTIFIERS]
@@ -124,6 +126,12 @@ def require_rules(place: str, model: nn.Module, image: Tensor) -> Tensor:
             f"{place} sees no {rectifiers[0]} that is no module of torch.nn: GC and IG explain the network"
         )
     return model(image)
+
+
+def _refuse_scripts(place: str, calls: Sequence[Call]) -> None:
+    for call in calls:
+        if call.name.startswith(SCRIPTED):
+            raise InputError(f"{place} has no rule for a {call.name}: give the function before scripting")
 
 
 def split_sums(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

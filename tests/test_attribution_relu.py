@@ -241,7 +241,33 @@ def test_scripted_modules_are_refused():
     with pytest.warns(Warning):
         scripted = torch.jit.script(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()))
     with pytest.raises(InputError, match="scripted"):
-        build_method("GB", nn.Sequential(scripted, nn.Flatten()))
+        build_method("GB", nn.Sequential(scripted, nn.Flatten()).eval()).attribute(torch.randn(1, 1, 4, 4), 0)
+
+
+@torch.jit.script
+def scripted_relu(values: torch.Tensor) -> torch.Tensor:
+    return torch.relu(values)
+
+
+@pytest.mark.parametrize("method", ["GC", "CO", "captum.attr:LayerGradCam", "GB", "GB-GC", "zennit:EpsilonPlusFlat"])
+def test_a_scripted_function_is_one_call(method):
+    class Model(nn.Module):
+        def __init__(self, relu) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.second, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 5)
+            self.relu = relu
+
+        def forward(self, images):
+            return self.head(self.relu(self.second(F.relu(self.first(images)))).mean((2, 3)))
+
+    images = torch.randn(3, 3, 9, 9)
+    if method in ("GB", "GB-GC", "zennit:EpsilonPlusFlat"):
+        with pytest.raises(InputError, match=r"scripted scripted_relu.* before\s+scripting"):
+            build_method(method, Model(scripted_relu).eval()).attribute(images, 1)
+        return
+    want = build_method(method, Model(F.relu).eval()).attribute(images, 1)
+    torch.testing.assert_close(build_method(method, Model(scripted_relu).eval()).attribute(images, 1), want)
 
 
 @pytest.mark.filterwarnings("ignore")
