@@ -31,12 +31,14 @@ class Layer:
         name: for messages.
         module: the module that is called; None for a function.
         call: number of the call among those of the module, or of all functions, counted from 0.
+        calls: how many of these there are in a forward pass.
         to_map: brings the output to (N, C, h, w).
     """
 
     name: str
     module: nn.Module | None
     call: int
+    calls: int
     to_map: Reshape = field(compare=False)
 
 
@@ -67,7 +69,11 @@ def capture(layer: Layer, from_here: bool = False) -> Iterator[Captured]:
 
 @contextmanager
 def changed_output(layer: Layer, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Replace the output of `layer` by `change(output)` in a forward pass in the `with` block."""
+    """Replace the output of `layer` by `change(output)` in a forward pass in the `with` block.
+
+    Raises:
+        InputError: the pass has more or fewer calls than the one in which the layer was found.
+    """
     calls = count()
 
     def call_function(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -83,6 +89,11 @@ def changed_output(layer: Layer, change: Callable[[Tensor], Tensor]) -> Iterator
         else:
             stack.callback(layer.module.register_forward_hook(hook).remove)
         yield
+        if (number := next(calls)) != layer.calls:
+            raise InputError(
+                f"layer {layer.name!r} is one of {layer.calls} calls for two images, and of {number} for these, so that "
+                "its place can't be told: give a module that is called once as layer="
+            )
 
 
 def _with_first_tensor_changed(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -97,7 +108,7 @@ def _with_first_tensor_changed(output: Any, change: Callable[[Tensor], Tensor]) 
 
 @dataclass(eq=False)
 class Call:
-    """A call of a function, or else of a module, in a forward pass; `number` as in `Layer.call`.
+    """A call of a function, or else of a module, in a forward pass; `number` and `total` as in `Layer`.
 
     Attributes:
         input: the first argument.
@@ -108,6 +119,7 @@ class Call:
     number: int
     module: nn.Module | None = None
     input: object = None
+    total: int = 0
 
 
 def require_visible_calls(network: Network) -> None:
@@ -150,4 +162,7 @@ def record_calls(network: Network, images: Tensor) -> list[Call]:
             stack.callback(module.register_forward_hook(hook).remove)
         stack.enter_context(FunctionCalls(call_function))
         network(images)
+    totals = {None: next(function_numbers)} | {module: next(numbers) for module, numbers in module_numbers.items()}
+    for call in calls:
+        call.total = totals[call.module]
     return calls

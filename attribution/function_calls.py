@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch.jit import ScriptFunction
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
 Function = Callable[..., Any]
 _scripts: Any = ScriptFunction
@@ -29,7 +29,8 @@ class FunctionCalls(TorchFunctionMode):
                 return before(script, *args, **kwargs)
 
             function.__name__ = f"{SCRIPTED}{script.name}"
-            return self.call(function, args, kwargs)
+            with _pop_mode_temporarily():  # as PyTorch does for other functions
+                return self.call(function, args, kwargs)
 
         _scripts.__call__ = call_script
         return super().__enter__()

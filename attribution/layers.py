@@ -128,7 +128,7 @@ class _Search:
         for call in reversed(calls):
             to_map = self.to_map(call)
             if to_map is not None:
-                result = Layer(name, module, call.number, to_map)
+                result = Layer(name, module, call.number, call.total, to_map)
                 self.require_gradient(result)
                 return result
         raise InputError(
@@ -183,7 +183,8 @@ class _Search:
                 break
             call = other
         name = self.names.get(call.module) if call.module is not None else None
-        return Layer(name or f"call {call.number} of a function, {call.name}", call.module, call.number, to_map)
+        name = name or f"call {call.number} of a function, {call.name}"
+        return Layer(name, call.module, call.number, call.total, to_map)
 
     def captured(self, layer: Layer, images: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return the activation of `layer`, a leaf, or None if it was not called, and the logits."""

@@ -160,7 +160,7 @@ def test_network_without_feature_map_is_refused():
 
 def test_captured_activation_is_that_of_the_layer_even_if_the_next_works_in_place():
     model, inputs = Functional(), torch.randn(2, 1, 9, 9)
-    with capture(Layer("last", model.last, 0, lambda output: output)) as captured:
+    with capture(Layer("last", model.last, 0, 1, lambda output: output)) as captured:
         model(inputs)
     want = nn.functional.conv2d(torch.relu(model.first(inputs)), model.last.weight, model.last.bias)
     torch.testing.assert_close(captured.activation, want)

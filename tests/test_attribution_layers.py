@@ -290,3 +290,28 @@ def test_other_convolutions_keep_their_way_back():
     )
     use_fast_input_gradient(left)
     assert all(type(module) is nn.Conv2d for module in left)
+
+
+class ImageByImage(nn.Module):
+    """Divides each image by its maximum, one by one: the number of calls depends on that of the images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 5)
+
+    def forward(self, images):
+        images = torch.stack([image / image.amax() for image in images])
+        return self.head(self.second(self.first(images).relu()).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("method", ["GC", "CO", "captum.attr:LayerGradCam"])
+def test_a_call_whose_number_depends_on_the_batch_is_refused(method):
+    model, images = ImageByImage().eval(), torch.rand(4, 3, 9, 9)
+    with pytest.raises(InputError, match="calls for two images, and of"):
+        build_method(method, model).attribute(images, 1)
+    whole = images / images.amax(dim=(1, 2, 3), keepdim=True)
+    layers = nn.Sequential(model.first, nn.ReLU(), model.second, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    want = build_method(method, nn.Sequential(*layers, model.head), layer="2").attribute(whole, 1)
+    got = build_method(method, model, layer="second").attribute(images, 1)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)

@@ -147,7 +147,7 @@ class FirstImages:
 
 
 def layer_of(model, name):
-    return Layer(name, model.get_submodule(name), 0, lambda output: output)
+    return Layer(name, model.get_submodule(name), 0, 1, lambda output: output)
 
 
 @pytest.mark.parametrize("attention", NAMES)
