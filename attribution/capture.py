@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.jit import ScriptModule
 
@@ -21,6 +22,9 @@ MOVING = {  # functions that return the same values in other places
     *("permute", "reshape", "roll", "select", "split", "squeeze", "swapaxes", "t", "to", "transpose", "type_as"),
     *("unflatten", "unfold", "unsqueeze", "view", "view_as", "float", "interpolate", "upsample", "dropout"),
 }
+
+
+PERMUTING = {"permute", "movedim", "moveaxis", "transpose", "swapaxes", "swapdims"}
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,8 @@ def changed_output(layer: Layer, change: Callable[[Tensor], Tensor]) -> Iterator
         yield
         if (number := next(calls)) != layer.calls:
             raise InputError(
-                f"layer {layer.name!r} is one of {layer.calls} calls for two images, and of {number} for these, so that "
-                "its place can't be told: give a module that is called once as layer="
+                f"layer {layer.name!r} is one of {layer.calls} calls for two images, and of {number} for these, so "
+                "that its place can't be told: give a module that is called once as layer="
             )
 
 
@@ -112,6 +116,7 @@ class Call:
 
     Attributes:
         input: the first argument.
+        order: of a function that permutes the four axes of its input, the axis there of each axis of the output.
     """
 
     name: str
@@ -119,6 +124,7 @@ class Call:
     number: int
     module: nn.Module | None = None
     input: object = None
+    order: tuple[int, ...] = ()
     total: int = 0
 
 
@@ -129,6 +135,16 @@ def require_visible_calls(network: Network) -> None:
             "the calls in a scripted module can't be seen, which GC, CO, GB and DeconvNet need: give the module before "
             "scripting; VBP, IB and IG explain it as it is"
         )
+
+
+def _order(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the `Call.order` of a call."""
+    lengths = (1, 2, 3, 4)
+    if args and isinstance(args[0], Tensor):
+        args = args[0].new_empty(lengths, device="meta"), *args[1:]
+    else:
+        kwargs = {**kwargs, "input": torch.empty(lengths, device="meta")}
+    return tuple(map(lengths.index, function(*args, **kwargs).shape))
 
 
 def record_calls(network: Network, images: Tensor) -> list[Call]:
@@ -146,7 +162,8 @@ def record_calls(network: Network, images: Tensor) -> list[Call]:
         output, name = function(*args, **kwargs), function_name(function)
         if isinstance(output, Tensor):
             name, first = name if name in MOVING else name.rstrip("_"), args[0] if args else None
-            calls.append(Call(name, output, next(function_numbers), input=first))
+            order = _order(function, args, kwargs) if name in PERMUTING and output.ndim == 4 else ()
+            calls.append(Call(name, output, next(function_numbers), input=first, order=order))
         elif name in ATTENTION:
             calls.append(Call(name, output[0], -1))
         return output

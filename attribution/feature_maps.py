@@ -10,6 +10,10 @@ MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens
 
 Reshape = Callable[[Tensor], Tensor]
 Grid = tuple[int, int]
+Axes = tuple[int, int, int]
+"""The axes of a map (N, …, …, …) that hold channels, height and width."""
+
+CHANNELS_FIRST, CHANNELS_LAST = (1, 2, 3), (3, 1, 2)
 
 
 class MapLayout:
@@ -27,12 +31,11 @@ class MapLayout:
     ) -> None:
         self.image_size, self.grids, self.extra_tokens, self.reshape = image_size, grids, extra_tokens, reshape
 
-    def to_map(self, output: Tensor, channels_last: bool | None) -> Reshape | None:
+    def to_map(self, output: Tensor, axes: Axes | None) -> Reshape | None:
         """Return a function that brings `output` to (N, C, h, w); None if it is no map.
 
         Args:
-            channels_last: a four-dimensional output is (N, h, w, C), or it is not; None takes what fits the image, and
-                (N, C, h, w) if both do.
+            axes: those of a four-dimensional output; None takes channels first if that fits the image, else last.
         """
         if self.reshape is not None:
             reshaped = self.reshape(output.detach())
@@ -42,13 +45,13 @@ class MapLayout:
             return self.tokens_to_map(output.shape[1])
         if output.ndim != 4:
             return None
-        first, second, third = output.shape[1:]
-        if channels_last is None:
-            channels_last = not self.is_grid(second, third)
-        if channels_last:
-            return (lambda output: output.permute(0, 3, 1, 2)) if self.is_grid(first, second) else None
-        is_map = self.is_grid(second, third) and not is_distribution(output)
-        return (lambda output: output) if is_map else None
+        if axes is None:
+            axes = CHANNELS_FIRST if self.is_grid(*output.shape[2:]) else CHANNELS_LAST
+        if not self.is_grid(output.shape[axes[1]], output.shape[axes[2]]):
+            return None
+        if axes != CHANNELS_FIRST:
+            return lambda output: output.permute(0, *axes)
+        return None if is_distribution(output) else lambda output: output
 
     def is_grid(self, height: int, width: int) -> bool:
         """Return whether so many positions, two or more, can lie over the image: in its proportions."""

@@ -6,16 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from attribution.capture import ATTENTION, MOVING, Call, Layer, capture, record_calls
-from attribution.feature_maps import MapLayout, Reshape
+from attribution.feature_maps import CHANNELS_FIRST, CHANNELS_LAST, Axes, MapLayout, Reshape
 from attribution.network import Network, gradients, uncompiled
 from common.errors import InputError
 
 CONVOLUTIONS = {"conv2d", "_conv_forward"}
 NORMS = ("layer_norm", "rms_norm")
-CHANNELS_FIRST = {*CONVOLUTIONS, "batch_norm", "group_norm", "instance_norm", "max_pool2d", "avg_pool2d"}
-CHANNELS_LAST = {"linear", *NORMS}
+OF_CHANNELS_FIRST = {*CONVOLUTIONS, "batch_norm", "group_norm", "instance_norm", "max_pool2d", "avg_pool2d"}
+OF_CHANNELS_LAST = {"linear", *NORMS}
 NO_NORMS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm)
-PERMUTING = {"permute", "movedim"}
 POOLING = {
     *("max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "lp_pool2d", "fractional_max_pool2d"),
     *("adaptive_avg_pool2d", "adaptive_max_pool2d", "adaptive_max_pool2d_with_indices", "boolean_dispatch"),
@@ -83,23 +82,28 @@ def find_layout(calls: list[Call], images: Tensor, reshape: Reshape | None) -> M
     return MapLayout((images.shape[2], images.shape[3]), grids, extra_tokens, reshape)
 
 
-def find_channels(calls: list[Call]) -> dict[Call, bool]:
-    """Return of calls that return (N, …, …, …) whether the channels come last, where the calls before tell.
+def find_axes(calls: list[Call]) -> dict[Call, Axes]:
+    """Return the axes of calls that return (N, …, …, …), where the calls before tell.
 
-    A convolution's come first, a linear layer's last; other functions leave them where they are, but for `permute`.
+    A convolution's channels come first, a linear layer's last; other functions leave the axes where they are, but for
+    those that permute them.
     """
-    last: dict[torch.Size, bool] = {}
+    known: dict[torch.Size, Axes] = {}
     found = {}
     for call in calls:
-        shape = call.output.shape
+        shape, before = call.output.shape, call.input.shape if isinstance(call.input, Tensor) else None
         if len(shape) != 4:
             continue
-        if call.name in CHANNELS_FIRST | CHANNELS_LAST:
-            last[shape] = call.name in CHANNELS_LAST
-        elif call.name in PERMUTING and isinstance(call.input, Tensor) and call.input.shape in last:
-            last[shape] = not last[call.input.shape]
-        if shape in last:
-            found[call] = last[shape]
+        of_input = None if before is None else known.get(before)
+        if call.name in OF_CHANNELS_FIRST:
+            known[shape] = CHANNELS_FIRST
+        elif call.name in OF_CHANNELS_LAST:
+            known[shape] = of_input if of_input is not None and of_input[0] == 3 else CHANNELS_LAST
+        elif call.order[:1] == (0,) and of_input is not None:
+            channels, height, width = map(call.order.index, of_input)
+            known[shape] = channels, height, width
+        if shape in known:
+            found[call] = known[shape]
     return found
 
 
@@ -110,11 +114,11 @@ class _Search:
         self.network, self.pair = network, pair
         self.names = {module: name for name, module in network.modules().items()}
         self.calls = record_calls(network, pair.clone().requires_grad_())
-        self.layout, self.channels_last = find_layout(self.calls, pair, reshape), find_channels(self.calls)
+        self.layout, self.axes = find_layout(self.calls, pair, reshape), find_axes(self.calls)
 
     def to_map(self, call: Call) -> Reshape | None:
         is_of_images = call.output.is_floating_point() and len(call.output) == len(self.pair)
-        return self.layout.to_map(call.output, self.channels_last.get(call)) if is_of_images else None
+        return self.layout.to_map(call.output, self.axes.get(call)) if is_of_images else None
 
     def of_module(self, layer: str | nn.Module) -> Layer:
         """Return the last call of a module that returns a map."""

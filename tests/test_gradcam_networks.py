@@ -208,6 +208,31 @@ def test_channels_that_were_moved_to_the_front_again_come_first():
     torch.testing.assert_close(rescaled(got), want.unsqueeze(1), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("move", [lambda maps: maps.transpose(1, 3), lambda maps: maps.swapaxes(3, 1)])
+@pytest.mark.parametrize("method", ["GC", "CO", "captum.attr:LayerGradCam"])
+@pytest.mark.parametrize("is_moved_back", [True, False])
+def test_height_and_width_stay_where_channels_are_swapped_with_width(move, method, is_moved_back):
+    class Swapped(nn.Module):
+        def __init__(self, move) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.stem, self.norm, self.head = nn.Conv2d(3, 12, 3, padding=1), nn.LayerNorm(12), nn.Linear(12, CLASSES)
+            self.move = move
+
+        def forward(self, images):
+            maps = self.norm(self.move(nn.functional.gelu(self.stem(images))))
+            return self.head(self.move(maps).mean((2, 3)) if is_moved_back else maps.mean((1, 2)))
+
+    class Permuted(Swapped):
+        def forward(self, images):
+            maps = self.norm(nn.functional.gelu(self.stem(images)).permute(0, 2, 3, 1))
+            return self.head(maps.permute(0, 3, 1, 2).mean((2, 3)) if is_moved_back else maps.mean((1, 2)))
+
+    images = torch.randn(3, 3, 16, 16)
+    got, want = (build_method(method, kind(move).eval()).attribute(images, 1) for kind in (Swapped, Permuted))
+    torch.testing.assert_close(got, want)
+
+
 def test_a_residual_branch_is_not_taken_for_what_the_attention_reads():
     """With norms after the attention, the norm before the last attention is a summand alone."""
     torch.manual_seed(0)
