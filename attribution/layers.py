@@ -28,10 +28,10 @@ def find_layer(
 ) -> Layer:
     """Return the call in `network` whose activation Grad-CAM explains.
 
-    By default this is the last of the network's own `layers`, where it names them; with self-attention, the layer norm
-    before the last attention, if that reads nothing else; and otherwise the last feature map before any pooling on
-    which alone the logits depend, from which they read more than a class token, and which is no map of the class
-    scores.
+    By default this is the last of the network's own `layers`, where it names them; with self-attention in the last
+    stage, the norm before the last attention, if that reads nothing else; and otherwise the last feature map before any
+    pooling on which alone the logits depend, from which they read more than a class token, and which is no map of the
+    class scores.
 
     Args:
         inputs: (N, C, H, W); one image is enough.
@@ -157,9 +157,10 @@ class _Search:
             is_of_heads = call.output.ndim == 4 and call.output.shape[2] in tokens  # (N, heads, T, d)
             to_map = None if is_of_heads else self.to_map(call)
             if to_map is not None:
-                layer = self.layer_of(call, to_map)
-                is_found = self.is_read_alone(layer, self.calls[attention[-1]]) and self.is_on_all_paths(call)
-                return layer if is_found else None
+                layer, rest = self.layer_of(call, to_map), self.calls[attention[-1] :]
+                if any(is_smaller_map(later, to_map(call.output)) for later in rest):
+                    return None  # the attention is in an earlier stage
+                return layer if self.is_read_alone(layer, rest[0]) and self.is_on_all_paths(call) else None
         return None
 
     def bottleneck(self) -> Layer | None:
@@ -178,6 +179,8 @@ class _Search:
             layer = self.layer_of(*candidate)
             if self.is_bottleneck(layer) and not self.is_class_scores(layer):
                 return layer
+            if call.output is call.input:
+                self.require_read(layer, call)
         return None
 
     def layer_of(self, call: Call, to_map: Reshape) -> Layer:
@@ -230,6 +233,24 @@ class _Search:
             return False
         return bool(layer.to_map(of_activation).any()) or not of_activation.any()
 
+    def require_read(self, layer: Layer, call: Call) -> None:
+        """Refuse a call in place with whose input the network goes on, where what it returns can't be followed."""
+        before = reversed(self.calls[: self.calls.index(call)])
+        source = next((other for other in before if other.output is call.input), None)
+        if source is None:
+            return
+        for place in (layer, self.layer_of(source, lambda tokens: tokens)):
+            activation, logits = self.captured(place, self.pair)
+            is_read = False
+            if activation is not None and logits.requires_grad:
+                is_read = gradients(weighted_sum(logits), activation)[0] is not None
+            if is_read == (place is layer):
+                return
+        raise InputError(
+            f"the network goes on with the input of {layer.name}, which changed it in place, and not with what it "
+            "returned: write x = relu(x) in the place of relu(x), or give layer="
+        )
+
     def is_class_scores(self, layer: Layer) -> bool:
         """Return whether each logit depends on its own channel alone, as behind a 1×1 convolution with pooling."""
         activation, logits = self.captured(layer, self.pair)
@@ -267,6 +288,12 @@ def is_attention(call: Call) -> bool:
         return True
     shape = call.output.shape
     return call.module is None and call.name == "softmax" and call.output.ndim >= 3 and shape[-1] == shape[-2] > 1
+
+
+def is_smaller_map(call: Call, of_attention: Tensor) -> bool:
+    """Return whether a convolution returns a map of fewer positions than one (N, C, h, w), and of more than one."""
+    size, output = of_attention.shape[2:].numel(), call.output
+    return call.name in CONVOLUTIONS and output.ndim == 4 and 1 < output.shape[2:].numel() < size
 
 
 def is_norm(call: Call) -> bool:

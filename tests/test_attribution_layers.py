@@ -315,3 +315,27 @@ def test_a_call_whose_number_depends_on_the_batch_is_refused(method):
     want = build_method(method, nn.Sequential(*layers, model.head), layer="2").attribute(whole, 1)
     got = build_method(method, model, layer="second").attribute(images, 1)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
+
+
+class Unbound(nn.Module):
+    """Calls functions in place, and goes on with what they changed or with what they returned."""
+
+    def __init__(self, relu, is_bound: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 5)
+        self.relu, self.is_bound = relu, is_bound
+
+    def forward(self, images):
+        maps = self.second(self.first(images).relu())
+        changed = self.relu(maps)
+        return self.head((changed if self.is_bound else maps).mean((2, 3)))
+
+
+@pytest.mark.parametrize("relu", [torch.relu_, nn.ReLU(inplace=True), lambda maps: maps.add_(1).relu_()])
+def test_a_change_in_place_that_can_not_be_followed_is_refused(relu):
+    images = torch.randn(3, 3, 9, 9)
+    with pytest.raises(InputError, match="goes on with the input of"):
+        build_method("GC", Unbound(relu, False).eval()).attribute(images, 1)
+    want = build_method("GC", Unbound(lambda maps: relu(maps.clone()), True).eval()).attribute(images, 1)
+    torch.testing.assert_close(build_method("GC", Unbound(relu, True).eval()).attribute(images, 1), want)

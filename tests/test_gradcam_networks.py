@@ -208,6 +208,30 @@ def test_channels_that_were_moved_to_the_front_again_come_first():
     torch.testing.assert_close(rescaled(got), want.unsqueeze(1), rtol=1e-3, atol=1e-3)
 
 
+class ChannelAttention(nn.Module):
+    def forward(self, maps):
+        channels = maps.flatten(2)
+        weights = (channels @ channels.transpose(1, 2)).softmax(-1)
+        return maps + (weights @ channels).view_as(maps)
+
+
+class PixelAttention(nn.Module):
+    def forward(self, maps):
+        pixels = maps.flatten(2).transpose(1, 2)
+        return maps + nn.functional.scaled_dot_product_attention(pixels, pixels, pixels).transpose(1, 2).view_as(maps)
+
+
+@pytest.mark.parametrize("attention", [ChannelAttention, PixelAttention])
+def test_attention_in_an_early_stage_is_not_explained(attention):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 3, padding=1), nn.GroupNorm(2, 8), attention(), nn.ReLU(), nn.MaxPool2d(2)
+    layers += nn.Conv2d(8, 16, 3, padding=1), nn.ReLU()
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, CLASSES)).eval()
+    images = torch.randn(3, 3, 16, 16)
+    want = build_method("GC", model, layer="6").attribute(images, 1)
+    torch.testing.assert_close(build_method("GC", model).attribute(images, 1), want, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("move", [lambda maps: maps.transpose(1, 3), lambda maps: maps.swapaxes(3, 1)])
 @pytest.mark.parametrize("method", ["GC", "CO", "captum.attr:LayerGradCam"])
 @pytest.mark.parametrize("is_moved_back", [True, False])
