@@ -206,7 +206,7 @@ class _Search:
             calls = record_calls(self.network, leaf)
         number = list(filter(is_attention, self.calls)).index(attention)
         output = list(filter(is_attention, calls))[number].output
-        return not output.requires_grad or torch.autograd.grad(output.sum(), leaf, allow_unused=True)[0] is None
+        return not output.requires_grad or gradients(output.sum(), leaf)[0] is None
 
     def is_on_all_paths(self, norm: Call) -> bool:
         """Return whether the logits depend on the image only through what the norm reads, as far as a call returned it.
@@ -228,7 +228,7 @@ class _Search:
         activation, logits = self.captured(layer, leaf)
         if not logits.requires_grad or activation is None:
             return False
-        of_leaf, of_activation = torch.autograd.grad(weighted_sum(logits), (leaf, activation), allow_unused=True)
+        of_leaf, of_activation = gradients(weighted_sum(logits), leaf, activation)
         if of_leaf is not None or of_activation is None:
             return False
         return bool(layer.to_map(of_activation).any()) or not of_activation.any()
@@ -258,7 +258,8 @@ class _Search:
         if layer.to_map(activation).shape[1] != logits.shape[1]:
             return False
         for label in {0, logits.shape[1] - 1}:
-            (gradient,) = torch.autograd.grad(logits[:, label].sum(), activation, retain_graph=True)
+            (gradient,) = gradients(logits[:, label].sum(), activation, retain_graph=True)
+            assert gradient is not None
             is_used = layer.to_map(gradient).abs().amax(dim=(0, 2, 3)) > 0
             if is_used.any() and not (is_used[label] and int(is_used.sum()) == 1):
                 return False
@@ -269,7 +270,7 @@ class _Search:
         activation, logits = self.captured(layer, self.pair)
         if not logits.requires_grad or activation is None:
             return
-        (gradient,) = torch.autograd.grad(weighted_sum(logits), activation, allow_unused=True)
+        (gradient,) = gradients(weighted_sum(logits), activation)
         if gradient is not None and gradient.any() and not layer.to_map(gradient).any():
             raise InputError(
                 f"after layer {layer.name!r} the logits read the class token alone, so that its map would be empty: "

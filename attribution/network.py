@@ -273,6 +273,8 @@ def gradients(score: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tup
         return torch.autograd.grad(score, inputs, retain_graph=retain_graph, allow_unused=True)
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
+        if "checkpoint" in str(error):
+            reason = "it computes activations anew (gradient checkpointing): switch that off"
         raise InputError(f"the network can't be differentiated: {reason}") from error
 
 

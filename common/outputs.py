@@ -53,7 +53,7 @@ def find_logits(output: Any, choice: LogitsChoice | None = None) -> Tensor:
     if len(matrices) == 1:
         return matrices[0]
     shapes = ", ".join(f"{name}: {tuple(part.shape)}" for name, part in parts.items()) or type(output).__name__
-    raise InputError(f"{_REQUIREMENT} {shapes}: say which part they are with logits=, or return them alone")
+    raise InputError(f"{_REQUIREMENT} {shapes}: return them alone, or say which part they are with logits= of explain")
 
 
 def require_logits(output: Tensor) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.models import resnet18
 
 import attribution.chunks
@@ -339,3 +340,14 @@ def test_a_change_in_place_that_can_not_be_followed_is_refused(relu):
         build_method("GC", Unbound(relu, False).eval()).attribute(images, 1)
     want = build_method("GC", Unbound(lambda maps: relu(maps.clone()), True).eval()).attribute(images, 1)
     torch.testing.assert_close(build_method("GC", Unbound(relu, True).eval()).attribute(images, 1), want)
+
+
+@pytest.mark.parametrize("method", ["VBP", "GC", "GB"])
+def test_gradient_checkpointing_that_hides_the_gradient_is_one_line(method):
+    class Checkpointed(Unbound):
+        def forward(self, images):
+            maps = checkpoint(nn.Sequential(self.second, nn.ReLU()), self.first(images).relu(), use_reentrant=True)
+            return self.head(maps.mean((2, 3)))
+
+    with pytest.raises(InputError, match=r"gradient checkpointing\): switch that off"):
+        build_method(method, Checkpointed(None, True).eval()).attribute(torch.randn(2, 3, 9, 9), 1)
