@@ -1,22 +1,17 @@
 """The command line of White Box: parse, dispatch, nothing else."""
 
 import argparse
-import codecs
-import io
-import os
 import sys
-import unicodedata
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
 
 INSTALL = "is not installed: type `make .venv/run` and `. .venv/bin/activate`, and the same command again"
 
 try:
     from common.errors import InputError
     from common.parsing import ALL, one_or_more
+    from common.terminal import set_up_streams, silence
     from evaluation import EVALUATIONS, TRUST
     from evaluation.options import defaults_of, options_of
     from experiments.options import GROUPS, evaluation_name
@@ -35,15 +30,6 @@ COMMANDS = {
 }
 ORIGINAL_SPELLINGS = ("batch_size", "valid_rate")
 STOPPED, UNREAD = 130, 141  # as a shell has it of SIGINT and SIGPIPE
-PLAIN = {  # of the letters that we write, those that have a usual spelling in ASCII
-    letter: word
-    for letters, word in (
-        *(("±", "+/-"), ("×", "x"), ("−–—▼", "-"), ("▲", "+"), ("·†", "*"), ("≈", "~"), ("≥", ">="), ("≤", "<=")),
-        *(("→", "->"), ("↑", "^"), ("↓", "v"), ("‖", "||"), ("‘’", "'"), ("“”", '"'), ("√", "sqrt"), ("Σ", "sum")),
-        *(("α", "alpha"), ("β", "beta"), ("δ", "delta"), ("σ", "sigma"), ("φ", "phi"), ("ø", "o"), ("ß", "ss")),
-    )
-    for letter in letters
-}
 
 
 class Parser(argparse.ArgumentParser):
@@ -115,29 +101,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def plainly(error: UnicodeError) -> tuple[str, int]:
-    """Write what a stream can't encode in ASCII: the `codecs` error handler `plainly`."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    return "".join(map(_plain, error.object[error.start : error.end])), error.end
-
-
-def _plain(letter: str) -> str:
-    """A letter by its usual spelling, else without its accent, else by its number."""
-    if letter in PLAIN:
-        return PLAIN[letter]
-    bare = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
-    return bare or letter.encode("ascii", "backslashreplace").decode()
-
-
-def set_up_streams() -> None:
-    """Let stdout and stderr write what their terminal can show, whatever its encoding; nothing changes for UTF-8."""
-    codecs.register_error("plainly", plainly)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # others have no encoding, or are None
-            stream.reconfigure(errors="plainly")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 2 for a wrong input, 130 when interrupted, or 141 when nobody reads on."""
     set_up_streams()
@@ -162,14 +125,6 @@ def flush() -> None:
     except OSError as error:
         silence(sys.stdout)
         sys.exit(fail(f"stdout: {error.strerror}"))
-
-
-def silence(*streams: TextIO | None) -> None:
-    """Send what is still to be written nowhere: Python would try again at its end, and complain."""
-    for stream in streams:
-        with suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
-            if stream is not None:
-                os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def request_of(namespace: argparse.Namespace) -> "Request":

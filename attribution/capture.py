@@ -47,9 +47,9 @@ class Layer:
 
 
 class Captured:
-    """A holder for the activation that `capture` notes."""
+    """A holder for the activation that `capture` notes: None before the call."""
 
-    activation: Tensor
+    activation: Tensor | None = None
 
 
 @contextmanager
@@ -64,8 +64,8 @@ def capture(layer: Layer, from_here: bool = False) -> Iterator[Captured]:
     captured = Captured()
 
     def hold(output: Tensor) -> Tensor:
-        captured.activation = output.detach().requires_grad_() if from_here else output
-        return captured.activation.clone()
+        activation = captured.activation = output.detach().requires_grad_() if from_here else output
+        return activation.clone()
 
     with changed_output(layer, hold):
         yield captured

@@ -57,7 +57,7 @@ class LayerMethod(AttributionMethod):
         layer = self.layer_for(inputs)
         with capture(layer, from_here) as captured:
             logits = self.network(inputs)
-        activation = getattr(captured, "activation", None)
+        activation = captured.activation
         if activation is None:
             raise InputError(f"layer {layer.name!r} is not called for every image: choose another with layer=")
         return activation, logits

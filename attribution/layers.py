@@ -197,7 +197,7 @@ class _Search:
         """Return the activation of `layer`, a leaf, or None if it was not called, and the logits."""
         with capture(layer, from_here=True) as captured:
             logits = self.network(images)
-        return getattr(captured, "activation", None), logits
+        return captured.activation, logits
 
     def is_read_alone(self, layer: Layer, attention: Call) -> bool:
         """Return whether the call `attention` depends on the image through this activation alone."""

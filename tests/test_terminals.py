@@ -11,6 +11,7 @@ import pytest
 import main
 from common import progress
 from common.files import write_text
+from common.terminal import set_up_streams
 from data import load_dataset
 from data.folders import folder_name
 from tests.samples import sample_arrays
@@ -86,7 +87,7 @@ def test_letters_are_spelled_and_utf8_stays(monkeypatch):
     ):
         stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
         monkeypatch.setattr(sys, "stdout", stream)
-        main.set_up_streams()
+        set_up_streams()
         print(text, end="", flush=True)
         assert stream.buffer.getvalue() == wanted
 
@@ -95,7 +96,7 @@ def test_a_bar_in_any_encoding(monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    main.set_up_streams()
+    set_up_streams()
     with progress.progress_bar(3, "σ of größe 日", "images") as bar:
         bar.update(3)
         bar.refresh()

@@ -242,7 +242,15 @@ def test_device_that_is_not_there(name):
 
 def test_device_automatic():
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert has_bfloat16("cpu") in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "has_it"), [("fpu avx512f avx512_bf16", True), ("fphp bf16", True), ("fpu avx512f avx2", False)]
+)
+def test_bfloat16_is_used_where_the_processor_multiplies_it(monkeypatch, flags, has_it):
+    monkeypatch.setattr("training.device._cpu_info", lambda: f"model name : it\nflags : {flags}\n")
+    assert has_bfloat16("cpu") == has_it
+    assert not has_bfloat16("mps")
 
 
 FAULTS = """
