@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import InputError
 from common.imports import import_object, is_user_code
+from common.parsing import canonical_name
 
 if TYPE_CHECKING:
     from attribution.method import Method
@@ -73,19 +74,16 @@ def canonical_method(name: str) -> str:
     """Return the key of a method in `REGISTRY`, or `package.module:Name` as it is; raise `InputError` for no method."""
     if isinstance(name, str) and is_user_code(name):
         return name
-    return _canonical("method", name, REGISTRY, ", or give package.module:Name")
+    return canonical_name("method", name, _names(REGISTRY), ", or give package.module:Name")
 
 
 def canonical_ensemble(name: str) -> str:
     """Return the key of an ensemble in `ENSEMBLE_REGISTRY`; raise `InputError` for no ensemble."""
-    return _canonical("ensemble", name, ENSEMBLE_REGISTRY)
+    return canonical_name("ensemble", name, _names(ENSEMBLE_REGISTRY))
 
 
-def _canonical(kind: str, name: str, registry: dict[str, MethodInfo], or_else: str = "") -> str:
-    for canonical, info in registry.items() if isinstance(name, str) else ():
-        if name.upper() in map(str.upper, (canonical, *info.aliases)):
-            return canonical
-    raise InputError(f"unknown {kind} {name!r}: choose from {', '.join(registry)}{or_else}")
+def _names(registry: dict[str, MethodInfo]) -> dict[str, tuple[str, ...]]:
+    return {name: info.aliases for name, info in registry.items()}
 
 
 def build_method(name: str, model: "Callable[..., Any]", ensemble: str | None = None, **params: Any) -> "Method":

@@ -1,7 +1,7 @@
 """Parsers of values on a command line."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from common.errors import InputError
@@ -57,16 +57,28 @@ def one_or_more(canonical: Callable[[str], str], everything: Sequence[str]) -> C
     return parse
 
 
+def canonical_name(what: str, name: object, known: Mapping[str, Iterable[str]], or_else: str = "") -> str:
+    """Return a name as it is written here.
+
+    Args:
+        what: is looked for, in messages.
+        name: in upper or lower case.
+        known: each name, with others for the same thing.
+        or_else: another choice, at the end of the message.
+
+    Raises:
+        InputError: an unknown name, or no text.
+    """
+    spelled = name.upper() if isinstance(name, str) else None
+    for canonical, others in known.items():
+        if spelled in map(str.upper, (canonical, *others)):
+            return canonical
+    raise InputError(f"unknown {what} {name!r}: choose from {', '.join(known)}{or_else}")
+
+
 def among(what: str, known: Sequence[str]) -> Callable[[str], str]:
     """Return a parser of one of `known`, in upper or lower case."""
-    canonical = {name.lower(): name for name in known}
-
-    def parse(text: str) -> str:
-        if text.lower() not in canonical:
-            raise InputError(f"unknown {what} {text!r}: choose from {', '.join(known)}, {ALL}")
-        return canonical[text.lower()]
-
-    return parse
+    return lambda text: canonical_name(what, text, dict.fromkeys(known, ()), f", {ALL}")
 
 
 def json_object(text: str) -> dict[str, Any]:

@@ -6,8 +6,7 @@ This module imports no torch, so that `--help` and reports start at once.
 from dataclasses import dataclass
 from typing import Any
 
-from common.errors import InputError
-from common.parsing import fraction, names, number, positions, positive
+from common.parsing import canonical_name, fraction, names, number, positions, positive
 from evaluation import FILLS_OF, INSERTION_RATIOS, ORDERS, RATIOS, RECORDED_ORDERS
 from evaluation.options import option
 from evaluation.runs import MaskOptions, RetrainingConfig, explain_option, fill_option, rank_option, ratios_option
@@ -102,10 +101,7 @@ class SanityConfig:
 
 def order_name(text: str) -> str:
     """Return "MoRF" or "LeRF", also for "most" or "least"."""
-    names = {name.lower(): order for order, recorded in RECORDED_ORDERS.items() for name in (order, recorded)}
-    if text.lower() not in names:
-        raise InputError(f"{text!r} is no order of removal: choose from {', '.join(ORDERS)}")
-    return names[text.lower()]
+    return canonical_name("order", text, {order: (recorded,) for order, recorded in RECORDED_ORDERS.items()})
 
 
 @dataclass(frozen=True)
