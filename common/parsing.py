@@ -69,9 +69,8 @@ def canonical_name(what: str, name: object, known: Mapping[str, Iterable[str]], 
     Raises:
         InputError: an unknown name, or no text.
     """
-    spelled = name.upper() if isinstance(name, str) else None
     for canonical, others in known.items():
-        if spelled in map(str.upper, (canonical, *others)):
+        if isinstance(name, str) and name.upper() in map(str.upper, (canonical, *others)):
             return canonical
     raise InputError(f"unknown {what} {name!r}: choose from {', '.join(known)}{or_else}")
 
