@@ -78,7 +78,7 @@ class OwnMethod:
 
     def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
         tensors, others = ((*model.parameters(), *model.buffers()) for model in (self.model, self.other))
-        images = inputs.to(Network(self.model).dtype or inputs.dtype).contiguous()
+        images = inputs.to(Network(self.model).dtype or inputs.dtype).clone(memory_format=torch.contiguous_format)
         with changes_undone(self.model):
             if self.other is not self.model:
                 with torch.no_grad():

@@ -172,6 +172,18 @@ def test_every_network_is_left_as_it_was(model, images, evaluation):
     assert equal(state_of(model), before)
 
 
+class Calling:
+    """The caller's own method, which calls the network with the images that it gets."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def attribute(self, inputs, target):
+        maps = inputs.clone()
+        self.model(inputs)
+        return maps
+
+
 class Standardising(nn.Module):
     """Standardises its images, in place or not."""
 
@@ -195,7 +207,8 @@ def test_a_network_may_change_its_images_in_place(images, evaluation):
     for in_place in (True, False):
         torch.manual_seed(0)
         model = Standardising(in_place).eval()
-        tables.append(whitebox.evaluate(model, images, None, ["IB", "captum.attr:Saliency"], evaluation, **options))
+        methods = ["IB", "captum.attr:Saliency", Calling(model)]
+        tables.append(whitebox.evaluate(model, images, None, methods, evaluation, **options))
     assert tables[0].text == tables[1].text
     assert torch.equal(images, before)
 
