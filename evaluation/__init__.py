@@ -2,7 +2,8 @@
 
 RETRAINING = ("ROAR", "KAR")
 REMOVING = ("ROAD", "F-Fidelity", "insertion-deletion")  # without retraining on masks
-EVALUATIONS = ("coherence", "selectivity", *RETRAINING, *REMOVING, "sanity", "learned")
+OF_SEEDS = (*REMOVING, "sanity", "learned")  # without retraining, of classifiers of several seeds
+EVALUATIONS = ("coherence", "selectivity", *RETRAINING, *OF_SEEDS)
 TRUST = "trust"  # the answer of several evaluations without retraining
 OWN = "FILE.py:NAME"  # any evaluation of the user's own
 EXPLAIN = ("prediction", "label")

@@ -152,7 +152,7 @@ def choose_effort(
     if whole < FEWEST_IMAGES:
         raise InputError(f"{quantity(whole, 'image')}: an answer needs {FEWEST_IMAGES} or more, {more}")
     for effort in efforts:
-        limited = Effort(min(effort.images, available), *list(vars(effort).values())[1:])
+        limited = replace(effort, images=min(effort.images, available))
         costs = {
             spec: limited.seconds(each, timing.forward, timing.impute, spec.method in CONTROLS)
             for spec, each in methods.items()

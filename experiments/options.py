@@ -26,7 +26,7 @@ from common.parsing import ALL, among, fraction, json_object, number, one_or_mor
 from data import DATA_DIR, DATASETS, GENERATED
 from data.folder_options import INTERPOLATIONS
 from data.folders import TARGET_PREFIX
-from evaluation import CONTROL_CURVES, EVALUATIONS, OWN, REMOVING, RETRAINING, TRUST
+from evaluation import CONTROL_CURVES, EVALUATIONS, OF_SEEDS, OWN, RETRAINING, TRUST
 from evaluation.configs import CONFIGS
 from evaluation.options import option
 from models import ATTENTIONS, OPTIONS
@@ -36,7 +36,6 @@ NONE = "none"
 EXPLAINING = ("saliency", *EVALUATIONS, TRUST, OWN)  # the commands, and the evaluations, that explain networks
 WORKING = ("train", *EXPLAINING)
 COMMANDS = (*WORKING, "report", "reproduce")
-OF_SEEDS = ("train", *RETRAINING, *REMOVING, "sanity", "learned", OWN)
 RECIPE = ("train", *RETRAINING)
 DEPTHS, WIDTHS = OPTIONS["RAN"][1], OPTIONS["WARN"][1]
 
@@ -206,7 +205,9 @@ class TrainingOptions:
         metavar="N",
         users=RECIPE,
     )
-    seeds: int = option(1, "train with the seeds 0 … N−1", parse=positive, metavar="N", users=OF_SEEDS)
+    seeds: int = option(
+        1, "train with the seeds 0 … N−1", parse=positive, metavar="N", users=("train", *RETRAINING, *OF_SEEDS, OWN)
+    )
     valid_rate: float = option(
         VALIDATION_RATE,
         "share of the training images that --train holds out to show progress",

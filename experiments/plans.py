@@ -9,7 +9,7 @@ from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.imports import is_user_code
 from data import dataset_info
-from evaluation import FILLS_OF, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
+from evaluation import FILLS_OF, OF_SEEDS, QUICK_RATIOS, RATIOS, RETRAINING
 from evaluation.configs import ExampleFilter, SanityConfig
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
@@ -90,7 +90,7 @@ def plan_evaluations(request: Request) -> tuple[list["Coherence"], list[Measurem
         methods, left_out = methods_for(pipeline, request, request.methods_and_controls)
         measurements.append(Measurements("selectivity", [pipeline], methods, config, overwrite, left_out))
     own = [name for name in names if is_user_code(name)]
-    for evaluation in [*(name for name in (*REMOVING, "sanity", "learned") if name in names), *own]:
+    for evaluation in [*(name for name in OF_SEEDS if name in names), *own]:
         for of_seeds in request.pipelines_of_seeds():
             first = of_seeds[0]
             values = {"by_image": first.given is not None, "explain": first.explain, **request.options}

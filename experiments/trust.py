@@ -1,6 +1,7 @@
 """--eval=trust: several evaluations of one network in one run, and the answer that they give together."""
 
 import math
+from collections.abc import Hashable
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -171,7 +172,8 @@ class Trust:
             return "\n".join([*self.pipeline.plan_training(), "choose the effort by timing the network"])
         self.prepare()
         left_out = [f"left out: {label}: {reason}" for label, reason in self.left_out.items()]
-        return "\n".join([*left_out, *self.remarks, *(part.plan(set()) for part in self.experiments.values())])
+        planned: set[Hashable] = set()
+        return "\n".join([*left_out, *self.remarks, *(part.plan(planned) for part in self.experiments.values())])
 
     @property
     def summary(self) -> TrustSummary:
