@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Hashable, Mapping, Sequence
-from copy import copy
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,7 +62,6 @@ class Measurements(Experiment[Measurement]):
         self.title, self.needs_maps = self.evaluation.name, self.evaluation.needs_maps
         self.code = source_sha256(evaluation)[:16] if is_user_code(evaluation) else None
         self.methods, self.left_out = methods, left_out or {}
-        self.is_selectivity = evaluation == "selectivity"  # whose results are arrays
         self._networks: dict[Pipeline, dict[str, FineTuning | Training]] = {}
         self._data: dict[Pipeline, SharedArrays] = {}
         super().__init__(pipelines, overwrite)
@@ -85,9 +83,9 @@ class Measurements(Experiment[Measurement]):
             **pipeline.config.model_code,
             **method.plain,
             **record_of(self.config),
+            "seed": pipeline.config.seed,
+            "blur": method.blur,
         }
-        if not self.is_selectivity:  # whose records are of seed 0, and of no blurred map
-            facts |= {"seed": pipeline.config.seed, "blur": method.blur}
         if pipeline.config.quick:  # of another network, which a table must not mix with that of the whole recipe
             facts["quick"] = True
         if self.code:
@@ -95,35 +93,15 @@ class Measurements(Experiment[Measurement]):
         return facts | ({"map_dtype": pipeline.map_dtype} if self.needs_maps else {})
 
     def path(self, config: Measurement) -> Path:
-        """Return `results/<evaluation>/<dataset>_<model>_<method>_seed<k>-<hash of the record>.json`.
+        """Return `results/<evaluation>/<dataset>_<model>_<method>_seed<k>-<hash of the record>.json`."""
+        return self._path(config, config.method.file_stem, f"seed{config.pipeline.config.seed}", suffix="json")
 
-        Of selectivity `results/selectivity/<dataset>_<model>_<method>[_<ensemble>]-<hash of the record>.h5`.
-        """
-        pipeline, method = config
-        if self.is_selectivity:
-            words, suffix = [method.method_stem, *filter(None, [method.ensemble])], "h5"
-        else:
-            words, suffix = [method.file_stem, f"seed{pipeline.config.seed}"], "json"
-        name = "_".join([pipeline.config.dataset, pipeline.model, *words])
+    def _path(self, config: Measurement, *words: str, suffix: str) -> Path:
+        name = "_".join([config.pipeline.config.dataset, config.pipeline.model, *words])
         return self.folders.results / self.title / f"{name}-{json_sha256(self.record(config))[:12]}.{suffix}"
 
-    def stored_records(self) -> StoredRecords:
-        return load_selectivity(self.folders.results) if self.is_selectivity else super().stored_records()
-
-    def load(self, config: Measurement) -> Result | None:
-        if not self.is_selectivity:
-            return super().load(config)
-        path = self.path(config)
-        require_not_in_use(path)
-        return read_result(path) if path.exists() else None
-
     def save(self, config: Measurement, result: Result) -> Result:
-        path, record = self.path(config), self.record(config)
-        if self.is_selectivity:
-            facts = {"device": result.pop("device"), "versions": json.dumps(result.pop("versions"))}
-            write_arrays(path, record, result, **facts)
-            return {name: result[name] for name in ("score", "correct")}
-        write_record(path, record, result)
+        write_record(self.path(config), self.record(config), result)
         return result
 
     def networks(self) -> list[Job]:
@@ -160,10 +138,7 @@ class Measurements(Experiment[Measurement]):
         part = self.evaluation.includes(self.config)
         if part is None or self.code:
             return None
-        other = copy(self)
-        other.name, other.config = part
-        other.evaluation = load_evaluation(other.name)
-        other.title, other.needs_maps = other.evaluation.name, other.evaluation.needs_maps
+        other = Measurements(part[0], [config.pipeline], [], part[1])
         return other.load(config)
 
     def plan(self, planned: set[Hashable]) -> str:
@@ -188,6 +163,31 @@ class Measurements(Experiment[Measurement]):
         facts = self.config, first.config.dataset, first.model, methods, seeds, results
         data = first.config.quick, first.dataset_sha256, self.folders.data
         return replace(summarize_measurements(self.evaluation, *facts, *data), left_out=self.left_out)
+
+
+class SelectivityMeasurements(Measurements):
+    """Selectivity of the classifier of seed 0, whose results are arrays."""
+
+    def record(self, config: Measurement) -> dict[str, Any]:
+        return {name: value for name, value in super().record(config).items() if name not in ("seed", "blur")}
+
+    def path(self, config: Measurement) -> Path:
+        """Return `results/selectivity/<dataset>_<model>_<method>[_<ensemble>]-<hash of the record>.h5`."""
+        method = config.method
+        return self._path(config, method.method_stem, *filter(None, [method.ensemble]), suffix="h5")
+
+    def stored_records(self) -> StoredRecords:
+        return load_selectivity(self.folders.results)
+
+    def load(self, config: Measurement) -> Result | None:
+        path = self.path(config)
+        require_not_in_use(path)
+        return read_result(path) if path.exists() else None
+
+    def save(self, config: Measurement, result: Result) -> Result:
+        facts = {"device": result.pop("device"), "versions": json.dumps(result.pop("versions"))}
+        write_arrays(self.path(config), self.record(config), result, **facts)
+        return {name: result[name] for name in ("score", "correct")}
 
 
 def summarize_measurements(evaluation: Evaluation, *facts: Any) -> MeasurementSummary:

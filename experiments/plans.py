@@ -13,7 +13,7 @@ from evaluation import FILLS_OF, OF_SEEDS, QUICK_RATIOS, RATIOS, RETRAINING
 from evaluation.configs import ExampleFilter, SanityConfig
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
-from experiments.measurements import Measurements
+from experiments.measurements import Measurements, SelectivityMeasurements
 from experiments.pipeline import Pipeline
 from experiments.request import Request
 from experiments.sweep import Sweep
@@ -77,7 +77,7 @@ def plan_evaluations(request: Request) -> tuple[list["Coherence"], list[Measurem
     _require_options_fit(request)
     pipelines, names = list(request.pipelines()), request.eval
     overwrite = request.overwrite
-    pictures, measurements = [], []
+    pictures, measurements = [], list[Measurements]()
     for target in request.target or () if "coherence" in names else ():
         from experiments.pictures import Coherence  # here, since other evaluations don't need it
 
@@ -88,7 +88,7 @@ def plan_evaluations(request: Request) -> tuple[list["Coherence"], list[Measurem
     for pipeline in pipelines if "selectivity" in names else ():
         config = _selectivity_config(request, pipeline.config.dataset)
         methods, left_out = methods_for(pipeline, request, request.methods_and_controls)
-        measurements.append(Measurements("selectivity", [pipeline], methods, config, overwrite, left_out))
+        measurements.append(SelectivityMeasurements("selectivity", [pipeline], methods, config, overwrite, left_out))
     own = [name for name in names if is_user_code(name)]
     for evaluation in [*(name for name in OF_SEEDS if name in names), *own]:
         for of_seeds in request.pipelines_of_seeds():

@@ -25,7 +25,7 @@ from experiments.effort import (
     timed_images,
 )
 from experiments.engine import Engine, threads_per_job
-from experiments.measurements import Measurements
+from experiments.measurements import Measurements, SelectivityMeasurements
 from experiments.pictures import Subject
 from experiments.pipeline import Pipeline
 from experiments.plans import usable_methods
@@ -40,6 +40,7 @@ from training.classifier import restore
 from training.inputs import Images
 
 SHOWN = 6  # images
+KINDS = {"selectivity": SelectivityMeasurements}  # of measurements, where they are kept in another way
 OURS = MethodSpec("VBP")  # explains the network as our methods do
 
 
@@ -153,7 +154,7 @@ class Trust:
         methods = [method for method in self.methods if method.label not in left_out]
         pipeline = replace(self.pipeline, limit_train=0, limit_test=effort.images)
         self.experiments = {
-            name: Measurements(name, [pipeline], methods, config, self.request.overwrite)
+            name: KINDS.get(name, Measurements)(name, [pipeline], methods, config, self.request.overwrite)
             for name, config in effort.configs(self.values).items()
         }
         self.pipeline = pipeline
