@@ -225,10 +225,18 @@ class RetrainingConfig:
 
     def baseline(self, dataset_sha256: str, seed: int) -> Run:
         """Return the run on unmasked images, which all methods share."""
-        model, limits = model_name(self.attention), (self.limit_train, self.limit_test)
-        facts = self.dataset, dataset_sha256, model, seed, self.recipe, *limits
-        no_mask = replace(NO_MASK, retrain_from=self.masks.retrain_from)
-        return Run("baseline", *facts, model_code=self.model_code, masks=no_mask)
+        return Run(
+            evaluation="baseline",
+            dataset=self.dataset,
+            dataset_sha256=dataset_sha256,
+            model=model_name(self.attention),
+            seed=seed,
+            recipe=self.recipe,
+            limit_train=self.limit_train,
+            limit_test=self.limit_test,
+            model_code=self.model_code,
+            masks=replace(NO_MASK, retrain_from=self.masks.retrain_from),
+        )
 
     def explained_seed(self, method: MethodSpec, seed: int) -> int:
         """Return the seed of the classifier whose maps a retraining uses; the controls don't look at the classifier."""

@@ -29,7 +29,7 @@ from experiments.arguments import (
     require_methods,
 )
 from experiments.effort import BUDGET, ENSEMBLES_AROUND, Timing, choose_effort, summarize_trust, timed_images
-from experiments.measurements import summarize_measurements
+from experiments.measurements import summary_of
 from experiments.options import NONE
 from experiments.plans import plan_evaluations, require_fill, usable_methods
 from experiments.request import Request
@@ -79,7 +79,9 @@ def evaluate_given(
     artefacts = artefacts.subset(limit) if limit < len(images) else artefacts
     with progress_bar(len(specs) * protocol.images(config), protocol.name, "images") as bar:
         results = {(spec, 0): measure_given(evaluation, config, artefacts, spec, bar.update) for spec in specs}
-    return summarize_measurements(protocol, config, GIVEN, type(model).__name__, tuple(specs), (0,), results)
+    return summary_of(protocol)(
+        config=config, dataset=GIVEN, model=type(model).__name__, methods=tuple(specs), seeds=(0,), results=results
+    )
 
 
 def _require_limit(limit: int, images: int) -> int:
@@ -137,9 +139,10 @@ def _answer(
             is_finished = included is not None and configs.get(included[0]) == included[1]
             part.included = results[included[0]].get((spec, 0)) if included and is_finished else None
             results[name][spec, 0] = measure_given(name, config, part, spec, bar.update)
-    facts = GIVEN, type(model).__name__, tuple(measured), (0,)
+    common = {"dataset": GIVEN, "model": type(model).__name__, "methods": tuple(measured), "seeds": (0,)}
     summaries = {
-        name: summarize_measurements(protocols[name], config, *facts, results[name]) for name, config in configs.items()
+        name: summary_of(protocols[name])(config=config, results=results[name], **common)
+        for name, config in configs.items()
     }
     summary = summarize_trust(summaries, left_out, remarks)
     return summary if labels is not None else replace(summary, baseline=None)

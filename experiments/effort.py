@@ -195,5 +195,16 @@ def summarize_trust(
         for summary in summaries.values()
         for chart in summary.charts
     ]
-    facts = road.dataset, road.model, road.config.limit_test, road.baseline, road.chance
-    return TrustSummary(*facts, values, charts, left_out, remarks, words, road.config.rank)
+    return TrustSummary(
+        dataset=road.dataset,
+        model=road.model,
+        images=road.config.limit_test,
+        baseline=road.baseline,
+        chance=road.chance,
+        evaluations=values,
+        charts=charts,
+        left_out=left_out,
+        remarks=remarks,
+        words=words,
+        rank=road.config.rank,
+    )

@@ -1,8 +1,9 @@
 """Measurements of methods on trained classifiers by one `Evaluation`."""
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -157,12 +158,19 @@ class Measurements(Experiment[Measurement]):
 
     @property
     def summary(self) -> MeasurementSummary:
-        first, methods = self.pipelines[0], tuple(self.methods)
-        seeds = tuple(pipeline.config.seed for pipeline in self.pipelines)
-        results = {(method, pipeline.config.seed): result for (pipeline, method), result in self.results.items()}
-        facts = self.config, first.config.dataset, first.model, methods, seeds, results
-        data = first.config.quick, first.dataset_sha256, self.folders.data
-        return replace(summarize_measurements(self.evaluation, *facts, *data), left_out=self.left_out)
+        first = self.pipelines[0]
+        return summary_of(self.evaluation)(
+            config=self.config,
+            dataset=first.config.dataset,
+            model=first.model,
+            methods=tuple(self.methods),
+            seeds=tuple(pipeline.config.seed for pipeline in self.pipelines),
+            results={(method, pipeline.config.seed): result for (pipeline, method), result in self.results.items()},
+            quick=first.config.quick,
+            dataset_sha256=first.dataset_sha256,
+            data_dir=self.folders.data,
+            left_out=self.left_out,
+        )
 
 
 class SelectivityMeasurements(Measurements):
@@ -190,8 +198,8 @@ class SelectivityMeasurements(Measurements):
         return {name: result[name] for name in ("score", "correct")}
 
 
-def summarize_measurements(evaluation: Evaluation, *facts: Any) -> MeasurementSummary:
-    """Return the summary of an evaluation; `facts` are fields of `MeasurementSummary`."""
-    if evaluation.name not in MEASUREMENTS:
-        return replace(NumbersSummary(*facts), evaluation=evaluation.name, lowest_first=evaluation.lowest_first)
-    return MEASUREMENTS[evaluation.name][0](*facts)
+def summary_of(evaluation: Evaluation) -> Callable[..., MeasurementSummary]:
+    """Return what makes the summary of an evaluation from the fields of `MeasurementSummary`."""
+    if evaluation.name in MEASUREMENTS:
+        return MEASUREMENTS[evaluation.name][0]
+    return partial(NumbersSummary, evaluation=evaluation.name, lowest_first=evaluation.lowest_first)

@@ -236,12 +236,13 @@ class Pipeline:
     def map_job(self, method: MethodSpec) -> MapJob:
         """Return the job that makes the maps of `method`."""
         checkpoint, provenance = self.checkpoint, self.provenance(method)
-        facts = method, checkpoint.sha256, self.arrays, self.explain, self.device_of_tasks, checkpoint
+        arrays, explain, device = self.arrays, self.explain, self.device_of_tasks
         return MapJob(
-            *(method, self.config.dataset),
+            method,
+            self.config.dataset,
             MapWriter(self.map_path(method), provenance, self._index, self.whole.shape),
             lambda: self.find_all_maps(method),
-            lambda: MapSubject(*facts),
+            lambda: MapSubject(method, checkpoint.sha256, arrays, explain, device, checkpoint),
             self.overwrite,
             self._fresh_maps,
         )

@@ -108,5 +108,13 @@ class Sweep(Experiment[Run]):
 
     @property
     def summary(self) -> RetrainingSummary:
-        facts = *self.sums, self.results, self.pipeline.config.quick
-        return RetrainingSummary(self.config, *facts, data_dir=self.folders.data, left_out=self.left_out)
+        dataset_sha256, checkpoints_sha256 = self.sums
+        return RetrainingSummary(
+            self.config,
+            dataset_sha256,
+            checkpoints_sha256,
+            self.results,
+            quick=self.pipeline.config.quick,
+            data_dir=self.folders.data,
+            left_out=self.left_out,
+        )

@@ -142,10 +142,20 @@ def load_measurements(results: Path, data_dir: Path = DATA_DIR) -> list[Measurem
             config = config_type(
                 **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
             )
-            dataset, model = record["dataset"], versions.label_model(record)
             methods, seeds = complete_part(of_group)
-            facts: Any = methods, seeds, of_group, record.get("quick", False), record["dataset_sum"], data_dir
-            summaries += [summary_type(config, dataset, model, *facts)] if methods else []
+            if methods:
+                summary = summary_type(
+                    config=config,
+                    dataset=record["dataset"],
+                    model=versions.label_model(record),
+                    methods=methods,
+                    seeds=seeds,
+                    results=of_group,
+                    quick=record.get("quick", False),
+                    dataset_sha256=record["dataset_sum"],
+                    data_dir=data_dir,
+                )
+                summaries.append(summary)
     counts = Counter(summary.stem for summary in summaries)
     return [
         replace(summary, edition=f"images-{summary.dataset_sha256[:6]}") if counts[summary.stem] > 1 else summary

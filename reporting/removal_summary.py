@@ -71,8 +71,9 @@ class RemovalSummary(MeasurementSummary):
         for method in self.methods:
             by_seed = [values[RECORDED_ORDERS[order]] for values in self.values_by_seed(method, value)]
             by_ratio = tuple(zip(*by_seed, strict=True))
-            facts = method.label, "image", self.config.ratios, by_ratio, self.config.limit_test
-            curves.append(Curve(*facts, spreads=self._spreads(method, order) if value == "score" else ()))
+            spreads = self._spreads(method, order) if value == "score" else ()
+            images = self.config.limit_test
+            curves.append(Curve(method.label, "image", self.config.ratios, by_ratio, images, spreads=spreads))
         return curves
 
     def _spreads(self, method: MethodSpec, order: str) -> tuple[float, ...]:

@@ -108,8 +108,11 @@ class RetrainingSummary(ModelSummary):
                 for ratio in config.ratios
             ]
             accuracies = tuple(tuple(result.accuracy for result in of_ratio) for of_ratio in results)
-            facts = accuracies, results[0][0].test_images, results[0][0].tied_fraction
-            curves.append(Curve(method.label, network_input, config.ratios, *facts))
+            first = results[0][0]
+            curve = Curve(
+                method.label, network_input, config.ratios, accuracies, first.test_images, tied=first.tied_fraction
+            )
+            curves.append(curve)
         return curves
 
     @property

@@ -160,5 +160,5 @@ class SelectivitySummary(MeasurementSummary):
     def figures(self) -> "dict[str, Figure]":
         from reporting.figures import draw_accuracies, draw_scores  # here, so that nothing else waits for matplotlib
 
-        facts = self.curves, self.title, self.figure_note
-        return {"_accuracy": draw_accuracies(*facts), "_scores": draw_scores(*facts)}
+        curves, title, note = self.curves, self.title, self.figure_note
+        return {"_accuracy": draw_accuracies(curves, title, note), "_scores": draw_scores(curves, title, note)}
