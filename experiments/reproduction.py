@@ -14,6 +14,7 @@ FULL = (
     "--eval=ROAR --target=mnist --method=GC --attention=none,CAM,CBAM --ratios=0.1,0.3,0.5,0.7,0.9 --seeds=3 "
     f"--epochs=1 {RETRAINED}",
     f"--eval=ROAR,KAR --method=all --steps=10 --seeds=3 {CIFAR10}",
+    f"--eval=ROAR --method=GC --attention=CAM,CBAM --seeds=3 {CIFAR10}",
     f"--eval=ROAR --method=VBP,IB,GB,GC,CO --fill=linear {CIFAR10}",
     f"--eval=ROAR,KAR --method=VBP --ensemble=none,SG-SQ,SG-VAR --seeds=3 {CIFAR10}",
     "--eval=ROAR,KAR --target=mnist --method=VBP,IB,IG,GC --ratios=0.1,0.3,0.5,0.7,0.9 --mask-split=train "
