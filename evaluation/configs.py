@@ -7,12 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.parsing import canonical_name, fraction, names, number, positions, positive
-from evaluation import FILLS_OF, INSERTION_RATIOS, ORDERS, RATIOS, RECORDED_ORDERS
+from data import dataset_info
+from evaluation import FILLS_OF, INSERTION_RATIOS, ORDERS, RATIOS, RECORDED_ORDERS, TEST_SHARE
 from evaluation.options import option
 from evaluation.runs import MaskOptions, RetrainingConfig, explain_option, fill_option, rank_option, ratios_option
 from training.recipe import Recipe
 
+FEWEST_TESTED = 100  # images, where there are as many
 TUNED = ("F-Fidelity",)  # the evaluations that fine-tune the network
+
+
+def usual_images(dataset: str) -> int:
+    """Return the default number of test images of evaluations without retraining."""
+    images = int(dataset_info(dataset).shapes["test_images"][0])
+    return max(round(TEST_SHARE * images), min(images, FEWEST_TESTED))
 
 
 def by_image_option() -> Any:

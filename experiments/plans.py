@@ -10,14 +10,13 @@ from common.errors import InputError
 from common.imports import is_user_code
 from data import dataset_info
 from evaluation import FILLS_OF, OF_SEEDS, QUICK_RATIOS, RATIOS, RETRAINING
-from evaluation.configs import ExampleFilter, SanityConfig
+from evaluation.configs import ExampleFilter, SanityConfig, usual_images
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
 from experiments.measurements import Measurements, SelectivityMeasurements
 from experiments.pipeline import Pipeline
 from experiments.request import Request
 from experiments.sweep import Sweep
-from reporting.labels import usual_images
 from training.recipe import finetuning_recipe
 
 if TYPE_CHECKING:

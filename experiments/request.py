@@ -13,6 +13,7 @@ from common.errors import InputError
 from data import dataset_info
 from data.folders import TARGET_PREFIX, folder_name
 from evaluation import QUICK_CONTROLS, TRUST
+from evaluation.configs import usual_images
 from evaluation.options import options_of
 from experiments.engine import Engine, Local, default_jobs
 from experiments.given import folder_options, load_network, require_given_options_fit
@@ -20,7 +21,6 @@ from experiments.options import MethodOptions, NetworkOptions, RunningOptions, T
 from experiments.pipeline import Pipeline
 from experiments.store import Folders
 from models import ATTENTIONS, OPTIONS, parse_model_name, variant_name
-from reporting.labels import usual_images
 from training.config import TrainingConfig
 from training.device import resolve_device
 from training.recipe import Recipe, quick_train_images, recipe_for

@@ -11,12 +11,9 @@ import numpy as np
 from attribution import BASELINES, CONTROLS, LEVEL, METHODS, SAMPLES, STEPS
 from attribution.spec import MethodSpec
 from common.hashing import json_sha256
-from data import dataset_info
 from data.folders import is_folder, parse_folder_name
-from evaluation import TEST_SHARE
 from models import ATTENTIONS, NO_ATTENTION, parse_model_name, split_weights
 
-FEWEST_IMAGES = 100  # where there are as many
 LONGEST_VALUE = 40  # letters of a parameter in file names
 ONE_SEED = "Wilson's over the test images (one seed: the spread between networks is unknown)"
 USUAL_PARAMETERS = {"steps": STEPS, "samples": SAMPLES, "level": LEVEL, "baseline": BASELINES[0]}
@@ -141,12 +138,6 @@ def readable_model(name: str) -> str:
     """Return a model's name in a sentence: without the sum of given weights, and the folder of a user's file."""
     place, weights = split_weights(parse_model_name(name)) if "+" in name else (None, None)
     return name if weights is None else (place or NO_ATTENTION).rpartition("/")[2]
-
-
-def usual_images(dataset: str) -> int:
-    """Return the default number of test images of evaluations without retraining."""
-    images = int(dataset_info(dataset).shapes["test_images"][0])
-    return max(round(TEST_SHARE * images), min(images, FEWEST_IMAGES))
 
 
 def classifier_line(metadata: Mapping[str, Any], path: Path) -> str:

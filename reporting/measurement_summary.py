@@ -13,11 +13,12 @@ import numpy.typing as npt
 from attribution.spec import MethodSpec, methods_stem
 from data import DATA_DIR
 from evaluation.chance import chance_level, known_dataset_info
+from evaluation.configs import usual_images
 from evaluation.options import words_of
 from evaluation.statistics import Values
 from evaluation.trust import ImageValues
 from reporting.evaluation_summary import Column, ModelSummary, estimate_seeds
-from reporting.labels import file_name_part, interval_kind, parameter_words, readable_dataset, usual_images
+from reporting.labels import file_name_part, interval_kind, parameter_words, readable_dataset
 from reporting.tables import cell, markdown_table
 
 
