@@ -123,14 +123,21 @@ def record_of(config: Any) -> dict[str, Any]:
 
 
 def from_record(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those fields of a record that the configuration `kind` has, by the names of its fields."""
+    """Return those fields of a record that the configuration `kind` has, as it has them, by their names there."""
     names = {entry.name: RECORD_NAMES.get(entry.name, entry.name) for entry in fields(kind)}
     values = {name: record[recorded] for name, recorded in names.items() if recorded in record}
     for name, option in options_of(kind).items():
         for value, recorded in option.recorded.items():
             if values.get(name) == recorded:
                 values[name] = value
-    return values
+    return {name: _as_configured(value) for name, value in values.items()}
+
+
+def _as_configured(value: Any) -> Any:
+    """Return a value of a record as a configuration has it: a tuple instead of a list, a recipe."""
+    if isinstance(value, list):
+        return tuple(value)
+    return Recipe(**value) if isinstance(value, dict) else value
 
 
 def words_of(config: Any, usual: Mapping[str, Any] | None = None) -> list[str]:

@@ -155,8 +155,7 @@ class Run:
         """Return the run of a `configuration()`."""
         method = MethodSpec.read(configuration) if configuration["method"] else None
         masks = MaskOptions(**from_record(MaskOptions, configuration))
-        fields = from_record(cls, configuration)
-        return cls(**fields | {"method": method, "recipe": Recipe(**fields["recipe"]), "masks": masks})
+        return cls(**from_record(cls, configuration) | {"method": method, "masks": masks})
 
     @property
     def name(self) -> str:

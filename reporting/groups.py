@@ -19,7 +19,6 @@ from reporting.records import load_records, load_selectivity, read_result
 from reporting.removal_summary import RemovalSummary
 from reporting.sanity_summary import SanitySummary
 from reporting.selectivity_summary import SelectivitySummary
-from training.recipe import Recipe
 
 METHOD_FIELDS = ("method", "ensemble", "parameters", "blur", "code")
 MEASUREMENT_FIELDS = (*METHOD_FIELDS, "seed", "checkpoint_sum")
@@ -137,11 +136,7 @@ def load_measurements(results: Path, data_dir: Path = DATA_DIR) -> list[Measurem
             groups[common][record["checkpoint_sum"]][key] = result
         for text, of_networks in groups.items():
             record, of_group = json.loads(text), _one_network_a_seed(of_networks)
-            plain = from_record(config_type, record)
-            values = {name: Recipe(**value) if isinstance(value, dict) else value for name, value in plain.items()}
-            config = config_type(
-                **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-            )
+            config = config_type(**from_record(config_type, record))
             methods, seeds = complete_part(of_group)
             if methods:
                 summary = summary_type(
