@@ -100,8 +100,9 @@ class MethodSignature:
         if missing:
             values = ", ".join(f'"{name}": VALUE' for name in missing)
             raise InputError(
-                f"{self.place} needs {', '.join(missing)}: give it as --method-args='{{{values}}}', or name a function "
-                "make(model) of your own that returns the method with it"
+                f"{self.place} needs {', '.join(missing)}: give it by its name (on a command line as "
+                f"--method-args='{{{values}}}'), or name a function make(model) of your own that returns the method "
+                "with it"
             )
         unknown = [name for name in arguments if name not in self.names]
         if unknown and not self.may_take_more:

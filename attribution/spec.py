@@ -1,13 +1,11 @@
 """The choice of a method, of an ensemble around it, and of their parameters."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from attribution import ANY_MODEL_METHODS, ENSEMBLE_PARAMETERS, LAYER_METHODS, REGISTRY, build_method
-from common.errors import InputError
 from common.fingerprint import require_unchanged
 from common.hashing import json_sha256
 from common.imports import is_user_code, place_to_filename
@@ -46,7 +44,7 @@ class MethodSpec:
         """Return the choice with those of the `known` parameters that the method or the ensemble takes.
 
         IG takes `steps` and `baseline`, ensembles `level` and `samples`, and any method those of
-        `parameters_by_method`.
+        `experiments.method_options`.
         """
         names = {*REGISTRY[method].parameters} if method in REGISTRY else {"layer", "arguments"}
         names |= {"layer"} if method in LAYER_METHODS else set()
@@ -147,68 +145,6 @@ def methods_stem(methods: Sequence[MethodSpec]) -> str:
     else:
         names = "-".join(spec.file_stem for spec in methods)
     return names if len(names) <= LONGEST_NAMES else f"{len(methods)}-methods-{json_sha256(names)[:8]}"
-
-
-def parameters_by_method(
-    methods: Sequence[str], layer: str | None, arguments: Mapping[str, Any]
-) -> dict[str, dict[str, str]]:
-    """Return for each of `methods` those of `layer` and `arguments` that it takes, as `parameters` of a `MethodSpec`.
-
-    Args:
-        arguments: values by name, for all of other people's methods that take the name; or by the place of such a
-            method, a mapping for it alone.
-
-    Raises:
-        InputError: no method takes one of them, or a value is no plain one.
-    """
-    parameters: dict[str, dict[str, str]] = {method: {} for method in methods}
-    if layer is None and not arguments:
-        return parameters
-    from attribution.custom import construction  # here, so that reading records costs no import of torch
-
-    signatures = {method: construction(method)[1] for method in methods if ":" in method}
-    if layer is not None:
-        with_layer = {*LAYER_METHODS, *(method for method, signature in signatures.items() if signature.layer)}
-        if not with_layer & set(methods):
-            raise InputError(f"--layer={layer} is for methods that take a layer, such as {', '.join(LAYER_METHODS)}")
-        for method in with_layer & set(methods):
-            parameters[method]["layer"] = layer
-    layers = {signature.layer.name for signature in signatures.values() if signature.layer} & set(arguments)
-    if layers:
-        raise InputError(f"--method-args: give {', '.join(layers)} by --layer=NAME")
-    by_method: dict[str, dict[str, Any]] = {method: {} for method in signatures}
-    for name, value in arguments.items():
-        if ":" in name:
-            if name not in signatures or not isinstance(value, dict):
-                raise InputError(f"--method-args: {name} needs a place in --method, and an object of its arguments")
-            continue
-        takers = [method for method, signature in signatures.items() if name in signature.names]
-        takers = takers or [method for method, signature in signatures.items() if signature.may_take_more]
-        if not takers:
-            known = "; ".join(f"{method} takes {signature.names_in_words}" for method, signature in signatures.items())
-            known = known or "it is for methods given as package.module:Name"
-            raise InputError(f"--method-args: no method takes {name!r}: {known}")
-        for method in takers:
-            by_method[method][name] = value
-    for method, signature in signatures.items():
-        by_method[method] |= arguments.get(method, {})
-        for name, value in by_method[method].items():
-            if signature.layer and name == signature.layer.name:
-                raise InputError(f"--method-args: give {name} of {method} by --layer=NAME")
-            if not is_plain(value):
-                raise InputError(f"--method-args: {name} must be a number, a text, true, false, or a list of those")
-            if name not in signature.names and not signature.may_take_more:
-                raise InputError(f"--method-args: {method} takes no {name!r}: it takes {signature.names_in_words}")
-        if by_method[method]:
-            parameters[method]["arguments"] = json.dumps(by_method[method], sort_keys=True, separators=(",", ":"))
-    return parameters
-
-
-def is_plain(value: object) -> bool:
-    """Return whether a record can hold `value`: a finite number, a text, a truth value, or a list of those."""
-    if isinstance(value, list):
-        return all(map(is_plain, value))
-    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def with_tuples(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from attribution import CONTROLS, ENSEMBLES
-from attribution.spec import MethodSpec, parameters_by_method
+from attribution.spec import MethodSpec
 from common.errors import InputError
 from data import dataset_info
 from data.folders import TARGET_PREFIX, folder_name
@@ -17,6 +17,7 @@ from evaluation.configs import usual_images
 from evaluation.options import options_of
 from experiments.engine import Engine, Local, default_jobs
 from experiments.given import folder_options, load_network, require_given_options_fit
+from experiments.method_options import parameters_by_method
 from experiments.options import MethodOptions, NetworkOptions, RunningOptions, TrainingOptions
 from experiments.pipeline import Pipeline
 from experiments.store import Folders

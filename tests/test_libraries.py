@@ -20,8 +20,9 @@ from zennit.torchvision import ResNetCanonizer
 
 from attribution import build_method
 from attribution.libraries import LIBRARIES
-from attribution.spec import MethodSpec, parameters_by_method
+from attribution.spec import MethodSpec
 from common.errors import InputError
+from experiments.method_options import parameters_by_method
 from tests.test_gradcam_networks import tokens
 from tests.test_other_methods import Network, facts
 

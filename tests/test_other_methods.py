@@ -13,8 +13,9 @@ from torch import nn
 
 from attribution import build_method
 from attribution.gradcam import to_size_of
-from attribution.spec import MethodSpec, parameters_by_method
+from attribution.spec import MethodSpec
 from common.errors import InputError
+from experiments.method_options import parameters_by_method
 from models import build_model
 from reporting.labels import parameter_sentences, parameter_words
 from tests.other_methods import FORMS, WRONG_FORMS
