@@ -1,10 +1,8 @@
 """Attention rollout, and its form that is weighted by gradients, for networks that attend from tokens to tokens."""
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,21 +47,16 @@ class AttentionMethod(AttributionMethod):
 
     network: Network
 
-    def __init__(self, model: Callable[..., Any]) -> None:
-        """`model`: a module or another callable that returns logits."""
-        super().__init__(model)
-        self._readouts: dict[torch.Size, Readout] = {}
-
     def maps(self, inputs: Tensor, target: Tensor) -> Tensor:
         """(N, C, H, W), (N,) -> (N, 1, H, W).
 
         Raises:
             InputError: the network has no attention from tokens to tokens, or it isn't followed here.
         """
-        shape, maps = inputs.shape[1:], []
-        if shape not in self._readouts:
-            self._readouts[shape] = self.readout(torch.cat([inputs[:1], 1 - inputs[:1]]))
-        readout = self._readouts[shape]
+        memo, key, maps = self.network.memo, ("readout", inputs.shape[1:]), []
+        if key not in memo:
+            memo[key] = self.readout(torch.cat([inputs[:1], 1 - inputs[:1]]))
+        readout: Readout = memo[key]
         for part in torch.arange(len(inputs), device=inputs.device).split(min(readout.rows, self.chunks.rows(inputs))):
             maps.append(readout(self.relevance(inputs[part], target[part])).detach())
         return to_size_of(inputs, torch.cat(maps))

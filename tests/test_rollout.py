@@ -271,3 +271,16 @@ def test_a_class_token_may_stand_behind_the_patches_or_among_them(method, place)
     want = build_method(method, first).attribute(images, TARGET)
     torch.testing.assert_close(build_method(method, other).attribute(images, TARGET), want, rtol=1e-4, atol=1e-6)
     assert want.flatten(1).std(1).min() > 0
+
+
+def test_the_tokens_that_are_read_are_found_again_when_the_network_changes():
+    torch.manual_seed(0)
+    model = timm.models.vision_transformer.VisionTransformer(
+        32, 8, num_classes=5, depth=2, embed_dim=16, num_heads=2
+    ).eval()
+    images, method = torch.randn(2, 3, 32, 32), build_method("ROLLOUT", model)
+    of_class_token = method.attribute(images, 1)
+    model.global_pool, model.norm, model.fc_norm = "avg", model.fc_norm, model.norm
+    of_patches = method.attribute(images, 1)
+    assert not torch.equal(of_patches, of_class_token)
+    assert torch.equal(of_patches, build_method("ROLLOUT", model).attribute(images, 1))
