@@ -71,8 +71,8 @@ class Costs:
             self.add_classifier(pipeline)
         for pipeline, method in experiment.explanations if experiment.needs_maps else ():
             self.add_maps(pipeline, method)
-        for config in experiment.todo:
-            self._add(experiment.path(config), partial(self._task_seconds, experiment, config), self.jobs)
+        for point in experiment.todo:
+            self._add(experiment.path(point), partial(self._task_seconds, experiment, point), self.jobs)
         for pipeline in experiment.to_finetune() if isinstance(experiment, Measurements) else ():
             tuned = replace(pipeline.config, recipe=experiment.config.tuning)
             key = "finetuned", pipeline.path, json_sha256(tuned.recipe.plain())
@@ -100,22 +100,22 @@ class Costs:
         of_image = self._time_once(("training", dataset, attention, recipe), seconds_per_image)
         return (recipe.epochs * trained + TEST_COST * tested) * of_image
 
-    def _task_seconds(self, experiment: Experiment[Any], task: Any) -> float:
+    def _task_seconds(self, experiment: Experiment[Any], point: Any) -> float:
         """Estimate the seconds of one retraining or measurement."""
-        (pipeline, method), config = experiment.subject(task), experiment.config
+        (pipeline, method), config = experiment.subject(point), experiment.config
         classifier, shape = pipeline.config, dataset_info(pipeline.config.dataset).image_shape
         forward, explain = (partial(self._image_seconds, classifier, each) for each in (None, method))
         impute = partial(self._time_once, ("impute", shape), lambda: imputation_seconds(shape, self.device))
         match config:
             case RetrainingConfig():
-                training = replace(classifier, recipe=task.recipe, limit_train=task.limit_train)
-                seconds = self.training_seconds(training, task.limit_test)
-                is_first = task.seed == 0 or task.masks.explained_seeds == "own"
-                if task.masks.fill == "linear" and is_first:  # the other seeds see the same images
+                training = replace(classifier, recipe=point.recipe, limit_train=point.limit_train)
+                seconds = self.training_seconds(training, point.limit_test)
+                is_first = point.seed == 0 or point.masks.explained_seeds == "own"
+                if point.masks.fill == "linear" and is_first:  # the other seeds see the same images
                     totals = dataset_info(classifier.dataset).shapes
-                    images = task.limit_train or totals["train_images"][0]
-                    if task.masks.mask_split == "both":
-                        images += task.limit_test or totals["test_images"][0]
+                    images = point.limit_train or totals["train_images"][0]
+                    if point.masks.mask_split == "both":
+                        images += point.limit_test or totals["test_images"][0]
                     seconds += images * impute()
                 return seconds
             case RemovalConfig():
@@ -131,7 +131,7 @@ class Costs:
                 return config.limit_test * (maps * explain() + config.samples * forward())
             case SelectivityConfig():
                 return config.limit_test * (config.removals + 1) * explain()
-        return experiment.images(task) * (forward() if experiment.needs_maps else explain())
+        return experiment.images(point) * (forward() if experiment.needs_maps else explain())
 
     def _image_seconds(self, config: TrainingConfig, method: MethodSpec | None) -> float:
         """Return the seconds for the map of one image by `method`, or else for its logits."""

@@ -67,14 +67,14 @@ class Measurements(Experiment[Measurement]):
         self._data: dict[Pipeline, SharedArrays] = {}
         super().__init__(pipelines, overwrite)
 
-    def configs(self) -> list[Measurement]:
+    def points(self) -> list[Measurement]:
         return [Measurement(pipeline, method) for pipeline in self.pipelines for method in self.methods]
 
-    def subject(self, config: Measurement) -> Measurement:
-        return config
+    def subject(self, measurement: Measurement) -> Measurement:
+        return measurement
 
-    def record(self, config: Measurement) -> dict[str, Any]:
-        pipeline, method = config
+    def record(self, measurement: Measurement) -> dict[str, Any]:
+        pipeline, method = measurement
         facts = {
             "evaluation": self.title,
             "dataset": pipeline.config.dataset,
@@ -93,16 +93,18 @@ class Measurements(Experiment[Measurement]):
             facts["evaluation_code"] = self.code
         return facts | ({"map_dtype": pipeline.map_dtype} if self.needs_maps else {})
 
-    def path(self, config: Measurement) -> Path:
+    def path(self, measurement: Measurement) -> Path:
         """Return `results/<evaluation>/<dataset>_<model>_<method>_seed<k>-<hash of the record>.json`."""
-        return self._path(config, config.method.file_stem, f"seed{config.pipeline.config.seed}", suffix="json")
+        return self._path(
+            measurement, measurement.method.file_stem, f"seed{measurement.pipeline.config.seed}", suffix="json"
+        )
 
-    def _path(self, config: Measurement, *words: str, suffix: str) -> Path:
-        name = "_".join([config.pipeline.config.dataset, config.pipeline.model, *words])
-        return self.folders.results / self.title / f"{name}-{json_sha256(self.record(config))[:12]}.{suffix}"
+    def _path(self, measurement: Measurement, *words: str, suffix: str) -> Path:
+        name = "_".join([measurement.pipeline.config.dataset, measurement.pipeline.model, *words])
+        return self.folders.results / self.title / f"{name}-{json_sha256(self.record(measurement))[:12]}.{suffix}"
 
-    def save(self, config: Measurement, result: Result) -> Result:
-        write_record(self.path(config), self.record(config), result)
+    def save(self, measurement: Measurement, result: Result) -> Result:
+        write_record(self.path(measurement), self.record(measurement), result)
         return result
 
     def networks(self) -> list[Job]:
@@ -111,11 +113,11 @@ class Measurements(Experiment[Measurement]):
             self._networks[pipeline] = {name: network_job(name, pipeline, self.config) for name in names}
         return [job for jobs in self._networks.values() for job in jobs.values()]
 
-    def images(self, config: Measurement) -> int:
+    def images(self, measurement: Measurement) -> int:
         return self.evaluation.images(self.config)
 
-    def task(self, config: Measurement) -> Task:
-        pipeline, method = config
+    def task(self, measurement: Measurement) -> Task:
+        pipeline, method = measurement
         if pipeline not in self._data:
             self._data[pipeline] = pipeline.arrays_of(pipeline.whole.subset(0, self.config.limit_test))
         maps = pipeline.test_maps(method, self.evaluation.ranking(self.config)[1]) if self.needs_maps else None
@@ -126,28 +128,28 @@ class Measurements(Experiment[Measurement]):
             data=self._data[pipeline],
             shared_maps=maps,
             device=pipeline.device_of_tasks,
-            included=self.included(config),
+            included=self.included(measurement),
         )
         shared = (artefacts.data, maps) if maps else (artefacts.data,)
         values = {field.name: getattr(self.config, field.name) for field in fields(self.config)}
         arguments = self.name, self.code, values, method, artefacts
         name, info = f"{method.label} seed {pipeline.config.seed}", dataset_info(pipeline.config.dataset)
-        return Task(name, measure, arguments, self.images(config), shared, info)
+        return Task(name, measure, arguments, self.images(measurement), shared, info)
 
-    def included(self, config: Measurement) -> Result | None:
+    def included(self, measurement: Measurement) -> Result | None:
         """Return the stored result of what the evaluation includes; None if there is none."""
         part = self.evaluation.includes(self.config)
         if part is None or self.code:
             return None
-        other = Measurements(part[0], [config.pipeline], [], part[1])
-        return other.load(config)
+        other = Measurements(part[0], [measurement.pipeline], [], part[1])
+        return other.load(measurement)
 
     def plan(self, planned: set[Hashable]) -> str:
         lines = [line for pipeline in self.pipelines for line in pipeline.plan_training()]
         lines += [f"tune    {finetuned_path(pipeline)}" for pipeline in self.to_finetune()]
         lines += [pipeline.plan_maps(method) for pipeline, method in self.plan_maps(planned)]
         lines += [f"measure {method.label} seed {pipeline.config.seed}" for pipeline, method in self.todo]
-        return "\n".join([*lines, f"{len(self.configs())} measurements, {len(self.results)} finished, nothing written"])
+        return "\n".join([*lines, f"{len(self.points())} measurements, {len(self.results)} finished, nothing written"])
 
     def to_finetune(self) -> list[Pipeline]:
         """Return the classifiers that have to be fine-tuned first."""
@@ -176,25 +178,25 @@ class Measurements(Experiment[Measurement]):
 class SelectivityMeasurements(Measurements):
     """Selectivity of the classifier of seed 0, whose results are arrays."""
 
-    def record(self, config: Measurement) -> dict[str, Any]:
-        return {name: value for name, value in super().record(config).items() if name not in ("seed", "blur")}
+    def record(self, measurement: Measurement) -> dict[str, Any]:
+        return {name: value for name, value in super().record(measurement).items() if name not in ("seed", "blur")}
 
-    def path(self, config: Measurement) -> Path:
+    def path(self, measurement: Measurement) -> Path:
         """Return `results/selectivity/<dataset>_<model>_<method>[_<ensemble>]-<hash of the record>.h5`."""
-        method = config.method
-        return self._path(config, method.method_stem, *filter(None, [method.ensemble]), suffix="h5")
+        method = measurement.method
+        return self._path(measurement, method.method_stem, *filter(None, [method.ensemble]), suffix="h5")
 
     def stored_records(self) -> StoredRecords:
         return load_selectivity(self.folders.results)
 
-    def load(self, config: Measurement) -> Result | None:
-        path = self.path(config)
+    def load(self, measurement: Measurement) -> Result | None:
+        path = self.path(measurement)
         require_not_in_use(path)
         return read_result(path) if path.exists() else None
 
-    def save(self, config: Measurement, result: Result) -> Result:
+    def save(self, measurement: Measurement, result: Result) -> Result:
         facts = {"device": result.pop("device"), "versions": json.dumps(result.pop("versions"))}
-        write_arrays(self.path(config), self.record(config), result, **facts)
+        write_arrays(self.path(measurement), self.record(measurement), result, **facts)
         return {name: result[name] for name in ("score", "correct")}
 
 

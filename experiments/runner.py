@@ -14,13 +14,15 @@ from experiments.records import StoredRecords, find_result, report_other_code
 from experiments.store import Folders
 from reporting.records import load_records
 
-Config = TypeVar("Config", bound=Hashable)
+Point = TypeVar("Point", bound=Hashable)
 
 
-class Experiment(ABC, Generic[Config]):
+class Experiment(ABC, Generic[Point]):
     """One evaluation on the classifiers of one data set and model, and its finished results.
 
     Creating it finds finished results and refuses what can't be used; nothing is written before it is run.
+
+    A point is what has a result of its own: a retraining, or the measurement of a method on a classifier.
 
     Attributes:
         config: the configuration of the evaluation.
@@ -43,7 +45,7 @@ class Experiment(ABC, Generic[Config]):
         """
         self.pipelines, self.overwrite = pipelines, overwrite
         self.folders = pipelines[0].folders
-        self.results: dict[Config, Any] = {}
+        self.results: dict[Point, Any] = {}
         self.find()
         if not overwrite:
             report_other_code(self.stored_records(), map(self.record, self.todo))
@@ -52,44 +54,44 @@ class Experiment(ABC, Generic[Config]):
                 pipeline.try_method(method)  # so that a method that fails is refused at once
 
     @abstractmethod
-    def configs(self) -> Sequence[Config]:
+    def points(self) -> Sequence[Point]:
         """Return everything to measure, in order."""
 
     @abstractmethod
-    def subject(self, config: Config) -> tuple[Pipeline, MethodSpec | None]:
+    def subject(self, point: Point) -> tuple[Pipeline, MethodSpec | None]:
         """Return the classifier and the method that are measured; None without a method."""
 
     @abstractmethod
-    def record(self, config: Config) -> dict[str, Any]:
+    def record(self, point: Point) -> dict[str, Any]:
         """Return everything that decides on a result, as its record has it."""
 
     @abstractmethod
-    def path(self, config: Config) -> Path:
+    def path(self, point: Point) -> Path:
         """Return the file of the result."""
 
     def stored_records(self) -> StoredRecords:
         """Return everything finished of this kind."""
         return load_records(self.folders.results, self.title)
 
-    def load(self, config: Config) -> Any | None:
+    def load(self, point: Point) -> Any | None:
         """Return the stored result; None if there is none.
 
         Raises:
             InputError: it is damaged.
         """
-        return find_result(self.path(config), self.record(config))
+        return find_result(self.path(point), self.record(point))
 
     @abstractmethod
-    def save(self, config: Config, result: Any) -> Any:
+    def save(self, point: Point, result: Any) -> Any:
         """Store a result; return it as `load` would."""
 
     @abstractmethod
-    def images(self, config: Config) -> int:
-        """Return the number of images that the task of one configuration counts."""
+    def images(self, point: Point) -> int:
+        """Return the number of images that the task of one point counts."""
 
     @abstractmethod
-    def task(self, config: Config) -> Task:
-        """Return the work of one configuration."""
+    def task(self, point: Point) -> Task:
+        """Return the work of one point."""
 
     @abstractmethod
     def plan(self, planned: set[Hashable]) -> str:
@@ -109,9 +111,9 @@ class Experiment(ABC, Generic[Config]):
         return self.summary.write(self.folders.results)
 
     @property
-    def todo(self) -> list[Config]:
-        """The configurations without a result."""
-        return [config for config in self.configs() if config not in self.results]
+    def todo(self) -> list[Point]:
+        """The points without a result."""
+        return [point for point in self.points() if point not in self.results]
 
     @property
     def explanations(self) -> list[tuple[Pipeline, MethodSpec]]:
@@ -131,9 +133,9 @@ class Experiment(ABC, Generic[Config]):
 
     def find(self) -> None:
         """Load stored results."""
-        for config in self.todo if not self.overwrite else ():
-            if self.subject(config)[0].has_classifier and (result := self.load(config)) is not None:
-                self.results[config] = result
+        for point in self.todo if not self.overwrite else ():
+            if self.subject(point)[0].has_classifier and (result := self.load(point)) is not None:
+                self.results[point] = result
 
     def networks(self) -> Sequence[Job]:
         """Return the jobs of the other networks that the tasks need."""
@@ -143,25 +145,25 @@ class Experiment(ABC, Generic[Config]):
 class ResultJob(Job):
     """Makes one result of an experiment."""
 
-    def __init__(self, experiment: Experiment[Any], config: Any) -> None:
-        self.experiment, self.config = experiment, config
-        self.name = experiment.path(config).name
+    def __init__(self, experiment: Experiment[Any], point: Any) -> None:
+        self.experiment, self.point = experiment, point
+        self.name = experiment.path(point).name
 
     @property
     def images(self) -> int:
-        return self.experiment.images(self.config)
+        return self.experiment.images(self.point)
 
     def find(self) -> bool:
-        if (result := self.experiment.load(self.config)) is None:
+        if (result := self.experiment.load(self.point)) is None:
             return False
-        self.experiment.results[self.config] = result
+        self.experiment.results[self.point] = result
         return True
 
     def tasks(self, is_here: bool) -> Iterator[Task]:
-        yield self.experiment.task(self.config)
+        yield self.experiment.task(self.point)
 
     def save(self, task: Task, result: Any) -> None:
-        self.experiment.results[self.config] = self.experiment.save(self.config, result)
+        self.experiment.results[self.point] = self.experiment.save(self.point, result)
 
 
 def run(experiments: Sequence[Experiment[Any]], engine: Engine) -> None:
@@ -182,17 +184,17 @@ def run(experiments: Sequence[Experiment[Any]], engine: Engine) -> None:
     without_maps = make_maps(subjects, engine, folders)
     for experiment in experiments:
         experiment.find()
-        done, total = len(experiment.results), len(experiment.configs())
+        done, total = len(experiment.results), len(experiment.points())
         counts = f"{done} of {total} {experiment.unit} are finished, {total - done} to do"
         print(f"{experiment.title}: {counts}", flush=True)
-        for config in experiment.todo if experiment.overwrite else ():
-            experiment.path(config).unlink(missing_ok=True)  # a file from now on is a result of now
+        for point in experiment.todo if experiment.overwrite else ():
+            experiment.path(point).unlink(missing_ok=True)  # a file from now on is a result of now
         experiment.overwrite = False
-    work = [(experiment, config) for experiment in experiments for config in experiment.todo]
+    work = [(experiment, point) for experiment in experiments for point in experiment.todo]
     jobs = [
-        ResultJob(experiment, config)
-        for experiment, config in work
-        if not (experiment.needs_maps and experiment.subject(config) in without_maps)
+        ResultJob(experiment, point)
+        for experiment, point in work
+        if not (experiment.needs_maps and experiment.subject(point) in without_maps)
     ]
     failures = make(jobs, engine, folders, experiments[0].title)
     require_success([*without_maps.values(), *failures.values()], len(work), experiments[0].unit)

@@ -55,30 +55,30 @@ class Sweep(Experiment[Run]):
         """The SHA-256 of the data set, and of each explained classifier."""
         return self.pipeline.dataset_sha256, tuple(pipeline.checkpoint_sha256 for pipeline in self.pipelines)
 
-    def configs(self) -> list[Run]:
+    def points(self) -> list[Run]:
         return self.config.runs(*self.sums)
 
-    def subject(self, config: Run) -> tuple[Pipeline, MethodSpec | None]:
-        explained = self.config.explained_seed(config.method, config.seed) if config.method else 0
-        return self.pipelines[explained], config.method
+    def subject(self, run: Run) -> tuple[Pipeline, MethodSpec | None]:
+        explained = self.config.explained_seed(run.method, run.seed) if run.method else 0
+        return self.pipelines[explained], run.method
 
-    def record(self, config: Run) -> dict[str, Any]:
-        return config.configuration()
+    def record(self, run: Run) -> dict[str, Any]:
+        return run.configuration()
 
-    def path(self, config: Run) -> Path:
-        return config.path(self.folders.results)
+    def path(self, run: Run) -> Path:
+        return run.path(self.folders.results)
 
-    def load(self, config: Run) -> RunResult | None:
-        result = super().load(config)
-        with naming_damage(self.path(config)):
+    def load(self, run: Run) -> RunResult | None:
+        result = super().load(run)
+        with naming_damage(self.path(run)):
             return None if result is None else RunResult(**result)
 
-    def save(self, config: Run, result: RunResult) -> RunResult:
-        write_record(self.path(config), self.record(config), result.plain())
+    def save(self, run: Run, result: RunResult) -> RunResult:
+        write_record(self.path(run), self.record(run), result.plain())
         return result
 
     def plan(self, planned: set[Hashable]) -> str:
-        runs = self.configs()
+        runs = self.points()
         to_explain = self.plan_maps(planned)
         to_retrain = [run for run in self.todo if run not in planned]
         lines = [line for pipeline in self.pipelines for line in pipeline.plan_training()]
@@ -93,18 +93,18 @@ class Sweep(Experiment[Run]):
         planned |= {*to_retrain}
         return "\n".join([*lines, ", ".join([*counts, "nothing written"])])
 
-    def images(self, config: Run) -> int:
-        return config.recipe.epochs * (config.limit_train or dataset_info(config.dataset).shapes["train_images"][0])
+    def images(self, run: Run) -> int:
+        return run.recipe.epochs * (run.limit_train or dataset_info(run.dataset).shapes["train_images"][0])
 
-    def task(self, config: Run) -> Task:
+    def task(self, run: Run) -> Task:
         pipeline, masks = self.pipeline, self.config.masks
-        explained, method = self.subject(config)
+        explained, method = self.subject(run)
         ranks = explained.ranks(method, masks.granularity, masks.rank) if method else None
         shared = (pipeline.arrays, ranks) if ranks else (pipeline.arrays,)
-        weights = pipeline.checkpoint.weights if config.masks.retrain_from == "weights" else None
-        arguments = config, pipeline.arrays, ranks, pipeline.device_of_tasks, weights
+        weights = pipeline.checkpoint.weights if run.masks.retrain_from == "weights" else None
+        arguments = run, pipeline.arrays, ranks, pipeline.device_of_tasks, weights
         info = dataset_info(pipeline.config.dataset)
-        return Task(config.name, retrain, arguments, self.images(config), shared, info)
+        return Task(run.name, retrain, arguments, self.images(run), shared, info)
 
     @property
     def summary(self) -> RetrainingSummary:
