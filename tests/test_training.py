@@ -249,8 +249,9 @@ def test_device_automatic():
 )
 def test_bfloat16_is_used_where_the_processor_multiplies_it(monkeypatch, flags, has_it):
     monkeypatch.setattr("training.device._cpu_info", lambda: f"model name : it\nflags : {flags}\n")
-    assert has_bfloat16("cpu") == has_it
-    assert not has_bfloat16("mps")
+    ask = has_bfloat16.__wrapped__  # whose answer is not kept
+    assert ask("cpu") == has_it
+    assert not ask("mps")
 
 
 FAULTS = """
