@@ -1,6 +1,7 @@
 """Seeing every call of PyTorch's functions, whichever module makes it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from threading import get_ident
 from typing import Any
 
 from torch.jit import ScriptFunction
@@ -22,9 +23,13 @@ class FunctionCalls(TorchFunctionMode):
         self.call = call
 
     def __enter__(self) -> Any:
-        before = self._call_script = _scripts.__call__
+        before, thread = _scripts.__call__, get_ident()
+        self._call_script = before
 
         def call_script(script: ScriptFunction, *args: Any, **kwargs: Any) -> Any:
+            if get_ident() != thread:  # modes are of a single thread
+                return before(script, *args, **kwargs)
+
             def function(*args: Any, **kwargs: Any) -> Any:
                 return before(script, *args, **kwargs)
 

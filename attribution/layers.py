@@ -259,7 +259,8 @@ class _Search:
             return False
         for label in {0, logits.shape[1] - 1}:
             (gradient,) = gradients(logits[:, label].sum(), activation, retain_graph=True)
-            assert gradient is not None
+            if gradient is None:  # a constant logit
+                continue
             is_used = layer.to_map(gradient).abs().amax(dim=(0, 2, 3)) > 0
             if is_used.any() and not (is_used[label] and int(is_used.sum()) == 1):
                 return False

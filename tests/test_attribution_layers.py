@@ -351,3 +351,12 @@ def test_gradient_checkpointing_that_hides_the_gradient_is_one_line(method):
 
     with pytest.raises(InputError, match=r"gradient checkpointing\): switch that off"):
         build_method(method, Checkpointed(None, True).eval()).attribute(torch.randn(2, 3, 9, 9), 1)
+
+
+def test_a_constant_logit_is_no_obstacle():
+    class Padded(Unbound):
+        def forward(self, images):
+            logits = self.head(self.second(self.first(images).relu()).relu().mean((2, 3)))
+            return torch.cat([torch.zeros(len(images), 3), logits], 1)
+
+    assert build_method("GC", Padded(None, True).eval()).attribute(torch.randn(2, 3, 9, 9), 4).shape == (2, 1, 9, 9)
