@@ -152,11 +152,15 @@ class Retrainings:
             config = summary.config
             return summary.evaluation, summary.dataset, config.masks, config.limit_train, config.ratios
 
+        def seeds(summary: RetrainingSummary) -> int:
+            return summary.config.seeds
+
         of_method = [summary for summary in self.summaries if method in summary.config.methods]
-        of_method.sort(key=lambda summary: summary.config.seeds)  # of one model those of the most seeds stay
-        groups = group_by(of_method, conditions).values()
-        by_model = [{summary.model: summary for summary in group} for group in groups]
-        return [summary for models in by_model if len(models) > 1 for summary in models.values()]
+        alike = []
+        for group in group_by(of_method, conditions).values():
+            models = group_by(group, lambda summary: summary.model).values()
+            alike += [max(reversed(of_model), key=seeds) for of_model in models if len(models) > 1]
+        return alike
 
     def original_comparisons(self) -> Iterator[str]:
         """Yield the original's areas beside those of its setting and of the default one, a table for each data set."""

@@ -15,11 +15,13 @@ from data import DATASETS
 from evaluation import REMOVING
 from evaluation.runs import MaskOptions
 from evaluation.statistics import Estimate, correlation_interval
-from models import NO_ATTENTION
+from models import ATTENTIONS, NO_ATTENTION
 from reporting import findings_figures
 from reporting.findings import agree, evidence, fastest, halves, turning_verdicts
 from reporting.groups import _one_network_a_seed
+from reporting.labels import TITLES
 from reporting.retraining_summary import RetrainingSummary
+from reporting.roar_findings import gradcam_models
 from reporting.summary import Published
 from reporting.tables import mark
 
@@ -132,6 +134,12 @@ def test_figures_of_findings_name_every_method(name):
     assert {*ANY_MODEL_METHODS} - {"RANDOM"} <= labels
     assert len({len(axes.get_yticklabels()) for axes in figure.axes}) == 1
     assert figure.get_suptitle()
+
+
+def test_models_are_compared_in_their_usual_order():
+    names = [row.split("|")[1].strip() for row in gradcam_models(PUBLISHED).splitlines()[2:]]
+    expected = [f"{TITLES[dataset]}, {model}" for dataset, model in product(DATASETS, (NO_ATTENTION, *ATTENTIONS))]
+    assert names == [name for name in expected if name in names] != []
 
 
 def test_notes_of_figures_have_two_lines_at_most():
