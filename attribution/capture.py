@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.jit import ScriptModule
 
 from attribution.feature_maps import Reshape
-from attribution.function_calls import FunctionCalls, function_name
+from attribution.function_calls import FunctionCalls, function_name, is_scripted
 from attribution.network import Network
 from common.errors import InputError
 
@@ -22,8 +21,6 @@ MOVING = {  # functions that return the same values in other places
     *("permute", "reshape", "roll", "select", "split", "squeeze", "swapaxes", "t", "to", "transpose", "type_as"),
     *("unflatten", "unfold", "unsqueeze", "view", "view_as", "float", "interpolate", "upsample", "dropout"),
 }
-
-
 PERMUTING = {"permute", "movedim", "moveaxis", "transpose", "swapaxes", "swapdims"}
 
 
@@ -130,7 +127,7 @@ class Call:
 
 def require_visible_calls(network: Network) -> None:
     """Raise `InputError` if the network is scripted, so that its calls of functions can't be seen."""
-    if network.root is not None and any(isinstance(part, ScriptModule) for part in network.root.modules()):
+    if network.root is not None and is_scripted(network.root):
         raise InputError(
             "the calls in a scripted module can't be seen, which GC, CO, GB and DeconvNet need: give the module before "
             "scripting; VBP, IB and IG explain it as it is"

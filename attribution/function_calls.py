@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import get_ident
 from typing import Any
 
-from torch.jit import ScriptFunction
+from torch import nn
+from torch.jit import ScriptFunction, ScriptModule
 from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
 Function = Callable[..., Any]
@@ -48,6 +49,11 @@ class FunctionCalls(TorchFunctionMode):
         self, func: Function, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         return self.call(func, args, kwargs or {})
+
+
+def is_scripted(model: nn.Module) -> bool:
+    """Return whether `torch.jit.script` or `trace` has compiled the model or a part of it."""
+    return any(isinstance(part, ScriptModule) for part in model.modules())
 
 
 def function_name(function: Function) -> str:

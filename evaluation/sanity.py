@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.jit import ScriptModule
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from attribution.function_calls import FunctionCalls
+from attribution.function_calls import FunctionCalls, is_scripted
 from attribution.maps import compute_maps
 from attribution.network import Network, nothing_compiled
 from attribution.spec import MethodSpec
@@ -50,7 +49,7 @@ def randomization_cascade(model: nn.Module, stages: int, image: Tensor) -> list[
     Raises:
         InputError: a scripted module, whose parts can't be drawn anew.
     """
-    if any(isinstance(module, ScriptModule) for module in model.modules()):
+    if is_scripted(model):
         raise InputError("the weights of a scripted module can't be made random: give the module before scripting")
     groups: list[list[str]] = []
     modules = {name: module for name, module in model.named_modules() if _weights(module)}
@@ -78,7 +77,7 @@ def _by_first_call(model: nn.Module, modules: Mapping[str, nn.Module], image: Te
     with network.prepared(image), ExitStack() as stack:
         for name, module in modules.items():
             stack.callback(module.register_forward_pre_hook(partial(note_call, name)).remove)
-        network(image.clone())
+        network(image)
     places, before = {}, -1
     for name in modules:
         before = places[name] = calls.get(name, before)

@@ -40,7 +40,7 @@ from training.classifier import restore
 from training.inputs import Images
 
 SHOWN = 6  # images
-KINDS = {"selectivity": SelectivityMeasurements}  # of measurements, where they are kept in another way
+CLASSES = {"selectivity": SelectivityMeasurements}  # of measurements, where they are kept in another way
 OURS = MethodSpec("VBP")  # explains the network as our methods do
 
 
@@ -154,7 +154,7 @@ class Trust:
         methods = [method for method in self.methods if method.label not in left_out]
         pipeline = replace(self.pipeline, limit_train=0, limit_test=effort.images)
         self.experiments = {
-            name: KINDS.get(name, Measurements)(name, [pipeline], methods, config, self.request.overwrite)
+            name: CLASSES.get(name, Measurements)(name, [pipeline], methods, config, self.request.overwrite)
             for name, config in effort.configs(self.values).items()
         }
         self.pipeline = pipeline
