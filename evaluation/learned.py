@@ -16,7 +16,7 @@ from attribution.maps import compute_maps
 from attribution.spec import MethodSpec
 from evaluation.configs import RemovalConfig
 from evaluation.masking import importance, ranks
-from evaluation.protocol import Artefacts, Result
+from evaluation.protocol import Artefacts, Result, Work
 from evaluation.removal import DIGITS, RemovalEvaluation, measure
 from evaluation.sanity import randomise, randomization_cascade, require_random
 from evaluation.tasks import OnImages
@@ -31,6 +31,9 @@ class Learned(RemovalEvaluation):
 
     def images(self, config: RemovalConfig) -> int:
         return 2 * config.limit_test
+
+    def work(self, config: RemovalConfig) -> Work:
+        return replace(super().work(config), maps=config.limit_test)
 
     def includes(self, config: RemovalConfig) -> tuple[str, RemovalConfig]:
         return "insertion-deletion", replace(config, evaluation="insertion-deletion", by_image=True)

@@ -111,6 +111,24 @@ def _test_images(data: SharedArrays, device: torch.device) -> TestImages:
     return TestImages(images, load_labels(split, device), index, normalisation)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a measurement computes, in numbers of images.
+
+    Attributes:
+        maps: maps that the evaluation makes itself.
+        logits: images that it classifies.
+        imputed: images that it imputes.
+    """
+
+    maps: int = 0
+    logits: int = 0
+    imputed: int = 0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(self.maps + other.maps, self.logits + other.logits, self.imputed + other.imputed)
+
+
 class Evaluation(ABC):
     """One evaluation of methods on trained classifiers: subclass it, and write its configuration.
 
@@ -146,6 +164,11 @@ class Evaluation(ABC):
     def images(self, config: Any) -> int:
         """Return the number of images that one measurement counts."""
         return int(config.limit_test)
+
+    def work(self, config: Any) -> Work:
+        """Return what one measurement computes at most, without the stored maps and what it `includes`."""
+        images = self.images(config)
+        return Work(logits=images) if self.needs_maps else Work(maps=images)
 
     def ranking(self, config: Any) -> tuple[str, str]:
         """Return the class that stored maps explain, and the values of theirs that rank the pixels."""

@@ -14,7 +14,7 @@ from evaluation.chance import chance_of
 from evaluation.configs import RemovalConfig, usual_removal
 from evaluation.imputation import noisy_impute
 from evaluation.masking import Removal, gaussian_blur
-from evaluation.protocol import Artefacts, Evaluation, TestImages
+from evaluation.protocol import Artefacts, Evaluation, TestImages, Work
 from evaluation.statistics import trapezoids
 from evaluation.tasks import OnImages
 from training.inputs import Normalisation
@@ -151,6 +151,11 @@ class RemovalEvaluation(Evaluation):
         usual = usual_removal(self.name)
         fixed = {} if self.name == "F-Fidelity" else {name: usual[name] for name in ("alpha", "beta", "draws")}
         return super().configure(**usual | values | fixed | {"evaluation": self.name})
+
+    def work(self, config: RemovalConfig) -> Work:
+        removals = len({(order if ratio < 1 else None, ratio) for order in ORDERS for ratio in config.ratios if ratio})
+        changed = config.limit_test * removals * config.draws
+        return Work(logits=config.limit_test + changed, imputed=changed if config.fill == "linear" else 0)
 
     def networks(self, config: RemovalConfig) -> Sequence[str]:
         return ["finetuned"] if config.tuning else []

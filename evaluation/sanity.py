@@ -28,7 +28,7 @@ from common.random_state import seeded
 from data import Dataset
 from evaluation.chance import chance_of
 from evaluation.configs import SanityConfig
-from evaluation.protocol import Artefacts, Evaluation
+from evaluation.protocol import Artefacts, Evaluation, Work
 from evaluation.removal import DIGITS
 from evaluation.robustness import infidelity, max_sensitivity
 from evaluation.similarity import rank_correlation, rescale, structural_similarity, window_size
@@ -169,6 +169,10 @@ class Sanity(Evaluation):
 
     def networks(self, config: SanityConfig) -> Sequence[str]:
         return ["random_labels"] if config.random_labels else []
+
+    def work(self, config: SanityConfig) -> Work:
+        maps = 1 + config.stages + config.random_labels + config.samples
+        return Work(maps=config.limit_test * maps, logits=config.limit_test * (2 + config.samples))
 
     def measure(
         self, config: SanityConfig, method: MethodSpec, artefacts: Artefacts, on_images: OnImages

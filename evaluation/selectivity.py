@@ -21,7 +21,7 @@ from attribution.spec import MethodSpec
 from common.errors import InputError
 from evaluation.configs import SelectivityConfig
 from evaluation.masking import TIE_SEED, importance, ranks
-from evaluation.protocol import Artefacts, Evaluation
+from evaluation.protocol import Artefacts, Evaluation, Work
 from evaluation.tasks import OnImages
 from training.inputs import Normalisation
 
@@ -148,6 +148,12 @@ class Selectivity(Evaluation):
 
     def images(self, config: SelectivityConfig) -> int:
         return config.limit_test * config.removals
+
+    def work(self, config: SelectivityConfig) -> Work:
+        kept_last = config.removals % KEEP_EVERY == 0  # the map of the last images
+        return Work(
+            maps=config.limit_test * (config.removals + kept_last), logits=config.limit_test * (config.removals + 1)
+        )
 
     def measure(
         self, config: SelectivityConfig, method: MethodSpec, artefacts: Artefacts, on_images: OnImages

@@ -125,10 +125,11 @@ def _answer(
     usable = {spec: partial(build, spec) for spec in candidates}
     limit = _require_limit(options.pop("limit_test", 0), len(images))
     timing = Timing.measure(artefacts.model, inputs, usable)
-    effort, remarks, over = choose_effort(timing, len(images), 60 * budget, limit)
+    values = {name: value for name, value in options.items() if name in known}
+    effort, remarks, over = choose_effort(timing, values, len(images), 60 * budget, limit)
     left_out |= {spec.label: reason for spec, reason in over.items()}
     measured = [spec for spec in usable if spec not in over]
-    configs = effort.configs({name: value for name, value in options.items() if name in known})
+    configs = effort.configs(values)
     protocols = {name: load_evaluation(name) for name in configs}
     parts = {limit: artefacts.subset(limit) for limit in {config.limit_test for config in configs.values()}}
     total = len(measured) * sum(protocols[name].images(config) for name, config in configs.items())

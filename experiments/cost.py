@@ -13,11 +13,8 @@ import torch
 from attribution.spec import MethodSpec
 from common.hashing import json_sha256
 from data import dataset_info
-from evaluation import ORDERS
-from evaluation.configs import RemovalConfig, SanityConfig, SelectivityConfig
 from evaluation.imputation import imputation_seconds
 from evaluation.runs import RetrainingConfig
-from evaluation.sanity import randomization_cascade
 from experiments.engine import threads_per_job
 from experiments.measurements import Measurements
 from experiments.pipeline import Pipeline
@@ -106,32 +103,21 @@ class Costs:
         classifier, shape = pipeline.config, dataset_info(pipeline.config.dataset).image_shape
         forward, explain = (partial(self._image_seconds, classifier, each) for each in (None, method))
         impute = partial(self._time_once, ("impute", shape), lambda: imputation_seconds(shape, self.device))
-        match config:
-            case RetrainingConfig():
-                training = replace(classifier, recipe=point.recipe, limit_train=point.limit_train)
-                seconds = self.training_seconds(training, point.limit_test)
-                is_first = point.seed == 0 or point.masks.explained_seeds == "own"
-                if point.masks.fill == "linear" and is_first:  # the other seeds see the same images
-                    totals = dataset_info(classifier.dataset).shapes
-                    images = point.limit_train or totals["train_images"][0]
-                    if point.masks.mask_split == "both":
-                        images += point.limit_test or totals["test_images"][0]
-                    seconds += images * impute()
-                return seconds
-            case RemovalConfig():
-                removals = len(ORDERS) * len(config.ratios) * config.draws
-                seconds = removals * config.limit_test * (forward() + (impute() if config.fill == "linear" else 0.0))
-                if config.evaluation == "learned":  # the curves of a second map, which is made here
-                    return 2 * seconds + config.limit_test * explain()
-                return seconds
-            case SanityConfig():
-                model = new_model(classifier.dataset, classifier.attention).eval()
-                stages = randomization_cascade(model, config.stages, torch.rand(1, *shape))
-                maps = 1 + len(stages) + config.samples
-                return config.limit_test * (maps * explain() + config.samples * forward())
-            case SelectivityConfig():
-                return config.limit_test * (config.removals + 1) * explain()
-        return experiment.images(point) * (forward() if experiment.needs_maps else explain())
+        if isinstance(config, RetrainingConfig):
+            training = replace(classifier, recipe=point.recipe, limit_train=point.limit_train)
+            seconds = self.training_seconds(training, point.limit_test)
+            is_first = point.seed == 0 or point.masks.explained_seeds == "own"
+            if point.masks.fill == "linear" and is_first:  # the other seeds see the same images
+                totals = dataset_info(classifier.dataset).shapes
+                images = point.limit_train or totals["train_images"][0]
+                if point.masks.mask_split == "both":
+                    images += point.limit_test or totals["test_images"][0]
+                seconds += images * impute()
+            return seconds
+        assert isinstance(experiment, Measurements)
+        work = experiment.work(point)
+        costs = (work.maps, explain), (work.logits, forward), (work.imputed, impute)
+        return sum(images * of_image() for images, of_image in costs if images)
 
     def _image_seconds(self, config: TrainingConfig, method: MethodSpec | None) -> float:
         """Return the seconds for the map of one image by `method`, or else for its logits."""

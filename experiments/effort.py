@@ -15,6 +15,7 @@ from attribution.spec import MethodSpec
 from common.errors import InputError
 from evaluation import FILLS_OF, QUICK_RATIOS, RATIOS
 from evaluation.imputation import imputation_seconds
+from evaluation.protocol import Work
 from evaluation.registry import load_evaluation
 from evaluation.trust import FEWEST_IMAGES
 from reporting.labels import duration, quantity
@@ -57,18 +58,17 @@ class Effort:
             options |= dict.fromkeys(ASIDE, aside)
         return {name: load_evaluation(name).configure(**_without_other_fill(name, of)) for name, of in options.items()}
 
-    def seconds(self, explain: float, forward: float, impute: float, is_control: bool = False) -> float:
-        """Return the seconds of all evaluations of one method, by those of one image.
+    def work(self, values: Mapping[str, Any], is_control: bool = False) -> Work:
+        """Return what all evaluations of one method compute, with the maps that they share.
 
         Args:
+            values: options that the user gives.
             is_control: the map does not depend on the network, and `learned` classifies nothing.
         """
-        ratios = len(self.ratios)
-        curve = (2 * ratios + 2) * forward  # the whole image and the empty one once for both orders
-        road = (2 * ratios + 1) * forward + 2 * ratios * impute
-        deciding = 2 * explain + forward + road + curve * (1 if is_control else 2)
-        aside = (self.removals + 3 + self.samples) * explain + (self.removals + self.samples + 3) * forward
-        return self.images * deciding + min(self.images, self.images_aside) * aside
+        parts = {name: load_evaluation(name).work(config) for name, config in self.configs(values).items()}
+        if is_control:
+            parts["learned"] = replace(parts["learned"], logits=0)
+        return sum(parts.values(), Work(maps=self.images, logits=self.images))
 
 
 def _without_other_fill(evaluation: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,6 +98,10 @@ class Timing:
     explain: Mapping[MethodSpec, float]
     forward: float
     impute: float
+
+    def seconds(self, spec: MethodSpec, work: Work) -> float:
+        """Return the seconds of some work with one of the methods."""
+        return work.maps * self.explain[spec] + work.logits * self.forward + work.imputed * self.impute
 
     @classmethod
     def measure(
@@ -129,13 +133,19 @@ def timed_images(values: int, available: int) -> int:
 
 
 def choose_effort(
-    timing: Timing, available: int, seconds: float, limit: int | None = None, more: str = "give more images"
+    timing: Timing,
+    values: Mapping[str, Any],
+    available: int,
+    seconds: float,
+    limit: int | None = None,
+    more: str = "give more images",
 ) -> tuple[Effort, list[str], dict[MethodSpec, str]]:
     """Return the largest effort that fits into `seconds` of work.
 
     If even the least is too much, the costliest methods are left out; the controls never are.
 
     Args:
+        values: options that the user gives, which change the work.
         available: number of images.
         limit: the images to use in place of those of `EFFORTS`.
         more: says how to give more images.
@@ -146,17 +156,14 @@ def choose_effort(
     Raises:
         InputError: there are too few images for a judgement.
     """
-    methods, left_out = dict(timing.explain), {}
+    left_out: dict[MethodSpec, str] = {}
     efforts = [replace(effort, images=limit or effort.images) for effort in EFFORTS]
     whole = min(available, efforts[0].images)
     if whole < FEWEST_IMAGES:
         raise InputError(f"{quantity(whole, 'image')}: an answer needs {FEWEST_IMAGES} or more, {more}")
     for effort in efforts:
         limited = replace(effort, images=min(effort.images, available))
-        costs = {
-            spec: limited.seconds(each, timing.forward, timing.impute, spec.method in CONTROLS)
-            for spec, each in methods.items()
-        }
+        costs = {spec: timing.seconds(spec, limited.work(values, spec.method in CONTROLS)) for spec in timing.explain}
         if sum(costs.values()) <= seconds:
             break
     while sum(costs.values()) > seconds:

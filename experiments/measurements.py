@@ -14,7 +14,7 @@ from common.hashing import json_sha256
 from common.imports import is_user_code
 from data import dataset_info
 from evaluation.options import record_of
-from evaluation.protocol import Evaluation, StoredArtefacts
+from evaluation.protocol import Evaluation, StoredArtefacts, Work
 from evaluation.registry import load_evaluation, measure
 from evaluation.tasks import SharedArrays, Task
 from experiments.jobs import Job
@@ -143,6 +143,13 @@ class Measurements(Experiment[Measurement]):
             return None
         other = Measurements(part[0], [measurement.pipeline], [], part[1])
         return other.load(measurement)
+
+    def work(self, measurement: Measurement) -> Work:
+        """Return what one measurement computes at most, and the unfinished one that it includes."""
+        work, part = self.evaluation.work(self.config), self.evaluation.includes(self.config)
+        if part and self.included(measurement) is None:
+            work += load_evaluation(part[0]).work(part[1])
+        return work
 
     def plan(self, planned: set[Hashable]) -> str:
         lines = [line for pipeline in self.pipelines for line in pipeline.plan_training()]

@@ -104,7 +104,9 @@ class Trust:
         stored = None if self.request.overwrite else find_result(path, self.record)
         if stored is None:
             limit, seconds = self.request.limit_test, self.budget * 60 * self.request.processes
-            effort, remarks, left_out = choose_effort(self.timing(), self.images, seconds, limit, self.more)
+            effort, remarks, left_out = choose_effort(
+                self.timing(), self.values, self.images, seconds, limit, self.more
+            )
             labels = {method.label: reason for method, reason in left_out.items()}
             stored = {"effort": vars(effort), "remarks": remarks, "left_out": labels}
             if not self.request.dry_run:
