@@ -19,7 +19,7 @@ from evaluation.coherence import choose_examples
 from evaluation.configs import ExampleFilter
 from experiments.pipeline import Pipeline
 from models.inspection import attention_maps, layers
-from reporting.labels import explained_class
+from reporting.labels import explained_class, readable_dataset, readable_model
 from reporting.pictures import SCALE_NOTE, Caption, Column, draw_grid
 from training.classifier import restore
 from training.inputs import Images
@@ -27,7 +27,7 @@ from training.loop import predict
 
 Array = npt.NDArray[Any]
 
-BY_LAYER = {"GC": "Grad-CAM", "CO": "mean activation"}
+BY_LAYER = {"GC": "Grad-CAM", "CO": "Mean activation"}
 
 
 class Subject:
@@ -38,6 +38,11 @@ class Subject:
         self.name, self.dataset = pipeline.model, pipeline.config.dataset
         self.examples = pipeline.dataset.test.subset(0)
         self._networks: dict[bool, torch.nn.Module] = {}
+
+    @property
+    def words(self) -> str:
+        """The data set and the network, in titles."""
+        return f"{readable_dataset(self.dataset)}, {readable_model(self.name)}"
 
     @cached_property
     def model(self) -> torch.nn.Module:
@@ -155,8 +160,7 @@ class Coherence:
                 continue  # the controls alone, beside ensembles
             columns = [self._image_column(subject, captions=True)]
             columns += [Column(method.method.rpartition(":")[2], subject.maps(method)) for method in methods]
-            name = f"{ensemble}: " if ensemble else ""
-            title = f"{name}attribution methods on {self.dataset}, {subject.name}"
+            title = f"{f'{ensemble}: a' if ensemble else 'A'}ttribution methods on {subject.words}"
             yield from self._draw_grid(subject, columns, title, f"{subject.name}_methods", ensemble)
 
     def _draw_layers(self, subject: Subject) -> Iterator[Path]:
@@ -164,14 +168,14 @@ class Coherence:
         first = self._image_column(subject, captions=True)
         for method, words in BY_LAYER.items() if layers(subject.model) else ():
             columns = [Column(name, subject.maps_of_layer(method, name)) for name in layers(subject.model)]
-            title = f"{words} by layer on {self.dataset}, {subject.name}"
+            title = f"{words} by layer on {subject.words}"
             yield from self._draw_grid(subject, [first, *columns], title, f"{subject.name}_layers", method)
         gates = {name: gate for name, gate in attention_maps(subject.model, subject.inputs).items() if gate.ndim == 4}
         if gates:
             columns = [
                 Column(name, list(gate.mean(dim=1).cpu().numpy()), from_minimum=True) for name, gate in gates.items()
             ]
-            title = f"attention on {self.dataset}, {subject.name}"
+            title = f"Attention on {subject.words}"
             note = "Mean over the channels of each map, at its own size; black is its smallest value."
             yield from self._draw_grid(subject, [first, *columns], title, f"{subject.name}_attention", None, note)
 
@@ -179,8 +183,10 @@ class Coherence:
         """Draw one grid for each method, with a column for each model."""
         for method in (method for method in self.methods if method.method not in CONTROLS):
             columns = [self._image_column(subjects[0], captions=False)]
-            columns += [Column(subject.name, subject.maps(method), subject.captions()) for subject in subjects]
-            title = f"{method.label} across models on {self.dataset}"
+            columns += [
+                Column(readable_model(subject.name), subject.maps(method), subject.captions()) for subject in subjects
+            ]
+            title = f"{method.label} across models on {readable_dataset(self.dataset)}"
             yield from self._draw_grid(subjects[0], columns, title, f"models_{method.file_stem}", None)
 
     def _image_column(self, subject: Subject, captions: bool) -> Column:

@@ -33,7 +33,6 @@ from experiments.records import find_result, write_record
 from experiments.request import Request
 from experiments.runner import run, train_missing
 from reporting.answer import write_answer
-from reporting.labels import readable_dataset, readable_model
 from reporting.pictures import SCALE_NOTE, Column, draw_grid
 from reporting.trust_summary import TrustSummary
 from training.classifier import restore
@@ -212,5 +211,5 @@ class Trust:
             Column(method.label, subject.maps(method)) for method in next(iter(self.experiments.values())).methods
         ]
         names = [self.pipeline.whole.classes[label] for label in subject.examples.labels]
-        title = f"Maps of {readable_model(self.pipeline.model)} on {readable_dataset(self.pipeline.config.dataset)}"
+        title = f"Maps on {subject.words}"
         return draw_grid(names, columns, title, f"Below an image: prediction and probability. {SCALE_NOTE}", path)
