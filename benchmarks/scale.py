@@ -59,13 +59,13 @@ def cluster(nodes: int) -> Iterator[Engine]:
 def retrainings(data_dir: Path) -> list[Task]:
     """Return retrainings of SimpleCNN on MNIST with masks of known ranks; the first warms up."""
     dataset = load_dataset("mnist", data_dir).subset(IMAGES, 1000)
-    data = SharedArrays("data", arrays_of(dataset, Normalisation.from_dataset(dataset, CPU)))
+    data = SharedArrays(arrays_of(dataset, Normalisation.from_dataset(dataset, CPU)))
     generator = torch.Generator().manual_seed(0)
     of_split = {
         name: ranks(torch.rand(len(part), 1, 28, 28, generator=generator), torch.arange(len(part))).numpy()
         for name, part in (("train", dataset.train), ("test", dataset.test))
     }
-    order = SharedArrays("ranks", of_split | {"tied": torch.zeros(()).numpy()})
+    order = SharedArrays(of_split | {"tied": torch.zeros(()).numpy()})
     recipe, method = recipe_for("mnist", None, epochs=1), MethodSpec("RANDOM")
     facts: dict[str, Any] = {"limit_train": IMAGES, "limit_test": 1000, "method": method, "ratio": 0.5}
     runs = [

@@ -14,7 +14,9 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from common.command import at_new_command
 from common.errors import InputError
+from common.hashing import file_sha256
 from common.imports import import_object, imported_names, load_module
 from common.random_state import seeded
 
@@ -85,9 +87,12 @@ def report_code_change(place: str, before: str | None, now: str) -> None:
 
 
 def forget_fingerprints() -> None:
-    """Clear the caches for a new command, since users' files may have changed."""
+    """Clear the caches, since users' files may have changed."""
     _fingerprints.clear()
     _reported.clear()
+
+
+at_new_command(forget_fingerprints)
 
 
 def source_sha256(place: str) -> str:
@@ -177,7 +182,7 @@ _distributions = functools.cache(importlib.metadata.packages_distributions)
 def _version(package: str, file: str) -> str:
     names = _distributions().get(package, [])
     if not names:
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        return file_sha256(Path(file))
     return " ".join(f"{name} {importlib.metadata.version(name)}" for name in sorted(set(names)))
 
 

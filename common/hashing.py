@@ -1,7 +1,8 @@
-"""SHA-256 of arrays and plain data, as hexadecimal digits."""
+"""SHA-256 of arrays, files and plain data, as hexadecimal digits."""
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,12 @@ import numpy.typing as npt
 def array_sha256(array: npt.NDArray[Any]) -> str:
     """Return SHA-256 of an array's bytes in C order."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def rounded_sha256(array: npt.NDArray[Any], digits: int) -> str:

@@ -13,12 +13,12 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from common.command import cached_for_command
 from common.errors import InputError
 from common.hashing import array_sha256, json_sha256
 from common.imports import LONGEST_NAME
@@ -90,7 +90,7 @@ def is_lazy(name: str) -> bool:
     return is_folder(name) and ("@" in name or is_list(parse_folder_name(name)[0]))
 
 
-@cache
+@cached_for_command
 def folder_info(name: str) -> DatasetInfo:
     """Return shapes, classes and hashes of the images in a folder.
 
@@ -118,14 +118,14 @@ def folder_info(name: str) -> DatasetInfo:
     return DatasetInfo(name=name, shapes=shapes, sha256=sha256, classes=classes)
 
 
-@cache
+@cached_for_command
 def _listing(name: str) -> Listing:
     path, options = parse_folder_name(name)
     classes_file = None if options.classes_file is None else Path(options.classes_file)
     return find_images(path, options.split == "test", classes_file)
 
 
-@cache
+@cached_for_command
 def folder_files(name: str) -> dict[str, tuple[ImageFiles, Labels]]:
     """Return the files and the labels of "train" and of "test"; print notes, in the main process only.
 
@@ -162,7 +162,7 @@ def _image_files(
     return ImageFiles(paths, np.array([sum_.sha256 for sum_ in sums], "U64"), shape, options, cache_folder)
 
 
-@cache
+@cached_for_command
 def folder_arrays(name: str) -> dict[str, npt.NDArray[np.unsignedinteger]]:
     """Return the four arrays of a folder without options: images (N, H, W) or (N, H, W, 3), and labels (N,).
 

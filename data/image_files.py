@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from common.errors import InputError
 from common.files import atomic_write, free_bytes, require_writable
-from common.hashing import json_sha256
+from common.hashing import file_sha256, json_sha256
 from common.progress import progress_bar
 from data.file_sums import workers
 from data.folder_options import FolderOptions
@@ -113,7 +113,8 @@ class ImageFiles:
             np.lib.format.write_array_header_1_0(file, header)
             with workers() as pool, pillow_warnings(), progress_bar(len(self), "decoding", "images") as bar:
                 for start in range(0, len(self), BATCH):
-                    for picture, pixels in pool.map(self._read, self.files[start : start + BATCH]):
+                    part = slice(start, start + BATCH)
+                    for picture, pixels in pool.map(self._read, self.files[part], self.sums[part].tolist()):
                         file.write(pixels.data)
                         bar.update()
                         for remark in picture.remarks:
@@ -132,10 +133,16 @@ class ImageFiles:
         if self.bytes > free:
             raise InputError(f"{amount}, but the disk of {self.cache} has {_amount(free)}: {fewer}, or make room")
 
-    def _read(self, file: Path) -> tuple[Picture, Pixels]:
-        """Return the contents of one file, without their values, and its (H, W, C) pixels."""
+    def _read(self, file: Path, sha256: str) -> tuple[Picture, Pixels]:
+        """Return the contents of one file, without their values, and its (H, W, C) pixels.
+
+        Raises:
+            InputError: the file has changed since its SHA-256 was taken, or its image doesn't fit.
+        """
         from PIL import Image
 
+        if file_sha256(file) != sha256:
+            raise InputError(f"{file} has changed since this command began: give the command again")
         picture = decode_picture(file)
         if picture.needs_range:
             raise InputError(f"{file} has floats or large integers, without a black and a white: save it with 8 bits")

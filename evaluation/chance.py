@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from common.command import cached_for_command
 from common.errors import InputError
 from data import dataset_info, dataset_sha256, load_dataset
 from data.catalog import CIFAR10, MNIST, PLANTED, DatasetInfo
@@ -53,7 +53,7 @@ def chance_level(
     return most / total if most else None
 
 
-@cache
+@cached_for_command
 def _counted(dataset: str, limit_test: int | None, data_dir: Path) -> float | None:
     with suppress(InputError):
         return chance_of(load_dataset(dataset, data_dir).test.subset(limit_test).labels)

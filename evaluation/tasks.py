@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from mmap import mmap
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +28,12 @@ class SharedArrays:
     """Arrays that many tasks need; other processes map them from files that the engine writes once.
 
     Attributes:
-        key: identifies the arrays within a command; those with the same key are equal, for caches.
+        key: tells these arrays from all others, in all processes, for caches.
     """
 
-    def __init__(self, key: str, arrays: Arrays) -> None:
-        self.key = key
+    def __init__(self, arrays: Arrays, key: str | None = None) -> None:
+        """`key`: of a copy, that of the original; None for new arrays."""
+        self.key = key or uuid4().hex
         self._arrays: Arrays | None = arrays
         self._folder: Path | None = None
 

@@ -13,6 +13,7 @@ from attribution import CONTROLS, ENSEMBLE_PARAMETERS, ENSEMBLES, METHODS, canon
 from attribution.maps import compute_maps
 from attribution.method import Method
 from attribution.spec import MethodSpec
+from common.command import begin_command
 from common.errors import InputError
 from common.imports import is_user_code
 from common.progress import progress_bar
@@ -183,6 +184,7 @@ def evaluate_stored(
     options: Mapping[str, Any],
 ) -> ModelSummary:
     """Evaluate methods on a classifier of this project, as the command line does; what is missing is made, and kept."""
+    begin_command()
     require_methods(methods, None)
     methods = methods or USUAL_METHODS
     places = [method for method in methods if isinstance(method, str)]

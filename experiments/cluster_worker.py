@@ -73,7 +73,7 @@ class _TaskUnpickler(pickle.Unpickler):
 def plain(value: Any) -> Any:
     """Return what is put into the object store for `value`."""
     if isinstance(value, SharedArrays):
-        return value.key, {name: np.asarray(array) for name, array in value.arrays().items()}  # not mapped from a file
+        return {name: np.asarray(array) for name, array in value.arrays().items()}, value.key  # not mapped from a file
     if isinstance(value, Dataset):
         return replace(value, train=_decode(value.train), test=_decode(value.test))
     return value

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from common.command import begin_command
 from common.errors import InputError
 from common.files import free_bytes
-from common.fingerprint import forget_fingerprints
 from data import dataset_sha256, load_dataset
 from evaluation import TRUST
 from experiments.checkpoints import find_classifier, load_metadata
@@ -46,7 +46,7 @@ def run(request: Request, costs: "Costs | None" = None) -> None:
     Raises:
         InputError: something in the request can't be used.
     """
-    forget_fingerprints()
+    begin_command()
     require_options_are_used(request)
     request.folders.require_usable()
     request = request.with_known_targets()

@@ -1,11 +1,11 @@
 """Networks with given weights, and the image folders that fit them."""
 
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from common.command import cached_for_command
 from common.errors import InputError
 from data import Split, dataset_info
 from data.folder_options import FolderOptions
@@ -98,7 +98,7 @@ def load_network(request: "Request", place: str | None, target: str) -> Checkpoi
     return checkpoint
 
 
-@lru_cache(4)
+@cached_for_command
 def _load(
     place: str | None, weights: str, shape: tuple[int, int, int], classes: int, mean: Any, std: Any
 ) -> Checkpoint:

@@ -273,7 +273,9 @@ class RunningOptions:
         "with --report: gather what is finished in results/published; write its tables and the README's numbers",
         users=("report",),
     )
-    dry_run: bool = option(False, "say what would be done, and write nothing", users=COMMANDS)
+    dry_run: bool = option(
+        False, "say what would be done, and write nothing but the sums of image files", users=COMMANDS
+    )
     overwrite: bool = option(False, "do again what is finished")
 
 

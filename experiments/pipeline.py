@@ -254,8 +254,7 @@ class Pipeline:
 
     def arrays_of(self, dataset: Dataset) -> SharedArrays:
         """Return some images of the data set, for tasks."""
-        key = f"{self.dataset_sha256} {len(dataset.train)} {len(dataset.test)}"
-        return SharedArrays(key, arrays_of(dataset, self.normalisation))
+        return SharedArrays(arrays_of(dataset, self.normalisation))
 
     def test_maps(self, method: MethodSpec, rank: str) -> SharedArrays:
         """Return the test images' `ranks` (N, 1, H, W) of pixels, and `target` (N,), the class explained."""
@@ -268,7 +267,7 @@ class Pipeline:
 
         ranks, _tied = self._rank(rows(), method, "pixel", rank)
         target = np.concatenate(targets)
-        return SharedArrays(f"{self.map_path(method)} {rank} {method.blur}", {"ranks": ranks, "target": target})
+        return SharedArrays({"ranks": ranks, "target": target})
 
     def ranks(self, method: MethodSpec, granularity: str, rank: str) -> SharedArrays:
         """Return the ranks of both splits' positions by the maps of `method`: `train`, `test` and `tied`."""
@@ -282,7 +281,7 @@ class Pipeline:
                 for split in SPLITS
             )
             arrays: Arrays = {"train": train, "test": test, "tied": np.array(tied)}
-            self._ranks[key] = SharedArrays(key, arrays)
+            self._ranks[key] = SharedArrays(arrays)
         return self._ranks[key]
 
     def _rank(self, rows: Iterable[Rows], method: MethodSpec, granularity: str, rank: str) -> tuple[Any, float]:

@@ -62,7 +62,7 @@ def results(engine, tasks) -> dict[str, object]:
 
 
 def test_tasks_get_their_arguments_their_arrays_and_their_threads(engine):
-    values = [SharedArrays(name, {"values": np.full(200_000, value)}) for name, value in (("one", 1.0), ("two", 2.0))]
+    values = [SharedArrays({"values": np.full(200_000, value)}) for value in (1.0, 2.0)]
     tasks = [Task(f"double {number}", cluster_tasks.double, (number,), 1) for number in range(20)]
     tasks += [Task(f"total {number}", cluster_tasks.total, (*values,), 1) for number in range(3)]
     tasks += [Task("threads", cluster_tasks.threads, (), 1), Task("where", cluster_tasks.where, (), 1)]

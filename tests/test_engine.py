@@ -68,7 +68,7 @@ def total(shared, *, on_images):
 
 
 def test_arrays_can_be_shared_by_one_run_after_another():
-    shared = SharedArrays("numbers", {"values": np.arange(4.0)})
+    shared = SharedArrays({"values": np.arange(4.0)})
     for _ in range(2):
         task = Task("total", total, (shared,), 1, (shared,))
         assert [result for _task, result in Local(2).run([task], lambda images: None)] == [6.0]

@@ -22,8 +22,9 @@ from torchvision.transforms import InterpolationMode, transforms
 import data.file_sums
 import data.image_files
 import training.inputs
+from common.command import begin_command
 from common.errors import InputError
-from data import Dataset, dataset_info, dataset_sha256, folders, load_dataset
+from data import Dataset, dataset_info, dataset_sha256, load_dataset
 from data.folder_options import FolderOptions
 from data.folders import folder_name, parse_folder_name
 from data.image_files import LIMIT_VARIABLE, ImageFiles, resize_and_crop
@@ -50,12 +51,9 @@ def save(path: Path, image: Image.Image) -> Path:
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Make `tmp_path` the working folder; what is remembered of folders by relative names is forgotten."""
     monkeypatch.chdir(tmp_path)
-    remembered = folders.folder_info, folders.folder_files, folders.folder_arrays, folders._listing
-    for function in remembered:
-        function.cache_clear()
+    begin_command()
     yield
-    for function in remembered:
-        function.cache_clear()
+    begin_command()
 
 
 @pytest.fixture
@@ -517,7 +515,7 @@ def test_mapped_images_are_normalised_as_those_in_memory(birds, monkeypatch):
 
 def test_decoded_images_are_not_written_again_for_other_processes(birds, tmp_path):
     dataset = load(birds, SMALL).subset(12, 2)
-    shared = SharedArrays("key", arrays_of(dataset, Normalisation.from_dataset(dataset, CPU)))
+    shared = SharedArrays(arrays_of(dataset, Normalisation.from_dataset(dataset, CPU)))
     (tmp_path / "shared").mkdir()
     shared.write(tmp_path / "shared")
     links = [path.stem for path in (tmp_path / "shared").rglob("*.npy") if path.is_symlink()]

@@ -1,6 +1,5 @@
 """Networks with weights that are not trained here, as checkpoints."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 
 from common.errors import InputError
-from common.hashing import json_sha256
+from common.hashing import file_sha256, json_sha256
 from common.random_state import seeded
 from data import Dataset
 from models import build_model, model_code, model_name, with_weights
@@ -59,7 +58,7 @@ def load_given(
         state, source = original.state_dict(), {"file": PRETRAINED, "sha256": None}
     else:
         path = Path(weights).expanduser()
-        state, source = read_weights(path), {"file": path.name, "sha256": _file_sha256(path)}
+        state, source = read_weights(path), {"file": path.name, "sha256": file_sha256(path)}
     with seeded(0):
         model, built_classes = build_with_weights(place, shape, state, first, str(weights))
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
@@ -105,8 +104,3 @@ def _usual_shape(place: str | None, size: tuple[int, int] | None) -> tuple[int, 
     if size is None:
         raise InputError(f"{place or 'SimpleCNN'} doesn't say the size of its images: give it with --image-size")
     return 3, *size
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,110 @@
+"""Several commands in one process, as in a notebook: each has what holds for it, whatever an earlier one has kept."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import whitebox
+from attribution.spec import MethodSpec
+from common.command import begin_command
+from common.errors import InputError
+from data import load_dataset
+from data.folder_options import FolderOptions
+from data.folders import folder_name
+from tests.given import FACTORY, write_images
+
+ROAR = {"quick": True, "limit_train": 200, "epochs": 1, "ratios": (0.3,), "jobs": 1}
+
+
+def roar(folder: Path, **options):
+    """Accuracies by curve, in a folder that has the classifier of the first call."""
+    summary = whitebox.evaluate(
+        *("SimpleCNN",),
+        dataset="planted",
+        methods=["IG"],
+        evaluation="ROAR",
+        output_dir=folder,
+        data_dir=folder.parent / "data",
+        **ROAR | options,
+    )
+    return {(curve.method.partition(" ")[0], curve.network_input): curve.accuracies for curve in summary.curves}
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({"steps": 1, "limit_test": 60}, {"steps": 30, "limit_test": 60, "overwrite": True}),
+        ({"limit_test": 80}, {"limit_test": 60}),
+    ],
+)
+def test_maps_made_anew_are_those_that_are_removed(first, then, tmp_path):
+    roar(tmp_path / "one", **first)
+    shutil.copytree(tmp_path / "one" / "checkpoints", tmp_path / "other" / "checkpoints")
+    after = roar(tmp_path / "one", **then)
+    assert after == roar(tmp_path / "other", **{name: value for name, value in then.items() if name != "overwrite"})
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    """A folder of images, and a network with weights for them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "in_turn.py").write_text(FACTORY, encoding="utf-8")
+    write_images(tmp_path / "photos")
+    write_weights(tmp_path / "weights.pt", 0)
+    return tmp_path
+
+
+def write_weights(path: Path, seed: int) -> None:
+    import torch
+    from in_turn import tiny
+
+    torch.manual_seed(seed)
+    torch.save(tiny((3, 16, 16), 3).state_dict(), path)
+
+
+def road(folder: Path, **options):
+    summary = whitebox.evaluate(
+        "in_turn:tiny",
+        dataset="folder:photos",
+        methods=["VBP"],
+        evaluation="ROAD",
+        **{"weights": "weights.pt", "mean": (0.5,) * 3, "std": (0.5,) * 3, "image_size": 16, "split": "test"} | options,
+        output_dir=folder / "out",
+        data_dir=folder / "store",
+        jobs=1,
+    )
+    return summary.results[MethodSpec("VBP"), 0]["whole_score"]
+
+
+def test_another_normalisation_is_another_input(given):
+    first = road(given)
+    second = road(given, mean=(0.0,) * 3, std=(0.1,) * 3)
+    assert abs(first - second) > 1e-3
+
+
+def test_other_weights_under_the_same_name_are_another_network(given):
+    first = road(given)
+    write_weights(given / "weights.pt", 1)
+    assert abs(first - road(given)) > 1e-4
+
+
+def test_other_images_under_the_same_name_are_another_data_set(given):
+    first = road(given, limit_test=9)
+    shutil.rmtree(given / "photos")
+    write_images(given / "photos", dict.fromkeys(("blue", "green", "red"), (255, 255, 255)))
+    with pytest.raises(InputError, match="holds maps of dataset_sum"):
+        road(given, limit_test=15)
+    assert abs(first - road(given, limit_test=15, overwrite=True)) > 1e-4
+
+
+def test_a_file_that_changes_under_a_command_is_refused(given):
+    begin_command()
+    name = folder_name("folder:photos", given, FolderOptions(16, split="test"))
+    dataset = load_dataset(name, given / "store")
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(given / "photos" / "red" / "0.png")
+    with pytest.raises(InputError, match=r"red/0\.png has changed since this command began"):
+        _ = dataset.test.images[:1]
