@@ -40,8 +40,8 @@ def explain(
         ensemble: "SG", "SG-SQ" or "SG-VAR", around the method.
         preprocessing: makes of images in 0 … 1 what the network sees, such as torchvision's `Normalize(mean, std)`.
         parameters: of the method and the ensemble, such as `steps=`, `baseline=`, `layer=`, `samples=`, `level=`. A
-            baseline is "black" (by default), "mean", or a tensor as the network sees it. Without `preprocessing` black
-            counts as zero for the network.
+            baseline is "black" (by default), or a tensor as the network sees it. Without `preprocessing` black counts
+            as zero for the network.
 
     Returns:
         signed, unscaled maps (N, C, H, W) or (N, 1, H, W) of the images as the network sees them.
@@ -53,11 +53,11 @@ def explain(
     from attribution import build_method, canonical_method  # here, so that `import whitebox` does no work
 
     if preprocessing is not None:
-        from attribution.integrated import seen_of_black
+        from attribution.preprocessing import black_seen, images_seen
 
         if canonical_method(method) == "IG" and isinstance(parameters.get("baseline", "black"), str):
-            parameters.setdefault("black", seen_of_black(preprocessing, images))
-        images = preprocessing(images)
+            parameters.setdefault("black", black_seen(preprocessing, images))
+        images = images_seen(preprocessing, images)
     explainer: Any = build_method(method, model, ensemble, **parameters)  # takes more targets than every `Method` does
     return explainer.attribute(images, target)
 

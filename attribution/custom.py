@@ -89,8 +89,9 @@ class ExternalMethod(AttributionMethod):
             self.layer = layer.module
             self._make()
         if not self._is_tried:
-            with quiet():
-                self._try(inputs[:1], target[:1])
+            self.is_random = require_own_map(
+                self._seeded_maps, inputs[:1], target[:1], self.network.classes, self.place
+            )
             self._is_tried = True
         if library_of(self.place) is None:
             return self._maps_of_batch(inputs, target)
@@ -206,36 +207,6 @@ class ExternalMethod(AttributionMethod):
             return values.expand(-1, *images.shape[1:]).clone()
         return value
 
-    def _try(self, image: Tensor, target: Tensor) -> None:
-        """Explain images of noise, alone and together.
-
-        Raises:
-            InputError: an image has another map beside another image (for a random method: beside a third instead of a
-                second one, with the same random numbers), or in another call.
-        """
-        first, second, third = (noise_like(image, seed, contrast) for seed, contrast in enumerate(CONTRASTS))
-        other = (target + 1) % self.network.classes
-        alone, self.is_random = self._seeded_maps(first, target)
-        together = self._pair(first, second, target, other)
-        if self.is_random:
-            pairs = [(together[:1], self._pair(first, third, target, other)[:1])]
-        else:
-            pairs = [(together[:1], alone), (together[1:], self._seeded_maps(second, other)[0])]
-        is_independent = all(is_close(*pair) for pair in pairs)
-        if (self.is_random or not is_independent) and not is_close(alone, self._seeded_maps(first, target)[0]):
-            raise InputError(
-                f"{self.place} gives an image another map in each call: let it draw random numbers from the global "
-                "generators of torch, numpy or random, which are seeded here for each image"
-            )
-        if not is_independent:
-            raise InputError(
-                f"{self.place} gives an image another map when other images are explained beside it: a method must "
-                "explain each image by itself; a function make(model) of your own can call it image by image"
-            )
-
-    def _pair(self, first: Tensor, second: Tensor, target: Tensor, other: Tensor) -> Tensor:
-        return self._seeded_maps(torch.cat([first, second]), torch.cat([target, other]))[0]
-
     @contextmanager
     def _failing_in_one_line(self, what: str) -> Iterator[None]:
         """Turn any exception of other people's code into an `InputError` that says where it was raised."""
@@ -262,6 +233,46 @@ def construction(place: str) -> tuple[Callable[..., Any], MethodSignature]:
     if not callable(build):
         raise InputError(f"{place} is a {type(build).__name__}: give a class, or a function make(model)")
     return build, MethodSignature.of(place, build)
+
+
+def require_own_map(
+    explain: Callable[[Tensor, Tensor], tuple[Tensor, bool]], image: Tensor, target: Tensor, classes: int, place: str
+) -> bool:
+    """Explain images of noise, alone and together, and return whether the method is random.
+
+    Args:
+        explain: images and targets -> maps, with generators seeded by the first image, and whether it drew from them.
+        image: (1, C, H, W), whose shape and type the noise has.
+        place: names the method.
+
+    Raises:
+        InputError: an image has another map beside another image (for a random method: beside a third instead of a
+            second one, with the same random numbers), or in another call.
+    """
+    first, second, third = (noise_like(image, seed, contrast) for seed, contrast in enumerate(CONTRASTS))
+    other = (target + 1) % classes
+
+    def pair(one: Tensor, two: Tensor) -> Tensor:
+        return explain(torch.cat([one, two]), torch.cat([target, other]))[0]
+
+    with quiet():
+        (alone, is_random), together = explain(first, target), pair(first, second)
+        if is_random:
+            pairs = [(together[:1], pair(first, third)[:1])]
+        else:
+            pairs = [(together[:1], alone), (together[1:], explain(second, other)[0])]
+        is_independent = all(is_close(*each) for each in pairs)
+        if (is_random or not is_independent) and not is_close(alone, explain(first, target)[0]):
+            raise InputError(
+                f"{place} gives an image another map in each call: let it draw random numbers from the global "
+                "generators of torch, numpy or random, which are seeded here for each image"
+            )
+    if not is_independent:
+        raise InputError(
+            f"{place} gives an image another map when other images are explained beside it: a method must "
+            "explain each image by itself; a function make(model) of your own can call it image by image"
+        )
+    return is_random
 
 
 @contextmanager

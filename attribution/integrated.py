@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attribution import STEPS
+from attribution import BASELINES, STEPS
 from attribution.gradient import GradientMethod, target_logits
 from attribution.method import Target, checked_target
 from common.errors import InputError
@@ -25,6 +25,7 @@ class IntegratedGradients(GradientMethod):
         rule: str = "composite",
         baseline: str | Tensor = "black",
         black: Tensor | None = None,
+        mean: Tensor | None = None,
     ) -> None:
         """Choose the quadrature and the baseline.
 
@@ -35,17 +36,17 @@ class IntegratedGradients(GradientMethod):
                 nodes help more than a high degree: the composite rule's gap is the smallest.
             baseline: x′: "black", "mean", or a tensor that broadcasts to (C, H, W), as the network sees it, or to
                 (N, C, H, W), a baseline for each image.
-            black: (C,), a black pixel as the network sees it, or (C, H, W), a black image, of images normalised to
-                mean 0; without it the images count as unnormalised: black is 0, and the mean unknown.
+            black: (C,), a black pixel as the network sees it, or (C, H, W), a black image; without it black is 0.
+            mean: (C,), the mean pixel of the images as the network sees them.
 
         Raises:
-            InputError: unknown rule or baseline, one that is not finite, steps below 1, "mean" without `black`.
+            InputError: unknown rule or baseline, one that is not finite, steps below 1, "mean" without `mean`.
         """
         if rule not in RULES or steps < 1:
             raise InputError(f"IG integrates by {' or '.join(RULES)} with 1 or more steps, not {rule!r} with {steps}")
         super().__init__(model)
         self.nodes, self.weights = RULES[rule](steps)
-        self.baseline = baseline if isinstance(baseline, Tensor) else named_baseline(baseline, black)
+        self.baseline = baseline if isinstance(baseline, Tensor) else named_baseline(baseline, black, mean)
         if not self.baseline.isfinite().all():
             raise InputError("IG's baseline holds values that are not finite: give another with baseline=")
         self.is_by_channel = not isinstance(baseline, Tensor) and self.baseline.ndim == 1
@@ -96,20 +97,19 @@ class IntegratedGradients(GradientMethod):
             raise InputError(f"IG has a baseline of shape {shapes}: give one image, or one for each") from error
 
 
-def named_baseline(name: str, black: Tensor | None) -> Tensor:
-    """Return the image called `name` as the network sees it: each channel, (C or 1,), or `black` itself (C, H, W).
+def named_baseline(name: str, black: Tensor | None, mean: Tensor | None) -> Tensor:
+    """Return the image called `name` as the network sees it: each channel, (C or 1,), or the image (C, H, W).
 
     Raises:
-        InputError: unknown name, or "mean" of images that are not normalised.
+        InputError: unknown name, or "mean" of images whose mean is not known.
     """
-    if name == "black":
-        black = torch.zeros(1) if black is None else torch.as_tensor(black)
-        return black if black.ndim == 3 else black.view(-1)
-    if name == "mean" and black is not None:
-        return torch.zeros(1)
-    if name == "mean":
-        raise InputError("IG knows the mean of normalised images only: give black=, or the mean image as baseline=")
-    raise InputError(f"unknown baseline {name!r}: choose black or mean, or give a tensor")
+    if name not in BASELINES:
+        raise InputError(f"unknown baseline {name!r}: choose black or mean, or give a tensor")
+    if name == "mean" and mean is None:
+        raise InputError("IG doesn't know the images' mean: give it with mean=, a value for each channel")
+    pixel = black if name == "black" else mean
+    pixel = torch.zeros(1) if pixel is None else torch.as_tensor(pixel)
+    return pixel if pixel.ndim == 3 else pixel.view(-1)
 
 
 @cache
@@ -147,13 +147,3 @@ RULES: dict[str, Callable[[int], tuple[list[float], list[float]]]] = {
     "gauss-legendre": gauss_legendre,
     "midpoint": midpoint,
 }
-
-
-def seen_of_black(preprocessing: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Return a black pixel (C,) as the network sees it, for images (N, C, H, W) in 0 … 1.
-
-    Where the pixels of a black image differ, as behind the subtraction of a mean image, it is the image (C, H, W).
-    """
-    black = preprocessing(images.new_zeros(1, *images.shape[1:]))[0]
-    pixel = black[:, 0, 0]
-    return pixel if torch.equal(black, pixel.view(-1, 1, 1).expand_as(black)) else black

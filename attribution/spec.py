@@ -112,11 +112,11 @@ class MethodSpec:
             return model.to(memory_format=torch.contiguous_format)
         return fuse_batchnorm(model)
 
-    def build(self, model: "nn.Module", black: "Tensor | None" = None) -> "Method":
+    def build(self, model: "nn.Module", pixels: "Mapping[str, Tensor] | None" = None) -> "Method":
         """Build the method for `model`.
 
         Args:
-            black: a black pixel (C,), or image (C, H, W), as the network sees it, for IG.
+            pixels: the "black" and the "mean" pixel (C,), or image (C, H, W), as the network sees them, for IG.
 
         Raises:
             InputError: unknown name or parameter, or code that was edited meanwhile.
@@ -126,8 +126,8 @@ class MethodSpec:
 
             require_unchanged(source_place(self.method), self.code)
         parameters: dict[str, Any] = dict(self.parameters)
-        if self.method == "IG" and black is not None:
-            parameters["black"] = black
+        if self.method == "IG":
+            parameters |= pixels or {}
         if "arguments" in parameters:
             parameters["arguments"] = with_tuples(json.loads(parameters["arguments"]))
         return build_method(self.method, model, self.ensemble, **parameters)

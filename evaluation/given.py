@@ -1,6 +1,6 @@
 """Evaluations of a network and images that are given, in memory: nothing is trained, nothing is written."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attribution.integrated import seen_of_black
+from attribution.custom import is_close, require_own_map
 from attribution.maps import as_maps, explain_batch
 from attribution.method import Method
 from attribution.network import Network, uncompiled
 from attribution.network_state import changes_undone
+from attribution.preprocessing import Preprocessing, black_seen, images_seen
 from attribution.random_state import seeded_by
 from attribution.spec import MethodSpec
 from common.errors import InputError
@@ -27,7 +28,6 @@ from evaluation.tasks import Arrays, OnImages
 from models.adapter import require_one_label, with_two_classes
 from training.inputs import Normalisation, TensorInputs
 
-Preprocessing = Callable[[Tensor], Tensor]
 CHANNELS_LAST = torch.channels_last
 
 
@@ -74,26 +74,52 @@ class OwnMethod:
     """
 
     def __init__(self, method: Method, model: nn.Module, other: nn.Module) -> None:
-        self.method, self.model, self.other = method, model, other
+        self.method, self.model, self.other, self.name = method, model, other, type(method).__name__
+
+    def require_convention(self, image: Tensor, classes: int) -> None:
+        """Try the method on images like `image` (1, C, H, W).
+
+        Raises:
+            InputError: a map depends on the images beside its own, or on the call; or the network has one logit, and
+                the method explains it for both classes.
+        """
+        target = torch.zeros(1, dtype=torch.int64, device=image.device)
+        with changes_undone(self.model):
+            if isinstance(self.model, Logits) and self.model.is_binary:
+                self._require_two_classes(image, target)
+            require_own_map(self._seeded_maps, image, target, classes, self.name)
+
+    def _require_two_classes(self, image: Tensor, target: Tensor) -> None:
+        first, _is_random = self._seeded_maps(image, target)
+        wrong = (
+            f"{self.name} must explain class 0 by -z / 2 and class 1 by z / 2, of the network's one logit z: give a "
+            "network that returns both, torch.cat([-z / 2, z / 2], 1), and a method of that, or a method's name"
+        )
+        try:
+            second, _is_random = self._seeded_maps(image, target + 1)
+        except Exception as error:  # anybody's code, which knows of one class only
+            raise InputError(wrong) from error
+        if bool((first < 0).any()) and is_close(first, second):
+            raise InputError(wrong)
 
     def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
         tensors, others = ((*model.parameters(), *model.buffers()) for model in (self.model, self.other))
-        images = inputs.to(Network(self.model).dtype or inputs.dtype).clone(memory_format=torch.contiguous_format)
         with changes_undone(self.model):
             if self.other is not self.model:
                 with torch.no_grad():
                     for tensor, other in zip(tensors, others, strict=True):
                         tensor.copy_(other)
-            maps, is_random = self._seeded_maps(images, target)
-            if not is_random or len(images) == 1:
+            maps, is_random = self._seeded_maps(inputs, target)
+            if not is_random or len(inputs) == 1:
                 return maps
-            pairs, name = zip(images.split(1), target.split(1), strict=True), type(self.method).__name__
-            return torch.cat([as_maps(self._seeded_maps(*pair)[0], pair[0], name) for pair in pairs])
+            pairs = zip(inputs.split(1), target.split(1), strict=True)
+            return torch.cat([self._seeded_maps(*pair)[0] for pair in pairs])
 
-    def _seeded_maps(self, images: Tensor, target: Tensor) -> tuple[Tensor, bool]:
+    def _seeded_maps(self, inputs: Tensor, target: Tensor) -> tuple[Tensor, bool]:
         """Return the maps by a call with generators seeded by the first image, and whether it drew from them."""
+        images = inputs.to(Network(self.model).dtype or inputs.dtype).clone(memory_format=torch.contiguous_format)
         with seeded_by(images[:1]) as draws:
-            maps = self.method.attribute(images, target=target)
+            maps = as_maps(self.method.attribute(images, target=target), images, self.name)
         return maps, draws.any
 
 
@@ -125,25 +151,27 @@ class GivenArtefacts:
             raise InputError(f"labels {tuple(labels.shape)} are given for {len(images)} images: (N,) is needed")
         images = images.detach()
         kind: type[Normalisation] = UnknownBlack
-        pixel, self.black = images.new_zeros(images.shape[1], dtype=torch.float32), None
+        pixel, self.pixels = images.new_zeros(images.shape[1], dtype=torch.float32), {}
         if preprocessing is not None:
-            self.black = seen_of_black(preprocessing, images)
-            if self.black.ndim == 1:
-                kind, pixel = Normalisation, self.black
-            images = preprocessing(images)
+            self.pixels["black"] = black = black_seen(preprocessing, images)
+            if black.ndim == 1:
+                kind, pixel = Normalisation, black
+            images = images_seen(preprocessing, images)
         if not images.is_floating_point() or not images.isfinite().all():
             raise InputError(f"images are finite floats as the network sees them, and {images.dtype} is given")
         images = images.float()
-        self.model, classes = as_classifier(model, images)
+        self.model, self.classes = as_classifier(model, images)
         self.methods = methods
         if labels is not None:
-            _require_classes(labels, classes)
+            _require_classes(labels, self.classes)
         self.device = images.device
         self.maps: Arrays | None = None  # of the method that is measured next
         self.included: dict[str, Any] | None = None
         self._ranked: tuple[MethodSpec, str, str] | None = None
+        self._tried: set[MethodSpec] = set()  # of the caller's own methods
         index = torch.arange(len(images), device=self.device)
-        normalisation = kind(-pixel, torch.ones_like(pixel), mean_pixel=images.mean(dim=(0, 2, 3)))
+        self.pixels["mean"] = images.mean(dim=(0, 2, 3))
+        normalisation = kind(-pixel, torch.ones_like(pixel), mean_pixel=self.pixels["mean"])
         inputs = TensorInputs(images, pixel)
         self.test = TestImages(inputs, index if labels is None else labels.to(self.device).long(), index, normalisation)
         if labels is None:
@@ -168,11 +196,15 @@ class GivenArtefacts:
 
     def explainer(self, method: MethodSpec, model: nn.Module) -> tuple[Method, nn.Module]:
         if (own := self.methods.get(method)) is not None:
-            return OwnMethod(own, self.model, model), model
+            explainer = OwnMethod(own, self.model, model)
+            if method not in self._tried:
+                explainer.require_convention(self.test.images.batch(self.test.index[:1]), self.classes)
+                self._tried.add(method)
+            return explainer, model
         network = model
         if isinstance(model, Logits):  # of the network itself, so that its layers have their own names
             network = with_two_classes(uncompiled(model.model)) if model.is_binary else model.model
-        return method.build(network, self.black), model
+        return method.build(network, self.pixels), model
 
     def make_maps(self, method: MethodSpec, explain: str, rank: str) -> None:
         """Rank the pixels by the maps of `method`, unless that was done last."""

@@ -100,7 +100,7 @@ class StoredArtefacts:
 
     def explainer(self, method: MethodSpec, model: nn.Module) -> tuple[Method, nn.Module]:
         network = method.network(model)
-        return method.build(network, self.test.normalisation.black), network
+        return method.build(network, self.test.normalisation.pixels), network
 
 
 @lru_cache(1)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from attribution import BASELINES
 from attribution.spec import MethodSpec
 from common.hashing import json_sha256
 from data import dataset_info
@@ -129,7 +130,7 @@ class Costs:
             work: Callable[[], Any] = partial(model, images)
             if method:
                 target = torch.zeros(count, dtype=torch.int64, device=self.device)
-                built = method.build(model, images.new_zeros(images.shape[1]))
+                built = method.build(model, dict.fromkeys(BASELINES, images.new_zeros(images.shape[1])))
                 work = partial(built.attribute, images, target)
             with torch.set_grad_enabled(method is not None):
                 _first, *seconds = timeit.repeat(lambda: float(work().sum()), number=1, repeat=REPEATS + 1)

@@ -107,8 +107,8 @@ def explain_part(subject: MapSubject, split: str, start: int, stop: int, on_imag
 @lru_cache(1)
 def _explainer(subject: MapSubject) -> tuple[Method, nn.Module]:
     model = subject.method.network(restore(subject.checkpoint, subject.device))
-    black = normalisation_of(subject.data.arrays(), subject.device).black
-    return subject.method.build(model, black), model
+    pixels = normalisation_of(subject.data.arrays(), subject.device).pixels
+    return subject.method.build(model, pixels), model
 
 
 @lru_cache(len(SPLITS))

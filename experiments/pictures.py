@@ -87,7 +87,7 @@ class Subject:
     def maps(self, method: MethodSpec) -> list[Array]:
         """Return a map (H, W) of each example, summed over the channels."""
         network = self.network(method)
-        return self._maps(method.build(network, self.pipeline.normalisation.black), network)
+        return self._maps(method.build(network, self.pipeline.normalisation.pixels), network)
 
     def maps_of_layer(self, method: str, layer: str) -> list[Array]:
         return self._maps(build_method(method, self.model, layer=layer), self.model)

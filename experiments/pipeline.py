@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from attribution import MAP_DTYPES
+from attribution import BASELINES, MAP_DTYPES
 from attribution.maps import explain_batch
 from attribution.spec import MethodSpec
 from common.files import require_not_in_use
@@ -98,8 +98,12 @@ class Pipeline:
 
     @cached_property
     def normalisation(self) -> Normalisation:
+        return self._normalisation_of(self.dataset)
+
+    def _normalisation_of(self, dataset: Dataset) -> Normalisation:
+        """Return the normalisation; the mean pixel of a given network's is that of the test images of `dataset`."""
         metadata = self.given.metadata if self.given else {}
-        return normalisation_for(metadata, replace(self.whole, test=self.dataset.test), self.device)
+        return normalisation_for(metadata, replace(self.whole, test=dataset.test), self.device)
 
     def announce(self) -> None:
         """Make the classifier if it is missing; print a line on a given one, once."""
@@ -153,7 +157,9 @@ class Pipeline:
 
     def provenance(self, method: MethodSpec) -> Provenance:
         """Return everything that decides on the values of maps by `method`."""
-        code = {"code": method.code} if method.code else {}
+        facts = {"code": method.code} if method.code else {}
+        if self.given and dict(method.parameters).get("baseline") == "mean":  # which depends on the images explained
+            facts["mean_pixel"] = json.dumps(self.normalisation.pixels["mean"].tolist())
         return {
             "dataset": self.config.dataset,
             "dataset_sum": self.dataset_sha256,
@@ -164,7 +170,7 @@ class Pipeline:
             "parameters": json.dumps(dict(method.parameters), sort_keys=True),
             "ensemble": method.ensemble or NO_ENSEMBLE,
             "dtype": self.map_dtype,
-            **code,
+            **facts,
             **self.config.model_code,
         }
 
@@ -212,7 +218,7 @@ class Pipeline:
                 model = new_model(self.config.dataset, self.config.attention).eval() if untrained else self._given_model
             shape = dataset_info(self.config.dataset).image_shape
             image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
-            built = method.build(model, torch.zeros(shape[0]))
+            built = method.build(model, dict.fromkeys(BASELINES, torch.zeros(shape[0])))
             batch = explain_batch(built, model, image, torch.zeros(1, dtype=torch.int64), self.explain)
             self._map_sizes[method] = batch.attribution.size
         return self._map_sizes[method]
@@ -254,7 +260,7 @@ class Pipeline:
 
     def arrays_of(self, dataset: Dataset) -> SharedArrays:
         """Return some images of the data set, for tasks."""
-        return SharedArrays(arrays_of(dataset, self.normalisation))
+        return SharedArrays(arrays_of(dataset, self._normalisation_of(dataset) if self.given else self.normalisation))
 
     def test_maps(self, method: MethodSpec, rank: str) -> SharedArrays:
         """Return the test images' `ranks` (N, 1, H, W) of pixels, and `target` (N,), the class explained."""

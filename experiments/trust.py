@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from attribution import ANY_MODEL_METHODS, CONTROLS, ENSEMBLES, METHODS
+from attribution import ANY_MODEL_METHODS, BASELINES, CONTROLS, ENSEMBLES, METHODS
 from attribution.spec import MethodSpec, methods_stem
 from common.hashing import json_sha256
 from data import dataset_info
@@ -135,16 +135,17 @@ class Trust:
             for itself, spec in {spec.explains_network_itself: spec for spec in (*self.methods, OURS)}.items()
         }
         if self.request.dry_run:  # decoding the images would write them
-            inputs, black = torch.rand(count, *shape, device=pipeline.device), torch.zeros(shape[0])
+            inputs = torch.rand(count, *shape, device=pipeline.device)
+            pixels = dict.fromkeys(BASELINES, torch.zeros(shape[0]))
         else:
             few = replace(pipeline, limit_train=0, limit_test=count)  # so that no other images are decoded
             images = Images(few.dataset.test, few.normalisation, pipeline.device)
-            inputs, black = images.batch(torch.arange(count, device=pipeline.device)), few.normalisation.black
+            inputs, pixels = images.batch(torch.arange(count, device=pipeline.device)), few.normalisation.pixels
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         explainers = {}
         for method in self.methods:
             network = networks[method.explains_network_itself]
-            explainers[method] = partial(method.build, network, black)
+            explainers[method] = partial(method.build, network, pixels)
         with threads_per_job(self.request.processes):
             return Timing.measure(networks[OURS.explains_network_itself], inputs, explainers)
 

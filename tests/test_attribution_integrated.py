@@ -56,7 +56,7 @@ def test_composite_rule_is_exact_up_to_the_third_degree_and_its_nodes_lie_evenly
     [
         ({}, [0, 0]),
         ({"black": torch.tensor([-0.5, -2])}, [-0.5, -2]),
-        ({"baseline": "mean", "black": torch.tensor([-0.5, -2])}, [0, 0]),
+        ({"baseline": "mean", "mean": torch.tensor([-0.5, -2])}, [-0.5, -2]),
         ({"baseline": torch.tensor([1.0, 2]).view(2, 1, 1), "black": torch.tensor([-0.5, -2])}, [1, 2]),
     ],
     ids=["unnormalised", "black", "mean", "given"],
@@ -78,7 +78,7 @@ def test_completeness_from_each_baseline(parameters, baseline):
         ({"rule": "trapezoid"}, "composite or gauss-legendre or midpoint"),
         ({"steps": 0}, "1 or more steps"),
         ({"baseline": "white"}, "unknown baseline 'white'"),
-        ({"baseline": "mean"}, "give black="),
+        ({"baseline": "mean", "black": torch.zeros(3)}, "give it with mean="),
     ],
 )
 def test_what_can_not_be_integrated_is_refused(parameters, message):

@@ -34,16 +34,16 @@ def explained(kept, data_dir, name, attention):
             model(images.batch(torch.arange(12)))
         kept.clear()  # the tests come network by network
         kept[name, attention] = fuse_batchnorm(model.eval())
-    return kept[name, attention], images.batch(torch.arange(IMAGES)), normalisation.black
+    return kept[name, attention], images.batch(torch.arange(IMAGES)), normalisation.pixels
 
 
 @pytest.mark.parametrize("method", [*ANY_MODEL_METHODS, "CAM"])
 @pytest.mark.parametrize("attention", [None, *ATTENTIONS])
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 def test_maps_are_finite_of_the_right_shape_and_not_constant(kept, data_dir, name, attention, method):
-    model, inputs, black = explained(kept, data_dir, name, attention)
+    model, inputs, pixels = explained(kept, data_dir, name, attention)
     choice = MethodSpec.of(method, **SMALL)
-    built = choice.build(model, black)
+    built = choice.build(model, pixels)
     target = torch.arange(IMAGES)
     if method == "CAM" and attention not in ("CAM", "RAN"):
         with pytest.raises(InputError, match="CAM needs a CAM head"):
@@ -64,9 +64,9 @@ def test_maps_are_finite_of_the_right_shape_and_not_constant(kept, data_dir, nam
 @pytest.mark.parametrize("method", [method for method in ANY_MODEL_METHODS if method not in CONTROLS])
 @pytest.mark.parametrize("attention", [None, "CAM", "CBAM"])
 def test_ensembles_around_every_method(kept, data_dir, attention, method, ensemble):
-    model, inputs, black = explained(kept, data_dir, "mnist", attention)
+    model, inputs, pixels = explained(kept, data_dir, "mnist", attention)
     choice = MethodSpec.of(method, ensemble, **SMALL)
-    maps = choice.build(model, black).attribute(inputs, torch.arange(IMAGES))
+    maps = choice.build(model, pixels).attribute(inputs, torch.arange(IMAGES))
     assert maps.isfinite().all()
     assert maps.any()
     if ensemble != "SG":

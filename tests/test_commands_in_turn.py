@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 import whitebox
-from attribution.spec import MethodSpec
 from common.command import begin_command
 from common.errors import InputError
 from data import load_dataset
 from data.folder_options import FolderOptions
 from data.folders import folder_name
+from experiments.request import Request
 from tests.given import FACTORY, write_images
 
 ROAR = {"quick": True, "limit_train": 200, "epochs": 1, "ratios": (0.3,), "jobs": 1}
@@ -66,18 +66,20 @@ def write_weights(path: Path, seed: int) -> None:
     torch.save(tiny((3, 16, 16), 3).state_dict(), path)
 
 
-def road(folder: Path, **options):
+PHOTOS = {"weights": "weights.pt", "mean": (0.5,) * 3, "std": (0.5,) * 3, "image_size": 16, "split": "test", "jobs": 1}
+
+
+def measured(folder: Path, method="VBP", **options):
+    """The result of ROAD with the given network."""
+    folders = {"output_dir": folder / "out", "data_dir": folder / "store"}
     summary = whitebox.evaluate(
-        "in_turn:tiny",
-        dataset="folder:photos",
-        methods=["VBP"],
-        evaluation="ROAD",
-        **{"weights": "weights.pt", "mean": (0.5,) * 3, "std": (0.5,) * 3, "image_size": 16, "split": "test"} | options,
-        output_dir=folder / "out",
-        data_dir=folder / "store",
-        jobs=1,
+        "in_turn:tiny", dataset="folder:photos", methods=[method], evaluation="ROAD", **folders | PHOTOS | options
     )
-    return summary.results[MethodSpec("VBP"), 0]["whole_score"]
+    return next(result for (spec, _seed), result in summary.results.items() if spec.method == method)
+
+
+def road(folder: Path, **options):
+    return measured(folder, **options)["whole_score"]
 
 
 def test_another_normalisation_is_another_input(given):
@@ -108,3 +110,16 @@ def test_a_file_that_changes_under_a_command_is_refused(given):
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(given / "photos" / "red" / "0.png")
     with pytest.raises(InputError, match=r"red/0\.png has changed since this command began"):
         _ = dataset.test.images[:1]
+
+
+def test_the_mean_is_that_of_the_images_shown(given):
+    """Not what is subtracted from them, nor the mean of images that another evaluation shows."""
+    unnormalised = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "ratios": (0.3,), "limit_test": 9}
+    black, mean = (measured(given, "IG", baseline=name, overwrite=True, **unnormalised) for name in ("black", "mean"))
+    assert black["score"] != mean["score"]
+    request = Request.of(PHOTOS | {"model": "in_turn:tiny", "target": ("folder:photos",), "data_dir": given / "store"})
+    pipeline = next(request.with_known_targets().pipelines())
+    part = pipeline.whole.subset(0, 9)
+    pixel = pipeline.arrays_of(part).arrays()["mean_pixel"]
+    np.testing.assert_allclose(pixel, (part.test.images.mean(axis=(0, 1, 2)) / 255 - 0.5) / 0.5, rtol=1e-5)
+    assert not np.allclose(pixel, pipeline.normalisation.pixels["mean"], rtol=1e-3)

@@ -1,5 +1,8 @@
 """`whitebox.evaluate` on networks and images of every kind, compared with plain loops."""
 
+from types import SimpleNamespace
+
+import captum.attr
 import numpy as np
 import pytest
 import torch
@@ -98,6 +101,37 @@ class Gradient:
         if self.fails:
             raise ZeroDivisionError
         return leaf.grad
+
+
+def test_of_one_logit_a_method_must_explain_two_classes(images):
+    torch.manual_seed(0)
+    model = network(1).eval()
+    ignoring = SimpleNamespace(attribute=lambda inputs, target: Gradient(model).attribute(inputs, 1 + 0 * target))
+    for method in (captum.attr.Saliency(model), captum.attr.InputXGradient(model), ignoring):
+        with pytest.raises(InputError, match="must explain class 0 by -z / 2"):
+            whitebox.evaluate(model, images, None, [method], **REMOVE)
+    by_name = whitebox.evaluate(model, images, None, ["IB"], **REMOVE)
+    both = nn.Sequential(model, nn.Linear(1, 2, bias=False)).eval()
+    both[1].weight.data = torch.tensor([[-0.5], [0.5]])
+    of_both = whitebox.evaluate(both, images, None, [captum.attr.InputXGradient(both)], **REMOVE)
+    gap = of_both.results[MethodSpec("InputXGradient"), 0]["image_gap"]
+    np.testing.assert_allclose(by_name.results[MethodSpec("IB"), 0]["image_gap"], gap, atol=1e-5)
+
+
+def among_others(inputs, target):
+    return inputs - inputs.mean(0, keepdim=True)
+
+
+def own_generator(inputs, target, generator=torch.Generator()):  # noqa: B008 (one for all calls)
+    return torch.rand(inputs.shape, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "message"), [(among_others, "when other images are explained"), (own_generator, "in each call")]
+)
+def test_a_method_of_ones_own_explains_each_image_by_itself(attribute, message, images):
+    with pytest.raises(InputError, match=message):
+        whitebox.evaluate(network().eval(), images, None, [SimpleNamespace(attribute=attribute)], **REMOVE)
 
 
 def gaps(model, images, maps, target):

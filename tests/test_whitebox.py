@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchvision.transforms import Normalize
+from torchvision.transforms import Normalize, RandomCrop
 
 import whitebox
 from attribution import ANY_MODEL_METHODS, build_method
@@ -91,8 +91,25 @@ def test_preprocessing_comes_before_the_network_and_tells_it_black(model, inputs
         whitebox.explain(model, images, TARGET, "VBP", preprocessing=normalise),
         whitebox.explain(model, network_inputs, TARGET, "VBP"),
     )
-    got = whitebox.explain(model, images, TARGET, preprocessing=normalise, baseline="mean")
-    assert torch.equal(got, whitebox.explain(model, network_inputs, TARGET))
+    mean = network_inputs.mean(dim=(0, 2, 3))
+    judge = judged.explainer(MethodSpec.of("IG", None, baseline="mean"), judged.model)[0]
+    want = whitebox.explain(model, network_inputs, TARGET, baseline=mean.view(3, 1, 1))
+    torch.testing.assert_close(judge.attribute(network_inputs, TARGET), want)
+
+
+@pytest.mark.parametrize("evaluation", ["explain", "ROAD"])
+def test_preprocessing_leaves_the_images_and_draws_nothing(evaluation, model, inputs):
+    def use(preprocessing):
+        if evaluation == "explain":
+            return whitebox.explain(model, images, TARGET, preprocessing=preprocessing).tolist()
+        return whitebox.evaluate(model, images, TARGET, preprocessing=preprocessing, ratios=(0.3,)).text
+
+    images, before = inputs.sigmoid(), inputs.sigmoid()
+    normalise = Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.1), inplace=True)
+    assert use(normalise) == use(normalise)
+    assert torch.equal(images, before)
+    with pytest.raises(InputError, match="the preprocessing draws random numbers"):
+        use(RandomCrop(8, padding=2))
 
 
 def test_black_is_a_whole_image_where_its_pixels_differ(model, inputs):

@@ -97,6 +97,11 @@ class Normalisation:
         """(C,): the normalised value of a black pixel."""
         return -self.mean / self.std
 
+    @property
+    def pixels(self) -> dict[str, Tensor]:
+        """The "black" and the "mean" pixel (C,), as the network sees them."""
+        return {name: self.fill(name) for name in ("black", "mean")}
+
     def fill(self, name: str) -> Tensor:
         """Return the normalised value (C,) of a "black" or a "mean" pixel."""
         if name == "black":
