@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.utils._pytree import tree_leaves
 
 from attribution.function_calls import FunctionCalls, is_scripted
 from attribution.maps import compute_maps
@@ -36,6 +37,10 @@ from evaluation.statistics import require_images
 from evaluation.tasks import OnImages
 from training.loop import seed_for
 
+MULTIPLYING = frozenset({"linear", "matmul", "rmatmul", "mm", "bmm", "addmm", "baddbmm", "einsum"}) | {
+    f"conv{kind}{axes}d" for kind in ("", "_transpose") for axes in (1, 2, 3)
+}
+"""The names of the functions that multiply activations by weights."""
 POWER_ITERATIONS = 30  # of a spectral norm of new weights
 BY_IMAGE = ("absolute_rank", "infidelity", "sensitivity")  # likeness to the map of all weights random, and robustness
 
@@ -86,13 +91,22 @@ def _by_first_call(model: nn.Module, modules: Mapping[str, nn.Module], image: Te
 
 @torch.no_grad()
 def require_random(network: nn.Module, trained: nn.Module, images: Tensor) -> None:
-    """Raise `InputError` if a network with random weights still uses trained ones for the logits of `images`."""
+    """Raise `InputError` if a network with random weights still uses trained ones for the logits of `images`.
+
+    A buffer, or a tensor that is no parameter, may be a constant, such as a filter that blurs: it counts as trained if
+    most values that linear layers and convolutions multiply are of such tensors.
+    """
     random: set[int] = {id(weight) for weight in network.parameters()}
     others: list[nn.Parameter] = []
+    constants = {tensor.untyped_storage().data_ptr(): tensor for tensor in _constants(network)}  # kept, so none is new
+    multiplied: dict[int, int] = {}
 
     def watch(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        weights = (value for value in (*args, *kwargs.values()) if isinstance(value, nn.Parameter))
-        others.extend(weight for weight in weights if id(weight) not in random)
+        tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+        others.extend(one for one in tensors if isinstance(one, nn.Parameter) and id(one) not in random)
+        if function.__name__.strip("_") in MULTIPLYING:
+            places = {one.untyped_storage().data_ptr(): one.numel() for one in tensors if one.is_floating_point()}
+            multiplied.update({place: count for place, count in places.items() if place in constants})
         return function(*args, **kwargs)
 
     with nothing_compiled():
@@ -109,6 +123,17 @@ def require_random(network: nn.Module, trained: nn.Module, images: Tensor) -> No
             "some of the network's weights can't be made random, since model.parameters() lacks them: keep modules in "
             "an nn.ModuleList, not in a list, and don't replace a module's forward"
         )
+    if sum(multiplied.values()) > sum(weight.numel() for weight in network.parameters()):
+        raise InputError(
+            "most of the network's weights are buffers or plain tensors, which can't be told from constants and don't "
+            "become random: make them parameters, nn.Parameter(weight, requires_grad=False)"
+        )
+
+
+def _constants(model: nn.Module) -> list[Tensor]:
+    """Return the tensors of a network's modules that are no parameters."""
+    attributes = (value for module in model.modules() for value in vars(module).values())
+    return [*model.buffers(), *(value for value in attributes if isinstance(value, Tensor))]
 
 
 def randomise(model: nn.Module, names: Sequence[str], seed: int) -> nn.Module:

@@ -323,3 +323,30 @@ def test_weights_behind_others_become_random(kind):
     assert not torch.equal(model[1].running_var, copied[1].running_var)
     copied(torch.zeros(1, 3, 6, 6))
     assert not torch.equal(model[0].weight, copied[0].weight), "as it is computed"
+
+
+class Constant(nn.Module):
+    """A convolution by a tensor that is no parameter."""
+
+    def __init__(self, weight: torch.Tensor, is_buffer: bool) -> None:
+        super().__init__()
+        if is_buffer:
+            self.register_buffer("weight", weight)
+        else:
+            self.weight = weight
+
+    def forward(self, images):
+        return nn.functional.conv2d(images, self.weight, padding=1)
+
+
+@pytest.mark.parametrize("evaluation", ["sanity", "learned"])
+@pytest.mark.parametrize("is_buffer", [True, False])
+def test_weights_that_are_no_parameters_are_refused_and_constants_are_not(is_buffer, evaluation):
+    torch.manual_seed(0)
+    images, blur = torch.rand(4, 3, 8, 8), torch.full((3, 3, 3, 3), 1 / 27)
+    rest = nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    frozen = nn.Sequential(Constant(torch.randn(8, 3, 3, 3), is_buffer), *rest).eval()
+    with pytest.raises(InputError, match="most of the network's weights are buffers or plain tensors"):
+        whitebox.evaluate(frozen, images, None, ["GC"], evaluation)
+    blurring = nn.Sequential(Constant(blur, is_buffer), nn.Conv2d(3, 8, 3), *rest).eval()
+    assert "GC" in whitebox.evaluate(blurring, images, None, ["GC"], evaluation).ranking
