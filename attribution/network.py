@@ -194,6 +194,9 @@ class Network:
         require_numbers(logits[0])
         if not near(logits, self(pair)):
             raise InputError("the network gives other logits for the same images each time: its maps would, too")
+        with evaluation_mode(self.root) as is_changed:
+            if is_changed and not near(logits, self(pair)):
+                raise InputError("the network is in training mode, with other logits: call model.eval() first")
         if not near(logits[:1], self(image)) or not near(logits[1:], self(other)):
             raise InputError(
                 "the network's logits of an image depend on the other images of the batch (a batch norm without "
@@ -305,6 +308,19 @@ def require_evaluation_mode(model: nn.Module) -> None:
         has_statistics = isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats
         if module.training and (has_statistics or isinstance(module, nn.modules.dropout._DropoutNd)):
             raise InputError(f"layer {name!r} is in training mode: call model.eval() before explaining")
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module | None) -> Iterator[bool]:
+    """Put all modules into evaluation mode in the `with` block, and yield whether one was in training mode."""
+    training = [module for module in model.modules() if module.training] if model is not None else []
+    for module in training:
+        module.training = False
+    try:
+        yield bool(training)
+    finally:
+        for module in training:
+            module.training = True
 
 
 def near(first: Tensor, second: Tensor) -> bool:

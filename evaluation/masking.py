@@ -23,7 +23,16 @@ TIE_SEED = 0
 IMPUTED_AT_ONCE = 500
 RANKED_AT_ONCE = 2**22  # positions, each of which takes some 50 bytes
 BLUR_SIGMA = 2.0  # pixels
-_TRANSFORMS = {"signed": lambda values: values, "absolute": torch.abs, "square": torch.square}
+
+
+def _square(maps: Tensor) -> Tensor:
+    """Square maps (N, …), each scaled by a power of two, which keeps all digits, so that small ones don't become 0."""
+    largest = maps.flatten(1).abs().amax(dim=1)
+    exponents = largest.frexp().exponent.clamp(-126, 126)
+    return maps.ldexp(-exponents.view(-1, *[1] * (maps.ndim - 1))).square()
+
+
+_TRANSFORMS = {"signed": lambda values: values, "absolute": torch.abs, "square": _square}
 
 
 def importance(attribution: Tensor, channels: int, granularity: str = GRANULARITIES[0], rank: str = RANKS[0]) -> Tensor:

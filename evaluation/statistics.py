@@ -170,6 +170,14 @@ def at_chance(baseline: Estimate, chance: float) -> bool:
     return baseline.low <= chance
 
 
+def is_doubtful(baseline: Estimate, chance: float) -> bool:
+    """Tell if a network that is judged as it is may be no better than chance on whole images.
+
+    Images of a single class have no chance to compare with: there the network must be right on one image.
+    """
+    return at_chance(baseline, chance if chance < 1 else 0.0)
+
+
 def chance_words(baseline: Estimate, chance: float) -> str:
     """Return the words for a network that is no better than chance on whole images, see `at_chance`."""
     state = "is at" if baseline.mean <= chance else "can't be told from"

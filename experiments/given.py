@@ -11,7 +11,7 @@ from data import Split, dataset_info
 from data.folder_options import FolderOptions
 from data.folders import TARGET_PREFIX, is_folder
 from evaluation.chance import chance_of
-from evaluation.statistics import at_chance, proportion_interval
+from evaluation.statistics import is_doubtful, proportion_interval
 from models.preprocessing import preprocessing_of
 from models.zoo import is_zoo_model
 from training.checkpoint import Checkpoint
@@ -112,4 +112,4 @@ def describe_given(network: Checkpoint, test: Split, normalisation: Normalisatio
     line = f"model: {network.metadata['model']}, {network.metadata['parameters']:,} parameters: accuracy "
     line += f"{accuracy.mean:.4f} ± {accuracy.half:.4f} on {len(hits):,} images, chance {chance:.4f}"
     doubt = "; it is near chance: preprocessing or the order of the classes may be wrong"
-    return line + doubt * at_chance(accuracy, chance)
+    return line + doubt * is_doubtful(accuracy, chance)

@@ -15,7 +15,7 @@ from data import DATA_DIR
 from evaluation.chance import chance_level, known_dataset_info
 from evaluation.configs import usual_images
 from evaluation.options import words_of
-from evaluation.statistics import Values
+from evaluation.statistics import Values, is_doubtful
 from evaluation.trust import ImageValues
 from reporting.evaluation_summary import Column, ModelSummary, estimate_seeds
 from reporting.labels import file_name_part, interval_kind, parameter_words, readable_dataset
@@ -52,6 +52,11 @@ class MeasurementSummary(ModelSummary):
     def chance(self) -> float | None:
         recorded = (result.get("chance") for result in self.results.values())
         return chance_level(recorded, self.dataset, self.dataset_sha256, self.config.limit_test, self.data_dir)
+
+    @property
+    def doubt(self) -> str:
+        is_fine = self.chance is not None and self.baseline and not is_doubtful(self.baseline, self.chance)
+        return "" if is_fine else super().doubt
 
     @property
     def devices(self) -> list[str]:

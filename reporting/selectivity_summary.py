@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from data import dataset_info
 from evaluation import RECORDED_ORDERS
+from evaluation.chance import chance_of
 from evaluation.configs import SelectivityConfig
 from evaluation.options import notes_of
 from evaluation.statistics import Estimate, mean_interval, proportion_interval, trapezoids
@@ -75,6 +76,11 @@ class SelectivitySummary(MeasurementSummary):
             SelectivityCurve(label, result["score"].astype(np.float64), result["correct"])
             for label, result in results.items()
         ]
+
+    @cached_property
+    def chance(self) -> float | None:
+        labels = self.first.get("label")  # of a network in memory
+        return super().chance if labels is None else chance_of(labels)
 
     @property
     def baseline(self) -> Estimate:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from attribution import CONTROLS
 from evaluation import RANKS
-from evaluation.statistics import Estimate, at_chance, chance_words, mean_interval
+from evaluation.statistics import Estimate, chance_words, is_doubtful, mean_interval
 from evaluation.trust import (
     DECIDING,
     FEWEST_IMAGES,
@@ -81,15 +81,12 @@ class TrustSummary(EvaluationSummary):
 
     @property
     def doubt(self) -> str:
-        """The reason why no method can be judged; empty for a network that is better than chance.
-
-        Images of a single class have no chance to compare with: there the network must be right on one image.
-        """
+        """The reason why no method can be judged; empty for a network that is better than chance."""
         if self.images < FEWEST_IMAGES:
             return f"{self.images} images are too few: give {FEWEST_IMAGES} or more"
         if self.baseline is None or self.chance is None:
             return ""
-        if not at_chance(self.baseline, self.chance if self.chance < 1 else 0.0):
+        if not is_doubtful(self.baseline, self.chance):
             return ""
         words = chance_words(self.baseline, self.chance)
         return f"{words}. Preprocessing or the order of the classes may be wrong"

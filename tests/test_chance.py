@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+import whitebox
 from attribution.spec import MethodSpec
 from data import load_dataset
 from data.catalog import CATALOG
 from data.folders import folder_name
 from evaluation.chance import chance_level, chance_of
-from evaluation.statistics import Curve, Estimate, share_of_mask, verdict
+from evaluation.statistics import Curve, Estimate, is_doubtful, share_of_mask, verdict
 from experiments.checkpoints import load_metadata
 from reporting.removal_summary import RemovalSummary
 from reporting.retraining_summary import RetrainingSummary
 from reporting.retrainings import Retrainings
 from tests.run_main import run
+from tests.small_network import small_network
 from tests.test_own import write
 from tests.test_removing import settings
 from tests.test_retrainings import RATIOS, SUMS, make_config, make_summary, save_runs
@@ -78,6 +80,23 @@ def test_a_network_at_chance_gets_no_verdict(baseline, mask):
 
 def test_one_class_of_test_images_gets_no_verdict():
     assert "no verdict" in verdict(flat("image", 1.0), flat("mask", 1.0), 1.0, baseline=Estimate(1.0, 0.99, 1.0))
+
+
+def test_a_network_that_is_judged_as_it_is_needs_one_hit_among_images_of_one_class():
+    assert not is_doubtful(Estimate(1.0, 0.9, 1.0), 1.0)
+    assert is_doubtful(Estimate(0.0, 0.0, 0.1), 1.0)
+    assert is_doubtful(Estimate(0.6, 0.5, 0.7), 0.5)
+
+
+@pytest.mark.parametrize("evaluation", ["ROAD", "insertion-deletion", "selectivity", "sanity"])
+def test_a_network_in_memory_is_judged_by_its_labels(evaluation):
+    model, images = small_network(), torch.randn(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    options = {"removals": 2} if evaluation == "selectivity" else {}
+    predicted = model(images).argmax(1)
+    wrong = (predicted + 1) % 3
+    of_one_class = images[predicted == predicted[0]], predicted[predicted == predicted[0]]
+    for shown, labels, is_judged in ((images, wrong, False), (images, predicted, True), (*of_one_class, True)):
+        assert (whitebox.evaluate(model, shown, labels, ["VBP"], evaluation, **options).doubt == "") == is_judged
 
 
 def at(chance: float | None, accuracy: float) -> RetrainingSummary:

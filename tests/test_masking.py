@@ -114,9 +114,17 @@ def test_importance_of_pixels_and_elements():
     values = torch.tensor([1.0, -2.0, 0.5]).view(1, 3, 1, 1)
     assert importance(values, 3).tolist() == [[[[-0.5]]]]
     assert importance(values, 3, rank="absolute").tolist() == [[[[3.5]]]]
-    assert importance(values, 3, rank="square").tolist() == [[[[5.25]]]]
+    assert importance(values, 3, rank="square").tolist() == [[[[5.25 / 4**2]]]], "scaled by a power of two"
     assert torch.equal(importance(values, 3, "element"), values)
     assert importance(torch.ones(1, 1, 2, 2), 3, "element").shape == (1, 3, 2, 2)
+
+
+def test_squares_of_small_and_large_values_keep_their_order():
+    values = torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    want = ranks(importance(values, 3, rank="square"), torch.arange(1))
+    for exponent in (-100, 100):
+        assert torch.equal(ranks(importance(values * 2.0**exponent, 3, rank="square"), torch.arange(1)), want)
+    assert torch.equal(importance(torch.zeros(1, 1, 2, 2), 1, rank="square"), torch.zeros(1, 1, 2, 2))
 
 
 def test_ranks_do_not_depend_on_the_pieces_in_which_they_are_computed(monkeypatch):

@@ -575,6 +575,24 @@ def test_a_network_that_goes_into_training_mode_after_the_method_was_built_is_re
         built.attribute(inputs, target)
 
 
+def test_a_forward_that_asks_for_the_mode_is_refused_in_training_mode():
+    class Asking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = nn.Linear(243, 5)
+
+        def forward(self, inputs):
+            return self.last(inputs.flatten(1)) * (2 if self.training else 1)
+
+    model, (inputs, target) = Asking(), images(9)
+    for mode in (model.train(), model.last.eval()):  # parts of a network have modes of their own
+        assert isinstance(mode, nn.Module)
+        with pytest.raises(InputError, match=r"training mode, with other logits: call model\.eval\(\)"):
+            build_method("VBP", model).attribute(inputs, target)
+        assert model.training
+    build_method("VBP", model.eval()).attribute(inputs, target)
+
+
 def test_buffers_are_put_back():
     class Counting(nn.Module):
         def __init__(self) -> None:
