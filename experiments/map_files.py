@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,7 @@ class MapReader:
         self.path = path
         require_not_in_use(path)
         with self._reading(), h5py.File(path, "r") as file:
-            attributes = dict(file.attrs)
+            self.attributes = attributes = dict(file.attrs)
             if not attributes.get("complete"):
                 raise InputError(f"{path} is not complete: {REMEDY}")
             if attributes.get("format") != FORMAT:
@@ -169,12 +169,12 @@ class MapReader:
             gap: (N,) float32, the relative completeness gap of methods that have one (IG).
 
         Raises:
-            InputError: a part is damaged.
+            InputError: a part is damaged, the file lacks one of the images, or another command has replaced it.
         """
         positions = np.searchsorted(self.index[split], index)
-        with self._reading():
-            file = h5py.File(self.path, "r")
-        with file:
+        if not np.array_equal(self.index[split].take(positions, mode="clip"), index):
+            raise self._replaced()
+        with self._open() as file:
             at_once = rows_of_part(file[split]["attribution"].shape[1:]) if len(positions) else 1
             for start in range(0, len(positions), at_once):
                 part = positions[start : start + at_once]
@@ -195,11 +195,27 @@ class MapReader:
         Raises:
             InputError: the file is damaged.
         """
-        with self._reading(), h5py.File(self.path, "r") as file:
+        with self._open() as file:
             splits = [split for split in SPLITS if len(file[split]["index"])]
             if any("gap" not in file[split] for split in splits):
                 return None
             return np.concatenate([file[split]["gap"][:] for split in splits])
+
+    @contextmanager
+    def _open(self) -> Iterator[h5py.File]:
+        """Open the file, which must be the one that this reader has seen first."""
+        with self._reading():
+            file = h5py.File(self.path, "r")
+        with file:
+            with self._reading():
+                index = {split: file[split]["index"][:] for split in SPLITS}
+            is_same = dict(file.attrs) == self.attributes
+            if not (is_same and all(np.array_equal(index[split], self.index[split]) for split in SPLITS)):
+                raise self._replaced()
+            yield file
+
+    def _replaced(self) -> InputError:
+        return InputError(f"another command has replaced {self.path} meanwhile: give the same command again")
 
     def _reading(self) -> AbstractContextManager[None]:
         return catch_read_errors(self.path, f"is damaged or no HDF5 file: {REMEDY}", (KeyError,))

@@ -150,6 +150,25 @@ OTHERS = {
 }
 
 
+def test_a_file_that_another_command_has_replaced_is_not_read(tmp_path, small_parts, monkeypatch):
+    path = tmp_path / "maps.h5"
+    make(path)
+    reader = MapReader(path, PROVENANCE)
+    make(path)
+    list(reader.rows("train", INDEX["train"]))  # the same maps again
+    with pytest.raises(InputError, match="another command has replaced"):
+        list(reader.rows("train", np.array([2, 4])))
+    make(path, provenance=PROVENANCE | {"parameters": "{}"})
+    with pytest.raises(InputError, match="another command has replaced"):
+        list(reader.rows("train", INDEX["train"]))
+    monkeypatch.setitem(INDEX, "test", np.array([1, 4]))
+    monkeypatch.setitem(LABELS, "test", np.array([1, 1]))
+    make(path)
+    for read_again in (lambda: list(reader.rows("train", INDEX["train"])), reader.gaps):
+        with pytest.raises(InputError, match="another command has replaced"):
+            read_again()
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_maps_of_something_else_are_refused(tmp_path, name):
     make(tmp_path / "maps.h5")
