@@ -86,14 +86,19 @@ def find_classifier(config: TrainingConfig, dataset_sha256: str, folder: Path) -
         None if there is none, or its model's code was edited since it was trained.
 
     Raises:
-        InputError: it is damaged, or was trained on other data.
+        InputError: it is damaged, or was trained on other data or with another seed.
     """
     path = config.path(folder)
     if not path.exists():
         return None
     checkpoint = load_checkpoint(path)
     metadata = checkpoint.metadata
-    expected = {"dataset": config.dataset, "model": model_name(config.attention), "dataset_sum": dataset_sha256}
+    expected = {
+        "dataset": config.dataset,
+        "model": model_name(config.attention),
+        "seed": config.seed,
+        "dataset_sum": dataset_sha256,
+    }
     for name, value in expected.items():
         if metadata.get(name) != value:
             raise InputError(f"{path} has {name} {metadata.get(name)!r}, not {value!r}: move it away")

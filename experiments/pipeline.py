@@ -132,6 +132,14 @@ class Pipeline:
         )
 
     @property
+    def training_facts(self) -> dict[str, Any]:
+        """How the classifier was trained, or will be, beside its seed; nothing of a given network."""
+        if self.given is not None:
+            return {}
+        facts = self._checkpoint.metadata if self._checkpoint else self.config.plain()
+        return {name: facts.get(name) for name in ("recipe", "limit_train", "validation_rate")}
+
+    @property
     def checkpoint_sha256(self) -> str:
         """The sum of the classifier's weights; `UNTRAINED` if there is none yet."""
         return self.checkpoint.sha256 if self.has_classifier else UNTRAINED

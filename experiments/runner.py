@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from attribution.spec import MethodSpec
+from common.errors import InputError
 from evaluation.tasks import Failure, Task
 from experiments.engine import Engine
 from experiments.jobs import Job, make, make_large, require_success
@@ -41,8 +42,10 @@ class Experiment(ABC, Generic[Point]):
         """Find the finished results.
 
         Raises:
-            InputError: a method that the model refuses, maps of something else, a damaged result.
+            InputError: a method that the model refuses, maps of something else, a damaged result, or classifiers of
+                several seeds that were not trained alike.
         """
+        require_alike(pipelines)
         self.pipelines, self.overwrite = pipelines, overwrite
         self.folders = pipelines[0].folders
         self.results: dict[Point, Any] = {}
@@ -198,6 +201,18 @@ def run(experiments: Sequence[Experiment[Any]], engine: Engine) -> None:
     ]
     failures = make(jobs, engine, folders, experiments[0].title)
     require_success([*without_maps.values(), *failures.values()], len(work), experiments[0].unit)
+
+
+def require_alike(pipelines: Sequence[Pipeline]) -> None:
+    """Raise `InputError` if classifiers of several seeds, over which an interval would be, were not trained alike."""
+    first, *others = (pipeline.training_facts for pipeline in pipelines)
+    for pipeline, facts in zip(pipelines[1:], others, strict=True):
+        if different := [name for name in first if facts[name] != first[name]]:
+            seeds = f"{pipelines[0].config.seed} and {pipeline.config.seed}"
+            raise InputError(
+                f"the classifiers of seeds {seeds} differ in {', '.join(different)}, and an interval over them would "
+                f"say nothing: train all alike, with --train --seeds={len(pipelines)} --overwrite"
+            )
 
 
 def prepare(pipelines: Sequence[Pipeline], engine: Engine) -> None:

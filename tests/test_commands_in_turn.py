@@ -15,6 +15,7 @@ from data.folder_options import FolderOptions
 from data.folders import folder_name
 from experiments.request import Request
 from tests.given import FACTORY, write_images
+from tests.run_main import run
 
 ROAR = {"quick": True, "limit_train": 200, "epochs": 1, "ratios": (0.3,), "jobs": 1}
 
@@ -123,3 +124,17 @@ def test_the_mean_is_that_of_the_images_shown(given):
     pixel = pipeline.arrays_of(part).arrays()["mean_pixel"]
     np.testing.assert_allclose(pixel, (part.test.images.mean(axis=(0, 1, 2)) / 255 - 0.5) / 0.5, rtol=1e-5)
     assert not np.allclose(pixel, pipeline.normalisation.pixels["mean"], rtol=1e-3)
+
+
+def test_an_interval_is_over_networks_that_were_trained_alike(tmp_path, capsys):
+    planted = ["--target=planted", "--quick"]
+    road = ["--eval=ROAD", *planted, "--method=VBP", "--seeds=2", "--limit-test=20"]
+    assert run(tmp_path / "data", tmp_path, ["--train", *planted, "--epochs=1", "--limit-train=100"]) == 0
+    for command in (road, [*road, "--dry-run"]):
+        capsys.readouterr()
+        assert run(tmp_path / "data", tmp_path, command) == 2
+        assert "classifiers of seeds 0 and 1 differ in recipe, limit_train" in capsys.readouterr().err
+    checkpoint = tmp_path / "checkpoints" / "planted_SimpleCNN_seed0_quick.pt"
+    shutil.copy(checkpoint, checkpoint.with_name("planted_SimpleCNN_seed1_quick.pt"))
+    assert run(tmp_path / "data", tmp_path, road) == 2
+    assert "has seed 0, not 1: move it away" in capsys.readouterr().err
