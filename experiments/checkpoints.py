@@ -1,6 +1,7 @@
 """Files of checkpoints, which run no code when they are read."""
 
 import io
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,6 +14,7 @@ from common.files import atomic_write, catch_read_errors
 from common.fingerprint import report_code_change
 from models import model_name, parse_model_name
 from reporting.accuracy import load_trainings
+from reporting.groups import Networks
 from training.checkpoint import Checkpoint, TrainingState, weights_sha256
 from training.config import TrainingConfig
 
@@ -67,14 +69,31 @@ def has_code_changed(stored: Mapping[str, Any], requested: Mapping[str, Any]) ->
     return bool(changed)
 
 
-def load_metadata(folder: Path, dataset: str = "") -> dict[str, dict[str, Any]]:
-    """Return the metadata of classifiers, of one data set or of all, by the names of their files.
+def load_checkpoints(folder: Path, dataset: str = "") -> dict[str, Checkpoint]:
+    """Return the stored classifiers, of one data set or of all, by the names of their files.
 
     Raises:
         InputError: a damaged checkpoint.
     """
-    paths = (path for path in folder.glob("*_seed*.pt") if path.name.startswith(dataset))
-    stored = {path.stem: load_checkpoint(path).metadata for path in paths}
+    return {path.stem: load_checkpoint(path) for path in folder.glob("*_seed*.pt") if path.name.startswith(dataset)}
+
+
+def stored_networks(folder: Path) -> Networks:
+    """Return the sums of the classifiers that are stored, by data set, model and seed."""
+    sums: dict[tuple[str, str, int], set[str]] = defaultdict(set)
+    for checkpoint in load_checkpoints(folder).values():
+        dataset, model, seed = (checkpoint.metadata[name] for name in ("dataset", "model", "seed"))
+        sums[dataset, model, seed].add(checkpoint.sha256)
+    return {key: frozenset(of_key) for key, of_key in sums.items()}
+
+
+def load_metadata(folder: Path, dataset: str = "") -> dict[str, dict[str, Any]]:
+    """Return the metadata of classifiers, stored or gathered, of one data set or of all, by the names of their files.
+
+    Raises:
+        InputError: a damaged checkpoint.
+    """
+    stored = {name: checkpoint.metadata for name, checkpoint in load_checkpoints(folder, dataset).items()}
     everything = sorted({**load_trainings(folder, dataset), **stored}.items())
     return {name: metadata for name, metadata in everything if dataset in ("", metadata["dataset"])}
 

@@ -10,7 +10,7 @@ import numpy as np
 from common.errors import InputError
 from common.files import atomic_write, write_text
 from data import DATASETS
-from experiments.checkpoints import load_metadata
+from experiments.checkpoints import load_metadata, stored_networks
 from experiments.request import Request
 from experiments.store import Folders
 from reporting.accuracy import TRAININGS, report_accuracy
@@ -53,9 +53,11 @@ def report(request: Request, folders: Folders) -> None:
     datasets = list(request.target or everything)
     suffix = "" if datasets == everything else f"_{'-'.join(datasets)}"  # never replaces the whole report
     print(report_accuracy(datasets, trained, folders.results, suffix, request.quick, not request.dry_run))
-    retrainings = Retrainings.load(folders.results, datasets, folders.data)
+    networks = stored_networks(folders.checkpoints)
+    retrainings = Retrainings.load(folders.results, datasets, folders.data, networks)
     print(retrainings.overview)
-    measurements = [part for part in load_measurements(folders.results, folders.data) if part.dataset in datasets]
+    measured = load_measurements(folders.results, folders.data, networks)
+    measurements = [part for part in measured if part.dataset in datasets]
     pages = summarize(datasets, retrainings, measurements)
     print("\n\n".join(page.text for page in pages))
     if not request.dry_run:
@@ -73,9 +75,9 @@ def report(request: Request, folders: Folders) -> None:
 
 def write_whole_page(folders: Folders) -> Path:
     """Write the page of everything that is finished; return its path."""
-    datasets = sort_datasets(list_datasets(folders.results))
-    retrainings = Retrainings.load(folders.results, datasets, folders.data)
-    measurements = load_measurements(folders.results, folders.data)
+    datasets, networks = sort_datasets(list_datasets(folders.results)), stored_networks(folders.checkpoints)
+    retrainings = Retrainings.load(folders.results, datasets, folders.data, networks)
+    measurements = load_measurements(folders.results, folders.data, networks)
     return write_page(summarize(datasets, retrainings, measurements), retrainings, measurements, folders.results)
 
 

@@ -2,9 +2,10 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from attribution import CONTROLS, ENSEMBLE_PARAMETERS, ENSEMBLES, METHODS
@@ -23,7 +24,12 @@ from reporting.selectivity_summary import SelectivitySummary
 METHOD_FIELDS = ("method", "ensemble", "parameters", "blur", "code")
 MEASUREMENT_FIELDS = (*METHOD_FIELDS, "seed", "checkpoint_sum")
 
+REPLACED = ", since replaced"  # ends the name of a model whose classifier is no longer the stored one
+
 Results = Mapping[tuple[MethodSpec, int], Mapping[str, Any]]
+Networks = Mapping[tuple[str, str, int], frozenset[str]]
+"""Data set, model and seed -> the sums of the classifiers that are stored now."""
+NO_NETWORKS: Networks = MappingProxyType({})
 Key = tuple[object, ...]
 
 MEASUREMENTS: dict[str, tuple[type[MeasurementSummary], type]] = {
@@ -67,16 +73,18 @@ def list_datasets(results: Path) -> set[str]:
 
 @dataclass(frozen=True)
 class CodeVersions:
-    """The versions of a user's code in a results folder: each has tables and figures, or a row, of its own.
+    """The versions of users' code, and of classifiers, in a results folder: each has tables, or a row, of its own.
 
     Attributes:
         edited: methods (by place and parameters) and models (by data set and name) of which there are several.
+        networks: the classifiers that are stored now.
     """
 
     edited: frozenset[Key]
+    networks: Networks
 
     @classmethod
-    def load(cls, results: Path) -> "CodeVersions":
+    def load(cls, results: Path, networks: Networks) -> "CodeVersions":
         """Read the versions.
 
         Raises:
@@ -87,16 +95,22 @@ class CodeVersions:
             codes[record["dataset"], record["model"]].add(record.get("model_code"))
             if record["method"]:
                 codes[_method_key(MethodSpec.read(record))].add(record.get("code"))
-        return cls(frozenset(key for key, of_key in codes.items() if len(of_key) > 1))
+        return cls(frozenset(key for key, of_key in codes.items() if len(of_key) > 1), networks)
 
     def label_method(self, method: MethodSpec) -> MethodSpec:
         """Return the same method, with its code in its label if there are several versions."""
         return replace(method, edition=_code_label(method.code)) if _method_key(method) in self.edited else method
 
-    def label_model(self, record: Mapping[str, Any]) -> str:
-        """Return the name of the record's model, with its code if there are several versions."""
-        name = str(record["model"])
-        return f"{name} {_code_label(record.get('model_code'))}" if (record["dataset"], name) in self.edited else name
+    def label_model(self, record: Mapping[str, Any], explained: Mapping[int, str]) -> str:
+        """Return the name of the record's model, with its code if there are several versions.
+
+        Args:
+            explained: the sums of the explained classifiers by seed. Where others are stored now, the name says so.
+        """
+        dataset, name = record["dataset"], str(record["model"])
+        label = f"{name} {_code_label(record.get('model_code'))}" if (dataset, name) in self.edited else name
+        stored = ((sha256, self.networks.get((dataset, name, seed))) for seed, sha256 in explained.items())
+        return label + REPLACED * any(of_seed and sha256 not in of_seed for sha256, of_seed in stored)
 
 
 def _method_key(method: MethodSpec) -> Key:
@@ -107,48 +121,53 @@ def _code_label(code: str | None) -> str:
     return f"code {code}" if code else "code not recorded"
 
 
-def load_measurements(results: Path, data_dir: Path = DATA_DIR) -> list[MeasurementSummary]:
+def load_measurements(
+    results: Path, data_dir: Path = DATA_DIR, networks: Networks = NO_NETWORKS
+) -> list[MeasurementSummary]:
     """Return the summaries of all evaluations without retraining, for each data set, model and configuration.
 
     Of selectivity those that remove the most important pixel first. Where several networks of one seed were measured,
-    the one of which there is most counts, so that no table mixes them.
+    the stored one has a summary, and of the others the one of which there is most, so that no table mixes them. Where
+    methods have fewer seeds than others, there is a summary with the most methods, too.
 
     Args:
         data_dir: see `MeasurementSummary`.
+        networks: the classifiers that are stored now.
 
     Raises:
         InputError: a damaged file.
     """
-    versions = CodeVersions.load(results)
+    versions = CodeVersions.load(results, networks)
     summaries = []
     for evaluation, (summary_type, config_type) in MEASUREMENTS.items():
         stored: Iterable[tuple[Path, dict[str, Any], Any]] = load_records(results, evaluation)
         if evaluation == "selectivity":
             finished = load_selectivity(results)
             stored = ((path, record, read_result(path)) for path, record in finished if record["order"] == "most")
-        groups: dict[str, dict[str, dict[tuple[MethodSpec, int], Mapping[str, Any]]]] = defaultdict(
+        groups: dict[tuple[str, str], dict[str, dict[tuple[MethodSpec, int], Mapping[str, Any]]]] = defaultdict(
             lambda: defaultdict(dict)
         )
         for _path, record, result in stored:
             fields = MEASUREMENT_FIELDS if "seed" in record else METHOD_FIELDS  # selectivity is of seed 0
             common = json.dumps({name: record[name] for name in record if name not in fields}, sort_keys=True)
-            key = versions.label_method(MethodSpec.read(record)), int(record.get("seed", 0))
-            groups[common][record["checkpoint_sum"]][key] = result
-        for text, of_networks in groups.items():
+            seed, sha256 = int(record.get("seed", 0)), record["checkpoint_sum"]
+            model = versions.label_model(record, {seed: sha256})
+            groups[common, model][sha256][versions.label_method(MethodSpec.read(record)), seed] = result
+        for (text, model), of_networks in groups.items():
             record, of_group = json.loads(text), _one_network_a_seed(of_networks)
             config = config_type(**from_record(config_type, record))
-            methods, seeds = complete_part(of_group)
-            if methods:
+            for methods, seeds in complete_parts(of_group):
                 summary = summary_type(
                     config=config,
                     dataset=record["dataset"],
-                    model=versions.label_model(record),
+                    model=model,
                     methods=methods,
                     seeds=seeds,
                     results=of_group,
                     quick=record.get("quick", False),
                     dataset_sha256=record["dataset_sum"],
                     data_dir=data_dir,
+                    left_out=_left_out(of_group, methods),
                 )
                 summaries.append(summary)
     counts = Counter(summary.stem for summary in summaries)
@@ -167,16 +186,32 @@ def _one_network_a_seed(of_networks: Mapping[str, Results]) -> Results:
     return {key: result for results in by_seed.values() for key, result in results.items()}
 
 
-def complete_part(results: Results) -> tuple[tuple[MethodSpec, ...], tuple[int, ...]]:
-    """Return the methods and seeds 0 … k − 1 of which each pair is there: as many as possible."""
+def complete_parts(results: Results) -> list[tuple[tuple[MethodSpec, ...], tuple[int, ...]]]:
+    """Return the methods and seeds 0 … k − 1 of which each pair is there: as many as possible.
+
+    Where that leaves out methods of fewer seeds, the second part has the most methods.
+    """
     methods = sorted({method for method, _seed in results}, key=method_order)
-    largest: tuple[tuple[MethodSpec, ...], tuple[int, ...]] = ((), ())
+    parts = []
     for count in range(1, 2 + max(seed for _method, seed in results)):
         seeds = tuple(range(count))
         finished = tuple(method for method in methods if all((method, seed) in results for seed in seeds))
-        if len(finished) * count >= len(largest[0]) * len(largest[1]):
-            largest = finished, seeds
-    return largest
+        parts += [(finished, seeds)] if finished else []
+    largest = max(parts, key=lambda part: (len(part[0]) * len(part[1]), len(part[1])), default=None)
+    broadest = max(parts, key=lambda part: (len(part[0]), len(part[1])), default=None)
+    return [part for part in dict.fromkeys((largest, broadest)) if part]
+
+
+def _left_out(results: Results, methods: Sequence[MethodSpec]) -> dict[str, str]:
+    """Return the reason why a method is not among `methods`, by its label."""
+    finished: dict[MethodSpec, list[int]] = defaultdict(list)
+    for method, seed in sorted(results, key=lambda point: (method_order(point[0]), point[1])):
+        finished[method].append(seed)
+    return {
+        method.label: f"finished for seed{'s' * (len(of_method) > 1)} {', '.join(map(str, of_method))} alone"
+        for method, of_method in finished.items()
+        if method not in methods
+    }
 
 
 def select_largest(

@@ -18,7 +18,7 @@ from models import NO_ATTENTION
 from reporting.accuracy import model_order, original_figures
 from reporting.evaluation_summary import Chart
 from reporting.gap import Gap
-from reporting.groups import CodeVersions, sort_datasets
+from reporting.groups import NO_NETWORKS, REPLACED, CodeVersions, Networks, sort_datasets
 from reporting.labels import file_name_part, quantity, readable_dataset
 from reporting.records import load_runs
 from reporting.retraining_groups import Results, count_points, finished_configs, group_by, group_runs
@@ -48,17 +48,24 @@ class Retrainings:
     omissions: tuple[str, ...]
 
     @classmethod
-    def load(cls, folder: Path, datasets: Sequence[str] = (), data_dir: Path = DATA_DIR) -> "Retrainings":
+    def load(
+        cls,
+        folder: Path,
+        datasets: Sequence[str] = (),
+        data_dir: Path = DATA_DIR,
+        networks: Networks = NO_NETWORKS,
+    ) -> "Retrainings":
         """Read the runs of a results folder.
 
         Args:
             datasets: of which the runs are taken; all unless some are named.
             data_dir: see `RetrainingSummary`.
+            networks: the classifiers that are stored now.
 
         Raises:
             InputError: a damaged file.
         """
-        versions = CodeVersions.load(folder)
+        versions = CodeVersions.load(folder, networks)
         runs: dict[Run, RunResult] = {}
         for run, result in load_runs(folder):
             method = versions.label_method(run.method) if run.method else None
@@ -73,7 +80,7 @@ class Retrainings:
         summaries, omissions = [], []
         for group in sorted(group_runs(runs), key=lambda group: place(group.common)):
             key = group.common
-            model = versions.label_model(key.configuration())
+            model = versions.label_model(key.configuration(), dict(enumerate(group.checkpoints_sha256)))
             configs, missing = finished_configs(group, runs)
             for config in configs:
                 sums = key.dataset_sha256, group.checkpoints_sha256[: config.seeds]
@@ -86,11 +93,10 @@ class Retrainings:
     def largest(self) -> list[RetrainingSummary]:
         """The summary with the most methods for each evaluation, data set, model and kind of masks; figures show it."""
 
-        def size(summary: RetrainingSummary) -> tuple[int, int, int]:
-            """Return the numbers of methods, of measurements, and of images trained on."""
-            images = summary.config.limit_train or 2**31
-            config = summary.config
-            return len(config.methods), count_points(config)[0], images * config.recipe.epochs
+        def size(summary: RetrainingSummary) -> tuple[int, ...]:
+            """Return whether it is not quick, and the numbers of methods, of measurements, and of images trained on."""
+            config, images = summary.config, summary.config.limit_train or 2**31
+            return not summary.quick, len(config.methods), count_points(config)[0], images * config.recipe.epochs
 
         kinds = group_by(self.summaries, lambda one: (one.evaluation, one.dataset, one.model, *one.mask_words))
         return [max(summaries, key=size) for summaries in kinds.values()]
@@ -155,7 +161,8 @@ class Retrainings:
         def seeds(summary: RetrainingSummary) -> int:
             return summary.config.seeds
 
-        of_method = [summary for summary in self.summaries if method in summary.config.methods]
+        current = [summary for summary in self.summaries if not summary.model.endswith(REPLACED)]
+        of_method = [summary for summary in current if method in summary.config.methods]
         alike = []
         for group in group_by(of_method, conditions).values():
             models = group_by(group, lambda summary: summary.model).values()

@@ -16,11 +16,12 @@ from common.hashing import json_sha256
 from evaluation import REMOVING
 from evaluation.statistics import Estimate
 from experiments.records import write_record
-from reporting.groups import complete_part, load_measurements, select_largest
+from reporting.groups import complete_parts, load_measurements, select_largest
 from reporting.page import write_page
 from reporting.retrainings import Retrainings
 from reporting.summary import Column, Summary, summarize
 from tests.test_retrainings import METHODS, make_config, save_runs
+from training.recipe import quick_train_images, recipe_for
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -51,8 +52,8 @@ def test_places_marks_and_agreement():
 
 def test_as_many_methods_and_seeds_as_possible():
     found = {(METHODS[0], seed): {} for seed in range(3)} | {(METHODS[1], 0): {}}
-    assert complete_part(found) == ((METHODS[0],), (0, 1, 2))
-    assert complete_part(found | {(METHODS[1], 1): {}}) == (METHODS, (0, 1))
+    assert complete_parts(found) == [((METHODS[0],), (0, 1, 2)), (METHODS, (0,))]
+    assert complete_parts(found | {(METHODS[1], 1): {}}) == [(METHODS, (0, 1))]
 
 
 def test_values_are_those_of_the_files(finished):
@@ -147,6 +148,47 @@ def test_quick_measurements_stand_in_no_table_of_others(finished, tmp_path):
     assert next(part for part in parts if part.quick).text == quick.text
     assert quick.stem.endswith("_quick") > full.stem.endswith("_quick")
     assert ("(quick)" in quick.title) > ("(quick)" in full.title)
+
+
+def test_a_network_that_was_replaced_has_a_table_of_its_own(finished, tmp_path):
+    """Even if more was measured with it; nothing of either is dropped."""
+    shutil.copytree(finished / "results" / "ROAD", tmp_path / "ROAD")
+    for path in list((tmp_path / "ROAD").glob("*_VBP_*")) or list((tmp_path / "ROAD").glob("*_RANDOM_*")):
+        change(path, {"whole_accuracy": 0.25}, checkpoint_sum="0" * 64)
+    (mixed,) = load_measurements(tmp_path)
+    key = mixed.dataset, mixed.model
+    now = {(*key, seed): frozenset({"0" * 64}) for seed in range(5)}
+    old, new = sorted(load_measurements(tmp_path, networks=now), key=lambda one: len(one.methods), reverse=True)
+    assert (old.model, new.model) == (f"{mixed.model}, since replaced", mixed.model)
+    assert new.baseline.mean == 0.25 != old.baseline.mean
+    assert {"since replaced" in one.title for one in (old, new)} == {True, False}
+    assert old.stem != new.stem
+
+
+def test_methods_of_fewer_seeds_have_a_table_too(finished, tmp_path):
+    folder = tmp_path / "ROAD"
+    shutil.copytree(finished / "results" / "ROAD", folder)
+    (whole,) = load_measurements(tmp_path)
+    for path in folder.glob("*ReversedMap*_seed1-*"):
+        path.unlink()
+    largest, broadest = load_measurements(tmp_path)
+    assert len(largest.seeds) == 2 > len(broadest.seeds)
+    assert set(broadest.methods) == set(whole.methods) > set(largest.methods)
+    assert "- evaluation.planted:ReversedMap: finished for seed 0 alone" in largest.text
+    assert "finished for" not in broadest.text
+    assert largest.stem != broadest.stem
+
+
+def test_quick_retrainings_stand_in_no_summary_beside_full_ones(tmp_path):
+    save_runs(
+        tmp_path,
+        make_config(seeds=3, recipe=recipe_for("mnist", None, quick=True), limit_train=quick_train_images("mnist")),
+    )
+    save_runs(tmp_path, make_config(seeds=1))
+    retrainings = Retrainings.load(tmp_path)
+    assert len(retrainings.quick) == 1
+    (one,) = retrainings.largest
+    assert not one.quick
 
 
 def test_measurements_of_other_images_have_other_names(finished, tmp_path):
