@@ -163,7 +163,9 @@ def run_command(arguments: Sequence[str] | None) -> int:
         return fail(f"{error.filename or 'file'}: {error.strerror}")
     except KeyboardInterrupt:
         command = "the same command without --overwrite" if options.overwrite else "the same command"
-        print(f"\nmain.py: stopped; {command} goes on where it stopped (a training: with --resume)", file=sys.stderr)
+        again = "with --resume the same command goes on" if options.train else f"{command} goes on"
+        hint = "" if options.train else " (a training: with --resume)"
+        print(f"\nmain.py: stopped; {again} where it stopped{hint}", file=sys.stderr)
         return STOPPED
     return 0
 

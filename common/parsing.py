@@ -2,11 +2,24 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
 
 ALL = "all"
+
+
+def folder(text: str) -> Path:
+    """Parse the path of a folder, in which ~ is the user's own.
+
+    Raises:
+        InputError: ~NAME of nobody.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{text}: there is no such user") from error
 
 
 def number(kind: type, low: float, high: float = float("inf"), low_counts: bool = True) -> Callable[[str], Any]:

@@ -57,10 +57,7 @@ def remove_one_by_one(
     remaining = torch.ones(n, height * width, dtype=torch.bool, device=inputs.device)
     tie = pixel_hash(index, height * width, TIE_SEED)
     rows = torch.arange(n, device=inputs.device).view(-1, 1)
-    count = max(1, round(config.share * height * width))  # pixels that each step removes
-    if count * config.removals > height * width:
-        amount = f"{config.removals} removals of {count} pixels" if count > 1 else f"{config.removals} removals"
-        raise InputError(f"{amount} are more than an image's {height * width} pixels: give fewer --removals")
+    count = pixels_removed(config.removals, config.share, height * width)
     sign = 1 if config.order == "MoRF" else -1
     scores, correct, pixels, snapshots, maps = [], [], [], [], []
     with torch.no_grad():
@@ -96,6 +93,19 @@ def remove_one_by_one(
         images[rows, :, pixel // width, pixel % width] = fill
         on_step(n)
     return torch.stack(scores, 1), torch.stack(correct, 1), torch.cat(pixels, 1), snapshots, maps
+
+
+def pixels_removed(removals: int, share: float, pixels: int) -> int:
+    """Return how many of an image's `pixels` each removal takes.
+
+    Raises:
+        InputError: all removals take more than there are.
+    """
+    count = max(1, round(share * pixels))
+    if count * removals > pixels:
+        amount = f"{removals} removals of {count} pixels" if count > 1 else f"{removals} removals"
+        raise InputError(f"{amount} are more than an image's {pixels} pixels: give fewer --removals")
+    return count
 
 
 @contextmanager

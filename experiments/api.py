@@ -29,7 +29,15 @@ from experiments.arguments import (
     refuse_commands,
     require_methods,
 )
-from experiments.effort import BUDGET, ENSEMBLES_AROUND, Timing, choose_effort, summarize_trust, timed_images
+from experiments.effort import (
+    BUDGET,
+    ENSEMBLES_AROUND,
+    Timing,
+    choose_effort,
+    require_values,
+    summarize_trust,
+    timed_images,
+)
 from experiments.measurements import summary_of
 from experiments.options import NONE
 from experiments.plans import plan_evaluations, require_fill, usable_methods
@@ -125,6 +133,7 @@ def _answer(
     )
     usable = {spec: partial(build, spec) for spec in candidates}
     limit = _require_limit(options.pop("limit_test", 0), len(images))
+    require_values(options, limit or len(images), images[0, 0].numel())
     timing = Timing.measure(artefacts.model, inputs, usable)
     values = {name: value for name, value in options.items() if name in known}
     effort, remarks, over = choose_effort(timing, values, len(images), 60 * budget, limit)

@@ -48,7 +48,9 @@ def run(request: Request, costs: "Costs | None" = None) -> None:
     """
     begin_command()
     require_options_are_used(request)
-    request.folders.require_usable()
+    request.require_engine_fits()
+    if not request.dry_run:
+        request.folders.require_usable()
     request = request.with_known_targets()
     if request.target is None and not request.report:
         request = replace(request, target=("mnist",))
@@ -76,7 +78,7 @@ def costs_of(request: Request) -> "Costs | None":
         return None
     from experiments.cost import Costs
 
-    return Costs(device, request.processes)
+    return Costs(device, 1 if request.train or request.saliency else request.processes)
 
 
 def reproduce(request: Request, parse: Callable[[Sequence[str]], Request]) -> None:

@@ -17,8 +17,9 @@ from evaluation import FILLS_OF, QUICK_RATIOS, RATIOS
 from evaluation.imputation import imputation_seconds
 from evaluation.protocol import Work
 from evaluation.registry import load_evaluation
+from evaluation.selectivity import pixels_removed
 from evaluation.trust import FEWEST_IMAGES
-from reporting.labels import duration, quantity
+from reporting.labels import duration, parameter_sentences, quantity
 from reporting.measurement_summary import MeasurementSummary
 from reporting.trust_summary import TrustSummary
 
@@ -132,13 +133,26 @@ def timed_images(values: int, available: int) -> int:
     return min(available, TIMED_IMAGES, max(2, TIMED_VALUES // values))
 
 
+def require_values(values: Mapping[str, Any], images: int, pixels: int, more: str = "give more images") -> None:
+    """Check what no effort can change.
+
+    Args:
+        values: options that the user gives.
+        images: that there are, or that the user allows.
+        pixels: of an image.
+        more: says how to give more images.
+
+    Raises:
+        InputError: too few images for a judgement, or more removals than pixels.
+    """
+    if images < FEWEST_IMAGES:
+        raise InputError(f"{quantity(images, 'image')}: an answer needs {FEWEST_IMAGES} or more, {more}")
+    if "removals" in values:
+        pixels_removed(values["removals"], values.get("share", SHARE), pixels)
+
+
 def choose_effort(
-    timing: Timing,
-    values: Mapping[str, Any],
-    available: int,
-    seconds: float,
-    limit: int | None = None,
-    more: str = "give more images",
+    timing: Timing, values: Mapping[str, Any], available: int, seconds: float, limit: int | None = None
 ) -> tuple[Effort, list[str], dict[MethodSpec, str]]:
     """Return the largest effort that fits into `seconds` of work.
 
@@ -148,19 +162,13 @@ def choose_effort(
         values: options that the user gives, which change the work.
         available: number of images.
         limit: the images to use in place of those of `EFFORTS`.
-        more: says how to give more images.
 
     Returns:
         the effort, sentences on what was thinned, and the reason why a method is left out.
-
-    Raises:
-        InputError: there are too few images for a judgement.
     """
     left_out: dict[MethodSpec, str] = {}
     efforts = [replace(effort, images=limit or effort.images) for effort in EFFORTS]
     whole = min(available, efforts[0].images)
-    if whole < FEWEST_IMAGES:
-        raise InputError(f"{quantity(whole, 'image')}: an answer needs {FEWEST_IMAGES} or more, {more}")
     for effort in efforts:
         limited = replace(effort, images=min(effort.images, available))
         costs = {spec: timing.seconds(spec, limited.work(values, spec.method in CONTROLS)) for spec in timing.explain}
@@ -214,4 +222,5 @@ def summarize_trust(
         remarks=remarks,
         words=words,
         rank=road.config.rank,
+        parameters=parameter_sentences(road.methods),
     )

@@ -23,7 +23,7 @@ from experiments.pipeline import Pipeline
 from experiments.records import StoredRecords, write_arrays, write_record
 from experiments.runner import Experiment
 from experiments.trainings import Training
-from reporting.groups import MEASUREMENTS
+from reporting.groups import MEASUREMENTS, edition_of
 from reporting.measurement_summary import MeasurementSummary
 from reporting.numbers_summary import NumbersSummary
 from reporting.records import load_selectivity, read_result
@@ -178,6 +178,7 @@ class Measurements(Experiment[Measurement]):
             quick=first.config.quick,
             dataset_sha256=first.dataset_sha256,
             data_dir=self.folders.data,
+            edition=edition_of(first.map_dtype if self.needs_maps else None),
             left_out=self.left_out,
         )
 

@@ -22,7 +22,7 @@ from attribution import (
 )
 from common.errors import InputError
 from common.imports import is_user_code
-from common.parsing import ALL, among, fraction, json_object, number, one_or_more, positive
+from common.parsing import ALL, among, folder, fraction, json_object, number, one_or_more, positive
 from data import DATA_DIR, DATASETS, GENERATED
 from data.folder_options import INTERPOLATIONS
 from data.folders import TARGET_PREFIX
@@ -225,7 +225,11 @@ class TrainingOptions:
         metavar="N",
         users=EXPLAINING,
     )
-    quick: bool = option(False, "fewer images, epochs and ratios: minutes on two cores", users=COMMANDS)
+    quick: bool = option(
+        False,
+        "fewer training images and epochs, and in ROAR and KAR fewer ratios: minutes on two cores",
+        users=COMMANDS,
+    )
     resume: bool = option(
         False, "go on with the training of a classifier that was interrupted, from its last whole epoch"
     )
@@ -245,7 +249,7 @@ class RunningOptions:
         "each core; on a GPU one)",
         parse=positive,
         metavar="N",
-        users=(*WORKING, "reproduce"),
+        users=(*EVALUATIONS, TRUST, OWN, "reproduce"),
     )
     engine: str = option(
         "local", "where tasks run: in processes of this machine, or on a Ray cluster", choices=("local", "ray")
@@ -259,11 +263,11 @@ class RunningOptions:
     gpus_per_task: float = option(
         0.0, "GPUs of a task on a cluster; 0.25 lets four share one", parse=number(float, 0), metavar="X"
     )
-    data_dir: Path = option(DATA_DIR, "data sets, in torchvision's layout", parse=Path, metavar="DIR", users=COMMANDS)
+    data_dir: Path = option(DATA_DIR, "data sets, in torchvision's layout", parse=folder, metavar="DIR", users=COMMANDS)
     output_dir: Path = option(
         Path(),
         "where checkpoints, saliency_maps and results lie",
-        parse=Path,
+        parse=folder,
         metavar="DIR",
         usual="here",
         users=COMMANDS,

@@ -15,11 +15,12 @@ from attribution.maps import explain_batch
 from attribution.method import Method
 from attribution.spec import MethodSpec
 from data import Split
+from evaluation import EXPLAIN
 from evaluation.coherence import choose_examples
 from evaluation.configs import ExampleFilter
 from experiments.pipeline import Pipeline
 from models.inspection import attention_maps, layers
-from reporting.labels import explained_class, readable_dataset, readable_model
+from reporting.labels import explained_class, file_name_value, parameter_words, readable_dataset, readable_model
 from reporting.pictures import SCALE_NOTE, Caption, Column, draw_grid
 from training.classifier import restore
 from training.inputs import Images
@@ -120,7 +121,6 @@ class Coherence:
         self.left_out = left_out or {}
         self.dataset = pipelines[0].config.dataset
         self.folder = pipelines[0].folders.results
-        self.quick = "_quick" if pipelines[0].config.quick else ""
         for pipeline in pipelines:
             for method in methods:
                 pipeline.try_method(method)
@@ -204,4 +204,12 @@ class Coherence:
         return draw_grid(rows, columns, title, caption, self._path("_".join(filter(None, [name, part]))))
 
     def _path(self, name: str) -> Path:
-        return self.folder / f"coherence_{self.dataset}_{name}{self.quick}"
+        return self.folder / "_".join(["coherence", self.dataset, name, *self.words])
+
+    @property
+    def words(self) -> list[str]:
+        """The choices that are not the default, but `--correct-only`, as words of file names."""
+        first, chosen = self.pipelines[0], {"classes": self.examples.classes, "index": self.examples.index}
+        words = [f"{name}-{'-'.join(map(str, values))}" for name, values in chosen.items() if values]
+        words += [f"explain-{first.explain}"] * (first.explain != EXPLAIN[0])
+        return [*map(file_name_value, words), *parameter_words(self.methods), *["quick"] * first.config.quick]

@@ -13,6 +13,7 @@ from evaluation import FILLS_OF, OF_SEEDS, QUICK_RATIOS, RATIOS, RETRAINING
 from evaluation.configs import ExampleFilter, SanityConfig, usual_images
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
+from evaluation.selectivity import pixels_removed
 from experiments.measurements import Measurements, SelectivityMeasurements
 from experiments.pipeline import Pipeline
 from experiments.request import Request
@@ -140,8 +141,7 @@ def _selectivity_config(request: Request, dataset: str) -> Any:
     limit = request.limit_test or usual_images(dataset)
     config = load_evaluation("selectivity").configure(**request.options, limit_test=limit)
     _channels, height, width = dataset_info(dataset).image_shape
-    if config.removals > height * width:
-        raise InputError(f"--removals={config.removals}: an image of {dataset} has {height * width} pixels")
+    pixels_removed(config.removals, config.share, height * width)
     if config.limit_test < 2:
         raise InputError("--limit-test=1: selectivity needs two test images or more for its intervals")
     return config

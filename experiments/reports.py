@@ -69,7 +69,7 @@ def report(request: Request, folders: Folders) -> None:
         for part in parts:
             part.write(folders.results)
         if pages or any(folders.results.glob("trust_*.html")):
-            written.append(write_page(pages, retrainings, measurements, folders.results))
+            written.append(write_page(pages, retrainings, measurements, folders.results, suffix))
         print("\n".join(f"written: {path}" for path in written))
 
 

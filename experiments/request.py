@@ -81,15 +81,19 @@ class Request(NetworkOptions, MethodOptions, TrainingOptions, RunningOptions):
             return torch.device("cuda" if self.gpus_per_task else "cpu")
         return self.torch_device
 
+    def require_engine_fits(self) -> None:
+        """Raise `InputError` for options that are not for the engine."""
+        for name, (engine, mend) in ENGINE_OPTIONS.items():
+            if engine != self.engine and getattr(self, name) != getattr(Request, name):
+                raise InputError(f"--{name.replace('_', '-')} is for --engine={engine}{mend}")
+
     def make_engine(self) -> Engine:
         """Return what carries out tasks.
 
         Raises:
             InputError: options that don't fit the engine, or Ray is not installed.
         """
-        for name, (engine, mend) in ENGINE_OPTIONS.items():
-            if engine != self.engine and getattr(self, name) != getattr(Request, name):
-                raise InputError(f"--{name.replace('_', '-')} is for --engine={engine}{mend}")
+        self.require_engine_fits()
         if self.engine == "local":
             return Local(self.processes)
         from experiments.cluster import Cluster  # here, since it needs Ray

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from experiments.effort import (
     Effort,
     Timing,
     choose_effort,
+    require_values,
     summarize_trust,
     timed_images,
 )
@@ -33,6 +34,7 @@ from experiments.records import find_result, write_record
 from experiments.request import Request
 from experiments.runner import run, train_missing
 from reporting.answer import write_answer
+from reporting.labels import parameter_words
 from reporting.pictures import SCALE_NOTE, Column, draw_grid
 from reporting.trust_summary import TrustSummary
 from training.classifier import restore
@@ -51,11 +53,19 @@ class Trust:
     """
 
     def __init__(self, request: Request, pipeline: Pipeline) -> None:
+        """Check what can be checked before the network is timed.
+
+        Raises:
+            InputError: see `require_values`.
+        """
         self.request, self.pipeline = request, pipeline
         self.budget = float(request.options.get("budget", BUDGET))
         self.left_out: dict[str, str] = {}
         self.remarks: list[str] = []
         self.experiments: dict[str, Measurements] = {}
+        _channels, height, width = dataset_info(pipeline.config.dataset).image_shape
+        images = min(self.images, request.limit_test or self.images)
+        require_values(self.values, images, height * width, self.more)
 
     @property
     def candidates(self) -> list[MethodSpec]:
@@ -101,11 +111,9 @@ class Trust:
         name = f"{self.pipeline.config.dataset}_{self.pipeline.model}-{json_sha256(self.record)[:12]}.json"
         path = self.pipeline.folders.results / "trust" / name
         stored = None if self.request.overwrite else find_result(path, self.record)
-        if stored is None:
+        if stored is None or set(stored["effort"]) != {field.name for field in fields(Effort)}:
             limit, seconds = self.request.limit_test, self.budget * 60 * self.request.processes
-            effort, remarks, left_out = choose_effort(
-                self.timing(), self.values, self.images, seconds, limit, self.more
-            )
+            effort, remarks, left_out = choose_effort(self.timing(), self.values, self.images, seconds, limit)
             labels = {method.label: reason for method, reason in left_out.items()}
             stored = {"effort": vars(effort), "remarks": remarks, "left_out": labels}
             if not self.request.dry_run:
@@ -188,7 +196,9 @@ class Trust:
         """The choices that are not the default, as words of file names."""
         request, usual = self.request, {"budget": BUDGET, "explain": EXPLAIN[0], "rank": RANKS[0]}
         options = {name: value for name, value in request.options.items() if value != usual.get(name)}
-        words = [] if request.method == ANY_MODEL_METHODS else [methods_stem(request.methods)]
+        is_chosen = request.method != ANY_MODEL_METHODS or request.ensemble != ("none",)
+        words = [methods_stem(request.methods)] if is_chosen else []
+        words += parameter_words(request.methods)
         for name, value in sorted(options.items()):
             words.append(f"{name}-{json_sha256(value)[:6] if isinstance(value, tuple) else value}")
         words += [f"{request.limit_test}-images"] * bool(request.limit_test)

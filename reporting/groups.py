@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from attribution import CONTROLS, ENSEMBLE_PARAMETERS, ENSEMBLES, METHODS
+from attribution import CONTROLS, ENSEMBLE_PARAMETERS, ENSEMBLES, MAP_DTYPES, METHODS
 from attribution.spec import MethodSpec
 from data import DATA_DIR, DATASETS, GENERATED
 from evaluation import REMOVING
@@ -167,14 +167,22 @@ def load_measurements(
                     quick=record.get("quick", False),
                     dataset_sha256=record["dataset_sum"],
                     data_dir=data_dir,
+                    edition=edition_of(record.get("map_dtype")),
                     left_out=_left_out(of_group, methods),
                 )
                 summaries.append(summary)
     counts = Counter(summary.stem for summary in summaries)
     return [
-        replace(summary, edition=f"images-{summary.dataset_sha256[:6]}") if counts[summary.stem] > 1 else summary
+        replace(summary, edition="_".join(filter(None, [summary.edition, f"images-{summary.dataset_sha256[:6]}"])))
+        if counts[summary.stem] > 1
+        else summary
         for summary in summaries
     ]
+
+
+def edition_of(map_dtype: str | None) -> str:
+    """Return the word for maps that were not stored in the usual precision; None stands for maps that were not."""
+    return "" if map_dtype in (None, MAP_DTYPES[0]) else f"maps-{map_dtype}"
 
 
 def _one_network_a_seed(of_networks: Mapping[str, Results]) -> Results:

@@ -120,10 +120,10 @@ def parameter_words(methods: Iterable[MethodSpec]) -> list[str]:
     """Return the parameters that are not the default, as parts of file names: ["steps-10"]."""
     pairs = (pair for method in methods for pair in method.parameters)
     unusual = (f"{name}-{value}" for name, value in pairs if value != USUAL_PARAMETERS.get(name))
-    return list(dict.fromkeys(map(_file_name_value, unusual)))
+    return list(dict.fromkeys(map(file_name_value, unusual)))
 
 
-def _file_name_value(text: str) -> str:
+def file_name_value(text: str) -> str:
     """Return `text`, or, if a file name can't have it, its letters with a hash of it."""
     plain = re.sub(r"[^\w.-]+", "-", text).strip("-")
     return text if plain == text and len(text) <= LONGEST_VALUE else f"{plain[:LONGEST_VALUE]}-{json_sha256(text)[:6]}"

@@ -31,9 +31,13 @@ RESULT_COLUMNS = ("accuracy", "removed_fraction", "tied_fraction", "seconds", "d
 
 
 def write_page(
-    summaries: Sequence[Summary], retrainings: Retrainings, measurements: Sequence[MeasurementSummary], results: Path
+    summaries: Sequence[Summary],
+    retrainings: Retrainings,
+    measurements: Sequence[MeasurementSummary],
+    results: Path,
+    suffix: str = "",
 ) -> Path:
-    """Write `report.html` into `results`, where answers and coherence pictures may lie; return its path."""
+    """Write `report<suffix>.html` into `results`, where answers and coherence pictures may lie; return its path."""
     links = [
         f'<a href="#{_anchor(summary)}">{escape(summary.dataset)}, {escape(summary.model)}</a>' for summary in summaries
     ]
@@ -49,7 +53,7 @@ def write_page(
         sections="\n".join(_section(summary, retrainings, measurements, results) for summary in summaries),
         runs=_runs(runs) if runs else "",
     )
-    path = results / "report.html"
+    path = results / f"report{suffix}.html"
     write_text(path, text)
     return path
 

@@ -53,6 +53,7 @@ class TrustSummary(EvaluationSummary):
         remarks: sentences on what was thinned to stay within the budget of time.
         words: options that are not the default, for file names.
         rank: the values of the maps by which pixels are ranked.
+        parameters: a sentence for each method that has some, see `labels.parameter_sentences`.
     """
 
     dataset: str
@@ -66,6 +67,7 @@ class TrustSummary(EvaluationSummary):
     remarks: Sequence[str] = ()
     words: Sequence[str] = ()
     rank: str = RANKS[0]
+    parameters: str = ""
 
     @property
     def title(self) -> str:
@@ -175,6 +177,7 @@ class TrustSummary(EvaluationSummary):
             *map(_describe, self.evaluations),
             *[OTHER_RANK] * (self.rank == RANKS[0]),
             *self.remarks,
+            *filter(None, [self.parameters.strip()]),
             CAVEAT,
         ]
         return "\n".join(f"- {sentence}" for sentence in sentences)

@@ -35,7 +35,6 @@ def network():
         ({"evaluation": "insertion-deletion"}, {"fill": "linear"}, "choose from blur"),
         ({"evaluation": "selectivity"}, {"order": "best"}, "order"),
         ({"evaluation": "trust"}, {"fill": "zeros"}, "choose from"),
-        ({"methods": ["IG"]}, {"baseline": "mean"}, "baseline"),
         ({"methods": ["IG"]}, {"baseline": np.zeros((1, 8, 8))}, "torch.Tensor"),
         ({"evaluation": "roda"}, {}, "unknown evaluation 'roda': choose from ROAD"),
         ({"evaluation": None}, {}, "unknown evaluation"),

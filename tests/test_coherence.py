@@ -32,18 +32,26 @@ def test_pictures_of_methods_layers_and_models(data_dir, tmp_path, grids, capsys
     assert run(data_dir, tmp_path, options) == 0
     stem = "coherence_mnist"
     assert set(grids) == {
-        *(f"{stem}_{model}_methods{ensemble}_quick" for model in ("SimpleCNN", "CBAM") for ensemble in ("", "_SG-SQ")),
-        *(f"{stem}_{model}_layers_{method}_quick" for model in ("SimpleCNN", "CBAM") for method in ("GC", "CO")),
-        f"{stem}_CBAM_attention_quick",
-        *(f"{stem}_models_{name}_quick" for name in ("VBP", "GC", "SG-SQ-VBP", "SG-SQ-GC")),
+        *(
+            f"{stem}_{model}_methods{ensemble}_classes-3-7-0_quick"
+            for model in ("SimpleCNN", "CBAM")
+            for ensemble in ("", "_SG-SQ")
+        ),
+        *(
+            f"{stem}_{model}_layers_{method}_classes-3-7-0_quick"
+            for model in ("SimpleCNN", "CBAM")
+            for method in ("GC", "CO")
+        ),
+        f"{stem}_CBAM_attention_classes-3-7-0_quick",
+        *(f"{stem}_models_{name}_classes-3-7-0_quick" for name in ("VBP", "GC", "SG-SQ-VBP", "SG-SQ-GC")),
     }
-    rows, columns, _note = grids[f"{stem}_SimpleCNN_methods_quick"]
+    rows, columns, _note = grids[f"{stem}_SimpleCNN_methods_classes-3-7-0_quick"]
     assert rows == ["0", "3", "7"]
     assert [column.name for column in columns] == ["image", "VBP", "GC", "RANDOM"]
     assert [column.signed for column in columns] == [False, True, False, False]
-    _rows, columns, _note = grids[f"{stem}_CBAM_attention_quick"]
+    _rows, columns, _note = grids[f"{stem}_CBAM_attention_classes-3-7-0_quick"]
     assert [column.cells[0].shape for column in columns] == [(28, 28, 1), (28, 28), (14, 14), (7, 7)]
-    _rows, columns, _note = grids[f"{stem}_models_VBP_quick"]
+    _rows, columns, _note = grids[f"{stem}_models_VBP_classes-3-7-0_quick"]
     assert [column.name for column in columns] == ["image", "SimpleCNN", "CBAM"]
     assert not np.allclose(columns[1].cells[0], columns[2].cells[0])
     out = capsys.readouterr().out
@@ -52,7 +60,7 @@ def test_pictures_of_methods_layers_and_models(data_dir, tmp_path, grids, capsys
 
 def test_maps_are_those_of_the_method_and_captions_those_of_the_model(data_dir, tmp_path, grids, mnist):
     assert run(data_dir, tmp_path, [*QUICK, "--method=IB", "--index=5,2"]) == 0
-    _rows, columns, note = grids["coherence_mnist_SimpleCNN_methods_quick"]
+    _rows, columns, note = grids["coherence_mnist_SimpleCNN_methods_index-5-2_quick"]
     assert "Test images 5, 2" in note
     from experiments.checkpoints import load_checkpoint
     from training.classifier import restore
@@ -77,18 +85,18 @@ def test_maps_are_those_of_the_method_and_captions_those_of_the_model(data_dir, 
 def test_correct_only_shows_no_mistake(data_dir, tmp_path, grids, mnist):
     every = ",".join(str(index) for index in range(60))
     assert run(data_dir, tmp_path, [*QUICK, "--method=VBP", f"--index={every}"]) == 0
-    captions = grids["coherence_mnist_SimpleCNN_methods_quick"][1][0].captions
+    captions = next(iter(grids.values()))[1][0].captions
     right = sum(caption.right for caption in captions)
     assert 0 < right < len(captions) == 60
     assert run(data_dir, tmp_path, [*QUICK, "--method=VBP", f"--index={every}", "--correct-only"]) == 0
-    captions = grids["coherence_mnist_SimpleCNN_methods_quick"][1][0].captions
+    captions = next(iter(grids.values()))[1][0].captions
     assert len(captions) == right
     assert all(caption.right for caption in captions)
 
 
 def test_one_fixed_example_per_class(data_dir, tmp_path, grids, mnist):
     assert run(data_dir, tmp_path, [*QUICK, "--method=VBP", "--explain=label"]) == 0
-    rows, columns, note = grids["coherence_mnist_SimpleCNN_methods_quick"]
+    rows, columns, note = grids["coherence_mnist_SimpleCNN_methods_explain-label_quick"]
     assert rows == list(mnist.classes)
     first = [int(np.flatnonzero(mnist.test.labels == label)[0]) for label in range(10)]
     np.testing.assert_array_equal(np.stack(columns[0].cells), mnist.test.images[first])
@@ -98,7 +106,7 @@ def test_one_fixed_example_per_class(data_dir, tmp_path, grids, mnist):
 def test_own_and_captum_methods_are_shown(data_dir, tmp_path, grids):
     methods = "--method=captum.attr:Saliency,captum.attr:DeepLift,tests.test_sweep:BorderFirst"
     assert run(data_dir, tmp_path, [*QUICK, methods, "--index=0"]) == 0
-    names = [column.name for column in grids["coherence_mnist_SimpleCNN_methods_quick"][1]]
+    names = [column.name for column in grids["coherence_mnist_SimpleCNN_methods_index-0_quick"][1]]
     assert names == ["image", "Saliency", "DeepLift", "BorderFirst", "RANDOM"]
 
 

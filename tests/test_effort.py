@@ -12,7 +12,7 @@ from common.errors import InputError
 from evaluation.given import GivenArtefacts, measure_given
 from evaluation.protocol import Work
 from evaluation.registry import EVALUATIONS
-from experiments.effort import EFFORTS, Effort, Timing, choose_effort
+from experiments.effort import EFFORTS, Effort, Timing, choose_effort, require_values
 from tests.small_network import small_network
 
 METHODS = {MethodSpec("VBP"): 0.01, MethodSpec("IG"): 0.5, MethodSpec("RANDOM"): 0.0001, MethodSpec("SOBEL"): 0.0001}
@@ -42,11 +42,11 @@ def test_options_change_the_work():
 
 
 class Counting(nn.Module):
-    """A network, and a method that doesn't call it, which count their images in `COUNTED`."""
+    """A network, and a method that calls only a layer of it, which count their images in `COUNTED`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.network, self.random = small_network().eval(), torch.Generator().manual_seed(0)
+        self.network = small_network()
 
     def forward(self, images):
         COUNTED["logits"] += len(images)
@@ -54,7 +54,7 @@ class Counting(nn.Module):
 
     def attribute(self, inputs, target):
         COUNTED["maps"] += len(inputs)
-        return torch.rand(inputs.shape, generator=self.random)
+        return self.network[0](inputs)[:, :1].detach()
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)
@@ -67,6 +67,7 @@ def test_work_is_what_is_computed(name):
         artefacts.make_maps(spec, *evaluation.ranking(config))
     if part := evaluation.includes(config):
         artefacts.included = measure_given(*part, artefacts, spec, lambda _: None)
+    artefacts.explainer(spec, artefacts.model)  # which tries it
     COUNTED.clear()
     evaluation.measure(config, spec, artefacts, lambda _: None)
     work = evaluation.work(config)
@@ -119,4 +120,11 @@ def test_a_fill_goes_only_where_an_evaluation_has_it():
 
 def test_too_few_images_are_refused():
     with pytest.raises(InputError, match="9 images: an answer needs 10"):
-        choose_effort(TIMING, {}, 9, 1e9)
+        require_values({}, 9, 100)
+
+
+def test_more_removals_than_pixels_are_refused():
+    require_values({"removals": 20}, 10, 100)
+    for wrong in ({"removals": 21}, {"removals": 2, "share": 0.6}):
+        with pytest.raises(InputError, match="more than an image's 100 pixels"):
+            require_values(wrong, 10, 100)

@@ -1,5 +1,6 @@
 """The command line of given networks, from beginning to end, with tiny networks and images."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -166,6 +167,24 @@ def test_trust_by_another_rank_has_files_of_its_own(place, trusted, tmp_path):
     assert by_sign.read_text() == answer(trusted), "left as it was"
     assert by_size.stem.replace("_rank-absolute", "") == by_sign.stem != by_size.stem
     assert "ranked by absolute value" in by_size.read_text()
+
+
+def test_trust_with_other_parameters_has_files_of_its_own(place, trusted, tmp_path):
+    shutil.copytree(trusted, tmp_path, dirs_exist_ok=True)
+    for steps in (2, 3):
+        assert evaluate(place, tmp_path, "--eval=trust", "--method=IG", "--overwrite", f"--steps={steps}") == 0
+    for steps in (2, 3):
+        (text,) = (tmp_path / "results").glob(f"trust_*_IG_steps-{steps}_*.md")
+        assert f"IG: baseline black, steps {steps}." in text.read_text()
+
+
+def test_a_damaged_record_of_the_effort_is_made_anew(place, trusted, tmp_path):
+    shutil.copytree(trusted, tmp_path, dirs_exist_ok=True)
+    (record,) = (tmp_path / "results" / "trust").glob("*.json")
+    content = json.loads(record.read_text())
+    content["result"]["effort"]["of an earlier version"] = 3
+    record.write_text(json.dumps(content))
+    assert evaluate(place, tmp_path, *TRUST) == 0
 
 
 def test_trust_again_measures_nothing(place, trusted, monkeypatch, capsys):

@@ -108,7 +108,7 @@ def test_from_training_to_a_curve(model, jobs, folder, tmp_path, capsys):
     assert list((output / "results").glob("coherence_*_methods_quick.png"))
     assert run(tmp_path, output, ["--report", f"--target=folder:{folder}"]) == 0
     assert "ROAR on insects" in capsys.readouterr().out
-    assert (output / "results" / "report.html").exists()
+    assert list((output / "results").glob("report_*.html"))
 
 
 def test_own_model_on_a_published_data_set(data_dir, tmp_path, capsys):

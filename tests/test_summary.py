@@ -179,6 +179,16 @@ def test_methods_of_fewer_seeds_have_a_table_too(finished, tmp_path):
     assert largest.stem != broadest.stem
 
 
+def test_maps_of_another_precision_have_names_of_their_own(finished, tmp_path):
+    folder = tmp_path / "ROAD"
+    shutil.copytree(finished / "results" / "ROAD", folder)
+    for path in list(folder.iterdir()):
+        change(path, {}, map_dtype="float16")
+    first, second = sorted(load_measurements(tmp_path), key=lambda one: one.stem)
+    assert second.stem == f"{first.stem}_maps-float16"
+    assert "maps-float16" in second.title
+
+
 def test_quick_retrainings_stand_in_no_summary_beside_full_ones(tmp_path):
     save_runs(
         tmp_path,
