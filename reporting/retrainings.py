@@ -156,7 +156,8 @@ class Retrainings:
 
         def conditions(summary: RetrainingSummary) -> tuple[object, ...]:
             config = summary.config
-            return summary.evaluation, summary.dataset, config.masks, config.limit_train, config.ratios
+            amounts = config.limit_train, config.limit_test, config.recipe.epochs
+            return summary.evaluation, summary.dataset, config.masks, config.ratios, amounts
 
         def seeds(summary: RetrainingSummary) -> int:
             return summary.config.seeds
@@ -208,8 +209,14 @@ def _figure_note(summaries: Sequence[RetrainingSummary]) -> str:
     amounts = dict.fromkeys(summary.amounts for summary in summaries)
     if len(amounts) == 1:
         return summaries[0].figure_note
-    of_datasets = dict.fromkeys(f"{readable_dataset(each.dataset)}: {each.amounts}" for each in summaries)
-    return f"{'; '.join(of_datasets)}. {READING}"
+    by_dataset = group_by(summaries, lambda each: each.dataset)
+    parts = []
+    for dataset, alike in by_dataset.items():
+        models = group_by(alike, lambda each: each.amounts)
+        for words, of_amounts in models.items():
+            names = f" ({', '.join(each.model for each in of_amounts)})" if len(models) > 1 else ""
+            parts.append(f"{readable_dataset(dataset)}{names}: {words}")
+    return f"{'; '.join(parts)}. {READING}"
 
 
 def _areas_beside_original(theirs: RetrainingSummary, ours: RetrainingSummary) -> str:

@@ -126,6 +126,17 @@ def test_report_finds_what_is_finished_and_says_what_is_not(tmp_path):
     assert found.text == make_summary(make_config()).text
 
 
+def test_models_stand_beside_each_other_if_they_were_retrained_alike(tmp_path):
+    here = make_config()
+    save_runs(tmp_path, here)
+    for change in ({"recipe": replace(here.recipe, epochs=9)}, {"limit_test": 77}):
+        save_runs(tmp_path, make_config(attention="CBAM", **change))
+    assert Retrainings.load(tmp_path).by_model(MethodSpec("GC")) == []
+    save_runs(tmp_path, make_config(attention="CBAM"))
+    found = Retrainings.load(tmp_path).by_model(MethodSpec("GC"))
+    assert [summary.model for summary in found] == ["SimpleCNN", "CBAM"]
+
+
 def test_the_gap_is_of_the_methods_that_both_have(tmp_path):
     save_runs(tmp_path, make_config(methods=(MethodSpec("VBP"), MethodSpec("GC"), MethodSpec("RANDOM"))))
     save_runs(tmp_path, make_config(evaluation="KAR"))
