@@ -39,58 +39,107 @@ class MapSubject:
     checkpoint: Checkpoint = field(compare=False)
 
 
+@dataclass(frozen=True)
+class MapPlan:
+    """The images of a file of maps: those that are wanted, and those whose maps are stored already.
+
+    Attributes:
+        stored: maps by the same method and network, of other images, perhaps; None if there are none.
+        new: positions of the images to explain in each split.
+    """
+
+    writer: MapWriter
+    stored: MapReader | None
+    new: dict[str, Array]
+
+    @classmethod
+    def of(cls, wanted: dict[str, Array], stored: MapReader | None, make_writer: Callable[..., MapWriter]) -> "MapPlan":
+        known = stored.index if stored else dict.fromkeys(wanted, np.array([], np.int64))
+        together = {split: np.union1d(rows, known[split]) for split, rows in wanted.items()}
+        return cls(
+            make_writer(together), stored, {split: np.setdiff1d(wanted[split], known[split]) for split in wanted}
+        )
+
+    def parts(self) -> Iterator[tuple[str, slice, slice]]:
+        """Yield the parts of the file that are missing: split, rows of the file, and the rows of `new` among them."""
+        for split, part in self.writer.missing():
+            rows = self.writer.index[split][part]
+            start, stop = np.searchsorted(self.new[split], [rows[0], rows[-1] + 1]).tolist()
+            yield split, part, slice(start, stop)
+
+    def write(self, split: str, part: slice, explained: Rows | None) -> None:
+        """Write a part of the file: maps that were made now, and stored ones."""
+        rows = self.writer.index[split][part]
+        pieces = [] if explained is None else [explained]
+        old = rows if explained is None else np.setdiff1d(rows, explained["index"])
+        if self.stored is not None and len(old):
+            pieces += self.stored.rows(split, old)
+        arrays = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+        order = arrays["index"].argsort()
+        self.writer.write(split, part, {name: values[order] for name, values in arrays.items()})
+
+
 @dataclass(eq=False)
 class MapJob(Job):
     """Makes the maps of one method for all images of a classifier's data set.
 
+    Maps of other images that are stored stay in the file.
+
     Attributes:
-        writer: where they belong.
+        path: where they belong.
         look_up: returns the maps if they are there.
-        subject: returns what is explained.
+        plan: returns what there is, and what to do.
+        subject: returns what is explained, with the images at some positions of each split.
         overwrite: forget the parts of an earlier command.
         fresh: the files that this command has made anew.
     """
 
     method: MethodSpec
     dataset: str
-    writer: MapWriter
+    path: Path
     look_up: Callable[[], MapReader | None]
-    subject: Callable[[], MapSubject]
+    plan: Callable[[], MapPlan]
+    subject: Callable[[dict[str, Array]], MapSubject]
     overwrite: bool
     fresh: set[Path]
 
     def __post_init__(self) -> None:
-        self.path: Path = self.writer.path
         self.name, self.title = self.path.name, f"maps {self.method.label}"
 
     @property
     def images(self) -> int:
+        plan = self.plan()
         if self.overwrite:
-            return sum(map(len, self.writer.index.values()))
-        return sum(part.stop - part.start for _split, part in self.writer.missing())
+            return sum(map(len, plan.new.values()))
+        return sum(new.stop - new.start for _split, _part, new in plan.parts())
 
     def find(self) -> bool:
         return self.look_up() is not None
 
     def tasks(self, is_here: bool) -> Iterator[Task]:
+        self.current = plan = self.plan()  # another command may have made some meanwhile
+        self.part_of: dict[tuple[str, int], slice] = {}
         if self.overwrite:
-            self.writer.forget()
-        total = sum(map(len, self.writer.index.values()))
-        print(f"maps: {self.method.label} of {total:,} images -> {self.path}", flush=True)
+            plan.writer.forget()
+        print(f"maps: {self.method.label} of {sum(map(len, plan.new.values())):,} images -> {self.path}", flush=True)
         _explainer.cache_clear()  # a user may have edited code meanwhile
-        info, subject = dataset_info(self.dataset), self.subject()
-        for split, part in self.writer.missing():
-            arguments = subject, split, part.start, part.stop
-            name, count = f"maps {self.method.label} {split} {part.start:,}", part.stop - part.start
+        info, subject = dataset_info(self.dataset), self.subject(plan.new)
+        for split, part, new in plan.parts():
+            count = new.stop - new.start
+            if count == 0:
+                plan.write(split, part, None)
+                continue
+            self.part_of[split, new.start] = part
+            arguments, name = (subject, split, new.start, new.stop), f"maps {self.method.label} {split} {new.start:,}"
             yield Task(name, explain_part, arguments, count, (subject.data,), info)
 
     def save(self, task: Task, result: Rows) -> None:
         _subject, split, start, stop = task.arguments
-        part = slice(start, stop)
-        self.writer.write(split, part, result | {"index": self.writer.index[split][part]})
+        explained = result | {"index": self.current.new[split][start:stop]}
+        self.current.write(split, self.part_of[split, start], explained)
 
     def finish(self) -> None:
-        self.writer.finish()
+        self.current.writer.finish()
         self.fresh.add(self.path)
         _explainer.cache_clear()
         _images.cache_clear()

@@ -22,10 +22,10 @@ from evaluation.masking import ranks_of_maps
 from evaluation.tasks import Arrays, SharedArrays, arrays_of
 from experiments.checkpoints import find_classifier, has_code_changed
 from experiments.engine import Local
-from experiments.explaining import MapJob, MapSubject
+from experiments.explaining import MapJob, MapPlan, MapSubject
 from experiments.given import describe_given
 from experiments.jobs import Job, make, require_success
-from experiments.map_files import SPLITS, MapReader, MapWriter, Provenance, Rows, map_bytes, read_attributes
+from experiments.map_files import SPLITS, Array, MapReader, MapWriter, Provenance, Rows, map_bytes, read_attributes
 from experiments.store import Folders
 from experiments.trainings import Training
 from models import model_name
@@ -249,17 +249,34 @@ class Pipeline:
 
     def map_job(self, method: MethodSpec) -> MapJob:
         """Return the job that makes the maps of `method`."""
-        checkpoint, provenance = self.checkpoint, self.provenance(method)
-        arrays, explain, device = self.arrays, self.explain, self.device_of_tasks
+        checkpoint, path, shape = self.checkpoint, self.map_path(method), self.dataset.shape
+
+        def make_writer(index: dict[str, Array]) -> MapWriter:
+            return MapWriter(path, self.provenance(method), index, shape)
+
+        def subject(index: dict[str, Array]) -> MapSubject:
+            data = self._arrays_at(index)
+            return MapSubject(method, checkpoint.sha256, data, self.explain, self.device_of_tasks, checkpoint)
+
         return MapJob(
             method,
             self.config.dataset,
-            MapWriter(self.map_path(method), provenance, self._index, self.whole.shape),
+            path,
             lambda: self.find_all_maps(method),
-            lambda: MapSubject(method, checkpoint.sha256, arrays, explain, device, checkpoint),
+            lambda: MapPlan.of(self._index, self.find_maps(method), make_writer),
+            subject,
             self.overwrite,
             self._fresh_maps,
         )
+
+    def _arrays_at(self, index: dict[str, Array]) -> SharedArrays:
+        """Return the images of `dataset` at some positions of the published splits, for tasks."""
+        if all(len(rows) == len(self._index[split]) for split, rows in index.items()):
+            return self.arrays
+        train, test = (
+            getattr(self.dataset, split).take(np.searchsorted(self._index[split], index[split])) for split in SPLITS
+        )
+        return SharedArrays(arrays_of(replace(self.dataset, train=train, test=test), self.normalisation))
 
     @cached_property
     def arrays(self) -> SharedArrays:

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -138,3 +139,28 @@ def test_an_interval_is_over_networks_that_were_trained_alike(tmp_path, capsys):
     shutil.copy(checkpoint, checkpoint.with_name("planted_SimpleCNN_seed1_quick.pt"))
     assert run(tmp_path / "data", tmp_path, road) == 2
     assert "has seed 0, not 1: move it away" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["GC", "IG"])
+def test_maps_of_other_images_stay_and_only_new_images_are_explained(method, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("experiments.map_files.PART_ROWS", 4)
+    saliency = ["--saliency", "--target=planted", "--quick", f"--method={method}"]
+
+    def maps(folder: Path, train: int, test: int) -> dict[str, np.ndarray]:
+        options = [*saliency, f"--limit-train={train}", f"--limit-test={test}"]
+        assert run(tmp_path / "data", tmp_path / folder, options) == 0
+        with h5py.File(tmp_path / folder / "saliency_maps" / f"planted_SimpleCNN_{method}_quick.h5") as file:
+            return {f"{split}/{name}": values[:] for split in ("train", "test") for name, values in file[split].items()}
+
+    first = maps("one", 5, 30)
+    shutil.copytree(tmp_path / "one" / "checkpoints", tmp_path / "other" / "checkpoints")
+    assert f"maps: {method} of 35 images" in capsys.readouterr().out
+    both = maps("one", 25, 10)
+    assert f"maps: {method} of 20 images" in capsys.readouterr().out
+    at_once = maps("other", 25, 30)
+    assert both.keys() == at_once.keys() == first.keys()
+    for name, values in at_once.items():
+        np.testing.assert_allclose(both[name], values, rtol=1e-3, atol=1e-5)
+    capsys.readouterr()
+    assert maps("one", 5, 10).keys() == both.keys()
+    assert f"maps: {method} of" not in capsys.readouterr().out

@@ -238,7 +238,7 @@ def test_dry_run_and_wrong_input(data_dir, tmp_path, capsys):
     assert run(data_dir, output, [*OPTIONS, "--dry-run"]) == 0
     assert "3 measurements, 0 finished" in capsys.readouterr().out
     for options, message in (
-        (["--removals=785"], "has 784 pixels"),
+        (["--removals=785"], "785 removals are more than an image's 784 pixels"),
         (["--limit-test=201"], "has 200 test images"),
         (["--limit-test=1"], "two test images or more"),
         (["--order=best"], "best"),
