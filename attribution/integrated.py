@@ -33,7 +33,7 @@ class IntegratedGradients(GradientMethod):
             steps: nodes of the quadrature.
             rule: "composite", "gauss-legendre" (one interval, exact for polynomials of degree 2·steps − 1 along the
                 path) or "midpoint". In a network of ReLUs the gradient jumps along the path, so that evenly spread
-                nodes help more than a high degree: the composite rule's gap is the smallest.
+                nodes mostly help more than a high degree.
             baseline: x′: "black", "mean", or a tensor that broadcasts to (C, H, W), as the network sees it, or to
                 (N, C, H, W), a baseline for each image.
             black: (C,), a black pixel as the network sees it, or (C, H, W), a black image; without it black is 0.

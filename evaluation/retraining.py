@@ -36,7 +36,7 @@ class Retraining:
     def execute(
         self, run: Run, ranks: SplitRanks | None, on_images: OnImages, weights: Mapping[str, Tensor] | None = None
     ) -> RunResult:
-        """Retrain from a new initialisation and test once.
+        """Retrain from new weights, or from `weights`, and test once.
 
         The seed decides on initialisation, order and augmentation, which are the same for every method and ratio.
 
@@ -104,7 +104,7 @@ def retrain(
 
     Args:
         data: see `tasks.arrays_of`.
-        ranks: `train` and `test` (N, C|1, H, W) int16, and `tied`.
+        ranks: `train` and `test` (N, C|1, H, W) int16 or int32, and `tied`.
         weights: see `Retraining.execute`.
     """
     return _retraining(data, device).execute(run, _ranks(ranks, device) if ranks else None, on_images, weights)

@@ -1,8 +1,8 @@
 """Sanity checks: cascading randomisation, infidelity and maximum sensitivity.
 
 Cascading randomisation (Adebayo et al., NeurIPS 2018, arXiv 1810.03292) draws the weights anew layer by layer, from
-the output to the input, and compares the map with that of the trained network. A map that stays alike shows the image,
-not what the network learned.
+the output to the input, and compares the map with that of the trained network. How alike the map stays says how much of
+it doesn't depend on the weights, not whether it is right.
 """
 
 import copy

@@ -49,8 +49,8 @@ def remove_one_by_one(
         on_step: called with N after each step.
 
     Returns:
-        score, correct and pixel as `Selectivity.measure` returns them; every `KEEP_EVERY`th batch of images as the
-        network sees them, and their maps.
+        score, correct and pixel as `Selectivity.measure` returns them; after every `KEEP_EVERY`th step all images, as
+        the network sees them, and their maps.
     """
     n, channels, height, width = inputs.shape
     images = inputs.clone(memory_format=torch.channels_last)
