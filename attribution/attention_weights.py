@@ -37,6 +37,11 @@ class AttentionWeights(FunctionCalls):
             return self.attend_with_heads(**MHA.bind(*args, **kwargs).arguments)
         output = function(*args, **kwargs)
         if name == "softmax" and output.ndim >= 3:
+            axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
+            if axis is None or axis % output.ndim != output.ndim - 1:
+                raise InputError(
+                    "the network has a softmax over another axis than the last, and such attention isn't followed here"
+                )
             self.note(output)
         return output
 

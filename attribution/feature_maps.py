@@ -65,7 +65,7 @@ class MapLayout:
     def tokens_to_map(self, tokens: int) -> Reshape | None:
         """Return the function for `tokens` tokens that lie on a grid, but for class and register tokens.
 
-        These are the `extra_tokens`, where so many don't come from the image; else the first ones.
+        These are the `extra_tokens`; where it is not known which ones don't come from the image, the first ones.
 
         The grid is the largest fitting output of a convolution, or such an output halved until it has so many tokens,
         as by the merging of patches, or without convolutions a grid in the image's proportions.
@@ -79,9 +79,11 @@ class MapLayout:
         if not fitting:
             return None
         height, width = max(fitting, key=lambda grid: grid[0] * grid[1])
-        extra = self.extra_tokens.get(tokens, [])
         prefix = tokens - height * width
-        if len(extra) != prefix or extra == list(range(prefix)):
+        extra = self.extra_tokens.get(tokens, list(range(prefix)))
+        if len(extra) != prefix:
+            return None
+        if extra == list(range(prefix)):
             return lambda output: output[:, prefix:].transpose(1, 2).unflatten(2, (height, width))
         places = [place for place in range(tokens) if place not in extra]
         return lambda output: output[:, places].transpose(1, 2).unflatten(2, (height, width))

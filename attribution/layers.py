@@ -14,6 +14,8 @@ CONVOLUTIONS = {"conv2d", "_conv_forward"}
 NORMS = ("layer_norm", "rms_norm")
 OF_CHANNELS_FIRST = {*CONVOLUTIONS, "batch_norm", "group_norm", "instance_norm", "max_pool2d", "avg_pool2d"}
 OF_CHANNELS_LAST = {"linear", *NORMS}
+ROUNDING = 1e-4  # relative to the largest gradient
+WEIGHTED = {*CONVOLUTIONS, "linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "conv_transpose2d"}
 NO_NORMS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm)
 POOLING = {
     *("max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "lp_pool2d", "fractional_max_pool2d"),
@@ -85,25 +87,33 @@ def find_layout(calls: list[Call], images: Tensor, reshape: Reshape | None) -> M
 def find_axes(calls: list[Call]) -> dict[Call, Axes]:
     """Return the axes of calls that return (N, …, …, …), where the calls before tell.
 
-    A convolution's channels come first, a linear layer's last; other functions leave the axes where they are, but for
-    those that permute them.
+    A convolution's channels come first, a linear layer's last unless it reads a map with other axes; other functions
+    leave the axes where they are, but for those that permute them. What can't be followed from tensor to tensor has the
+    axes of the others of its shape, if these have the same.
     """
-    known: dict[torch.Size, Axes] = {}
+    of_tensor: dict[int, Axes] = {}  # the calls keep the tensors alive
+    of_shape: dict[torch.Size, Axes | None] = {}
     found = {}
     for call in calls:
-        shape, before = call.output.shape, call.input.shape if isinstance(call.input, Tensor) else None
+        shape, before = call.output.shape, call.input if isinstance(call.input, Tensor) else None
         if len(shape) != 4:
             continue
-        of_input = None if before is None else known.get(before)
-        if call.name in OF_CHANNELS_FIRST:
-            known[shape] = CHANNELS_FIRST
+        followed = of_tensor.get(id(before))
+        of_input = followed or (None if before is None else of_shape.get(before.shape))
+        if id(call.output) in of_tensor:
+            axes: Axes | None = of_tensor[id(call.output)]
+        elif call.name in OF_CHANNELS_FIRST:
+            axes = CHANNELS_FIRST
         elif call.name in OF_CHANNELS_LAST:
-            known[shape] = of_input if of_input is not None and of_input[0] == 3 else CHANNELS_LAST
+            axes = followed or CHANNELS_LAST
         elif call.order[:1] == (0,) and of_input is not None:
             channels, height, width = map(call.order.index, of_input)
-            known[shape] = channels, height, width
-        if shape in known:
-            found[call] = known[shape]
+            axes = channels, height, width
+        else:
+            axes = followed if before is not None and before.shape == shape and followed else of_shape.get(shape)
+        if axes is not None:
+            found[call] = of_tensor[id(call.output)] = axes
+            of_shape[shape] = axes if of_shape.setdefault(shape, axes) == axes else None
     return found
 
 
@@ -115,6 +125,9 @@ class _Search:
         self.names = {module: name for name, module in network.modules().items()}
         self.calls = record_calls(network, pair.clone().requires_grad_())
         self.layout, self.axes = find_layout(self.calls, pair, reshape), find_axes(self.calls)
+        weighted = (place for place, call in enumerate(self.calls) if call.name.strip("_") in WEIGHTED)
+        first = next(weighted, len(self.calls))
+        self.learned = self.calls[first:]  # before, there are the images, normalised perhaps
 
     def to_map(self, call: Call) -> Reshape | None:
         is_of_images = call.output.is_floating_point() and len(call.output) == len(self.pair)
@@ -151,7 +164,8 @@ class _Search:
 
     def before_last_attention(self) -> Layer | None:
         attention = [place for place, call in enumerate(self.calls) if is_attention(call) and call.output.requires_grad]
-        norms = [call for call in self.calls[: attention[-1] if attention else 0] if is_norm(call)]
+        before = self.calls[: attention[-1] if attention else 0]
+        norms = [call for call in before if is_norm(call) and call in self.learned]
         tokens = {call.output.shape[1] for call in norms if call.output.ndim == 3}
         for call in reversed(norms):
             is_of_heads = call.output.ndim == 4 and call.output.shape[2] in tokens  # (N, heads, T, d)
@@ -165,7 +179,7 @@ class _Search:
 
     def bottleneck(self) -> Layer | None:
         moved: tuple[Call, Reshape] | None = None  # a map that was moved from what is none, such as windows
-        for call in reversed(self.calls):
+        for call in reversed(self.learned):
             if call.module is not None:
                 continue
             to_map = None if call.name in POOLING else self.to_map(call)
@@ -257,14 +271,19 @@ class _Search:
         assert activation is not None
         if layer.to_map(activation).shape[1] != logits.shape[1]:
             return False
-        for label in {0, logits.shape[1] - 1}:
-            (gradient,) = gradients(logits[:, label].sum(), activation, retain_graph=True)
+
+        def channels_used(score: Tensor) -> set[int]:
+            (gradient,) = gradients(score.sum(), activation, retain_graph=True)
             if gradient is None:  # a constant logit
-                continue
-            is_used = layer.to_map(gradient).abs().amax(dim=(0, 2, 3)) > 0
-            if is_used.any() and not (is_used[label] and int(is_used.sum()) == 1):
-                return False
-        return True
+                return set()
+            strength = layer.to_map(gradient).abs().amax(dim=(0, 2, 3))
+            return set((strength > ROUNDING * strength.max()).nonzero().flatten().tolist())
+
+        last = logits.shape[1] - 1
+        if all(channels_used(logits[:, label]) <= {label} for label in (0, last)):
+            return True
+        pairs = ((0, last), (1, last)) if last > 1 else ()  # a log-softmax shifts all logits alike
+        return bool(pairs) and all(channels_used(logits[:, a] - logits[:, b]) == {a, b} for a, b in pairs)
 
     def require_gradient(self, layer: Layer) -> None:
         """Refuse tokens of which the logits read the class token alone: their map would be empty."""

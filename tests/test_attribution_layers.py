@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models import resnet18
+from torchvision.transforms import Normalize
 
 import attribution.chunks
 from attribution import ANY_MODEL_METHODS, build_method
 from attribution.chunks import FEWEST_ROWS, Chunks, activation_bytes
+from attribution.feature_maps import MapLayout
 from attribution.fusing import fuse_batchnorm
 from attribution.image_convolution import ImageConvolution, use_fast_input_gradient
 from attribution.network import Network
@@ -360,3 +362,98 @@ def test_a_constant_logit_is_no_obstacle():
             return torch.cat([torch.zeros(len(images), 3), logits], 1)
 
     assert build_method("GC", Padded(None, True).eval()).attribute(torch.randn(2, 3, 9, 9), 4).shape == (2, 1, 9, 9)
+
+
+class Patched(nn.Module):
+    """Patches of four pixels, a change that a subclass makes, and a linear head on the mean over the positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.width, self.head = nn.Conv2d(3, 16, 4, 4), nn.Linear(8, 8), nn.Linear(16, 5)
+
+    def forward(self, images):
+        return self.head(F.gelu(self.changed(self.patches(images))).mean((2, 3)))
+
+
+class WithTransposedBranch(Patched):
+    def changed(self, features):
+        gate = features.transpose(2, 3).softmax(-1).mean((2, 3))
+        return features * gate[:, :, None, None]
+
+
+class WithLinearOverWidth(Patched):
+    def changed(self, features):
+        return features + self.width(features)
+
+
+@pytest.mark.parametrize("kind", [WithTransposedBranch, WithLinearOverWidth])
+def test_height_and_width_of_a_square_map_are_not_mistaken(kind):
+    model, inputs = kind().eval(), torch.rand(2, 3, 32, 32)
+    features = model.patches(inputs)
+    want = F.interpolate(F.gelu(model.changed(features)).mean(1, keepdim=True), size=(32, 32), mode="bilinear")
+    torch.testing.assert_close(build_method("CO", model).attribute(inputs, torch.tensor([0, 1])), want)
+
+
+class Attending(nn.Module):
+    """Convolutions with self-attention between their positions, normalised by batch norms alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8)
+        self.qkv, self.head = nn.Linear(8, 24), nn.Linear(8, 5)
+
+    def forward(self, images):
+        features = self.norm(self.first(images)).relu()
+        query, key, value = self.qkv(features.flatten(2).transpose(1, 2)).chunk(3, dim=2)
+        attended = torch.softmax(query @ key.mT, dim=-1) @ value
+        return self.head((features + attended.transpose(1, 2).unflatten(2, features.shape[2:])).mean((2, 3)))
+
+
+class Averaged(nn.Module):
+    """The mean logits of two networks that read the same normalised images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList([Pooled(), Pooled()])
+
+    def forward(self, images):
+        images = (images - 0.45) / 0.225
+        return sum(network(images) for network in self.networks) / 2
+
+
+def test_normalised_images_are_no_feature_map():
+    model, inputs, target = Attending().eval(), torch.rand(2, 3, 16, 16), torch.tensor([0, 3])
+    normalise = Normalize([0.5] * 3, [0.25] * 3)
+    for method in ("GC", "CO"):
+        want = build_method(method, model).attribute(normalise(inputs), target)
+        torch.testing.assert_close(
+            build_method(method, nn.Sequential(normalise, model)).attribute(inputs, target), want
+        )
+        with pytest.raises(InputError, match="no feature map that all paths"):
+            build_method(method, Averaged().eval()).attribute(inputs, target)
+
+
+@pytest.mark.parametrize("centred", [lambda y: y.log_softmax(1), lambda y: y - y.mean(1, keepdim=True)])
+def test_class_scores_are_no_feature_map_however_they_are_centred(centred):
+    class Scoring(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features, self.scores = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 5, 1)
+
+        def forward(self, images):
+            return centred(self.scores(self.features(images).relu()).mean((2, 3)))
+
+    model, inputs, target = Scoring().eval(), torch.rand(2, 3, 16, 16), torch.tensor([0, 3])
+    features = model.features(inputs).relu().mean(1, keepdim=True)
+    want = F.interpolate(features, size=(16, 16), mode="bilinear")
+    torch.testing.assert_close(build_method("CO", model).attribute(inputs, target), want)
+
+
+def test_tokens_lie_on_a_grid_that_all_of_them_fill_but_those_that_are_not_of_the_image():
+    """33 tokens of patches of 4 × 8 pixels lie on no grid of 5 × 5 behind eight others."""
+    one_extra = MapLayout((32, 32), [], {33: [0]}, None)
+    assert one_extra.tokens_to_map(33) is None
+    assert one_extra.tokens_to_map(17) is not None, "not known: the first token is dropped"
+    tokens = torch.arange(17.0).view(1, 17, 1)
+    to_map = MapLayout((32, 32), [], {17: [16]}, None).tokens_to_map(17)
+    assert to_map(tokens).flatten().tolist() == [*range(16)]

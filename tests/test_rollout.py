@@ -284,3 +284,25 @@ def test_the_tokens_that_are_read_are_found_again_when_the_network_changes():
     of_patches = method.attribute(images, 1)
     assert not torch.equal(of_patches, of_class_token)
     assert torch.equal(of_patches, build_method("ROLLOUT", model).attribute(images, 1))
+
+
+class OverQueries(HandAttention):
+    """The same attention, whose softmax is over the first axis of the transposed matrices."""
+
+    def forward(self, tokens, *_others, **_options):
+        query, key, value = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for part in F.linear(tokens, self.qkv, self.bias).chunk(3, dim=2)
+        )
+        weights = torch.softmax(key @ query.mT / query.shape[3] ** 0.5, dim=-2).mT
+        return self.project((weights @ value).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("name", ["ROLLOUT", "GRAD-ROLLOUT"])
+def test_a_softmax_over_another_axis_is_refused(name):
+    model = of_timm()().eval()
+    for block in model.blocks:
+        attention = block.attn
+        block.attn = OverQueries(attention.num_heads, attention.qkv.weight, attention.qkv.bias, attention.proj)
+    with pytest.raises(InputError, match="over another axis than the last"):
+        build_method(name, model).attribute(torch.rand(3, 3, 32, 64), TARGET)
