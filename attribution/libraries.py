@@ -33,6 +33,17 @@ Construction = tuple[Callable[..., Any], MethodSignature]
 
 SHOWN = 8  # names in a message
 NORMS_OF_IMAGES = {"layer_norm", "rms_norm", "group_norm", "instance_norm"}
+POOLED = {"mean", "sum", "avg_pool2d", "adaptive_avg_pool2d"}
+QUOTIENTS = {"div", "truediv", "itruediv"}
+RECIPROCALS = {"reciprocal", "rdiv", "rtruediv"}
+MULTIPLES = {"mul", "imul", "rmul", "neg", *QUOTIENTS}
+OF_TWO = {
+    **dict.fromkeys(("mul", "imul", "rmul"), "products"),
+    **dict.fromkeys(QUOTIENTS, "quotients"),
+    **dict.fromkeys(("sub", "isub", "rsub"), "differences"),
+    **dict.fromkeys(("add", "iadd"), "weighted sums"),
+}
+"""Functions without a rule where both arguments are activations -> what they compute."""
 # Explained image by image: those that need much memory, scale maps over the batch, or take an eigenvector, whose sign
 # may turn by rounding.
 SINGLE = {
@@ -59,8 +70,8 @@ OF_RELU_MODULES = {  # methods with rules for nn.ReLU alone, and ours in their p
 def of_zennit(place: str, kind: Any) -> Construction:
     """Propagate a relevance of 1 for the target and 0 for the other classes by one of zennit's composites.
 
-    The composite's `canonizers` are by default those that merge batch norms where that is safe. Its rule for sums holds
-    for those of residual connections, too, which zennit sees in torchvision's ResNets alone.
+    The composite's `canonizers` are by default those that merge batch norms where that is safe. Its rules for sums and
+    averages hold where functions compute them, too, see `share_relevance`: zennit sees modules alone.
     """
 
     def build(model: nn.Module, canonizers: Sequence[Any] | None = None, **arguments: Any) -> Attribute:
@@ -77,7 +88,7 @@ def of_zennit(place: str, kind: Any) -> Construction:
             kinds = [kind for kind, _rule in getattr(composite, "layer_map", ())]
             has_rule_for_sums = any(Sum in (kind if isinstance(kind, tuple) else (kind,)) for kind in kinds)
             with composite.context(model) as network:
-                with FunctionCalls(split_sums) if has_rule_for_sums else nullcontext():
+                with FunctionCalls(share_relevance) if has_rule_for_sums else nullcontext():
                     output = network(leaf)
                 score = F.one_hot(target, output.shape[1]).to(output)
                 (relevance,) = torch.autograd.grad(output, leaf, score)
@@ -134,20 +145,32 @@ def _refuse_scripts(place: str, calls: Sequence[Call]) -> None:
             raise InputError(f"{place} has no rule for a {call.name}: give the function before scripting")
 
 
-def split_sums(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Call a function; the relevance of the sum of two activations is split in proportion to them.
+def share_relevance(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call a function; its relevance goes to activations by zennit's rules for modules that compute the same.
+
+    The relevance of a sum, of two activations or over some axes, and of an average is shared in proportion to what is
+    added; that of a multiple by constants or weights is the activation's.
 
     Raises:
-        InputError: the product of two activations, such as a gate, or a norm whose statistics are of each image.
+        InputError: there is no such rule: the product or quotient of two activations, such as a gate, a difference or
+            a weighted sum of two, or a norm whose statistics are of each image.
     """
     name = function_name(function).strip("_")
     if name in NORMS_OF_IMAGES:
         raise InputError(f"zennit has no rule for {name}: GC and IG explain the network")
-    are_activations = len(args) == 2 and all(isinstance(value, Tensor) and value.grad_fn is not None for value in args)
-    if are_activations and name in ("add", "iadd") and not kwargs:
+    places = [place for place, value in enumerate(args) if isinstance(value, Tensor) and value.grad_fn is not None]
+    if name in POOLED and places[:1] == [0]:
+        return _Pooled.apply(args[0], lambda values: function(values, *args[1:], **kwargs))
+    if len(places) == 2 and name in ("add", "iadd") and not kwargs:
         return _Sum.apply(*args)
-    if are_activations and name in ("mul", "imul"):
-        raise InputError("zennit has no rule for products of activations (gates): GC and IG explain the network")
+    if len(places) == 2 and name in OF_TWO:
+        raise InputError(f"zennit has no rule for {OF_TWO[name]} of activations: GC and IG explain the network")
+    if places and (name in RECIPROCALS or (name in QUOTIENTS and places == [1])):
+        raise InputError("zennit has no rule for a quotient by an activation: GC and IG explain the network")
+    if len(places) == 1 and name in MULTIPLES and not kwargs:
+        return _Multiple.apply(
+            args[places[0]], lambda value: function(*args[: places[0]], value, *args[places[0] + 1 :])
+        )
     return function(*args, **kwargs)
 
 
@@ -166,6 +189,40 @@ class _Sum(torch.autograd.Function):
         first, second = ctx.saved_tensors
         share = relevance / Stabilizer(1e-6)(first + second)
         return (first * share).sum_to_size(first.shape), (second * share).sum_to_size(second.shape)
+
+
+class _Pooled(torch.autograd.Function):
+    """A sum or an average over some axes with zennit's rule `Norm` in the place of its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.pool = pool
+        ctx.save_for_backward(values)
+        return pool(values)
+
+    @staticmethod
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:
+        from zennit.core import Stabilizer
+
+        (values,) = ctx.saved_tensors
+        with torch.enable_grad():
+            leaf = values.detach().requires_grad_()
+            pooled = ctx.pool(leaf)
+        (share,) = torch.autograd.grad(pooled, leaf, relevance / Stabilizer(1e-6)(pooled.detach()))
+        return values * share, None
+
+
+class _Multiple(torch.autograd.Function):
+    """A multiple of an activation with zennit's rule `Pass` in the place of its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, multiply: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.shape = values.shape
+        return multiply(values)
+
+    @staticmethod
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:
+        return relevance.sum_to_size(ctx.shape), None
 
 
 def of_grad_cam(place: str, kind: Any) -> Construction:

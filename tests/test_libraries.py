@@ -163,6 +163,65 @@ def test_zennit_splits_the_relevance_of_any_residual_sum(combine):
     torch.testing.assert_close(explain("zennit:EpsilonPlus", unseen, inputs), want, rtol=1e-5, atol=1e-6)
 
 
+WAYS = {
+    "modules": {},
+    "mean": {"head": lambda x: x.mean((2, 3))},
+    "adaptive": {"head": lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1)},
+    "pooled": {"pool": lambda x: F.avg_pool2d(x, 2)},
+    "stacked": {"join": lambda x, y: torch.stack([x, y]).sum(0)},
+    "halved": {"join": lambda x, y: (x + y) / 2},
+    "scaled": {"join": lambda x, y: 0.25 * (x + y) * 4 * torch.ones(6, 1, 1)},
+}
+
+
+class Written(nn.Module):
+    """A residual network whose averages, sums and multiples are written as modules, or in another way."""
+
+    def __init__(self, way: str = "modules") -> None:
+        super().__init__()
+        self.first, self.last, self.classes = (
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.Conv2d(6, 6, 3, padding=1),
+            nn.Linear(6, 3),
+        )
+        self.relu, self.of_pool, self.of_head = nn.ReLU(), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1)
+        usual = {"pool": self.of_pool, "join": torch.add, "head": lambda x: self.of_head(x).flatten(1)}
+        self.steps = usual | WAYS[way]
+
+    def forward(self, images):
+        features = self.steps["pool"](self.relu(self.first(images)))
+        return self.classes(self.steps["head"](self.steps["join"](features, self.relu(self.last(features)))))
+
+
+@pytest.mark.parametrize("name", ["EpsilonPlus", "EpsilonPlusFlat"])
+@pytest.mark.parametrize("way", WAYS)
+def test_zennits_rules_hold_however_averages_sums_and_multiples_are_written(way, name):
+    model, inputs = made(Written)
+    other = Written(way).eval()
+    other.load_state_dict(model.state_dict())
+    if way == "halved":
+        other.classes.weight.data *= 2
+    torch.testing.assert_close(other(inputs), model(inputs))
+    want = explain(f"zennit:{name}", model, inputs)
+    torch.testing.assert_close(explain(f"zennit:{name}", other, inputs), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("join", "words"),
+    [
+        (lambda x, y: x - (-y), "differences of activations"),
+        (lambda x, y: torch.add(x, y, alpha=1), "weighted sums of activations"),
+        (lambda x, y: x / (1 + y), "quotients of activations"),
+        (lambda x, y: x + 1 / (1 + y), "a quotient by an activation"),
+    ],
+)
+def test_zennit_is_refused_for_combinations_without_a_rule(join, words):
+    model, inputs = made(Written)
+    model.steps["join"] = join
+    with pytest.raises(InputError, match=words):
+        explain("zennit:EpsilonPlus", model, inputs)
+
+
 def test_zennits_composites_of_gradients_have_no_rule_for_sums():
     model, inputs = made(lambda: Residual(False))
     with Gradient(model, zennit.composites.GuidedBackprop()) as attributor:
