@@ -15,8 +15,9 @@ from reporting.labels import readable_dataset, readable_model
 QUANTITIES = {"validation_accuracy": "accuracy on held-out images", "loss": "training loss"}  # and titles of the panels
 NOTE = (
     "Held out: a part of the training images. Loss: mean over the batches of an epoch, with label smoothing. "
-    "Bold: mean over the seeds; thin: each seed; dotted: after the last epoch."
+    "Dotted: after the last epoch. "
 )
+OF_SEEDS, OF_ONE = "Bold: mean over the seeds; thin: each seed.", "One seed each."
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def write_training_curves(
             shown = {curve.model for of_quantity in curves.values() for curve in of_quantity}
             missing = dict.fromkeys(readable_model(each.model) for each in trainings if each.model not in shown)
             left_out = f" Trained before curves were kept: {', '.join(missing)}." if missing else ""
+            has_seeds = any(len(curve.seeds) > 1 for of_quantity in curves.values() for curve in of_quantity)
+            note = f"{NOTE}{OF_SEEDS if has_seeds else OF_ONE}{left_out}"
             stem = f"training_{dataset}{'_quick' if quick else ''}"
-            paths += save_figure(draw_training(panels, NOTE + left_out), results / stem)
+            paths += save_figure(draw_training(panels, note), results / stem)
     return paths
