@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attribution.backward_relu import refuse_rectifier
+from attribution.backward_relu import BackwardReLU, Deconvolved, refuse_rectifier
 from attribution.capture import record_calls
 from attribution.network import Network
 
@@ -32,6 +32,7 @@ def require_relu_alone(network: Network, inputs: Tensor) -> None:
 def is_other_rectifier(module: nn.Module, like: Tensor) -> bool:
     """Return whether a module without parts and weights is a function of each value that is neither linear nor ReLU.
 
+    A ReLU that is written out in functions that its rules don't know, such as `where`, counts as another one.
     Saturating functions (sigmoid, tanh), which gate and don't rectify, are none.
     """
     if module._modules or module._parameters or module._buffers:
@@ -49,4 +50,15 @@ def is_other_rectifier(module: nn.Module, like: Tensor) -> bool:
     result, shuffled, far = results
     is_pointwise = torch.allclose(result[order], shuffled, rtol=1e-4, atol=1e-6)
     is_linear = torch.allclose(result, torch.lerp(result[0], result[-1], (values + 6) / 12), atol=1e-4)
-    return is_pointwise and bool(far[0].abs() > FAR / 2) and not is_linear and not torch.equal(result, values.relu())
+    if not is_pointwise or far[0].abs() <= FAR / 2 or is_linear:
+        return False
+    return not (torch.equal(result, values.relu()) and is_reached(module, values))
+
+
+@torch.enable_grad()
+def is_reached(module: nn.Module, values: Tensor) -> bool:
+    """Return whether a rule for ReLU finds the functions of which a module makes one."""
+    rule = BackwardReLU(Deconvolved)
+    with rule:
+        module.forward(1 * values.requires_grad_())
+    return rule.has_applied

@@ -189,9 +189,14 @@ OTHERS = {
     "Mish": lambda x: x * torch.tanh(torch.log1p(torch.exp(-x.abs())) + x.relu()),
     "leaky": lambda x: torch.where(x > 0, x, 0.1 * x),
     "squared ReLU": lambda x: x.relu() ** 2,
+    "ReLU by where": lambda x: torch.where(x > 0, x, torch.zeros_like(x)),
+    "ReLU by a mask": lambda x: x * (x > 0),
+    "ReLU by filling": lambda x: x.masked_fill(x < 0, 0),
+    "ReLU by its size": lambda x: (x + x.abs()) / 2,
 }
 ALLOWED = {
-    "ReLU": lambda x: torch.where(x > 0, x, torch.zeros_like(x)),
+    "ReLU": torch.relu,
+    "clamped": lambda x: x.clamp(min=0),
     "gate": torch.sigmoid,
     "scaled": lambda x: 2 * x + 1,
     "normalised": lambda x: x / x.norm(),
