@@ -75,7 +75,8 @@ class MapLayout:
         proportional = [(height, count // height) for height, count in heights if height and count % height == 0]
         grids = self.grids or [grid for grid in proportional if abs(grid[0] / grid[1] - rows / columns) < 0.01]
         fitting = [(h, w) for h, w in grids if h * w > 1 and 0 <= tokens - h * w <= MOST_PREFIX_TOKENS]
-        fitting = fitting or [grid for whole in grids for grid in halvings(whole) if grid[0] * grid[1] == tokens > 1]
+        of_image = tokens - len(self.extra_tokens.get(tokens, ()))
+        fitting = fitting or [grid for whole in grids for grid in halvings(whole) if grid[0] * grid[1] == of_image > 1]
         if not fitting:
             return None
         height, width = max(fitting, key=lambda grid: grid[0] * grid[1])

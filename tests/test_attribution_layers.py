@@ -454,6 +454,8 @@ def test_tokens_lie_on_a_grid_that_all_of_them_fill_but_those_that_are_not_of_th
     one_extra = MapLayout((32, 32), [], {33: [0]}, None)
     assert one_extra.tokens_to_map(33) is None
     assert one_extra.tokens_to_map(17) is not None, "not known: the first token is dropped"
+    merged = MapLayout((32, 32), [(8, 8)], {17: [0]}, None).tokens_to_map(17)
+    assert merged(torch.arange(17.0).view(1, 17, 1)).flatten().tolist() == [*range(1, 17)], "half of a convolution's"
     tokens = torch.arange(17.0).view(1, 17, 1)
     to_map = MapLayout((32, 32), [], {17: [16]}, None).tokens_to_map(17)
     assert to_map(tokens).flatten().tolist() == [*range(16)]
