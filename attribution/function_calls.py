@@ -9,6 +9,11 @@ from torch.jit import ScriptFunction, ScriptModule
 from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
 Function = Callable[..., Any]
+
+MULTIPLYING = frozenset({"linear", "matmul", "rmatmul", "mm", "bmm", "addmm", "baddbmm", "einsum"}) | {
+    f"conv{kind}{axes}d" for kind in ("", "_transpose") for axes in (1, 2, 3)
+}
+"""The names, without underscores around them, of the functions that multiply activations by weights."""
 _scripts: Any = ScriptFunction
 SCRIPTED = "scripted "  # before the name of a function whose own calls can't be seen
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from attribution.capture import ATTENTION, MOVING, Call, Layer, capture, record_calls
 from attribution.feature_maps import CHANNELS_FIRST, CHANNELS_LAST, Axes, MapLayout, Reshape
+from attribution.function_calls import MULTIPLYING
 from attribution.network import Network, gradients, uncompiled
 from common.errors import InputError
 
@@ -15,7 +16,6 @@ NORMS = ("layer_norm", "rms_norm")
 OF_CHANNELS_FIRST = {*CONVOLUTIONS, "batch_norm", "group_norm", "instance_norm", "max_pool2d", "avg_pool2d"}
 OF_CHANNELS_LAST = {"linear", *NORMS}
 ROUNDING = 1e-4  # relative to the largest gradient
-WEIGHTED = {*CONVOLUTIONS, "linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "conv_transpose2d"}
 NO_NORMS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._BatchNorm)
 POOLING = {
     *("max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "lp_pool2d", "fractional_max_pool2d"),
@@ -125,7 +125,7 @@ class _Search:
         self.names = {module: name for name, module in network.modules().items()}
         self.calls = record_calls(network, pair.clone().requires_grad_())
         self.layout, self.axes = find_layout(self.calls, pair, reshape), find_axes(self.calls)
-        weighted = (place for place, call in enumerate(self.calls) if call.name.strip("_") in WEIGHTED)
+        weighted = (place for place, call in enumerate(self.calls) if call.name.strip("_") in MULTIPLYING)
         first = next(weighted, len(self.calls))
         self.learned = self.calls[first:]  # before, there are the images, normalised perhaps
 

@@ -1,4 +1,4 @@
-"""What a network sees of the caller's images, behind a preprocessing that the caller gives."""
+"""Preprocessing that the caller gives: images and a black pixel as the network sees them."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Memory that lasts for one command: what is kept of the user's files and code, which may change before the next."""
+"""Caches that last for one command: the user's files and code may change before the next one."""
 
 from collections.abc import Callable
 from functools import _lru_cache_wrapper, cache

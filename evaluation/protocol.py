@@ -113,7 +113,7 @@ def _test_images(data: SharedArrays, device: torch.device) -> TestImages:
 
 @dataclass(frozen=True)
 class Work:
-    """What a measurement computes, in numbers of images.
+    """The numbers of images that a measurement explains, classifies and imputes.
 
     Attributes:
         maps: maps that the evaluation makes itself.

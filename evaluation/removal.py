@@ -153,7 +153,8 @@ class RemovalEvaluation(Evaluation):
         return super().configure(**usual | values | fixed | {"evaluation": self.name})
 
     def work(self, config: RemovalConfig) -> Work:
-        removals = len({(order if ratio < 1 else None, ratio) for order in ORDERS for ratio in config.ratios if ratio})
+        ratios = set(config.ratios) - {0}
+        removals = len(ORDERS) * len(ratios) - (1 in ratios)  # nothing is left in either order
         changed = config.limit_test * removals * config.draws
         return Work(logits=config.limit_test + changed, imputed=changed if config.fill == "linear" else 0)
 

@@ -20,7 +20,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.utils._pytree import tree_leaves
 
-from attribution.function_calls import FunctionCalls, is_scripted
+from attribution.function_calls import MULTIPLYING, FunctionCalls, is_scripted
 from attribution.maps import compute_maps
 from attribution.network import Network, nothing_compiled
 from attribution.spec import MethodSpec
@@ -37,10 +37,6 @@ from evaluation.statistics import require_images
 from evaluation.tasks import OnImages
 from training.loop import seed_for
 
-MULTIPLYING = frozenset({"linear", "matmul", "rmatmul", "mm", "bmm", "addmm", "baddbmm", "einsum"}) | {
-    f"conv{kind}{axes}d" for kind in ("", "_transpose") for axes in (1, 2, 3)
-}
-"""The names of the functions that multiply activations by weights."""
 POWER_ITERATIONS = 30  # of a spectral norm of new weights
 BY_IMAGE = ("absolute_rank", "infidelity", "sensitivity")  # likeness to the map of all weights random, and robustness
 
@@ -98,15 +94,18 @@ def require_random(network: nn.Module, trained: nn.Module, images: Tensor) -> No
     """
     random: set[int] = {id(weight) for weight in network.parameters()}
     others: list[nn.Parameter] = []
-    constants = {tensor.untyped_storage().data_ptr(): tensor for tensor in _constants(network)}  # kept, so none is new
+    no_parameters = [*network.buffers(), *_plain_tensors(network)]
+    constants = {tensor.untyped_storage().data_ptr(): tensor for tensor in no_parameters}  # kept, so none is new
     multiplied: dict[int, int] = {}
 
     def watch(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
-        others.extend(one for one in tensors if isinstance(one, nn.Parameter) and id(one) not in random)
+        others.extend(value for value in tensors if isinstance(value, nn.Parameter) and id(value) not in random)
         if function.__name__.strip("_") in MULTIPLYING:
-            places = {one.untyped_storage().data_ptr(): one.numel() for one in tensors if one.is_floating_point()}
-            multiplied.update({place: count for place, count in places.items() if place in constants})
+            sizes = {
+                value.untyped_storage().data_ptr(): value.numel() for value in tensors if value.is_floating_point()
+            }
+            multiplied.update({place: size for place, size in sizes.items() if place in constants})
         return function(*args, **kwargs)
 
     with nothing_compiled():
@@ -130,10 +129,10 @@ def require_random(network: nn.Module, trained: nn.Module, images: Tensor) -> No
         )
 
 
-def _constants(model: nn.Module) -> list[Tensor]:
-    """Return the tensors of a network's modules that are no parameters."""
+def _plain_tensors(model: nn.Module) -> list[Tensor]:
+    """Return the tensors that are attributes of modules, and neither parameters nor buffers."""
     attributes = (value for module in model.modules() for value in vars(module).values())
-    return [*model.buffers(), *(value for value in attributes if isinstance(value, Tensor))]
+    return [value for value in attributes if isinstance(value, Tensor)]
 
 
 def randomise(model: nn.Module, names: Sequence[str], seed: int) -> nn.Module:
@@ -143,8 +142,7 @@ def randomise(model: nn.Module, names: Sequence[str], seed: int) -> nn.Module:
     the projections of `nn.MultiheadAttention`, and the weights behind a weight norm or a pruned layer, the values are
     shuffled.
     """
-    attributes = (value for module in model.modules() for value in vars(module).values())
-    computed = [value for value in attributes if isinstance(value, Tensor) and not value.is_leaf]  # can't be copied
+    computed = [value for value in _plain_tensors(model) if not value.is_leaf]  # can't be copied
     copied = copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
     with seeded(seed), torch.no_grad():
         for name in names:

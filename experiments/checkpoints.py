@@ -19,6 +19,7 @@ from training.checkpoint import Checkpoint, TrainingState, weights_sha256
 from training.config import TrainingConfig
 
 FORMAT = 1
+REMEDY = "delete it, and it is trained anew"
 
 
 def _save(path: Path, content: dict[str, Any]) -> None:
@@ -38,7 +39,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         InputError: the file can't be read, is damaged, or has another format.
     """
-    with _catch_damage(path, "delete it, and it is trained anew"):
+    with _catch_damage(path, REMEDY):
         content = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint = Checkpoint(content["weights"], content["sum"], content["metadata"])
         format_ = content["format"]
@@ -69,21 +70,18 @@ def has_code_changed(stored: Mapping[str, Any], requested: Mapping[str, Any]) ->
     return bool(changed)
 
 
-def load_checkpoints(folder: Path, dataset: str = "") -> dict[str, Checkpoint]:
-    """Return the stored classifiers, of one data set or of all, by the names of their files.
+def stored_networks(folder: Path) -> Networks:
+    """Return the sums of the classifiers that are stored, by data set, model and seed, without reading the weights.
 
     Raises:
         InputError: a damaged checkpoint.
     """
-    return {path.stem: load_checkpoint(path) for path in folder.glob("*_seed*.pt") if path.name.startswith(dataset)}
-
-
-def stored_networks(folder: Path) -> Networks:
-    """Return the sums of the classifiers that are stored, by data set, model and seed."""
     sums: dict[tuple[str, str, int], set[str]] = defaultdict(set)
-    for checkpoint in load_checkpoints(folder).values():
-        dataset, model, seed = (checkpoint.metadata[name] for name in ("dataset", "model", "seed"))
-        sums[dataset, model, seed].add(checkpoint.sha256)
+    for path in folder.glob("*_seed*.pt"):
+        with _catch_damage(path, REMEDY):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            dataset, model, seed = (content["metadata"][name] for name in ("dataset", "model", "seed"))
+            sums[dataset, model, seed].add(content["sum"])
     return {key: frozenset(of_key) for key, of_key in sums.items()}
 
 
@@ -93,7 +91,8 @@ def load_metadata(folder: Path, dataset: str = "") -> dict[str, dict[str, Any]]:
     Raises:
         InputError: a damaged checkpoint.
     """
-    stored = {name: checkpoint.metadata for name, checkpoint in load_checkpoints(folder, dataset).items()}
+    paths = (path for path in folder.glob("*_seed*.pt") if path.name.startswith(dataset))
+    stored = {path.stem: load_checkpoint(path).metadata for path in paths}
     everything = sorted({**load_trainings(folder, dataset), **stored}.items())
     return {name: metadata for name, metadata in everything if dataset in ("", metadata["dataset"])}
 

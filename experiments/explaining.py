@@ -92,6 +92,8 @@ class MapJob(Job):
         subject: returns what is explained, with the images at some positions of each split.
         overwrite: forget the parts of an earlier command.
         fresh: the files that this command has made anew.
+        current: the plan that is carried out.
+        part_of: the part of the file to which the new images of a task belong, by split and the first of them.
     """
 
     method: MethodSpec
@@ -102,6 +104,8 @@ class MapJob(Job):
     subject: Callable[[dict[str, Array]], MapSubject]
     overwrite: bool
     fresh: set[Path]
+    current: MapPlan = field(init=False)
+    part_of: dict[tuple[str, int], slice] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.name, self.title = self.path.name, f"maps {self.method.label}"
@@ -118,7 +122,6 @@ class MapJob(Job):
 
     def tasks(self, is_here: bool) -> Iterator[Task]:
         self.current = plan = self.plan()  # another command may have made some meanwhile
-        self.part_of: dict[tuple[str, int], slice] = {}
         if self.overwrite:
             plan.writer.forget()
         print(f"maps: {self.method.label} of {sum(map(len, plan.new.values())):,} images -> {self.path}", flush=True)

@@ -133,7 +133,7 @@ class Pipeline:
 
     @property
     def training_facts(self) -> dict[str, Any]:
-        """How the classifier was trained, or will be, beside its seed; nothing of a given network."""
+        """The recipe and the images that train the classifier; empty for a given network."""
         if self.given is not None:
             return {}
         facts = self._checkpoint.metadata if self._checkpoint else self.config.plain()

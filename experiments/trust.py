@@ -27,6 +27,7 @@ from experiments.effort import (
 )
 from experiments.engine import Engine, threads_per_job
 from experiments.measurements import Measurements, SelectivityMeasurements
+from experiments.options import NONE
 from experiments.pictures import Subject
 from experiments.pipeline import Pipeline
 from experiments.plans import usable_methods
@@ -74,7 +75,7 @@ class Trust:
         if request.method != ANY_MODEL_METHODS:
             return list(request.methods_and_controls)
         methods = replace(request, method=METHODS).methods
-        if request.ensemble == ("none",):
+        if request.ensemble == (NONE,):
             methods += replace(request, method=(ENSEMBLES_AROUND,), ensemble=ENSEMBLES).methods
         return list(dict.fromkeys((*methods, *map(MethodSpec, CONTROLS))))
 
@@ -196,7 +197,7 @@ class Trust:
         """The choices that are not the default, as words of file names."""
         request, usual = self.request, {"budget": BUDGET, "explain": EXPLAIN[0], "rank": RANKS[0]}
         options = {name: value for name, value in request.options.items() if value != usual.get(name)}
-        is_chosen = request.method != ANY_MODEL_METHODS or request.ensemble != ("none",)
+        is_chosen = request.method != ANY_MODEL_METHODS or request.ensemble != (NONE,)
         words = [methods_stem(request.methods)] if is_chosen else []
         words += parameter_words(request.methods)
         for name, value in sorted(options.items()):

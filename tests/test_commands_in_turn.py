@@ -50,7 +50,7 @@ def test_maps_made_anew_are_those_that_are_removed(first, then, tmp_path):
 
 
 @pytest.fixture
-def given(tmp_path, monkeypatch):
+def network_and_images(tmp_path, monkeypatch):
     """A folder of images, and a network with weights for them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -84,42 +84,46 @@ def road(folder: Path, **options):
     return measured(folder, **options)["whole_score"]
 
 
-def test_another_normalisation_is_another_input(given):
-    first = road(given)
-    second = road(given, mean=(0.0,) * 3, std=(0.1,) * 3)
+def test_another_normalisation_is_another_input(network_and_images):
+    first = road(network_and_images)
+    second = road(network_and_images, mean=(0.0,) * 3, std=(0.1,) * 3)
     assert abs(first - second) > 1e-3
 
 
-def test_other_weights_under_the_same_name_are_another_network(given):
-    first = road(given)
-    write_weights(given / "weights.pt", 1)
-    assert abs(first - road(given)) > 1e-4
+def test_other_weights_under_the_same_name_are_another_network(network_and_images):
+    first = road(network_and_images)
+    write_weights(network_and_images / "weights.pt", 1)
+    assert abs(first - road(network_and_images)) > 1e-4
 
 
-def test_other_images_under_the_same_name_are_another_data_set(given):
-    first = road(given, limit_test=9)
-    shutil.rmtree(given / "photos")
-    write_images(given / "photos", dict.fromkeys(("blue", "green", "red"), (255, 255, 255)))
+def test_other_images_under_the_same_name_are_another_data_set(network_and_images):
+    first = road(network_and_images, limit_test=9)
+    shutil.rmtree(network_and_images / "photos")
+    write_images(network_and_images / "photos", dict.fromkeys(("blue", "green", "red"), (255, 255, 255)))
     with pytest.raises(InputError, match="holds maps of dataset_sum"):
-        road(given, limit_test=15)
-    assert abs(first - road(given, limit_test=15, overwrite=True)) > 1e-4
+        road(network_and_images, limit_test=15)
+    assert abs(first - road(network_and_images, limit_test=15, overwrite=True)) > 1e-4
 
 
-def test_a_file_that_changes_under_a_command_is_refused(given):
+def test_a_file_that_changes_under_a_command_is_refused(network_and_images):
     begin_command()
-    name = folder_name("folder:photos", given, FolderOptions(16, split="test"))
-    dataset = load_dataset(name, given / "store")
-    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(given / "photos" / "red" / "0.png")
+    name = folder_name("folder:photos", network_and_images, FolderOptions(16, split="test"))
+    dataset = load_dataset(name, network_and_images / "store")
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(network_and_images / "photos" / "red" / "0.png")
     with pytest.raises(InputError, match=r"red/0\.png has changed since this command began"):
         _ = dataset.test.images[:1]
 
 
-def test_the_mean_is_that_of_the_images_shown(given):
+def test_the_mean_is_that_of_the_images_shown(network_and_images):
     """Not what is subtracted from them, nor the mean of images that another evaluation shows."""
     unnormalised = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "ratios": (0.3,), "limit_test": 9}
-    black, mean = (measured(given, "IG", baseline=name, overwrite=True, **unnormalised) for name in ("black", "mean"))
+    black, mean = (
+        measured(network_and_images, "IG", baseline=name, overwrite=True, **unnormalised) for name in ("black", "mean")
+    )
     assert black["score"] != mean["score"]
-    request = Request.of(PHOTOS | {"model": "in_turn:tiny", "target": ("folder:photos",), "data_dir": given / "store"})
+    request = Request.of(
+        PHOTOS | {"model": "in_turn:tiny", "target": ("folder:photos",), "data_dir": network_and_images / "store"}
+    )
     pipeline = next(request.with_known_targets().pipelines())
     part = pipeline.whole.subset(0, 9)
     pixel = pipeline.arrays_of(part).arrays()["mean_pixel"]

@@ -122,8 +122,11 @@ def among_others(inputs, target):
     return inputs - inputs.mean(0, keepdim=True)
 
 
-def own_generator(inputs, target, generator=torch.Generator()):  # noqa: B008 (one for all calls)
-    return torch.rand(inputs.shape, generator=generator)
+GENERATOR = torch.Generator()
+
+
+def own_generator(inputs, target):
+    return torch.rand(inputs.shape, generator=GENERATOR)
 
 
 @pytest.mark.parametrize(
