@@ -10,6 +10,7 @@ INSTALL = "is not installed: type `make .venv/run` and `. .venv/bin/activate`, a
 
 try:
     from common.errors import InputError
+    from common.interrupts import lasting_interrupts
     from common.parsing import ALL, one_or_more
     from common.terminal import set_up_streams, silence
     from evaluation import EVALUATIONS, TRUST
@@ -106,7 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_up_streams()
     try:
         try:
-            return run_command(arguments)
+            with lasting_interrupts():
+                return run_command(arguments)
         finally:
             flush()
     except BrokenPipeError:
