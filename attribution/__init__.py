@@ -108,7 +108,8 @@ def build_method(name: str, model: "Callable[..., Any]", ensemble: str | None = 
         InputError: unknown name or parameter, a network in training mode.
     """
     from attribution.custom import ExternalMethod  # here, so that naming the methods costs no import of torch
-    from attribution.network import Network, require_evaluation_mode
+    from attribution.network import Network
+    from attribution.network_state import require_evaluation_mode
 
     method = canonical_method(name)
     fuse = params.get("layer") is None and not is_user_code(method)

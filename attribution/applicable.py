@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from attribution import METHODS, REGISTRY, build_method, canonical_method
-from attribution.network import Network, require_evaluation_mode
+from attribution.network import Network
+from attribution.network_state import require_evaluation_mode
 from common.errors import InputError
 from common.imports import import_object
 

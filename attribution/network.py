@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from attribution.fusing import fuse_batchnorm, has_hooks, is_fused
-from attribution.network_state import BufferState
-from attribution.preparation import Description, Preparation, pool, remember
+from attribution.network_state import BufferState, evaluation_mode, require_evaluation_mode
+from attribution.preparation import Description, Preparation, fingerprint, pool, remember
 from attribution.random_state import watch_draws
 from common.errors import InputError
 from common.outputs import LogitsChoice, find_logits
@@ -21,7 +21,6 @@ from common.random_state import seeded
 Model = TypeVar("Model", bound=Callable[..., Any])
 
 TOLERANCE = 1e-4  # relative difference of two passes of the same image
-WEIGHTED = 2**18  # values of a tensor: of larger ones weights for each would take much memory
 
 
 class Network:
@@ -248,28 +247,6 @@ def module_behind(call: Any) -> nn.Module | None:
     return nn.ModuleList(modules) if len(modules) > 1 else next(iter(modules), None)
 
 
-def fingerprint(model: nn.Module) -> tuple[Any, ...]:
-    """Return what changes with the tensors, hooks, attributes, functions or classes of `model`.
-
-    The first part decides; the second keeps alive what the first refers to.
-    """
-    description = Description(model, with_hooks=False)
-    sums = [value for tensor in description.tensors for value in _sums(tensor.detach())]
-    return (description.structure, sums), description
-
-
-def _sums(tensor: Tensor) -> list[float | complex]:
-    """Return the sum of the values and others that change when values change places."""
-    if tensor.layout != torch.strided or tensor.is_complex():
-        return [tensor.sum().item()]
-    values = tensor.flatten()
-    is_small = len(values) < WEIGHTED
-    sums = [values[::step].sum(dtype=torch.float32) for step in ((1,) if is_small else (1, 7, 11, 13))]
-    if is_small:
-        sums.append((values.float() * (torch.arange(len(values), device=values.device) % 251)).sum())
-    return torch.stack(sums).tolist()
-
-
 def gradients(score: Tensor, *inputs: Tensor, retain_graph: bool = False) -> tuple[Tensor | None, ...]:
     """Return ∂score/∂input for each of `inputs`, or None; raise `InputError` for what PyTorch can't differentiate."""
     try:
@@ -300,27 +277,6 @@ def require_numbers(logits: Tensor) -> None:
     """Raise `InputError` for logits, or probabilities, that are no numbers."""
     if logits.isnan().any():
         raise InputError("the network's logits are not finite: its maps and scores would not be, either")
-
-
-def require_evaluation_mode(model: nn.Module) -> None:
-    """Raise `InputError` if a normalisation or dropout layer is in training mode."""
-    for name, module in model.named_modules():
-        has_statistics = isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats
-        if module.training and (has_statistics or isinstance(module, nn.modules.dropout._DropoutNd)):
-            raise InputError(f"layer {name!r} is in training mode: call model.eval() before explaining")
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module | None) -> Iterator[bool]:
-    """Put all modules into evaluation mode in the `with` block, and yield whether one was in training mode."""
-    training = [module for module in model.modules() if module.training] if model is not None else []
-    for module in training:
-        module.training = False
-    try:
-        yield bool(training)
-    finally:
-        for module in training:
-            module.training = True
 
 
 def near(first: Tensor, second: Tensor) -> bool:

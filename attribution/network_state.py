@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from common.errors import InputError
+
 
 @dataclass(frozen=True)
 class Change:
@@ -140,3 +142,24 @@ def _identities(contents: Any) -> list[Any]:
     if isinstance(contents, dict):
         return [(key, id(value)) for key, value in contents.items()]
     return sorted(map(id, contents or ())) if isinstance(contents, set) else list(map(id, contents or ()))
+
+
+def require_evaluation_mode(model: nn.Module) -> None:
+    """Raise `InputError` if a normalisation or dropout layer is in training mode."""
+    for name, module in model.named_modules():
+        has_statistics = isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats
+        if module.training and (has_statistics or isinstance(module, nn.modules.dropout._DropoutNd)):
+            raise InputError(f"layer {name!r} is in training mode: call model.eval() before explaining")
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module | None) -> Iterator[bool]:
+    """Put all modules into evaluation mode in the `with` block, and yield whether one was in training mode."""
+    training = [module for module in model.modules() if module.training] if model is not None else []
+    for module in training:
+        module.training = False
+    try:
+        yield bool(training)
+    finally:
+        for module in training:
+            module.training = True

@@ -12,6 +12,7 @@ from torch.nn.parameter import Buffer, is_lazy
 from attribution.fusing import HOOKS
 
 MOST_BYTES = 64 * 2**20  # of weights that are remembered; preparing a larger network takes little of an explanation
+WEIGHTED = 2**18  # values of a tensor: of larger ones weights for each would take much memory
 MOST_NETWORKS = 8  # that are remembered, those of the latest calls
 CONSTANTS = {bool, int, float, complex, str, bytes, type(None), type(...), torch.dtype, torch.device, torch.Size, slice}
 
@@ -78,6 +79,28 @@ class Description:
         self.is_lasting = False
         self._alive.append(value)
         return id(value)
+
+
+def fingerprint(model: nn.Module) -> tuple[Any, ...]:
+    """Return what changes with the tensors, hooks, attributes, functions or classes of `model`.
+
+    The first part decides; the second keeps alive what the first refers to.
+    """
+    description = Description(model, with_hooks=False)
+    sums = [value for tensor in description.tensors for value in _sums(tensor.detach())]
+    return (description.structure, sums), description
+
+
+def _sums(tensor: Tensor) -> list[float | complex]:
+    """Return the sum of the values and others that change when values change places."""
+    if tensor.layout != torch.strided or tensor.is_complex():
+        return [tensor.sum().item()]
+    values = tensor.flatten()
+    is_small = len(values) < WEIGHTED
+    sums = [values[::step].sum(dtype=torch.float32) for step in ((1,) if is_small else (1, 7, 11, 13))]
+    if is_small:
+        sums.append((values.float() * (torch.arange(len(values), device=values.device) % 251)).sum())
+    return torch.stack(sums).tolist()
 
 
 @torch.no_grad()

@@ -11,7 +11,8 @@ from attribution.attention_weights import AttentionWeights
 from attribution.feature_maps import Reshape
 from attribution.gradcam import to_size_of
 from attribution.gradient import target_logits
-from attribution.layers import find_token_map, weighted_sum
+from attribution.layers import weighted_sum
+from attribution.map_axes import find_token_map
 from attribution.method import AttributionMethod
 from attribution.network import Network, gradients, near
 from common.errors import InputError

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attribution.custom import is_close, require_own_map
 from attribution.maps import as_maps, explain_batch
 from attribution.method import Method
 from attribution.network import Network, uncompiled
 from attribution.network_state import changes_undone
+from attribution.own_map import is_close, require_own_map
 from attribution.preprocessing import Preprocessing, black_seen, images_seen
 from attribution.random_state import seeded_by
 from attribution.spec import MethodSpec

@@ -120,7 +120,7 @@ class Measurements(Experiment[Measurement]):
         pipeline, method = measurement
         if pipeline not in self._data:
             self._data[pipeline] = pipeline.arrays_of(pipeline.whole.subset(0, self.config.limit_test))
-        maps = pipeline.test_maps(method, self.evaluation.ranking(self.config)[1]) if self.needs_maps else None
+        maps = pipeline.ranking.of_test(method, self.evaluation.ranking(self.config)[1]) if self.needs_maps else None
         artefacts = StoredArtefacts(
             seed=pipeline.config.seed,
             classifier=pipeline.checkpoint,

@@ -1,7 +1,7 @@
 """Data, classifier and maps of one classifier: each is loaded, or made and stored, at its first use."""
 
 import json
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,14 +18,14 @@ from common.files import require_not_in_use
 from common.random_state import seeded
 from data import Dataset, dataset_info, dataset_sha256, load_dataset
 from data.load import subset_index
-from evaluation.masking import ranks_of_maps
-from evaluation.tasks import Arrays, SharedArrays, arrays_of
+from evaluation.tasks import SharedArrays, arrays_of
 from experiments.checkpoints import find_classifier, has_code_changed
 from experiments.engine import Local
 from experiments.explaining import MapJob, MapPlan, MapSubject
 from experiments.given import describe_given
 from experiments.jobs import Job, make, require_success
-from experiments.map_files import SPLITS, Array, MapReader, MapWriter, Provenance, Rows, map_bytes, read_attributes
+from experiments.map_files import SPLITS, Array, MapReader, MapWriter, Provenance, map_bytes, read_attributes
+from experiments.ranking import Ranking
 from experiments.store import Folders
 from experiments.trainings import Training
 from models import model_name
@@ -36,7 +36,6 @@ from training.given import normalisation_for
 from training.inputs import Normalisation
 from training.networks import new_model
 
-RANKS_HELD = 4  # methods
 NO_ENSEMBLE = "none"
 UNTRAINED = "not trained yet"  # in place of the sum of the weights
 
@@ -78,7 +77,7 @@ class Pipeline:
         self._index = {split: subset_index(shapes[f"{split}_images"][0], limits[split]) for split in SPLITS}
         self._fresh_maps: set[Path] = set()  # already made anew for --overwrite
         self._map_sizes: dict[MethodSpec, int] = {}
-        self._ranks: dict[str, SharedArrays] = {}
+        self.ranking = Ranking(self)
         self._is_announced = False
         self._checkpoint = self.given or find_classifier(self.config, self.dataset_sha256, self.folders.checkpoints)
 
@@ -286,39 +285,6 @@ class Pipeline:
     def arrays_of(self, dataset: Dataset) -> SharedArrays:
         """Return some images of the data set, for tasks."""
         return SharedArrays(arrays_of(dataset, self._normalisation_of(dataset) if self.given else self.normalisation))
-
-    def test_maps(self, method: MethodSpec, rank: str) -> SharedArrays:
-        """Return the test images' `ranks` (N, 1, H, W) of pixels, and `target` (N,), the class explained."""
-        targets: list[Any] = []
-
-        def rows() -> Iterator[Rows]:
-            for part in self.maps(method).rows("test", self.dataset.test.index):
-                targets.append(part[self.explain])
-                yield part
-
-        ranks, _tied = self._rank(rows(), method, "pixel", rank)
-        target = np.concatenate(targets)
-        return SharedArrays({"ranks": ranks, "target": target})
-
-    def ranks(self, method: MethodSpec, granularity: str, rank: str) -> SharedArrays:
-        """Return the ranks of both splits' positions by the maps of `method`: `train`, `test` and `tied`."""
-        key = f"{self.map_path(method)} {granularity} {rank} {method.blur}"
-        if key not in self._ranks:
-            while len(self._ranks) >= RANKS_HELD:
-                del self._ranks[next(iter(self._ranks))]
-            reader = self.maps(method)
-            (train, tied), (test, _tied) = (
-                self._rank(reader.rows(split, getattr(self.dataset, split).index), method, granularity, rank)
-                for split in SPLITS
-            )
-            arrays: Arrays = {"train": train, "test": test, "tied": np.array(tied)}
-            self._ranks[key] = SharedArrays(arrays)
-        return self._ranks[key]
-
-    def _rank(self, rows: Iterable[Rows], method: MethodSpec, granularity: str, rank: str) -> tuple[Any, float]:
-        maps = ((part["attribution"], part["index"]) for part in rows)
-        ranks, tied = ranks_of_maps(maps, self.dataset.shape[0], granularity, rank, self.device, method.blur)
-        return ranks.cpu().numpy(), tied
 
 
 def _is_of_other_code(path: Path, provenance: Provenance) -> bool:

@@ -99,7 +99,7 @@ class Sweep(Experiment[Run]):
     def task(self, run: Run) -> Task:
         pipeline, masks = self.pipeline, self.config.masks
         explained, method = self.subject(run)
-        ranks = explained.ranks(method, masks.granularity, masks.rank) if method else None
+        ranks = explained.ranking.of_splits(method, masks.granularity, masks.rank) if method else None
         shared = (pipeline.arrays, ranks) if ranks else (pipeline.arrays,)
         weights = pipeline.checkpoint.weights if run.masks.retrain_from == "weights" else None
         arguments = run, pipeline.arrays, ranks, pipeline.device_of_tasks, weights
