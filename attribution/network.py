@@ -14,6 +14,7 @@ from attribution.fusing import fuse_batchnorm, has_hooks, is_fused
 from attribution.network_state import BufferState, evaluation_mode, require_evaluation_mode
 from attribution.preparation import Description, Preparation, fingerprint, pool, remember
 from attribution.random_state import watch_draws
+from attribution.single_images import right_gradients
 from common.errors import InputError
 from common.outputs import LogitsChoice, find_logits
 from common.random_state import seeded
@@ -114,6 +115,7 @@ class Network:
                 self.check(inputs)
             if self._changes_buffers:
                 stack.callback(BufferState(self.root).restore)
+            stack.enter_context(right_gradients(self.root))
             yield
 
     @contextmanager
