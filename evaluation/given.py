@@ -17,6 +17,7 @@ from attribution.network_state import changes_undone
 from attribution.own_map import is_close, require_own_map
 from attribution.preprocessing import Preprocessing, black_seen, images_seen
 from attribution.random_state import seeded_by
+from attribution.single_images import right_gradients
 from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.outputs import find_logits, require_logits
@@ -118,7 +119,7 @@ class OwnMethod:
     def _seeded_maps(self, inputs: Tensor, target: Tensor) -> tuple[Tensor, bool]:
         """Return the maps by a call with generators seeded by the first image, and whether it drew from them."""
         images = inputs.to(Network(self.model).dtype or inputs.dtype).clone(memory_format=torch.contiguous_format)
-        with seeded_by(images[:1]) as draws:
+        with seeded_by(images[:1]) as draws, right_gradients(self.model):
             maps = as_maps(self.method.attribute(images, target=target), images, self.name)
         return maps, draws.any
 
@@ -221,7 +222,7 @@ class GivenArtefacts:
                 yield batch.attribution, rows.cpu().numpy()
 
         channels = len(self.test.images.border)
-        ranks, _tied = ranks_of_maps(maps(), channels, "pixel", rank, self.device)
+        ranks, _tied = ranks_of_maps(maps(), channels, "pixel", rank, self.device, method.blur)
         self.maps = {"ranks": ranks.cpu().numpy(), "target": np.concatenate(targets)}
         self._ranked = method, explain, rank
 

@@ -83,7 +83,9 @@ def evaluate_given(
     limit = _require_limit(given.get("limit_test", len(images)), len(images))
     config = protocol.configure(**{"by_image": limit > 1, **given, "limit_test": limit})
     parameters = {name: value for name, value in options.items() if name not in of_config}
+    forms = (False, True) if parameters.pop("control", None) else (False,)
     specs = _specs(methods or USUAL_METHODS, ensemble, parameters)
+    specs = {replace(spec, blur=blur): own for spec, own in specs.items() for blur in forms}
     artefacts = GivenArtefacts(model, images, as_labels(labels), specs, preprocessing)
     artefacts = artefacts.subset(limit) if limit < len(images) else artefacts
     with progress_bar(len(specs) * protocol.images(config), protocol.name, "images") as bar:

@@ -26,7 +26,7 @@ from common.parsing import ALL, among, folder, fraction, json_object, number, on
 from data import DATA_DIR, DATASETS, GENERATED
 from data.folder_options import INTERPOLATIONS
 from data.folders import TARGET_PREFIX
-from evaluation import CONTROL_CURVES, EVALUATIONS, OF_SEEDS, OWN, RETRAINING, TRUST
+from evaluation import CONTROL_CURVES, EVALUATIONS, OF_SEEDS, OWN, REMOVING, RETRAINING, TRUST
 from evaluation.configs import CONFIGS
 from evaluation.options import option
 from models import ATTENTIONS, OPTIONS
@@ -178,9 +178,9 @@ class MethodOptions:
     )
     control: str | None = option(
         None,
-        "of ROAR and KAR: for each method another curve, of its maps blurred",
+        "for each method another curve, of its maps blurred; of RANDOM that is a smooth random map",
         choices=CONTROL_CURVES,
-        users=RETRAINING,
+        users=(*RETRAINING, *REMOVING),
     )
 
 

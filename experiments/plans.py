@@ -9,7 +9,7 @@ from attribution.spec import MethodSpec
 from common.errors import InputError
 from common.imports import is_user_code
 from data import dataset_info
-from evaluation import FILLS_OF, OF_SEEDS, QUICK_RATIOS, RATIOS, RETRAINING
+from evaluation import FILLS_OF, OF_SEEDS, QUICK_RATIOS, RATIOS, REMOVING, RETRAINING
 from evaluation.configs import ExampleFilter, SanityConfig, usual_images
 from evaluation.registry import load_evaluation
 from evaluation.runs import MaskOptions, RetrainingConfig
@@ -98,7 +98,8 @@ def plan_evaluations(request: Request) -> tuple[list["Coherence"], list[Measurem
             if evaluation == "F-Fidelity":
                 values["tuning"] = finetuning_recipe(first.config.recipe)
             config = load_evaluation(evaluation).configure(**values)
-            methods, left_out = methods_for(first, request, request.methods_and_controls)
+            candidates = request.curves if evaluation in REMOVING else request.methods_and_controls
+            methods, left_out = methods_for(first, request, candidates)
             measurements.append(Measurements(evaluation, of_seeds, methods, config, overwrite, left_out))
     sweeps = []
     retraining = [name for name in names if name in RETRAINING]

@@ -186,13 +186,9 @@ class Request(NetworkOptions, MethodOptions, TrainingOptions, RunningOptions):
 
     @property
     def curves(self) -> tuple[MethodSpec, ...]:
-        """The methods of ROAR and KAR, with --control=blur also with blurred maps; controls last."""
-        methods = self.methods_and_controls
-        if not self.control:
-            return methods
-        explained = [method for method in methods if method.method not in CONTROLS]
-        pairs = [form for method in explained for form in (method, replace(method, blur=True))]
-        return (*pairs, *(method for method in methods if method.method in CONTROLS))
+        """The methods of evaluations that remove pixels, with --control=blur each also with its maps blurred."""
+        forms = (False, True) if self.control else (False,)
+        return tuple(replace(method, blur=blur) for method in self.methods_and_controls for blur in forms)
 
     def pipelines(self) -> Iterator[Pipeline]:
         """Yield the pipeline of seed 0 of each data set and network."""

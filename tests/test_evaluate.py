@@ -18,6 +18,7 @@ from common.errors import InputError
 from common.outputs import require_logits
 from data import load_dataset
 from evaluation.given import OwnMethod
+from evaluation.masking import gaussian_blur
 from evaluation.planted import ReversedMap, TrueMap
 from experiments.checkpoints import load_checkpoint
 from models.adapter import adapt_model
@@ -110,6 +111,31 @@ def test_preprocessing_and_outputs_with_names():
     assert same.results.keys() != summary.results.keys()  # other steps
     with pytest.raises(InputError, match="preprocessing"):
         whitebox.evaluate(model, normalise(images), labels, ["VBP"], "insertion-deletion", fill="black")
+
+
+class Blurred:
+    """The gradient, blurred by its own code."""
+
+    def __init__(self, model):
+        self.gradient = build_method("VBP", model)
+
+    def attribute(self, inputs, target):
+        return gaussian_blur(self.gradient.attribute(inputs, target))
+
+
+@pytest.mark.parametrize("evaluation", ["ROAD", "insertion-deletion"])
+def test_blurred_maps_are_ranked_as_those_that_the_method_blurs_itself(network, evaluation):
+    methods = ["VBP", Blurred(network[0])]
+    summary = whitebox.evaluate(*network, methods, evaluation, control="blur", ratios=(0.2, 0.6), fill=None)
+    results = {spec.label: result for (spec, _seed), result in summary.results.items()}
+    names = ("VBP", "Blurred", "RANDOM", "SOBEL")
+    assert set(results) == {label for name in names for label in (name, f"{name} blurred")}
+    assert results["VBP blurred"]["score"]["most"] != results["VBP"]["score"]["most"]
+    for order in ("most", "least"):
+        np.testing.assert_allclose(
+            results["VBP blurred"]["score"][order], results["Blurred"]["score"][order], rtol=1e-3
+        )
+    assert "| RANDOM blurred " in summary.table
 
 
 def test_roar_by_name_is_found_again(stored, capsys):

@@ -395,11 +395,11 @@ def test_blurred_maps_and_linear_fill_are_curves_of_their_own(data_dir, tmp_path
     options = [*OPTIONS, "--ratios=0.5", "--control=blur", "--fill=linear"]
     assert run(data_dir, output, *options) == 0
     printed = capsys.readouterr().out
-    for row in ("| GC ", "| GC blurred ", "| GC blurred, mask alone ", "| RANDOM "):
+    for row in ("| GC ", "| GC blurred ", "| GC blurred, mask alone ", "| RANDOM ", "| RANDOM blurred "):
         assert row in printed
-    assert "RANDOM blurred" not in printed
     assert "replaced by linear" in printed
-    assert (output / f"results/ROAR_{MODEL}_GC-GC-blurred-RANDOM_linear_quick_1-epoch_ratios-0.5.md").exists()
+    curves = "GC-GC-blurred-RANDOM-RANDOM-blurred"
+    assert (output / f"results/ROAR_{MODEL}_{curves}_linear_quick_1-epoch_ratios-0.5.md").exists()
     assert len(list((output / "saliency_maps").glob("*.h5"))) == 2
     by_name = {name.rpartition("-")[0]: accuracy for name, accuracy in accuracies(output).items()}
     assert f"{MODEL}_GC_blurred_ROAR_0.5_seed0" in by_name
@@ -421,7 +421,7 @@ def test_dry_run_estimates_time_and_space(data_dir, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--eval=coherence", "--control=blur"], "--control is for --eval=ROAR,KAR"),
+        (["--eval=coherence", "--control=blur"], "--control is for --eval=ROAR,KAR,ROAD,F-Fidelity,insertion-deletion"),
         (["--eval=selectivity", "--fill=linear"], "--eval=selectivity has no --fill=linear: choose from mean, black"),
     ],
 )
