@@ -85,8 +85,9 @@ def measure(
     Returns:
         `accuracy` and `score`, the share of right predictions and the mean probability of the explained class over
         images and draws: by order ("most", "least") a value for each ratio; both on whole images; and by image the
-        `image_gap`, the area under the probability with the least relevant pixels removed first, minus that with the
-        most relevant first, and the `image_spread`, the standard deviation of the probability over the images.
+        `image_area`, by order the area under the probability, the `image_gap`, that with the least relevant pixels
+        removed first minus that with the most relevant first, and the `image_spread`, the standard deviation of the
+        probability over the images.
 
     Raises:
         InputError: there is no image, or the network gives no numbers for a changed one.
@@ -132,6 +133,8 @@ def measure(
     result = {"accuracy": accuracy, "score": score, "whole_accuracy": whole_accuracy, "whole_score": whole_score}
     if config.by_image:
         morf, lerf = (trapezoids(scores[order], config.ratios) for order in ORDERS)
+        areas = {RECORDED_ORDERS["MoRF"]: morf, RECORDED_ORDERS["LeRF"]: lerf}
+        result["image_area"] = {order: values.round(DIGITS).tolist() for order, values in areas.items()}
         result["image_gap"] = (lerf - morf).round(DIGITS).tolist()
         if total > 1:
             spreads = {RECORDED_ORDERS[order]: values.std(dim=1).tolist() for order, values in scores.items()}

@@ -1,13 +1,14 @@
 """The blocks of docs/findings.md: what the published results say, in tables and sentences with intervals."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 
 from attribution import CONTROLS
+from attribution.spec import MethodSpec
 from data import DATASETS
 from evaluation import ALL_FILLS, RANKS, REMOVING
 from evaluation.statistics import Values, correlation_interval, difference, mean_interval
@@ -27,6 +28,7 @@ from reporting.tables import (
     small_print,
 )
 
+SMOOTH = MethodSpec("RANDOM", blur=True)
 FEWEST_PAIRS = 6  # of a correlation: the interval of fewer is nearly −1 to 1
 CLAIMED_FASTEST = ("IB", "GB", "GB-GC")  # by the original, in selectivity
 RANKED = ("ROAD", "insertion-deletion")  # the evaluations without retraining that every rank and fill is tried in
@@ -147,19 +149,39 @@ def halves(published: Published) -> str:
     """
     parts = []
     for dataset in DATASETS:
-        columns: dict[str, dict[str, str]] = {}
-        for summary in filter(None, (published.largest(evaluation, dataset) for evaluation in REMOVING)):
-            for order, words in (("MoRF", "falls faster"), ("LeRF", "falls slower")):
-                areas = {curve.method: curve.areas for curve in summary.curves_of(order)}
-                random = areas.pop("RANDOM")
-                pairs = {name: (random, own) if order == "MoRF" else (own, random) for name, own in areas.items()}
-                columns[f"{summary.evaluation}, {order} {words}"] = {
-                    name: f"{difference_cell(*pair)} {mark(difference(*pair))}".rstrip() for name, pair in pairs.items()
-                }
-        names = common_methods(columns.values())
-        rows = [[name, *(column[name] for column in columns.values())] for name in names]
-        parts.append(markdown_table([[TITLES[dataset], *columns], *rows]))
+        summaries = filter(None, (published.largest(evaluation, dataset) for evaluation in REMOVING))
+        parts.append(_halves_table(TITLES[dataset], summaries, "RANDOM"))
     return "\n\n".join(parts)
+
+
+def smooth(published: Published) -> str:
+    """Return what each order of removal alone says of the methods beside a smooth random map, RANDOM's blurred."""
+    parts = []
+    for dataset in DATASETS:
+        summaries = [
+            summary
+            for summary in published.measurements
+            if summary.dataset == dataset and isinstance(summary, RemovalSummary) and SMOOTH in summary.methods
+        ]
+        if summaries:
+            parts.append(_halves_table(TITLES[dataset], summaries, SMOOTH.label))
+    return "\n\n".join(parts)
+
+
+def _halves_table(title: str, summaries: Iterable[RemovalSummary], control: str) -> str:
+    columns: dict[str, dict[str, str]] = {}
+    for summary in summaries:
+        for order, words in (("MoRF", "falls faster"), ("LeRF", "falls slower")):
+            areas = summary.areas_of(order)
+            of_control = areas.pop(control)
+            pairs = {name: (of_control, own) if order == "MoRF" else (own, of_control) for name, own in areas.items()}
+            columns[f"{summary.evaluation}, {order} {words}"] = {
+                name: f"{difference_cell(*pair)} {mark(difference(*pair))}".rstrip() for name, pair in pairs.items()
+            }
+    names = common_methods(columns.values())
+    return markdown_table(
+        [[title, *columns], *([name, *(column[name] for column in columns.values())] for name in names)]
+    )
 
 
 def evidence(published: Published) -> str:
@@ -239,4 +261,4 @@ def accuracies(published: Published) -> str:
     return "\n".join(lines)
 
 
-BLOCKS = (fastest, agree, halves, ranks, fills, evidence, accuracies, cost)
+BLOCKS = (fastest, agree, halves, smooth, ranks, fills, evidence, accuracies, cost)

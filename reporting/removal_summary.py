@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from attribution.spec import MethodSpec
 from common.hashing import json_sha256
 from evaluation import ORDERS, RATIOS, RECORDED_ORDERS
 from evaluation.chance import known_dataset_info
 from evaluation.configs import RemovalConfig, usual_ratios, usual_removal
 from evaluation.options import notes_of, words_of
-from evaluation.statistics import Curve, Estimate, difference, estimate
+from evaluation.statistics import Curve, Estimate, Values, difference, estimate
 from evaluation.trust import ImageValues
 from reporting.evaluation_summary import Chart, Column, estimate_seeds
 from reporting.labels import explained_class, interval_kind, parameter_sentences, quantity
@@ -80,6 +82,16 @@ class RemovalSummary(MeasurementSummary):
         """Return the deviation over the images at each ratio, of one network whose values of images are stored."""
         spreads = self.results[method, self.seeds[0]].get("image_spread") if len(self.seeds) == 1 else None
         return tuple(spreads[RECORDED_ORDERS[order]]) if spreads else ()
+
+    def areas_of(self, order: str) -> dict[str, Values]:
+        """Return for each method the area of each seed, or of the probability of each image if these are stored."""
+        if self.is_by_image and all("image_area" in result for result in self.results.values()):
+            areas = ((method, self.values_by_seed(method, "image_area")) for method in self.methods)
+            return {
+                method.label: np.mean([of_seed[RECORDED_ORDERS[order]] for of_seed in by_seed], axis=0)
+                for method, by_seed in areas
+            }
+        return {curve.method: curve.areas for curve in self.curves_of(order)}
 
     @cached_property
     def gaps(self) -> dict[str, list[float]]:

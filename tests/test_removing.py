@@ -118,6 +118,9 @@ def test_values_of_images_are_their_own_curves(images):
     curves = [np.array(together["score"][RECORDED_ORDERS[order]]) for order in ("LeRF", "MoRF")]
     least, most = (0.1 * (c[0] + c[1]) + 0.4 * (c[1] + c[2]) for c in curves)
     assert np.mean(together["image_gap"]) == pytest.approx(least - most, abs=1e-6)
+    gap = np.subtract(together["image_area"]["least"], together["image_area"]["most"])
+    np.testing.assert_allclose(gap, together["image_gap"], atol=2e-7)
+    assert np.mean(together["image_area"]["most"]) == pytest.approx(most, abs=1e-6)
     alone = [result_of(torch.tensor([row]))["image_gap"][0] for row in (0, 7, 59)]
     np.testing.assert_allclose(np.array(together["image_gap"])[[0, 7, 59]], alone, atol=2e-6)
 
