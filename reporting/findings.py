@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 
@@ -156,19 +156,45 @@ def halves(published: Published) -> str:
 
 def smooth(published: Published) -> str:
     """Return what each order of removal alone says of the methods beside a smooth random map, RANDOM's blurred."""
-    parts = []
-    for dataset in DATASETS:
-        summaries = [
-            summary
-            for summary in published.measurements
-            if summary.dataset == dataset and isinstance(summary, RemovalSummary) and SMOOTH in summary.methods
-        ]
-        if summaries:
-            parts.append(_halves_table(TITLES[dataset], summaries, SMOOTH.label))
+    parts = (
+        _halves_table(TITLES[dataset], summaries, SMOOTH.label, _plain_methods(summaries))
+        for dataset, summaries in _with_blurred_maps(published).items()
+    )
     return "\n\n".join(parts)
 
 
-def _halves_table(title: str, summaries: Iterable[RemovalSummary], control: str) -> str:
+def blurred(published: Published) -> str:
+    """Return the gaps of methods and controls beside those of their maps blurred."""
+    columns: dict[str, dict[str, str]] = {}
+    for dataset, summaries in _with_blurred_maps(published).items():
+        for summary in summaries:
+            gaps, title = summary.gaps, f"{TITLES[dataset]}: {summary.evaluation}"
+            pairs = {name: (gaps[name], gaps[f"{name} blurred"]) for name in _plain_methods([summary])}
+            columns[title] = {name: cell(own) for name, (own, _after) in pairs.items()}
+            columns[f"{title}, blurred"] = {
+                name: f"{cell(after)} {mark(difference(after, own))}".rstrip() for name, (own, after) in pairs.items()
+            }
+    if not columns:
+        return ""
+    rows = [[name, *(column[name] for column in columns.values())] for name in common_methods(columns.values())]
+    return markdown_table([["method", *columns], *rows])
+
+
+def _with_blurred_maps(published: Published) -> dict[str, list[RemovalSummary]]:
+    """Return by data set the summaries of evaluations without retraining with --control=blur."""
+    found: dict[str, list[RemovalSummary]] = defaultdict(list)
+    for dataset, summary in product(DATASETS, published.measurements):
+        if summary.dataset == dataset and isinstance(summary, RemovalSummary) and SMOOTH in summary.methods:
+            found[dataset].append(summary)
+    return found
+
+
+def _plain_methods(summaries: Sequence[RemovalSummary]) -> list[str]:
+    return [method.label for method in summaries[0].methods if not method.blur]
+
+
+def _halves_table(title: str, summaries: Iterable[RemovalSummary], control: str, methods: Collection[str] = ()) -> str:
+    """Return a table of what each order says of the `methods`, by default all, beside a control."""
     columns: dict[str, dict[str, str]] = {}
     for summary in summaries:
         for order, words in (("MoRF", "falls faster"), ("LeRF", "falls slower")):
@@ -178,7 +204,7 @@ def _halves_table(title: str, summaries: Iterable[RemovalSummary], control: str)
             columns[f"{summary.evaluation}, {order} {words}"] = {
                 name: f"{difference_cell(*pair)} {mark(difference(*pair))}".rstrip() for name, pair in pairs.items()
             }
-    names = common_methods(columns.values())
+    names = [name for name in common_methods(columns.values()) if not methods or name in methods]
     return markdown_table(
         [[title, *columns], *([name, *(column[name] for column in columns.values())] for name in names)]
     )
@@ -261,4 +287,4 @@ def accuracies(published: Published) -> str:
     return "\n".join(lines)
 
 
-BLOCKS = (fastest, agree, halves, smooth, ranks, fills, evidence, accuracies, cost)
+BLOCKS = (fastest, agree, halves, smooth, blurred, ranks, fills, evidence, accuracies, cost)
