@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +17,7 @@ from experiments.store import Folders
 from reporting.records import load_records
 
 Point = TypeVar("Point", bound=Hashable)
+Explanation = tuple[Pipeline, MethodSpec]
 
 
 class Experiment(ABC, Generic[Point]):
@@ -119,12 +121,16 @@ class Experiment(ABC, Generic[Point]):
         return [point for point in self.points() if point not in self.results]
 
     @property
-    def explanations(self) -> list[tuple[Pipeline, MethodSpec]]:
-        """The classifiers and methods of unfinished work."""
-        subjects = dict.fromkeys(map(self.subject, self.todo))
-        return [(pipeline, method) for pipeline, method in subjects if method]
+    def explanations(self) -> list[Explanation]:
+        """The classifiers and methods of unfinished work, once where one command blurs their maps, too."""
+        return list(dict.fromkeys(filter(None, map(self.explanation, self.todo))))
 
-    def plan_maps(self, planned: set[Hashable]) -> list[tuple[Pipeline, MethodSpec]]:
+    def explanation(self, point: Point) -> Explanation | None:
+        """Return the classifier and the method whose maps a point needs, as they are before they are blurred."""
+        pipeline, method = self.subject(point)
+        return (pipeline, replace(method, blur=False)) if method else None
+
+    def plan_maps(self, planned: set[Hashable]) -> list[Explanation]:
         """Return the classifiers and methods whose maps are missing, without those `planned`; add them to these."""
         missing = [
             (pipeline, method)
@@ -197,7 +203,7 @@ def run(experiments: Sequence[Experiment[Any]], engine: Engine) -> None:
     jobs = [
         ResultJob(experiment, point)
         for experiment, point in work
-        if not (experiment.needs_maps and experiment.subject(point) in without_maps)
+        if not (experiment.needs_maps and experiment.explanation(point) in without_maps)
     ]
     failures = make(jobs, engine, folders, experiments[0].title)
     require_success([*without_maps.values(), *failures.values()], len(work), experiments[0].unit)
@@ -235,13 +241,9 @@ def train_missing(pipelines: Sequence[Pipeline], engine: Engine) -> None:
         _ = pipeline.checkpoint  # reads it
 
 
-def make_maps(
-    subjects: Iterable[tuple[Pipeline, MethodSpec]], engine: Engine, folders: Folders
-) -> dict[tuple[Pipeline, MethodSpec], Failure]:
+def make_maps(subjects: Iterable[Explanation], engine: Engine, folders: Folders) -> dict[Explanation, Failure]:
     """Make the maps that are missing; return the failures by classifier and method."""
     missing = [each for each in dict.fromkeys(subjects) if not each[0].has_maps(each[1])]
-    jobs: dict[Job, tuple[Pipeline, MethodSpec]] = {
-        pipeline.map_job(method): (pipeline, method) for pipeline, method in missing
-    }
+    jobs: dict[Job, Explanation] = {pipeline.map_job(method): (pipeline, method) for pipeline, method in missing}
     failures = make_large(list(jobs), engine, folders, "maps")
     return {jobs[job]: failure for job, failure in failures.items()}

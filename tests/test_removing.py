@@ -180,8 +180,9 @@ def test_one_fine_tuning_serves_every_method_and_ratio(finished, capsys):
     assert f"tune    {tuned}" in capsys.readouterr().out
 
 
-def test_maps_of_several_evaluations_are_planned_once(finished, capsys):
-    options = [*OPTIONS, "--method=IB", "--seeds=1", "--overwrite", "--dry-run"]
+@pytest.mark.parametrize("control", [[], ["--control=blur"]])
+def test_maps_of_several_evaluations_are_planned_once(control, finished, capsys):
+    options = [*OPTIONS, "--method=IB", "--seeds=1", "--overwrite", "--dry-run", *control]
     for evaluations, maps in {"ROAD": 2, "ROAD,insertion-deletion": 2, "ROAR,KAR": 2, "ROAD,ROAR": 4}.items():
         assert run(finished / "data", finished, [f"--eval={evaluations}", *options]) == 0
         lines = capsys.readouterr().out.splitlines()
