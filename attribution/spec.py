@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from attribution import ANY_MODEL_METHODS, ENSEMBLE_PARAMETERS, LAYER_METHODS, REGISTRY, build_method
@@ -137,7 +137,11 @@ def methods_stem(methods: Sequence[MethodSpec]) -> str:
     """Return the part of file names for several methods.
 
     It is "all" for every method without ensemble or blur, followed by the others; a number and a hash if too long.
+    Where each method is there with its maps blurred, too, one word says so.
     """
+    unblurred = [spec for spec in methods if not spec.blur]
+    if 0 < len(unblurred) < len(methods) and {replace(spec, blur=True) for spec in unblurred} <= set(methods):
+        return f"{methods_stem(unblurred)}-and-blurred"
     plain = {spec.method for spec in methods if spec.ensemble is None and not spec.blur}
     if plain >= set(ANY_MODEL_METHODS):
         others = [spec.file_stem for spec in methods if spec.ensemble is not None or spec.blur]

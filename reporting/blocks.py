@@ -14,7 +14,7 @@ from reporting import findings, roar_findings
 from reporting.accuracy import accuracy_text, load_trainings, original_accuracy
 from reporting.benchmark_blocks import agreement, large, scale, speed
 from reporting.gap import Gap
-from reporting.labels import TITLES, classifier_line, duration, parameter_sentences, quantity
+from reporting.labels import TITLES, classifier_line, duration, is_control, parameter_sentences, quantity
 from reporting.retraining_summary import RetrainingSummary
 from reporting.sanity_summary import ZEROS
 from reporting.summary import Published, Summary
@@ -128,7 +128,7 @@ def removing(published: Published) -> str:
         f"random output layer to all weights random, 1 for the same map (⁰ {ZEROS}). {'; '.join(conditions)}."
     )
     names = dict.fromkeys(name for column in columns.values() for name in column)
-    ordered = sorted(names, key=lambda name: name in CONTROLS)
+    ordered = sorted(names, key=is_control)
     rows = ([name, *(column.get(name, "") for column in columns.values())] for name in ordered)
     rank_correlations = "\n".join(map(_rank_correlations, published.summaries))
     return f"{markdown_table([['method', *columns], *rows])}\n{rank_correlations}\n\n{small_print(note)}"

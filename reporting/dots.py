@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from attribution import CONTROLS
 from evaluation.statistics import Estimate
 from evaluation.trust import Comparison
 from reporting.figures import new_figure
-from reporting.labels import NOT_TRUSTED, TRUSTED
+from reporting.labels import NOT_TRUSTED, TRUSTED, is_control
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def draw_dots(
         width: of a panel in inches.
     """
     methods = dict.fromkeys(method for panel in panels.values() for method in panel)
-    rows = sorted(methods, key=lambda method: method in CONTROLS)
+    rows = sorted(methods, key=is_control)
     figure, (axes_row,) = new_figure((width * len(panels) + 1.3, 0.27 * len(rows) + 1.2), 1, len(panels))
     for place, (axes, (name, panel)) in enumerate(zip(axes_row, panels.items(), strict=True)):
         for row, method in enumerate(rows):

@@ -14,7 +14,7 @@ from evaluation import ALL_FILLS, RANKS, REMOVING
 from evaluation.statistics import Values, correlation_interval, difference, mean_interval
 from evaluation.trust import Comparison, compare_family
 from models import NO_ATTENTION
-from reporting.labels import HOUR, TITLES, quantity
+from reporting.labels import HOUR, TITLES, is_control, quantity
 from reporting.removal_summary import RemovalSummary
 from reporting.summary import Published, Summary
 from reporting.tables import (
@@ -39,7 +39,7 @@ def fastest(published: Published) -> str:
     lines = []
     for summary in filter(None, (published.largest("selectivity", dataset) for dataset in DATASETS)):
         areas = {curve.method: curve.areas for curve in summary.curves}
-        gains = {name: mean_interval(areas[name] - areas["RANDOM"]) for name in areas if name not in CONTROLS}
+        gains = {name: mean_interval(areas[name] - areas["RANDOM"]) for name in areas if not is_control(name)}
         ordered = sorted(gains, key=lambda name: gains[name].mean)
         places = ", ".join(f"{name} {ordered.index(name) + 1}" for name in CLAIMED_FASTEST if name in ordered)
         order = ", ".join(f"{name} ({signed_cell(gains[name])})" for name in ordered)
@@ -219,7 +219,7 @@ def evidence(published: Published) -> str:
         for evaluation in REMOVING:
             summary = published.largest(evaluation, dataset)
             gaps = {name: np.array(gap) for name, gap in summary.gaps.items()} if summary else {}
-            for name in (name for name in gaps if name not in CONTROLS):
+            for name in (name for name in gaps if not is_control(name)):
                 names[name].append(f"{name} {evaluation} {dataset}")
                 for control in CONTROLS:
                     differences[control][names[name][-1]] = gaps[name] - gaps[control]

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from attribution import CONTROLS
 from data import DATASETS
 from evaluation import RANKS, REMOVING
 from evaluation.statistics import READABLE
@@ -13,7 +12,7 @@ from reporting.dots import Dot, Panel, draw_dots
 from reporting.evaluation_summary import estimate_seeds
 from reporting.figures import save_figure
 from reporting.findings import RANKED, common_methods, variants
-from reporting.labels import TITLES, colours_of, joined, quantity
+from reporting.labels import TITLES, colours_of, is_control, joined, quantity
 from reporting.removal_summary import RemovalSummary
 from reporting.roar_findings import roar_summaries
 from reporting.summary import Published
@@ -43,7 +42,7 @@ def masks(published: Published) -> Figure | None:
             ]
             for image, mask in summary.pairs
         }
-        methods = {image.method for image in summary.image_curves} - set(CONTROLS)
+        methods = {image.method for image in summary.image_curves if not is_control(image.method)}
         read = methods & summary.methods_read_off_masks
         counts.append(f"{len(read)} of {len(methods)} methods on {TITLES[summary.dataset]}")
     if not panels:
@@ -61,7 +60,7 @@ def removal(published: Published) -> Figure | None:
             summary = published.largest(evaluation, dataset)
             if summary and not summary.doubt:
                 panels[f"{evaluation}\n{TITLES[dataset]}"] = _gain_panel(summary, summary.gains)
-                best.append({name for name, text in summary.marks.items() if text == BETTER and name not in CONTROLS})
+                best.append({name for name, text in summary.marks.items() if text == BETTER and not is_control(name)})
     if not panels:
         return None
     names = [name for name in next(iter(panels.values())) if all(name in of for of in best)]
@@ -78,7 +77,7 @@ def ranks(published: Published) -> Figure | None:
         if len(by_rank) < len(RANKS):
             continue
         common = common_methods([summary.gaps for summary in by_rank.values()])
-        names = [name for name in common if name not in CONTROLS]
+        names = [name for name in common if not is_control(name)]
         shown = [name for name in common if name != "RANDOM"]
         panels |= {f"{TITLES[dataset]}\n{rank}": _gain_panel(by_rank[rank], shown) for rank in RANKS}
         better = [f"{sum(by_rank[rank].marks[name] == BETTER for name in names)} ranked {rank}" for rank in RANKS]

@@ -50,7 +50,12 @@ def colours_of(methods: Sequence[str]) -> dict[str, str]:
 
 def dashes_of(label: str) -> tuple[float, ...]:
     """Return the lengths of dashes and gaps of a method's lines, in widths; none for a solid line."""
-    return next((DASHES[word] for word in label.split() if word in DASHES), ())
+    return next((DASHES[word] for word in reversed(label.split()) if word in DASHES), ())
+
+
+def is_control(label: str) -> bool:
+    """Return whether a label is that of a control, perhaps with its maps blurred."""
+    return label.removesuffix(" blurred") in CONTROLS
 
 
 def spread(places: Sequence[float], distance: float, low: float, high: float) -> list[float]:

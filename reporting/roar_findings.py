@@ -7,7 +7,7 @@ from attribution.spec import MethodSpec
 from evaluation.runs import MaskOptions
 from evaluation.statistics import difference, mean_interval
 from models import NO_ATTENTION
-from reporting.labels import TITLES
+from reporting.labels import TITLES, is_control
 from reporting.retraining_groups import group_by
 from reporting.retraining_summary import RetrainingSummary
 from reporting.summary import Published
@@ -86,7 +86,7 @@ def networks(published: Published) -> str:
     for same in roar_summaries(published):
         for own in (summary for summary in roar_summaries(published, "own") if summary.dataset == same.dataset):
             curves = {curve.method: curve for curve in same.image_curves}
-            for curve in (each for each in own.image_curves if each.method in curves and each.method not in CONTROLS):
+            for curve in (each for each in own.image_curves if each.method in curves and not is_control(each.method)):
                 first, second = mean_interval(curves[curve.method].areas), mean_interval(curve.areas)
                 wider = f"× {second.half / first.half:.1f}"
                 rows.append([f"{TITLES[same.dataset]}, {curve.method}", cell(first), cell(second), wider])

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from attribution import CONTROLS
 from common.errors import InputError
 from data import DATASETS
 from models import NO_ATTENTION
 from reporting.accuracy import Trainings, group_trainings, load_trainings
 from reporting.evaluation_summary import LEAKS, Column, EvaluationSummary, ModelSummary
 from reporting.groups import MEASUREMENTS, load_measurements, select_largest
-from reporting.labels import file_name_part, readable_dataset
+from reporting.labels import file_name_part, is_control, readable_dataset
 from reporting.measurement_summary import MeasurementSummary
 from reporting.retrainings import Retrainings
 from reporting.tables import csv_text, markdown_table, numbers
@@ -42,7 +41,7 @@ class Summary(EvaluationSummary):
         """In the order of the column that has most of them, then of the others; the controls last."""
         columns = sorted(self.columns, key=lambda column: -len(column.values))
         methods = dict.fromkeys(method for column in columns for method in column.values)
-        return sorted(methods, key=lambda method: method in CONTROLS)
+        return sorted(methods, key=is_control)
 
     @property
     def title(self) -> str:

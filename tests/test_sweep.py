@@ -398,8 +398,7 @@ def test_blurred_maps_and_linear_fill_are_curves_of_their_own(data_dir, tmp_path
     for row in ("| GC ", "| GC blurred ", "| GC blurred, mask alone ", "| RANDOM ", "| RANDOM blurred "):
         assert row in printed
     assert "replaced by linear" in printed
-    curves = "GC-GC-blurred-RANDOM-RANDOM-blurred"
-    assert (output / f"results/ROAR_{MODEL}_{curves}_linear_quick_1-epoch_ratios-0.5.md").exists()
+    assert (output / f"results/ROAR_{MODEL}_GC-RANDOM-and-blurred_linear_quick_1-epoch_ratios-0.5.md").exists()
     assert len(list((output / "saliency_maps").glob("*.h5"))) == 2
     by_name = {name.rpartition("-")[0]: accuracy for name, accuracy in accuracies(output).items()}
     assert f"{MODEL}_GC_blurred_ROAR_0.5_seed0" in by_name
