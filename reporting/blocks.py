@@ -10,7 +10,7 @@ from data import DATASETS
 from evaluation import REMOVING
 from evaluation.runs import RetrainingConfig
 from models import model_name
-from reporting import findings, roar_findings
+from reporting import findings, roar_findings, smoothness_findings
 from reporting.accuracy import accuracy_text, load_trainings, original_accuracy
 from reporting.benchmark_blocks import agreement, large, scale, speed
 from reporting.gap import Gap
@@ -216,5 +216,16 @@ def trained(published: Published) -> str:
 _BLOCKS = (demo, retraining, verdicts, original, everything, removing, sanity, selectivity)
 BLOCKS: Mapping[str, Callable[[Published], str]] = {
     block.__name__: block
-    for block in (*_BLOCKS, models, trained, agreement, speed, large, scale, *findings.BLOCKS, *roar_findings.BLOCKS)
+    for block in (
+        *_BLOCKS,
+        models,
+        trained,
+        agreement,
+        speed,
+        large,
+        scale,
+        *findings.BLOCKS,
+        *roar_findings.BLOCKS,
+        *smoothness_findings.BLOCKS,
+    )
 }

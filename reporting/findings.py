@@ -3,12 +3,11 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations, product
+from itertools import combinations
 
 import numpy as np
 
 from attribution import CONTROLS
-from attribution.spec import MethodSpec
 from data import DATASETS
 from evaluation import ALL_FILLS, RANKS, REMOVING
 from evaluation.statistics import Values, correlation_interval, difference, mean_interval
@@ -28,7 +27,6 @@ from reporting.tables import (
     small_print,
 )
 
-SMOOTH = MethodSpec("RANDOM", blur=True)
 FEWEST_PAIRS = 6  # of a correlation: the interval of fewer is nearly −1 to 1
 CLAIMED_FASTEST = ("IB", "GB", "GB-GC")  # by the original, in selectivity
 RANKED = ("ROAD", "insertion-deletion")  # the evaluations without retraining that every rank and fill is tried in
@@ -150,50 +148,11 @@ def halves(published: Published) -> str:
     parts = []
     for dataset in DATASETS:
         summaries = filter(None, (published.largest(evaluation, dataset) for evaluation in REMOVING))
-        parts.append(_halves_table(TITLES[dataset], summaries, "RANDOM"))
+        parts.append(halves_table(TITLES[dataset], summaries, "RANDOM"))
     return "\n\n".join(parts)
 
 
-def smooth(published: Published) -> str:
-    """Return what each order of removal alone says of the methods beside a smooth random map, RANDOM's blurred."""
-    parts = (
-        _halves_table(TITLES[dataset], summaries, SMOOTH.label, _plain_methods(summaries))
-        for dataset, summaries in _with_blurred_maps(published).items()
-    )
-    return "\n\n".join(parts)
-
-
-def blurred(published: Published) -> str:
-    """Return the gaps of methods and controls beside those of their maps blurred."""
-    columns: dict[str, dict[str, str]] = {}
-    for dataset, summaries in _with_blurred_maps(published).items():
-        for summary in summaries:
-            gaps, title = summary.gaps, f"{TITLES[dataset]}: {summary.evaluation}"
-            pairs = {name: (gaps[name], gaps[f"{name} blurred"]) for name in _plain_methods([summary])}
-            columns[title] = {name: cell(own) for name, (own, _after) in pairs.items()}
-            columns[f"{title}, blurred"] = {
-                name: f"{cell(after)} {mark(difference(after, own))}".rstrip() for name, (own, after) in pairs.items()
-            }
-    if not columns:
-        return ""
-    rows = [[name, *(column[name] for column in columns.values())] for name in common_methods(columns.values())]
-    return markdown_table([["method", *columns], *rows])
-
-
-def _with_blurred_maps(published: Published) -> dict[str, list[RemovalSummary]]:
-    """Return by data set the summaries of evaluations without retraining with --control=blur."""
-    found: dict[str, list[RemovalSummary]] = defaultdict(list)
-    for dataset, summary in product(DATASETS, published.measurements):
-        if summary.dataset == dataset and isinstance(summary, RemovalSummary) and SMOOTH in summary.methods:
-            found[dataset].append(summary)
-    return found
-
-
-def _plain_methods(summaries: Sequence[RemovalSummary]) -> list[str]:
-    return [method.label for method in summaries[0].methods if not method.blur]
-
-
-def _halves_table(title: str, summaries: Iterable[RemovalSummary], control: str, methods: Collection[str] = ()) -> str:
+def halves_table(title: str, summaries: Iterable[RemovalSummary], control: str, methods: Collection[str] = ()) -> str:
     """Return a table of what each order says of the `methods`, by default all, beside a control."""
     columns: dict[str, dict[str, str]] = {}
     for summary in summaries:
@@ -287,4 +246,4 @@ def accuracies(published: Published) -> str:
     return "\n".join(lines)
 
 
-BLOCKS = (fastest, agree, halves, smooth, blurred, ranks, fills, evidence, accuracies, cost)
+BLOCKS = (fastest, agree, halves, ranks, fills, evidence, accuracies, cost)

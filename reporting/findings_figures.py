@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from data import DATASETS
 from evaluation import RANKS, REMOVING
-from evaluation.statistics import READABLE
+from evaluation.statistics import READABLE, difference, mean_interval
 from reporting.dots import Dot, Panel, draw_dots
 from reporting.evaluation_summary import estimate_seeds
 from reporting.figures import save_figure
@@ -15,8 +15,9 @@ from reporting.findings import RANKED, common_methods, variants
 from reporting.labels import TITLES, colours_of, is_control, joined, quantity
 from reporting.removal_summary import RemovalSummary
 from reporting.roar_findings import roar_summaries
+from reporting.smoothness_findings import gaps_and_blurred, with_blurred_maps
 from reporting.summary import Published
-from reporting.tables import BETTER
+from reporting.tables import BETTER, mark
 
 MASK_COLOUR = "#D55E00"
 IMAGE_COLOUR = "#0072B2"
@@ -25,7 +26,8 @@ GAINS = "least minus most important first, minus RANDOM's; hollow: not told apar
 
 def write_findings(published: Published) -> list[Path]:
     """Write the figures into the folder of the results; return their paths."""
-    figures = {"masks": masks(published), "removal": removal(published), "ranks": ranks(published)}
+    drawings = (masks, removal, ranks, blur)
+    figures = {draw.__name__: draw(published) for draw in drawings}
     paths = (save_figure(figure, published.folder / f"finding_{name}") for name, figure in figures.items() if figure)
     return [path for of_figure in paths for path in of_figure]
 
@@ -85,6 +87,28 @@ def ranks(published: Published) -> Figure | None:
     if not panels:
         return None
     return draw_dots(panels, title, GAINS, 0.0, 1.8)
+
+
+def blur(published: Published) -> Figure | None:
+    """Draw the gap of each method beside that of its maps blurred."""
+    panels: dict[str, Panel] = {}
+    better: list[set[str]] = []
+    for dataset, summaries in with_blurred_maps(published).items():
+        for summary in summaries:
+            pairs = gaps_and_blurred(summary)
+            panels[f"{summary.evaluation}\n{TITLES[dataset]}"] = {
+                name: [
+                    Dot(mean_interval(own), MASK_COLOUR, False, "as it is" * (name == "IB")),
+                    Dot(mean_interval(after), IMAGE_COLOUR, True, "blurred" * (name == "IB")),
+                ]
+                for name, (own, after) in pairs.items()
+            }
+            better.append({name for name, (own, after) in pairs.items() if mark(difference(after, own)) == BETTER})
+    if not panels:
+        return None
+    names = [name for name in next(iter(panels.values())) if all(name in of for of in better)]
+    title = f"Better blurred in all {len(panels)}: {joined(names) if names else 'no map'}"
+    return draw_dots(panels, title, "least minus most important first, the higher the better", 0.0, 2.2)
 
 
 def _gain_panel(summary: RemovalSummary, names: Iterable[str]) -> Panel:

@@ -22,6 +22,7 @@ from reporting.groups import _one_network_a_seed
 from reporting.labels import TITLES
 from reporting.retraining_summary import RetrainingSummary
 from reporting.roar_findings import gradcam_models
+from reporting.smoothness_findings import SMOOTH, blurred, smooth
 from reporting.summary import Published
 from reporting.tables import mark
 
@@ -95,6 +96,48 @@ def test_the_two_orders_of_removal_add_up_to_the_gap():
             found = [float(number.match(cell).group()) for cell in cells]
             sums = [morf + lerf for morf, lerf in zip(found[::2], found[1::2], strict=True)]
             assert sums == pytest.approx([of_evaluation[name].mean for of_evaluation in gains], abs=0.0011)
+
+
+def test_beside_a_smooth_random_map_the_orders_add_up_too_and_are_paired_by_image():
+    """And the intervals are those of scipy, of the values of images in the records."""
+    for table, dataset in zip(smooth(PUBLISHED).split("\n\n"), DATASETS, strict=True):
+        head, _line, *rows = (
+            [cell.strip() for cell in row.strip("|").split("|")] for row in table.strip().splitlines()
+        )
+        of_evaluation = {
+            summary.evaluation: summary
+            for summary in PUBLISHED.measurements
+            if summary.dataset == dataset and SMOOTH in getattr(summary, "methods", ())
+        }
+        assert {name for name, *_cells in rows} >= {"VBP", "IB", "GC", "CO", "RANDOM", "SOBEL"}
+        assert not [name for name, *_cells in rows if "blurred" in name]
+        for name, *cells in rows:
+            for title, text in zip(head[1:], cells, strict=True):
+                evaluation, order, _falls, word = title.replace(",", "").split()
+                results, key = of_evaluation[evaluation].results, {"MoRF": "most", "LeRF": "least"}[order]
+                own, control = (results[spec, 0]["image_area"][key] for spec in (MethodSpec(name), SMOOTH))
+                values = np.subtract(own, control) * (1 if word == "slower" else -1)
+                half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+                assert text.split(" ")[:3] == [f"{values.mean():+.3f}", "±", f"{half:.3f}"]
+                is_told_apart = abs(values.mean()) > half
+                assert text.endswith(("▲", "▼")) == is_told_apart
+
+
+def test_gaps_of_blurred_maps_stand_beside_their_own():
+    head, _line, *rows = (
+        [cell.strip() for cell in row.strip("|").split("|")] for row in blurred(PUBLISHED).splitlines()
+    )
+    assert head[1:3] == ["MNIST: ROAD", "MNIST: ROAD, blurred"]
+    results = next(
+        summary.results
+        for summary in PUBLISHED.measurements
+        if (summary.dataset, summary.evaluation) == ("mnist", "ROAD") and SMOOTH in summary.methods
+    )
+    for name, own, after, *_others in rows:
+        first, second = (np.array(results[MethodSpec(name, blur=blur), 0]["image_gap"]) for blur in (False, True))
+        assert [own.split()[0], after.split()[0]] == [f"{first.mean():.3f}", f"{second.mean():.3f}"]
+        low, high = stats.ttest_rel(second, first).confidence_interval()
+        assert after.split()[3:] == (["▲"] if low > 0 else ["▼"] if high < 0 else [])
 
 
 def test_evidence_counts_what_holms_correction_leaves():

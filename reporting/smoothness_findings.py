@@ -1,0 +1,63 @@
+"""The blocks of docs/findings.md on smoothness: methods beside a smooth random map, and beside their maps blurred."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import product
+
+from attribution.spec import MethodSpec
+from data import DATASETS
+from evaluation.statistics import Values, difference
+from reporting.findings import common_methods, halves_table
+from reporting.labels import TITLES
+from reporting.removal_summary import RemovalSummary
+from reporting.summary import Published
+from reporting.tables import cell, mark, markdown_table
+
+SMOOTH = MethodSpec("RANDOM", blur=True)
+
+
+def smooth(published: Published) -> str:
+    """Return what each order of removal alone says of the methods beside a smooth random map, RANDOM's blurred."""
+    parts = (
+        halves_table(TITLES[dataset], summaries, SMOOTH.label, _plain_methods(summaries))
+        for dataset, summaries in with_blurred_maps(published).items()
+    )
+    return "\n\n".join(parts)
+
+
+def blurred(published: Published) -> str:
+    """Return the gaps of methods and controls beside those of their maps blurred."""
+    columns: dict[str, dict[str, str]] = {}
+    for dataset, summaries in with_blurred_maps(published).items():
+        for summary in summaries:
+            title, pairs = f"{TITLES[dataset]}: {summary.evaluation}", gaps_and_blurred(summary)
+            columns[title] = {name: cell(own) for name, (own, _after) in pairs.items()}
+            columns[f"{title}, blurred"] = {
+                name: f"{cell(after)} {mark(difference(after, own))}".rstrip() for name, (own, after) in pairs.items()
+            }
+    if not columns:
+        return ""
+    rows = [[name, *(column[name] for column in columns.values())] for name in common_methods(columns.values())]
+    return markdown_table([["method", *columns], *rows])
+
+
+def with_blurred_maps(published: Published) -> dict[str, list[RemovalSummary]]:
+    """Return by data set the summaries of evaluations without retraining with --control=blur."""
+    found: dict[str, list[RemovalSummary]] = defaultdict(list)
+    for dataset, summary in product(DATASETS, published.measurements):
+        if summary.dataset == dataset and isinstance(summary, RemovalSummary) and SMOOTH in summary.methods:
+            found[dataset].append(summary)
+    return found
+
+
+def gaps_and_blurred(summary: RemovalSummary) -> dict[str, tuple[Values, Values]]:
+    """Return for each method the gap of its maps, and of its maps blurred, by image or seed."""
+    gaps = summary.gaps
+    return {name: (gaps[name], gaps[f"{name} blurred"]) for name in _plain_methods([summary])}
+
+
+def _plain_methods(summaries: Sequence[RemovalSummary]) -> list[str]:
+    return [method.label for method in summaries[0].methods if not method.blur]
+
+
+BLOCKS = (smooth, blurred)
