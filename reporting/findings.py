@@ -13,7 +13,7 @@ from evaluation import ALL_FILLS, RANKS, REMOVING
 from evaluation.statistics import Values, correlation_interval, difference, mean_interval
 from evaluation.trust import Comparison, compare_family
 from models import NO_ATTENTION
-from reporting.labels import HOUR, TITLES, is_control, quantity
+from reporting.labels import HOUR, TITLES, is_blurred, is_control, quantity
 from reporting.removal_summary import RemovalSummary
 from reporting.summary import Published, Summary
 from reporting.tables import (
@@ -62,7 +62,7 @@ def _correlation(summary: Summary, first: str, second: str) -> str:
     if first not in columns or second not in columns:
         return ""
     (row, first_column), (place, second_column) = columns[first], columns[second]
-    common = len(set(first_column.values) & set(second_column.values))
+    common = sum(not is_blurred(name) for name in set(first_column.values) & set(second_column.values))
     value = float(summary.correlations[row, place])
     if np.isnan(value) or common < FEWEST_PAIRS:
         return ""

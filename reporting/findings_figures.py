@@ -95,11 +95,11 @@ def blur(published: Published) -> Figure | None:
     better: list[set[str]] = []
     for dataset, summaries in with_blurred_maps(published).items():
         for summary in summaries:
-            pairs = gaps_and_blurred(summary)
+            pairs, named = gaps_and_blurred(summary), "" if panels else "IB"  # once, where they are far apart
             panels[f"{summary.evaluation}\n{TITLES[dataset]}"] = {
                 name: [
-                    Dot(mean_interval(own), MASK_COLOUR, False, "as it is" * (name == "IB")),
-                    Dot(mean_interval(after), IMAGE_COLOUR, True, "blurred" * (name == "IB")),
+                    Dot(mean_interval(own), MASK_COLOUR, False, "as it is" * (name == named)),
+                    Dot(mean_interval(after), IMAGE_COLOUR, True, "blurred" * (name == named)),
                 ]
                 for name, (own, after) in pairs.items()
             }

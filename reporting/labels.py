@@ -23,6 +23,7 @@ HOUR, MINUTE = 3600, 60
 # The first six are Okabe & Ito's, which people with any kind of colour vision can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#44AA99", "#7F3C8D", "#882255")
 CONTROL_COLOUR = "#444444"
+BLURRED = " blurred"  # ends the label of a method whose maps are blurred
 TRUSTED, NOT_TRUSTED = "#0072B2", "#8a8a8a"
 DASHES = {
     "RANDOM": (5, 3),
@@ -53,9 +54,14 @@ def dashes_of(label: str) -> tuple[float, ...]:
     return next((DASHES[word] for word in reversed(label.split()) if word in DASHES), ())
 
 
+def is_blurred(label: str) -> bool:
+    """Return whether a label is that of a method's maps blurred, which are no method of their own."""
+    return label.endswith(BLURRED)
+
+
 def is_control(label: str) -> bool:
     """Return whether a label is that of a control, perhaps with its maps blurred."""
-    return label.removesuffix(" blurred") in CONTROLS
+    return label.removesuffix(BLURRED) in CONTROLS
 
 
 def spread(places: Sequence[float], distance: float, low: float, high: float) -> list[float]:

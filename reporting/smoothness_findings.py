@@ -8,7 +8,7 @@ from attribution.spec import MethodSpec
 from data import DATASETS
 from evaluation.statistics import Values, difference
 from reporting.findings import common_methods, halves_table
-from reporting.labels import TITLES
+from reporting.labels import BLURRED, TITLES
 from reporting.removal_summary import RemovalSummary
 from reporting.summary import Published
 from reporting.tables import cell, mark, markdown_table
@@ -53,7 +53,7 @@ def with_blurred_maps(published: Published) -> dict[str, list[RemovalSummary]]:
 def gaps_and_blurred(summary: RemovalSummary) -> dict[str, tuple[Values, Values]]:
     """Return for each method the gap of its maps, and of its maps blurred, by image or seed."""
     gaps = summary.gaps
-    return {name: (gaps[name], gaps[f"{name} blurred"]) for name in _plain_methods([summary])}
+    return {name: (gaps[name], gaps[f"{name}{BLURRED}"]) for name in _plain_methods([summary])}
 
 
 def _plain_methods(summaries: Sequence[RemovalSummary]) -> list[str]:

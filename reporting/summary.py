@@ -17,7 +17,7 @@ from models import NO_ATTENTION
 from reporting.accuracy import Trainings, group_trainings, load_trainings
 from reporting.evaluation_summary import LEAKS, Column, EvaluationSummary, ModelSummary
 from reporting.groups import MEASUREMENTS, load_measurements, select_largest
-from reporting.labels import file_name_part, is_control, readable_dataset
+from reporting.labels import file_name_part, is_blurred, is_control, readable_dataset
 from reporting.measurement_summary import MeasurementSummary
 from reporting.retrainings import Retrainings
 from reporting.tables import csv_text, markdown_table, numbers
@@ -73,14 +73,17 @@ class Summary(EvaluationSummary):
 
     @cached_property
     def correlations(self) -> npt.NDArray[np.float64]:
-        """Spearman's, of the methods' places in each two evaluations; NaN for fewer than `FEWEST` common methods."""
+        """Spearman's, of the methods' places in each two evaluations; NaN for fewer than `FEWEST` common methods.
+
+        Maps blurred are no methods of their own.
+        """
         from scipy.stats import spearmanr
 
         count = len(self.columns)
         correlations = np.full((count, count), np.nan)
         for row, column in product(range(count), range(count)):
             pair = self.columns[row].places, self.columns[column].places
-            common = [method for method in pair[0] if method in pair[1]]
+            common = [method for method in pair[0] if method in pair[1] and not is_blurred(method)]
             first, second = ([places[method] for method in common] for places in pair)
             if len(common) >= FEWEST and len(set(first)) > 1 and len(set(second)) > 1:
                 correlations[row, column] = spearmanr(first, second).statistic

@@ -76,7 +76,7 @@ def test_roar_and_kar_agree_as_the_areas_of_their_curves_say():
     line = next(line for line in agree(PUBLISHED).splitlines() if line.startswith("| ROAR and KAR"))
     for low, high, text in zip(roar, kar, line.strip("|").split("|")[1:], strict=True):
         areas = [{curve.method: np.mean(curve.areas) for curve in summary.image_curves} for summary in (low, high)]
-        pairs = [(-area, areas[1][method]) for method, area in areas[0].items()]
+        pairs = [(-area, areas[1][method]) for method, area in areas[0].items() if "blurred" not in method]
         expected = stats.spearmanr(*zip(*pairs, strict=True)).statistic
         assert float(text.split()[0]) == pytest.approx(expected, abs=0.005)
 
@@ -98,8 +98,8 @@ def test_the_two_orders_of_removal_add_up_to_the_gap():
             assert sums == pytest.approx([of_evaluation[name].mean for of_evaluation in gains], abs=0.0011)
 
 
-def test_beside_a_smooth_random_map_the_orders_add_up_too_and_are_paired_by_image():
-    """And the intervals are those of scipy, of the values of images in the records."""
+def test_beside_a_smooth_random_map_the_intervals_are_those_of_the_images():
+    """By scipy, of the values of images in the records."""
     for table, dataset in zip(smooth(PUBLISHED).split("\n\n"), DATASETS, strict=True):
         head, _line, *rows = (
             [cell.strip() for cell in row.strip("|").split("|")] for row in table.strip().splitlines()
