@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from attribution.function_calls import is_scripted
 from attribution.fusing import fuse_batchnorm, has_hooks, is_fused
 from attribution.network_state import BufferState, evaluation_mode, require_evaluation_mode
 from attribution.preparation import Description, Preparation, fingerprint, pool, remember
@@ -67,6 +68,7 @@ class Network:
         self.memo: dict[Any, Any] = {}
         self.module = call if isinstance(call, nn.Module) else None
         self.root = self.module or module_behind(call)
+        self._is_scripted = self.root is not None and is_scripted(self.root)
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """(N, …) -> logits (N, K), computed in the precision of the network.
@@ -76,6 +78,8 @@ class Network:
         layout = torch.contiguous_format if self._needs_contiguous else torch.preserve_format
         # always a single call of `to`, since `layers` counts the calls of functions
         images = inputs.to(self.dtype or inputs.dtype, memory_format=layout, copy=True)
+        if self._is_scripted and len(images) == 1:  # its norms can't be seen, see `right_gradients`
+            return find_logits(self.call(torch.cat([images, images])), self.choice)[:1]
         return find_logits(self.call(images), self.choice)
 
     @property
@@ -115,7 +119,7 @@ class Network:
                 self.check(inputs)
             if self._changes_buffers:
                 stack.callback(BufferState(self.root).restore)
-            stack.enter_context(right_gradients(self.root))
+            stack.enter_context(right_gradients())
             yield
 
     @contextmanager

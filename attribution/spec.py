@@ -70,7 +70,7 @@ class MethodSpec:
         return " ".join(self._words(self.method))
 
     def _words(self, method: str) -> list[str]:
-        return [word for word in (self.ensemble, method, "blurred" if self.blur else None, self.edition) if word]
+        return [word for word in (self.ensemble, method, self.edition, "blurred" if self.blur else None) if word]
 
     @property
     def is_external(self) -> bool:
@@ -140,7 +140,7 @@ def methods_stem(methods: Sequence[MethodSpec]) -> str:
     Where each method is there with its maps blurred, too, one word says so.
     """
     unblurred = [spec for spec in methods if not spec.blur]
-    if 0 < len(unblurred) < len(methods) and {replace(spec, blur=True) for spec in unblurred} <= set(methods):
+    if unblurred and {replace(spec, blur=True) for spec in unblurred} == set(methods) - set(unblurred):
         return f"{methods_stem(unblurred)}-and-blurred"
     plain = {spec.method for spec in methods if spec.ensemble is None and not spec.blur}
     if plain >= set(ANY_MODEL_METHODS):

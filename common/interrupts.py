@@ -1,6 +1,7 @@
 """Ctrl-C that is heard wherever it comes."""
 
 import _thread
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ def lasting_interrupts() -> Iterator[None]:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             before(unraisable)
             return
-        again = threading.Timer(SECONDS, _thread.interrupt_main)  # later: here it would be dropped again
+        again = threading.Timer(SECONDS, _interrupt_main_thread)  # later: here it would be dropped again
         again.daemon = True
         again.start()
 
@@ -31,3 +32,11 @@ def lasting_interrupts() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = before
+
+
+def _interrupt_main_thread() -> None:
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, signal.SIGINT)  # which also ends its waiting
+    else:
+        _thread.interrupt_main()

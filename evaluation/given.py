@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attribution.maps import as_maps, explain_batch
 from attribution.method import Method
-from attribution.network import Network, uncompiled
+from attribution.network import Network, nothing_compiled, uncompiled
 from attribution.network_state import changes_undone
 from attribution.own_map import is_close, require_own_map
 from attribution.preprocessing import Preprocessing, black_seen, images_seen
@@ -119,7 +119,7 @@ class OwnMethod:
     def _seeded_maps(self, inputs: Tensor, target: Tensor) -> tuple[Tensor, bool]:
         """Return the maps by a call with generators seeded by the first image, and whether it drew from them."""
         images = inputs.to(Network(self.model).dtype or inputs.dtype).clone(memory_format=torch.contiguous_format)
-        with seeded_by(images[:1]) as draws, right_gradients(self.model):
+        with seeded_by(images[:1]) as draws, nothing_compiled(), right_gradients():
             maps = as_maps(self.method.attribute(images, target=target), images, self.name)
         return maps, draws.any
 

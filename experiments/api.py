@@ -17,7 +17,7 @@ from common.command import begin_command
 from common.errors import InputError
 from common.imports import is_user_code
 from common.progress import progress_bar
-from evaluation import RETRAINING, TRUST
+from evaluation import REMOVING, RETRAINING, TRUST
 from evaluation.given import GivenArtefacts, Preprocessing, as_labels, measure_given, require_images
 from evaluation.options import options_of
 from evaluation.registry import EVALUATIONS as MEASURED
@@ -70,6 +70,8 @@ def evaluate_given(
     require_images(images)
     if not is_user_code(evaluation):
         refuse_unused({name for name, value in options.items() if value is not None}, {evaluation})
+    elif options.get("control") is not None:
+        raise InputError(f"control= is for {', '.join(REMOVING)}")
     if labels is None and options.get("explain") == "label":
         raise InputError("explain='label' needs labels")
     if evaluation == TRUST:

@@ -31,7 +31,7 @@ DASHES = {
     "SG": (4, 1),
     "SG-SQ": (7, 1.5, 1, 1.5),
     "SG-VAR": (2, 1),
-    "blurred": (5, 1.5, 1, 1.5, 1, 1.5),
+    "blurred": (5, 1.5, 1, 1.5),
 }
 
 
@@ -51,7 +51,7 @@ def colours_of(methods: Sequence[str]) -> dict[str, str]:
 
 def dashes_of(label: str) -> tuple[float, ...]:
     """Return the lengths of dashes and gaps of a method's lines, in widths; none for a solid line."""
-    return next((DASHES[word] for word in reversed(label.split()) if word in DASHES), ())
+    return tuple(length for word in label.split() for length in DASHES.get(word, ()))
 
 
 def is_blurred(label: str) -> bool:

@@ -6,8 +6,11 @@ from itertools import product
 
 from attribution.spec import MethodSpec
 from data import DATASETS
+from evaluation import REMOVING
 from evaluation.statistics import Values, difference
+from models import NO_ATTENTION
 from reporting.findings import common_methods, halves_table
+from reporting.groups import select_largest
 from reporting.labels import BLURRED, TITLES
 from reporting.removal_summary import RemovalSummary
 from reporting.summary import Published
@@ -42,10 +45,12 @@ def blurred(published: Published) -> str:
 
 
 def with_blurred_maps(published: Published) -> dict[str, list[RemovalSummary]]:
-    """Return by data set the summaries of evaluations without retraining with --control=blur."""
+    """Return by data set the largest summary with blurred maps of each evaluation without retraining, of SimpleCNN."""
     found: dict[str, list[RemovalSummary]] = defaultdict(list)
-    for dataset, summary in product(DATASETS, published.measurements):
-        if summary.dataset == dataset and isinstance(summary, RemovalSummary) and SMOOTH in summary.methods:
+    for dataset, evaluation in product(DATASETS, REMOVING):
+        fitting = [each for each in published.measurements if SMOOTH in each.methods]
+        summary = select_largest(fitting, evaluation, dataset, NO_ATTENTION)
+        if isinstance(summary, RemovalSummary):
             found[dataset].append(summary)
     return found
 
@@ -53,7 +58,8 @@ def with_blurred_maps(published: Published) -> dict[str, list[RemovalSummary]]:
 def gaps_and_blurred(summary: RemovalSummary) -> dict[str, tuple[Values, Values]]:
     """Return for each method the gap of its maps, and of its maps blurred, by image or seed."""
     gaps = summary.gaps
-    return {name: (gaps[name], gaps[f"{name}{BLURRED}"]) for name in _plain_methods([summary])}
+    both = [name for name in gaps if f"{name}{BLURRED}" in gaps]
+    return {name: (gaps[name], gaps[f"{name}{BLURRED}"]) for name in both}
 
 
 def _plain_methods(summaries: Sequence[RemovalSummary]) -> list[str]:

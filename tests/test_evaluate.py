@@ -138,6 +138,12 @@ def test_blurred_maps_are_ranked_as_those_that_the_method_blurs_itself(network, 
     assert "| RANDOM blurred " in summary.table
 
 
+def test_only_evaluations_that_remove_pixels_blur_maps(network):
+    for evaluation in ("sanity", "trust", "of_mine.py:Evaluation"):
+        with pytest.raises(InputError, match="control"):
+            whitebox.evaluate(*network, ["VBP"], evaluation, control="blur")
+
+
 def test_roar_by_name_is_found_again(stored, capsys):
     _folder, _summary, options = stored
     facts = options | {"limit_train": 200, "ratios": (0.5,), "epochs": 1}

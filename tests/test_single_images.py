@@ -41,6 +41,48 @@ def test_alone_and_beside_another(norm, has_hook, method):
     torch.testing.assert_close(alone, together)
 
 
+class FunctionalNorm(nn.Module):
+    """A batch norm that is no module of PyTorch's, and has another name."""
+
+    def forward(self, values):
+        mean = torch.linspace(-1, 1, values.shape[1])
+        return nn.functional.batch_norm(values, mean, mean.square() + 1)
+
+
+class MapOfTokens(nn.Module):
+    """A norm whose input was made of tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.mix, self.norm = nn.Conv2d(3, 6, 4, 4), nn.Linear(6, 6), batch_norm()
+        self.of_token, self.head = nn.LayerNorm(6), nn.Linear(6, 5)
+
+    def forward(self, images):
+        tokens = self.mix(self.patches(images).flatten(2).transpose(1, 2))
+        tokens = self.norm(tokens.transpose(1, 2).reshape(len(images), 6, 4, 4)).flatten(2).transpose(1, 2)
+        return self.head(self.of_token(tokens).square().mean(1))
+
+
+NETWORKS = {
+    "a norm between tokens": MapOfTokens,
+    "a norm by a function": lambda: Tokens(FunctionalNorm()),
+    "scripted": lambda: torch.jit.script(Tokens(batch_norm()).eval()),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("method", ["VBP", "captum.attr:InputXGradient"])
+def test_whatever_the_norm_reads_or_is(name, method):
+    if (name, method) == ("scripted", "captum.attr:InputXGradient"):
+        pytest.skip("it calls the network itself, and is refused")
+    torch.manual_seed(0)
+    model = NETWORKS[name]().eval()
+    images = torch.rand(2, 3, 16, 16)
+    together = whitebox.explain(model, images, [1, 2], method)
+    torch.testing.assert_close(whitebox.explain(model, images[:1], 1, method), together[:1])
+
+
 def test_levit_by_another_library():
     torch.manual_seed(0)
     model = timm.create_model("levit_128s", num_classes=5).eval()
