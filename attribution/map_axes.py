@@ -1,4 +1,4 @@
-"""Where the calls of a forward pass hold channels, height and width."""
+"""The axes of the feature maps in a forward pass: which ones are channels, height and width."""
 
 import torch
 from torch import Tensor

@@ -152,8 +152,8 @@ def halves(published: Published) -> str:
     return "\n\n".join(parts)
 
 
-def halves_table(title: str, summaries: Iterable[RemovalSummary], control: str, methods: Collection[str] = ()) -> str:
-    """Return a table of what each order says of the `methods`, by default all, beside a control."""
+def halves_table(title: str, summaries: Iterable[RemovalSummary], control: str) -> str:
+    """Return a table of what each order says of the methods, without blurred maps, beside a control."""
     columns: dict[str, dict[str, str]] = {}
     for summary in summaries:
         for order, words in (("MoRF", "falls faster"), ("LeRF", "falls slower")):
@@ -163,7 +163,7 @@ def halves_table(title: str, summaries: Iterable[RemovalSummary], control: str, 
             columns[f"{summary.evaluation}, {order} {words}"] = {
                 name: f"{difference_cell(*pair)} {mark(difference(*pair))}".rstrip() for name, pair in pairs.items()
             }
-    names = [name for name in common_methods(columns.values()) if not methods or name in methods]
+    names = [name for name in common_methods(columns.values()) if not is_blurred(name)]
     return markdown_table(
         [[title, *columns], *([name, *(column[name] for column in columns.values())] for name in names)]
     )

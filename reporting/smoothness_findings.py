@@ -1,7 +1,6 @@
 """The blocks of docs/findings.md on smoothness: methods beside a smooth random map, and beside their maps blurred."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from itertools import product
 
 from attribution.spec import MethodSpec
@@ -22,7 +21,7 @@ SMOOTH = MethodSpec("RANDOM", blur=True)
 def smooth(published: Published) -> str:
     """Return what each order of removal alone says of the methods beside a smooth random map, RANDOM's blurred."""
     parts = (
-        halves_table(TITLES[dataset], summaries, SMOOTH.label, _plain_methods(summaries))
+        halves_table(TITLES[dataset], summaries, SMOOTH.label)
         for dataset, summaries in with_blurred_maps(published).items()
     )
     return "\n\n".join(parts)
@@ -58,12 +57,7 @@ def with_blurred_maps(published: Published) -> dict[str, list[RemovalSummary]]:
 def gaps_and_blurred(summary: RemovalSummary) -> dict[str, tuple[Values, Values]]:
     """Return for each method the gap of its maps, and of its maps blurred, by image or seed."""
     gaps = summary.gaps
-    both = [name for name in gaps if f"{name}{BLURRED}" in gaps]
-    return {name: (gaps[name], gaps[f"{name}{BLURRED}"]) for name in both}
-
-
-def _plain_methods(summaries: Sequence[RemovalSummary]) -> list[str]:
-    return [method.label for method in summaries[0].methods if not method.blur]
+    return {name: (gap, gaps[f"{name}{BLURRED}"]) for name, gap in gaps.items() if f"{name}{BLURRED}" in gaps}
 
 
 BLOCKS = (smooth, blurred)

@@ -8,9 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -173,28 +171,6 @@ def test_ctrl_c_ends_cleanly(data_dir, tmp_path):
     assert "goes on where it stopped" in err
     assert "Traceback" not in err
     assert not [name for name in files(tmp_path / "out") if "unfinished" in name]
-
-
-def test_ctrl_c_is_heard_where_python_drops_it(monkeypatch, capsys):
-    """What the callback of a weak reference raises is ignored; here the first interrupt comes in one."""
-    from experiments import commands
-
-    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us without it
-
-    def long_work(_request):
-        freed = threading.Event()
-        reference = weakref.ref(freed, lambda _: signal.raise_signal(signal.SIGINT))
-        del freed
-        assert reference() is None
-        for _ in range(500):
-            time.sleep(0.01)
-
-    monkeypatch.setattr(commands, "run", long_work)
-    try:
-        assert main.main(["--train", "--target=mnist"]) == 130
-    finally:
-        signal.signal(signal.SIGINT, heard)
-    assert "goes on where it stopped" in capsys.readouterr().err
 
 
 def protocol(**changes) -> RetrainingConfig:
